@@ -1,0 +1,1 @@
+"""The words of the language: types, contracts, skeleton layouts, errors. Imports nothing else of muybridge."""

@@ -1,0 +1,75 @@
+"""What a model takes and what a data set holds; the data layer prepares exactly the one from the other."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from muybridge.core.skeletons import Layout
+
+Centre = Literal["none", "first", "frame"]
+
+
+@dataclass(frozen=True, slots=True)
+class SkeletonData:
+    """A data set holds skeletons.
+
+    Attributes:
+        layout: names, bones and mirror pairs of the joints.
+        people: people per recording (the reader pads with absent ones).
+        coordinates: 2 or 3.
+    """
+
+    layout: Layout
+    people: int = 1
+    coordinates: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ClipData:
+    """A data set holds videos of ``channels`` channels (3 RGB, 1 grey or depth)."""
+
+    channels: int = 3
+
+
+Holds = SkeletonData | ClipData
+
+
+@dataclass(frozen=True, slots=True)
+class SkeletonInput:
+    """A model takes ``joints`` (``B T P J D`` float32) and ``length`` (``B`` int64: valid frames, zero padding after).
+
+    Attributes:
+        smooth: 5-point Savitzky-Golay filter along time, (-3, 12, 17, 12, -3) / 35.
+        centre: subtract the body centre of the first frame, of every frame, or leave the origin alone.
+        face_camera: rotate about the vertical so that the shoulders of the first frame lie along x.
+        unit_scale: divide by the torso length of the recording.
+        max_frames: longer recordings are sampled down evenly to this many frames; 0 keeps all.
+    """
+
+    smooth: bool = False
+    centre: Centre = "none"
+    face_camera: bool = False
+    unit_scale: bool = False
+    max_frames: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClipInput:
+    """A model takes ``video`` (``B T C H W`` float32), T = segments * frames_per_segment, segment-major.
+
+    Attributes:
+        segments: pieces of equal length a video is cut into.
+        frames_per_segment: consecutive frames read from each.
+        size: height and width in pixels after cropping.
+        mean, std: per channel, on the 0..1 scale.
+        flow: whether optical flow is read in place of pixels.
+    """
+
+    segments: int
+    frames_per_segment: int = 1
+    size: int = 224
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    flow: bool = False
+
+
+Takes = SkeletonInput | ClipInput

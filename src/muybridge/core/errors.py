@@ -1,0 +1,44 @@
+"""Everything that can go wrong for a user, as one tree.
+
+MuybridgeError
+├── DataError       a recording, an index or a folder of data
+├── RecipeError     a recipe, an option, or a model married to the wrong data
+├── RunError        a run folder: missing, damaged, from another version, or not writable
+└── MissingExtraError    an optional package that is not installed
+
+The command line prints these without a traceback and exits with status 2. Anything else is our bug.
+"""
+
+from pathlib import Path
+
+
+class MuybridgeError(Exception):
+    """A problem a user can mend, told in three beats: what came, what was expected, what to do.
+
+    Args:
+        came: what was found, with file, line or frame where there is one.
+        expected: what should have been there.
+        cure: what to do now.
+        where: the file or folder it is about; printed first.
+    """
+
+    def __init__(self, came: str, *, expected: str, cure: str, where: str | Path | None = None) -> None:
+        self.came, self.expected, self.cure, self.where = came, expected, cure, where
+        place = f"{where}: " if where is not None else ""
+        super().__init__(f"{place}{came}. Expected {expected}. {cure[:1].upper()}{cure[1:]}.")
+
+
+class DataError(MuybridgeError):
+    """A recording, an index or a folder of data is not what it should be."""
+
+
+class RecipeError(MuybridgeError):
+    """A recipe cannot be read, has a wrong value, or joins things that do not fit."""
+
+
+class RunError(MuybridgeError):
+    """A run folder is missing, damaged, made by another version, or cannot be written."""
+
+
+class MissingExtraError(MuybridgeError):
+    """An optional package is needed and not installed; the message names the pip command."""

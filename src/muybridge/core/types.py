@@ -1,0 +1,117 @@
+"""The nouns that travel from file to answer.
+
+Legend: B batch, T frames, P people, J joints, D coordinates, C channels, H height, W width, K classes.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One labelled line of an index; points at a recording, holds none of it.
+
+    Attributes:
+        id: unique within its data set, and stable.
+        path: the file or folder of frames.
+        label: class index from 0; -1 when unknown.
+        group: the person or source that splits go by; empty when unknown.
+    """
+
+    id: str
+    path: Path
+    label: int
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """Frames of one video in time order, with the second at which each is shown."""
+
+    pixels: UInt8[Tensor, "T C H W"]
+    seconds: Float[Tensor, " T"]
+
+    def __len__(self) -> int:
+        return self.pixels.shape[0]
+
+    def __repr__(self) -> str:
+        return f"Clip(pixels={tuple(self.pixels.shape)}, seconds={_span(self.seconds)})"
+
+
+@dataclass(frozen=True, slots=True)
+class SkeletonSequence:
+    """Joint positions of the people in one recording, in time order.
+
+    Attributes:
+        joints: positions, in the unit of the recording (metres for Kinect); zeros where a person is absent.
+        present: False where a person is absent in a frame.
+    """
+
+    joints: Float[Tensor, "T P J D"]
+    present: Bool[Tensor, "T P"]
+
+    def __len__(self) -> int:
+        return self.joints.shape[0]
+
+    def __repr__(self) -> str:
+        frames, people, joints, dims = self.joints.shape
+        return f"SkeletonSequence(frames={frames}, people={people}, joints={joints}, coordinates={dims})"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Samples stacked for a model: ``model(**batch.inputs)``.
+
+    Attributes:
+        inputs: tensors by the argument names of the model's ``forward``.
+        labels: class index of each sample.
+        ids: record id of each sample.
+    """
+
+    inputs: dict[str, Tensor]
+    labels: Int64[Tensor, " B"]
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Output(NamedTuple):
+    """What a model answers; a NamedTuple, so that ``torch.export`` sees through it.
+
+    Attributes:
+        logits: class scores before softmax, ``B K``.
+        maps: attention, differences, similarities, by name; losses and pictures read them here.
+    """
+
+    logits: Float[Tensor, "B K"]
+    maps: dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The answer for one recording.
+
+    Attributes:
+        id: the record id, or the path that was asked about.
+        labels: class names, best first.
+        scores: probabilities (0 to 1) of ``labels``.
+        maps: the model's maps for this recording, without the batch axis.
+    """
+
+    id: str
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
+    maps: dict[str, Tensor]
+
+    def __repr__(self) -> str:
+        best = ", ".join(f"{name} {score:.1%}" for name, score in zip(self.labels[:3], self.scores, strict=False))
+        return f"Prediction({self.id}: {best})"
+
+
+def _span(seconds: Tensor) -> str:
+    return f"{seconds[0]:.2f}..{seconds[-1]:.2f}" if len(seconds) else "none"

@@ -1,0 +1,1 @@
+"""From an index of files to batches."""

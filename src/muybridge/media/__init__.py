@@ -1,0 +1,1 @@
+"""Files in, clips and skeletons out."""

@@ -1,0 +1,48 @@
+"""What every model has in common: a frozen config that builds it, and the calls the engine makes."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+import torch.nn.functional as F
+from jaxtyping import Int64
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from muybridge.core.contracts import Holds, Takes
+from muybridge.core.spec import ModelSpec
+from muybridge.core.types import Output
+
+
+class ModelConfig(BaseModel):
+    """The knobs of a model: a frozen noun with one verb, :meth:`build`. Unknown knobs are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    spec: ClassVar[ModelSpec]
+
+    def takes(self) -> Takes:
+        """What the data layer has to prepare for this model."""
+        raise NotImplementedError
+
+    def build(self, num_classes: int, holds: Holds | None = None) -> "Model":
+        """The model, with fresh parameters drawn from torch's global generator.
+
+        Args:
+            num_classes: scores per sample.
+            holds: what the data set holds; sizes the input. None takes the layout of the paper's main benchmark.
+        """
+        raise NotImplementedError
+
+
+class Model(nn.Module):
+    """An ``nn.Module`` that answers with :class:`Output` and can be asked for its losses."""
+
+    if TYPE_CHECKING:  # each paper has its own arguments; an abstract method here would make each an override error
+        forward: Callable[..., Output]
+        __call__: Callable[..., Output]
+
+    def losses(self, output: Output, labels: Int64[Tensor, " B"], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Named loss terms, scalars averaged over the batch; the engine adds them and journals each."""
+        return {"cross_entropy": F.cross_entropy(output.logits, labels)}
+
+    def calibrate(self, batches: Iterable[dict[str, Tensor]]) -> None:
+        """Fit whatever is fitted and not learned (means, PCA) on the training set, seen once, without augmentation."""

@@ -1,0 +1,22 @@
+"""Shape checks on every tensor-bearing package, and where the real recordings are."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Every jaxtyping annotation of these packages is checked at run time while the tests run.
+_HOOK = install_import_hook(
+    ["muybridge.core.types", "muybridge.nn", "muybridge.media", "muybridge.models", "muybridge.data"],
+    "beartype.beartype",
+)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets, or a skip where there is none."""
+    root = os.environ.get("MUYBRIDGE_DATA", "")
+    if not root or not Path(root).is_dir():
+        pytest.skip("MUYBRIDGE_DATA does not point at the real recordings")
+    return Path(root)
