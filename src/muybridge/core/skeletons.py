@@ -1,6 +1,9 @@
 """Joint layouts: the names, bones and mirror pairs of the skeletons that recordings come in."""
 
+import re
 from dataclasses import dataclass
+
+from muybridge.core.errors import RecipeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,14 @@ def _layout(name: str, tree: str, root: str, torso: tuple[str, str], shoulders: 
 
 
 _SHOULDERS = ("left_shoulder", "right_shoulder")
+_KINECT_ARMS = (
+    "left_shoulder<{0} left_elbow<left_shoulder left_wrist<left_elbow left_hand<left_wrist "
+    "right_shoulder<{0} right_elbow<right_shoulder right_wrist<right_elbow right_hand<right_wrist "
+)
+_KINECT_LEGS = (
+    "left_hip<hip left_knee<left_hip left_ankle<left_knee left_foot<left_ankle "
+    "right_hip<hip right_knee<right_hip right_ankle<right_knee right_foot<right_ankle "
+)
 
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
@@ -65,11 +76,78 @@ LAYOUTS: dict[str, Layout] = {
         # Kinect v1 as UTD-MHAD stores it.
         _layout(
             "kinect20",
-            "head<neck neck<spine spine<hip hip "
-            "left_shoulder<neck left_elbow<left_shoulder left_wrist<left_elbow left_hand<left_wrist "
-            "right_shoulder<neck right_elbow<right_shoulder right_wrist<right_elbow right_hand<right_wrist "
-            "left_hip<hip left_knee<left_hip left_ankle<left_knee left_foot<left_ankle "
-            "right_hip<hip right_knee<right_hip right_ankle<right_knee right_foot<right_ankle",
+            "head<neck neck<spine spine<hip hip " + _KINECT_ARMS.format("neck") + _KINECT_LEGS,
+            root="hip",
+            torso=("hip", "neck"),
+            shoulders=_SHOULDERS,
+        ),
+        # Kinect v1 as MSR Action3D stores it. The bones are those of the authors' drawing code; right is the side
+        # that moves in the one-handed actions and in the forward kick, which the subjects were told to do so.
+        _layout(
+            "msr20",
+            "left_shoulder<neck right_shoulder<neck neck<spine spine<hip left_hip<hip right_hip<hip hip "
+            "left_elbow<left_shoulder right_elbow<right_shoulder left_wrist<left_elbow right_wrist<right_elbow "
+            "left_hand<left_wrist right_hand<right_wrist left_knee<left_hip right_knee<right_hip "
+            "left_ankle<left_knee right_ankle<right_knee left_foot<left_ankle right_foot<right_ankle head<neck",
+            root="hip",
+            torso=("hip", "neck"),
+            shoulders=_SHOULDERS,
+        ),
+        # OpenNI's skeleton as SBU Kinect Interaction stores it: no hip centre, the torso joint is the middle.
+        _layout(
+            "sbu15",
+            "head<neck neck<torso torso "
+            "left_shoulder<neck left_elbow<left_shoulder left_hand<left_elbow "
+            "right_shoulder<neck right_elbow<right_shoulder right_hand<right_elbow "
+            "left_hip<torso left_knee<left_hip left_foot<left_knee "
+            "right_hip<torso right_knee<right_hip right_foot<right_knee",
+            root="torso",
+            torso=("torso", "neck"),
+            shoulders=_SHOULDERS,
+        ),
+        # Kinect v2 as NTU RGB+D stores it; the middle of the spine is the centre (Shahroudy et al., CVPR 2016).
+        _layout(
+            "kinect25",
+            "hip spine<hip neck<chest head<neck "
+            + _KINECT_ARMS.format("chest")
+            + _KINECT_LEGS
+            + "chest<spine left_tip<left_hand left_thumb<left_wrist right_tip<right_hand right_thumb<right_wrist",
+            root="spine",
+            torso=("hip", "chest"),
+            shoulders=_SHOULDERS,
+        ),
+        # The layouts of 2-D pose estimators. Where no joint lies at the hip centre, the root is another joint of the
+        # middle line, which a mirror leaves in place.
+        _layout(
+            "coco17",
+            "nose left_eye<nose right_eye<nose left_ear<left_eye right_ear<right_eye left_shoulder<nose "
+            "right_shoulder<nose left_elbow<left_shoulder right_elbow<right_shoulder left_wrist<left_elbow "
+            "right_wrist<right_elbow left_hip<left_shoulder right_hip<right_shoulder left_knee<left_hip "
+            "right_knee<right_hip left_ankle<left_knee right_ankle<right_knee",
+            root="nose",
+            torso=("left_hip", "left_shoulder"),
+            shoulders=_SHOULDERS,
+        ),
+        _layout(
+            "openpose18",
+            "nose<neck neck right_shoulder<neck right_elbow<right_shoulder right_wrist<right_elbow "
+            "left_shoulder<neck left_elbow<left_shoulder left_wrist<left_elbow "
+            "right_hip<neck right_knee<right_hip right_ankle<right_knee "
+            "left_hip<neck left_knee<left_hip left_ankle<left_knee "
+            "right_eye<nose left_eye<nose right_ear<right_eye left_ear<left_eye",
+            root="neck",
+            torso=("left_hip", "neck"),
+            shoulders=_SHOULDERS,
+        ),
+        _layout(
+            "openpose25",
+            "nose<neck neck<hip right_shoulder<neck right_elbow<right_shoulder right_wrist<right_elbow "
+            "left_shoulder<neck left_elbow<left_shoulder left_wrist<left_elbow hip "
+            "right_hip<hip right_knee<right_hip right_ankle<right_knee "
+            "left_hip<hip left_knee<left_hip left_ankle<left_knee "
+            "right_eye<nose left_eye<nose right_ear<right_eye left_ear<left_eye "
+            "left_big_toe<left_ankle left_small_toe<left_ankle left_heel<left_ankle "
+            "right_big_toe<right_ankle right_small_toe<right_ankle right_heel<right_ankle",
             root="hip",
             torso=("hip", "neck"),
             shoulders=_SHOULDERS,
@@ -80,4 +158,29 @@ LAYOUTS: dict[str, Layout] = {
 
 def plain(num_joints: int) -> Layout:
     """A layout of ``num_joints`` joints about which nothing else is known."""
-    return Layout(name="plain", joints=tuple(f"joint{index}" for index in range(num_joints)))
+    return Layout(name=f"plain{num_joints}", joints=tuple(f"joint{index}" for index in range(num_joints)))
+
+
+def layout_named(name: str) -> Layout:
+    """The layout a recipe calls ``name``; ``plain15`` is 15 joints about which nothing is known.
+
+    Raises:
+        RecipeError: there is no such layout.
+    """
+    if name in LAYOUTS:
+        return LAYOUTS[name]
+    if re.fullmatch(r"plain[1-9]\d*", name):
+        return plain(int(name.removeprefix("plain")))
+    raise RecipeError(
+        f"no layout is called {name!r}",
+        expected=f"one of {', '.join(LAYOUTS)}, or plain15 for 15 joints about which nothing is known",
+        cure="correct the layout in the recipe, or leave it out to have it chosen by the number of joints",
+    )
+
+
+_CUSTOMARY = {17: "coco17", 20: "kinect20", 25: "kinect25"}
+
+
+def customary_layout(num_joints: int) -> Layout:
+    """The layout that recordings of ``num_joints`` joints most often have; a plain one where there is no custom."""
+    return LAYOUTS[_CUSTOMARY[num_joints]] if num_joints in _CUSTOMARY else plain(num_joints)

@@ -1,13 +1,15 @@
 """What every data set answers: which recordings there are, how one is opened, what it holds."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from muybridge.core.contracts import Holds
+from muybridge.core.errors import DataError
 from muybridge.core.types import Record, SkeletonSequence
 
 Split = Literal["train", "val", "test"]
@@ -64,6 +66,11 @@ class DatasetConfig(BaseModel):
         """Names of the cross-validation folds; empty where there is one fixed split."""
         return ()
 
+    def at_fold(self, name: str) -> Self:
+        """This config with another of its folds as the test part; the field is called ``fold`` everywhere."""
+        assert name in self.folds(), f"{name} is none of {self.folds()}"
+        return type(self).model_validate(self.model_dump() | {"fold": name})
+
     def index(self, split: Split) -> Index:
         """The recordings of one split.
 
@@ -75,3 +82,93 @@ class DatasetConfig(BaseModel):
     def open(self, record: Record) -> SkeletonSequence:
         """The recording behind a record; raises DataError with file and line or frame if it cannot be read."""
         raise NotImplementedError
+
+    def divide(
+        self,
+        split: Split,
+        records: Iterable[Record],
+        *,
+        testing: Callable[[Record], bool],
+        unusable: Mapping[str, str] | None = None,
+    ) -> Index:
+        """The part of ``records`` that makes up a split, in the order of their ids.
+
+        Args:
+            split: which part.
+            records: every recording of the data set.
+            testing: whether a recording belongs to the test part.
+            unusable: why a recording is left out, by its id.
+
+        Raises:
+            DataError: ``val_groups`` names a group the training part does not have, or the split is empty.
+        """
+        unusable = unusable or {}
+        tested, rest = [], []
+        for record in sorted(records, key=lambda record: record.id):
+            (tested if testing(record) else rest).append(record)
+        known = {record.group for record in rest}
+        if unknown := sorted(set(self.val_groups) - known):
+            raise DataError(
+                f"val_groups names {', '.join(unknown)}",
+                expected=f"groups of the training part: {', '.join(sorted(known)) or 'there are none'}",
+                cure="correct data.val_groups",
+            )
+        held_out = {True: [], False: []}
+        for record in rest:
+            held_out[record.group in self.val_groups].append(record)
+        part = {"train": held_out[False], "val": held_out[True], "test": tested}[split]
+        index = Index(
+            tuple(record for record in part if record.id not in unusable),
+            tuple(Excluded(record.id, record.path, unusable[record.id]) for record in part if record.id in unusable),
+        )
+        if not index.records and not (split == "val" and not self.val_groups):
+            raise DataError(
+                f"the {split} split is empty",
+                expected="at least one usable recording",
+                cure="check data.root, data.val_groups and the fold or test groups",
+            )
+        return index
+
+
+class Benchmark(DatasetConfig):
+    """A published data set in a folder of its own.
+
+    Attributes:
+        root: its folder; without it, the folder ``home`` under the environment variable MUYBRIDGE_DATA.
+    """
+
+    root: Path | None = None
+    home: ClassVar[str]
+
+    def find(self, pattern: str) -> list[Path]:
+        """The files under the root whose path matches a glob pattern, sorted.
+
+        Raises:
+            DataError: the root is not known, does not exist, or holds no such file.
+        """
+        root = self.root.expanduser() if self.root else None
+        if root is None:
+            data = os.environ.get("MUYBRIDGE_DATA", "")
+            if not data:
+                raise DataError(
+                    f"the folder of {self.home} is not known",
+                    expected="data.root in the recipe, or the environment variable MUYBRIDGE_DATA",
+                    cure=f"set MUYBRIDGE_DATA to the folder that contains {self.home}, or set data.root",
+                )
+            root = Path(data) / self.home
+        if not root.is_dir():
+            raise DataError(
+                "there is no such folder",
+                expected=f"the folder of {self.home}",
+                cure="correct data.root or the environment variable MUYBRIDGE_DATA",
+                where=root,
+            )
+        files = sorted(root.rglob(pattern))
+        if not files:
+            raise DataError(
+                "the folder holds no recordings",
+                expected=f"files called {pattern}",
+                cure="unpack the data set here, or correct data.root",
+                where=root,
+            )
+        return files

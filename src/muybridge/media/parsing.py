@@ -1,0 +1,132 @@
+"""What all readers of skeleton files share: text to numbers, numbers to a sequence, and what to say when it fails.
+
+Legend: R rows, N numbers in a row, T frames, P people, J joints, D coordinates.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from muybridge.core.errors import DataError
+from muybridge.core.types import SkeletonSequence
+
+FETCH_AGAIN = "fetch or record the file again, or take it out of the data set"
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file that must exist and hold something."""
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        raise DataError(
+            f"the file cannot be read ({problem.strerror})",
+            expected="a readable recording",
+            cure="check the path and its permissions",
+            where=path,
+        ) from None
+    if not content.strip():
+        raise DataError("the file is empty", expected="a recording", cure=FETCH_AGAIN, where=path)
+    return content
+
+
+def read_text(path: Path) -> str:
+    """The text of a file; bytes that are no text become marks that no number contains."""
+    return read_bytes(path).decode("utf-8", errors="replace")
+
+
+def rows_of_numbers(
+    path: Path, per_row: int, row_means: str, separator: str | None = None
+) -> Float64[np.ndarray, "R N"]:
+    """The table of numbers in a text file; empty lines are skipped.
+
+    Args:
+        path: the file.
+        per_row: how many numbers each line must have.
+        row_means: what a line is, for messages.
+        separator: between numbers; None is any white space.
+    """
+    lines = read_text(path).splitlines()
+    rows = [line.split(separator) for line in lines if line and not line.isspace()]
+    try:
+        table = np.array(rows, dtype=np.float64)
+    except ValueError:
+        table = np.empty((0, 0))
+    if table.ndim == 2 and table.shape[1] == per_row:
+        return table
+    for number, line in enumerate(lines, start=1):
+        words = line.split(separator)
+        if not line.strip():
+            continue
+        for word in words:
+            if not _is_number(word):
+                raise DataError(
+                    f"line {number} has {word.strip()!r} where a number belongs",
+                    expected=f"{per_row} numbers, {row_means}",
+                    cure="check that the file is of this format, and mend the line",
+                    where=path,
+                )
+        if len(words) != per_row:
+            last = all(not rest.strip() for rest in lines[number:])
+            raise DataError(
+                f"line {number} has {len(words)} numbers" + (", so the last frame is cut short" if last else ""),
+                expected=f"{per_row} numbers, {row_means}",
+                cure=FETCH_AGAIN,
+                where=path,
+            )
+    raise AssertionError("a table that does not parse has a line that does not")
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def to_sequence(joints: np.ndarray, path: Path, present: np.ndarray | None = None) -> SkeletonSequence:
+    """A sequence from ``T P J D`` positions.
+
+    Args:
+        joints: positions; a person whose coordinates are all zero in a frame counts as absent there.
+        path: the file, for messages.
+        present: ``T P``; where False, positions are ignored.
+
+    Raises:
+        DataError: a position is NaN or infinite, or nobody is seen in any frame.
+    """
+    assert joints.ndim == 4
+    if not len(joints):
+        raise DataError("the recording has no frames", expected="at least one frame", cure=FETCH_AGAIN, where=path)
+    seen = np.asarray(joints.any(axis=(2, 3)))
+    seen = seen if present is None else present & seen
+    joints = np.where(seen[..., None, None], joints, 0.0)
+    if not np.isfinite(joints).all():
+        frame, person, joint, _ = np.argwhere(~np.isfinite(joints))[0]
+        raise DataError(
+            f"joint {joint} of person {person} in frame {frame} is {joints[frame, person, joint].tolist()}",
+            expected="finite coordinates (frames, people and joints are counted from 0)",
+            cure="fill the gap, write zeros for a whole person who is absent, or take the recording out",
+            where=path,
+        )
+    if not seen.any():
+        raise DataError(
+            f"nobody is seen in any of the {len(joints)} frames (all coordinates are zero)",
+            expected="a person in at least one frame",
+            cure="take the recording out of the data set",
+            where=path,
+        )
+    return SkeletonSequence(torch.from_numpy(joints.astype(np.float32)), torch.from_numpy(seen))
+
+
+def truncated(path: Path, found: int, per_frame: int, unit: str) -> DataError:
+    """The complaint about a last frame with too few rows."""
+    whole, rest = divmod(found, per_frame)
+    return DataError(
+        f"the last frame (number {whole}, counted from 0) has {rest} of {per_frame} {unit}",
+        expected=f"{per_frame} {unit} in every frame",
+        cure=FETCH_AGAIN,
+        where=path,
+    )
