@@ -1,0 +1,363 @@
+"""What happens to one recording of skeletons between file and model: repair, normalisation, augmentation.
+
+Legend: T frames, P people, J joints, D coordinates (2 or 3).
+
+Axis 1 (y) is the vertical of every recording; whether it points up or down makes no difference here. The first person
+who is present is the main one: the body's centre and facing, where a single one is needed, are that person's
+(Shahroudy et al., CVPR 2016), so that two people keep their places relative to each other. Absent people stay zero.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, Int64
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, model_validator
+from torch import Tensor
+
+from muybridge.core.contracts import Centre, SkeletonData, SkeletonInput
+from muybridge.core.errors import DataError
+from muybridge.core.skeletons import Layout
+from muybridge.core.types import SkeletonSequence
+
+
+class SkeletonAugment(BaseModel):
+    """Random changes of a training recording; each is drawn once per recording and leaves the action what it is.
+
+    Attributes:
+        rotate: largest turn about the vertical, in degrees; skeletons in 2-D have no vertical to turn about.
+        tilt: largest turn in the image plane, in degrees; in 3-D also as much about the horizontal axis.
+        scale: smallest and largest factor of size.
+        speed: slowest and fastest factor of speed; frames are interpolated.
+        crop: smallest share of the recording that is kept, from a random start.
+        noise: standard deviation of what is added to every coordinate, in torso lengths.
+        mirror: probability of a mirror image, with left and right joints swapped and the label changed where the data
+            set says so; where it forbids mirroring, or the layout has no sides, nothing is mirrored.
+        swap_people: probability that the order of the people is reversed, where all of them appear.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    rotate: NonNegativeFloat = 0.0
+    tilt: NonNegativeFloat = 0.0
+    scale: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+    speed: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+    crop: float = Field(default=1.0, gt=0.0, le=1.0)
+    noise: NonNegativeFloat = 0.0
+    mirror: float = Field(default=0.0, ge=0.0, le=1.0)
+    swap_people: float = Field(default=0.0, ge=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "SkeletonAugment":
+        for knob in ("scale", "speed"):
+            low, high = getattr(self, knob)
+            if low > high:
+                raise ValueError(f"{knob} needs the smaller factor first, and {low} > {high}")
+        return self
+
+
+def prepare_skeleton(sequence: SkeletonSequence, takes: SkeletonInput, holds: SkeletonData) -> Float[Tensor, "T P J D"]:
+    """What a model asked for, made from a recording.
+
+    In this order: people conformed, gaps filled, smoothing, sampling down, turning to the camera, centring, scaling.
+    A turn to the camera needs 3-D and known shoulders, and is left out without them.
+
+    Raises:
+        DataError: the recording does not fit ``holds``, or has no size to divide by.
+    """
+    sequence = clean_skeleton(sequence, takes, holds)
+    if takes.face_camera:
+        sequence = face_camera(sequence, holds.layout)
+    if takes.centre != "none":
+        sequence = centre(sequence, holds.layout, takes.centre)
+    if takes.unit_scale:
+        sequence = _moved(sequence, sequence.joints / torso_length(sequence, holds.layout))
+    return sequence.joints
+
+
+def clean_skeleton(sequence: SkeletonSequence, takes: SkeletonInput, holds: SkeletonData) -> SkeletonSequence:
+    """The frames a model sees, still where they were recorded; pictures of attention are drawn on these."""
+    sequence = fill_absent(conform(sequence, holds))
+    if takes.smooth:
+        sequence = smooth(sequence)
+    return subsample(sequence, takes.max_frames)
+
+
+def conform(sequence: SkeletonSequence, holds: SkeletonData, where: str | None = None) -> SkeletonSequence:
+    """The recording with as many people as ``holds`` says.
+
+    Absent people are added; of too many, those seen in the most frames stay, in their order.
+
+    Args:
+        sequence: any recording.
+        holds: what it should be.
+        where: the file, for the message.
+
+    Raises:
+        DataError: another number of joints or coordinates.
+    """
+    frames, people, joints, dims = sequence.joints.shape
+    if (joints, dims) != (len(holds.layout), holds.coordinates):
+        raise DataError(
+            f"the recording has {joints} joints of {dims} coordinates",
+            expected=f"{len(holds.layout)} joints of {holds.coordinates} (layout {holds.layout.name})",
+            cure="use recordings of one kind of skeleton for training, testing and predicting",
+            where=where,
+        )
+    if people > holds.people:
+        kept = sequence.present.sum(0).argsort(descending=True, stable=True)[: holds.people].sort().values
+        return SkeletonSequence(sequence.joints[:, kept], sequence.present[:, kept])
+    if people < holds.people:
+        missing = holds.people - people
+        return SkeletonSequence(
+            torch.cat([sequence.joints, sequence.joints.new_zeros(frames, missing, joints, dims)], dim=1),
+            torch.cat([sequence.present, sequence.present.new_zeros(frames, missing)], dim=1),
+        )
+    return sequence
+
+
+def fill_absent(sequence: SkeletonSequence) -> SkeletonSequence:
+    """The recording without gaps.
+
+    Frames at either end in which nobody is seen are cut off. Between two sightings of a person, positions are
+    interpolated linearly. Before a person's first sighting and after the last, that person stays absent.
+
+    Raises:
+        DataError: nobody is seen in any frame.
+    """
+    if sequence.present.all():
+        return sequence
+    with_someone = sequence.present.any(dim=1).nonzero().flatten()
+    if not len(with_someone):
+        raise DataError(
+            "nobody is seen in any frame", expected="a person in at least one frame", cure="take the recording out"
+        )
+    window = slice(int(with_someone[0]), int(with_someone[-1]) + 1)
+    joints, present = sequence.joints[window].clone(), sequence.present[window].clone()
+    for person in range(present.shape[1]):
+        seen = present[:, person].nonzero().flatten()
+        if len(seen) and len(seen) < int(seen[-1] - seen[0]) + 1:
+            span = torch.arange(int(seen[0]), int(seen[-1]) + 1)
+            after = torch.searchsorted(seen, span)
+            before = (after - 1).clamp(min=0)
+            step = (seen[after] - seen[before]).clamp(min=1)
+            weight = ((span - seen[before]) / step)[:, None, None]
+            joints[span, person] = torch.lerp(joints[seen[before], person], joints[seen[after], person], weight)
+            present[span, person] = True
+    return SkeletonSequence(joints, present)
+
+
+def _quadratic_fit() -> Float[Tensor, "5 5"]:
+    """The projection of five equally spaced values on the parabolas; its middle row is (-3, 12, 17, 12, -3) / 35."""
+    time = torch.arange(-2.0, 3.0, dtype=torch.float64)
+    basis = torch.stack([time**0, time, time**2], dim=1)
+    return (basis @ torch.linalg.inv(basis.T @ basis) @ basis.T).float()
+
+
+_FIT = _quadratic_fit()
+
+
+def smooth(sequence: SkeletonSequence) -> SkeletonSequence:
+    """Each coordinate filtered along time by (-3, 12, 17, 12, -3) / 35 (Savitzky and Golay; Zhu et al., AAAI 2016).
+
+    The two frames at each end take the parabola fitted to the five frames there. A person seen in fewer than five
+    frames is left alone. Expects no gaps; see :func:`fill_absent`.
+    """
+    joints = sequence.joints.clone()
+    for person in range(joints.shape[1]):
+        seen = sequence.present[:, person].nonzero().flatten()
+        if len(seen) >= 5:
+            path = sequence.joints[int(seen[0]) : int(seen[-1]) + 1, person]
+            middle = path.unfold(0, 5, 1) @ _FIT[2]
+            first, last = (torch.einsum("st,tjd->sjd", _FIT, end) for end in (path[:5], path[-5:]))
+            joints[int(seen[0]) : int(seen[-1]) + 1, person] = torch.cat([first[:2], middle, last[3:]])
+    return SkeletonSequence(joints, sequence.present)
+
+
+def subsample(sequence: SkeletonSequence, max_frames: int) -> SkeletonSequence:
+    """At most ``max_frames`` frames, evenly spread from the first to the last; 0 keeps all."""
+    frames = len(sequence)
+    if not max_frames or frames <= max_frames:
+        return sequence
+    chosen = torch.linspace(0, frames - 1, max_frames).round().long()
+    return SkeletonSequence(sequence.joints[chosen], sequence.present[chosen])
+
+
+def centre(sequence: SkeletonSequence, layout: Layout, mode: Centre) -> SkeletonSequence:
+    """Positions relative to the main person's centre, in the first frame or in every frame.
+
+    The centre is the root joint, or the mean of all joints where the layout is not known.
+    """
+    centres = body_centres(sequence, layout)
+    if mode == "first":
+        centres = centres[:1]
+    elif mode == "none":
+        return sequence
+    return _moved(sequence, sequence.joints - centres[:, None, None])
+
+
+def body_centres(sequence: SkeletonSequence, layout: Layout) -> Float[Tensor, "T D"]:
+    """The centre of the main person in every frame; zero where nobody is seen."""
+    main = sequence.joints[torch.arange(len(sequence)), _main_person(sequence)]
+    return main[:, layout.root] if layout.known else main.mean(dim=1)
+
+
+def face_camera(sequence: SkeletonSequence, layout: Layout) -> SkeletonSequence:
+    """The recording turned about the vertical so that the main person faces the camera in the first frame.
+
+    The turn is about that person's centre and puts the line from the left to the right shoulder along +x, where it
+    lies in Kinect recordings of people who face the camera. A recording in 2-D, one without known shoulders, and one
+    whose shoulders lie above each other, stay as they are.
+    """
+    if layout.shoulders is None or sequence.joints.shape[-1] == 2:
+        return sequence
+    left, right = layout.shoulders
+    main = sequence.joints[0, int(_main_person(sequence)[0])]
+    across = main[right] - main[left]
+    x, z = float(across[0]), float(across[2])
+    if math.hypot(x, z) < 1e-6:
+        return sequence
+    return _turned(sequence, layout, about_vertical(math.atan2(z, x)))
+
+
+def about_vertical(angle: float) -> Float[Tensor, "3 3"]:
+    """The rotation that takes +z towards +x by ``angle`` radians: for row vectors, ``points @ matrix``."""
+    cos, sin = math.cos(angle), math.sin(angle)
+    return torch.tensor([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]])
+
+
+def torso_length(sequence: SkeletonSequence, layout: Layout) -> float:
+    """The median length of the torso over all present people and frames, in the recording's unit.
+
+    Where the layout has no torso, or it has no length (lost joints at one place), the median over people and frames
+    of the joints' mean distance from their mean.
+
+    Raises:
+        DataError: all joints lie at one point.
+    """
+    bodies = sequence.joints[sequence.present]
+    length = 0.0
+    if layout.torso is not None:
+        lower, upper = layout.torso
+        length = float((bodies[:, upper] - bodies[:, lower]).norm(dim=-1).median())
+    if length <= 0.0:
+        length = float((bodies - bodies.mean(dim=1, keepdim=True)).norm(dim=-1).mean(dim=1).median())
+    if length <= 0.0:
+        raise DataError(
+            "all joints lie at one point", expected="a body of some size", cure="take the recording out of the data set"
+        )
+    return length
+
+
+def augment_skeleton(
+    sequence: SkeletonSequence,
+    label: int,
+    knobs: SkeletonAugment,
+    holds: SkeletonData,
+    mirror_map: Mapping[int, int] | None,
+    rng: torch.Generator,
+) -> tuple[SkeletonSequence, int]:
+    """The recording and its label after random changes.
+
+    Gaps are filled first. Every knob has dice of its own: turning one does not change what another draws.
+
+    Args:
+        sequence: the recording.
+        label: class index.
+        knobs: what may change, and how far.
+        holds: gives the layout.
+        mirror_map: new label of each label that a mirror changes; None forbids mirroring.
+        rng: the dice.
+    """
+    dice = torch.rand(9, generator=rng).tolist()
+    noise_rng = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=rng)))
+    layout = holds.layout
+    sequence = fill_absent(sequence)
+
+    kept = max(1, round(len(sequence) * _between((knobs.crop, 1.0), dice[0])))
+    start = int(dice[1] * (len(sequence) - kept + 1))
+    cropped = SkeletonSequence(sequence.joints[start : start + kept], sequence.present[start : start + kept])
+    # A crop can begin, end or even lie in a pause between one person's last sighting and the next one's first.
+    sequence = fill_absent(cropped) if cropped.present.any() else sequence
+    sequence = resample(sequence, _between(knobs.speed, dice[2]))
+
+    turns = [
+        math.radians(_between((-most, most), one)) for most, one in zip(_turn_limits(knobs), dice[3:6], strict=True)
+    ]
+    if sequence.joints.shape[-1] == 2:
+        matrix = _about_z(turns[1])[:2, :2]
+    else:
+        matrix = about_vertical(turns[0]) @ _about_z(turns[1]) @ _about_x(turns[2])
+    sequence = _turned(sequence, layout, matrix * _between(knobs.scale, dice[6]))
+
+    if dice[7] < knobs.mirror and mirror_map is not None and layout.mirror:
+        sequence, label = mirrored(sequence, layout), mirror_map.get(label, label)
+    if knobs.noise:
+        sigma = knobs.noise * torso_length(sequence, layout)
+        throw = torch.randn(sequence.joints.shape, generator=noise_rng)
+        sequence = _moved(sequence, sequence.joints + sigma * throw)
+    if dice[8] < knobs.swap_people and sequence.present.any(dim=0).all():
+        sequence = SkeletonSequence(sequence.joints.flip(1), sequence.present.flip(1))
+    return sequence, label
+
+
+def resample(sequence: SkeletonSequence, speed: float) -> SkeletonSequence:
+    """The recording played ``speed`` times as fast, by linear interpolation; first and last frame stay."""
+    frames = len(sequence)
+    count = max(1, round((frames - 1) / speed) + 1)
+    if count == frames:
+        return sequence
+    times = torch.linspace(0, frames - 1, count)
+    before = times.floor().long()
+    after = (before + 1).clamp(max=frames - 1)
+    share = (times - before)[:, None]
+    # An absent neighbour has no weight, so that its zeros do not pull.
+    weights = torch.stack([(1 - share) * sequence.present[before], share * sequence.present[after]])
+    total = weights.sum(dim=0)
+    weights = weights / total.clamp(min=1e-9)
+    neighbours = torch.stack([sequence.joints[before], sequence.joints[after]])
+    return SkeletonSequence((weights[..., None, None] * neighbours).sum(dim=0), total > 0)
+
+
+def mirrored(sequence: SkeletonSequence, layout: Layout) -> SkeletonSequence:
+    """The mirror image: x reflected about the main person's first centre, left and right joints swapped."""
+    order = list(range(len(layout)))
+    for left, right in layout.mirror:
+        order[left], order[right] = right, left
+    joints = sequence.joints[:, :, order]
+    middle = body_centres(sequence, layout)[0, 0]
+    joints[..., 0] = 2 * middle - joints[..., 0]
+    return _moved(sequence, joints)
+
+
+def _main_person(sequence: SkeletonSequence) -> Int64[Tensor, " T"]:
+    return sequence.present.int().argmax(dim=1)
+
+
+def _moved(sequence: SkeletonSequence, joints: Float[Tensor, "T P J D"]) -> SkeletonSequence:
+    """New positions for the people who are present."""
+    return SkeletonSequence(joints * sequence.present[..., None, None], sequence.present)
+
+
+def _turned(sequence: SkeletonSequence, layout: Layout, matrix: Float[Tensor, "D D"]) -> SkeletonSequence:
+    """Row vectors times ``matrix`` about the main person's first centre."""
+    pivot = body_centres(sequence, layout)[0]
+    return _moved(sequence, (sequence.joints - pivot) @ matrix + pivot)
+
+
+def _turn_limits(knobs: SkeletonAugment) -> tuple[float, float, float]:
+    return knobs.rotate, knobs.tilt, knobs.tilt
+
+
+def _about_z(angle: float) -> Float[Tensor, "3 3"]:
+    cos, sin = math.cos(angle), math.sin(angle)
+    return torch.tensor([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
+
+
+def _about_x(angle: float) -> Float[Tensor, "3 3"]:
+    cos, sin = math.cos(angle), math.sin(angle)
+    return torch.tensor([[1.0, 0.0, 0.0], [0.0, cos, sin], [0.0, -sin, cos]])
+
+
+def _between(limits: tuple[float, float], share: float) -> float:
+    low, high = limits
+    return low + (high - low) * share
