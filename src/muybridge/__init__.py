@@ -1,3 +1,24 @@
 """muybridge: recognise actions by their motion, in video and in skeletons."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from muybridge.predict import Predictor
+
 __version__ = "0.1.0"
+
+
+def load(run: str | Path, device: str = "cpu") -> "Predictor":
+    """A trained run as a predictor: ``muybridge.load("runs/mine")("recording.npz")``.
+
+    Args:
+        run: a run folder.
+        device: where the model computes, "cpu" or "cuda".
+
+    Raises:
+        RunError: no such run, not trained, damaged, or made by a newer version.
+    """
+    from muybridge.predict import Predictor  # torch takes seconds to import; `import muybridge` does not
+
+    return Predictor(run, device)

@@ -1,0 +1,339 @@
+"""The command line: each command is a few lines that call a library function.
+
+Heavy imports stand inside the commands, so that ``muybridge --help`` opens at once.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from muybridge.core.errors import MuybridgeError, RecipeError
+
+if TYPE_CHECKING:
+    from muybridge.engine.metrics import Scores
+    from muybridge.engine.repeat import Summary
+    from muybridge.recipe import Recipe
+
+app = typer.Typer(
+    name="muybridge",
+    help="Recognise actions by their motion, in video and in skeletons.",
+    epilog="Start with: muybridge demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KNOB=VALUE", help="Replace a knob of the recipe; may be repeated.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+@app.command(epilog="Example: muybridge train drnn_msr_action3d --set train.seed=1 --run runs/mine")
+def train(
+    recipe: Annotated[str | None, typer.Argument(help="A TOML file or the name of a shipped recipe.")] = None,
+    settings: Settings = None,
+    run: Annotated[Path | None, typer.Option(help="Run folder; by default runs/RECIPE.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --run.")] = False,
+    model: Annotated[
+        str | None, typer.Option(help="Without a recipe: the model, as `muybridge models` names it.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Without a recipe: a folder CLASS/FILE of recordings.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="With --data: pattern whose bracket finds the person in a file name, 's(\\d+)'.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Train a recipe, or a model on a folder of your own."""
+    from muybridge.engine.checkpoint import RunFolder
+    from muybridge.engine.journal import Reporter
+    from muybridge.engine.runtime import Runtime
+    from muybridge.engine.train import train as train_run
+
+    if recipe is None and model is None and resume and run is not None:
+        loaded = RunFolder.open(run).recipe()
+    else:
+        loaded = _recipe(recipe, settings, model, data, group)
+    folder = run or _new_folder(_name(recipe, model, data))
+    runtime, report = Runtime(loaded.train.precision, device), Reporter()
+    report.console.quiet = not runtime.leads
+    report.say(f"{loaded.title or loaded.model.spec.title} -> {folder}")
+    train_run(loaded, folder, resume=resume, runtime=runtime, report=report)
+    report.say(f"trained; next: muybridge test {folder}   or: muybridge show {folder}")
+
+
+@app.command(epilog="Example: muybridge test runs/mine --json")
+def test(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    as_json: AsJson = False,
+    device: Device = "auto",
+) -> None:
+    """Test a trained run: top-1, top-5, mean class accuracy."""
+    from muybridge.engine.checkpoint import RunFolder
+    from muybridge.engine.evaluate import test as test_run
+    from muybridge.engine.journal import Reporter
+    from muybridge.engine.runtime import Runtime
+
+    if split not in ("train", "val", "test"):
+        raise RecipeError(f"--split {split}", expected="train, val or test", cure="choose one of them")
+    folder = RunFolder.open(run)
+    runtime = Runtime(folder.recipe().train.precision, device)
+    scores = test_run(folder, split, runtime, Reporter(quiet=as_json or not runtime.leads))
+    if runtime.leads:
+        _print_scores(scores, as_json)
+
+
+@app.command(epilog="Example: muybridge predict runs/mine recording.npz more/ --top 3")
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    paths: Annotated[list[Path], typer.Argument(help="Recordings, or folders of them.")],
+    top: Annotated[int, typer.Option(min=1, help="Classes to name for each.")] = 5,
+    as_json: AsJson = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Name the action in each file."""
+    from muybridge.predict import Predictor, find_recordings
+
+    predictor = Predictor(run, device)
+    answers = (predictor(path, top) for path in find_recordings(paths))
+    if as_json:
+        rows = [{"path": one.id, "labels": one.labels, "scores": one.scores} for one in answers]
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    for one in answers:
+        typer.echo(one.id)
+        for label, score in zip(one.labels, one.scores, strict=True):
+            typer.echo(f"  {score:7.2%}  {label}")
+
+
+@app.command(epilog="Example: muybridge repeat sta_lstm_sbu --seeds 0,1,2 --folds all --jobs 4")
+def repeat(
+    recipe: Annotated[str, typer.Argument(help="A TOML file or the name of a shipped recipe.")],
+    seeds: Annotated[str, typer.Option(help="Seeds, such as 0,1,2.")] = "0,1,2,3,4",
+    folds: Annotated[
+        str | None, typer.Option(help="Folds, such as 1,2 or all; left out, the recipe's own split.")
+    ] = None,
+    settings: Settings = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of the runs; by default runs/RECIPE-repeat.")] = None,
+    split: Annotated[str, typer.Option(help="test, or val while settings are being chosen.")] = "test",
+    jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, each on its share of the cores.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Train and test over seeds and folds: mean and deviation. Runs that exist are not redone."""
+    from dataclasses import asdict
+
+    from muybridge.engine.repeat import plan
+    from muybridge.engine.repeat import repeat as repeat_runs
+
+    if split not in ("train", "val", "test"):
+        raise RecipeError(f"--split {split}", expected="train, val or test", cure="choose one of them")
+    folder = run or Path("runs") / f"{_name(recipe)}-repeat"
+    loaded = _recipe(recipe, settings)
+    repetitions = plan(loaded, folder, _seeds(seeds), folds.split(",") if folds else None)
+    summary = repeat_runs(repetitions, folder, split, jobs, quiet=as_json)
+    if as_json:
+        typer.echo(json.dumps(asdict(summary), indent=1))
+    else:
+        _print_summary(summary, loaded)
+
+
+@app.command(epilog="Example: muybridge show runs/mine --sample a01_s02_e01")
+def show(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    sample: Annotated[
+        str | None, typer.Option(help="Record id of the recording to draw; by default the first.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of the confusion matrix and the recording.")] = "test",
+    video: Annotated[str, typer.Option(help="gif or mp4.")] = "gif",
+) -> None:
+    """Draw learning curves, the confusion matrix, and attention on a moving skeleton, into RUN/pictures."""
+    from muybridge.viz.pictures import draw_run
+
+    for path in draw_run(run, sample, split, video):
+        typer.echo(path)
+
+
+@app.command()
+def models() -> None:
+    """List the models."""
+    from typing import get_args
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from muybridge.models import AnyModel
+
+    table = Table("model", "what it is", "paper", "departures")
+    for config in get_args(get_args(AnyModel)[0]):
+        spec = config.spec
+        table.add_row(spec.name, spec.title, f"{spec.paper}\n{spec.link}", ", ".join(spec.departures))
+    Console().print(table)
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes that come with the package, and what each promises."""
+    import tomllib
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from muybridge.recipe import shipped_recipes
+
+    table = Table("recipe", "what it is", "model", "data", "top-1", "minutes")
+    for name, path in shipped_recipes().items():
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        promise = tree.get("expects", {})
+        table.add_row(
+            name,
+            tree.get("title", ""),
+            tree["model"]["name"],
+            tree["data"]["name"],
+            str(promise.get("top1", "")),
+            str(promise.get("minutes", "")),
+        )
+    Console().print(table)
+
+
+@app.command(epilog="Example: muybridge init mine.toml --model drnn --data my_recordings")
+def init(
+    path: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.toml"),
+    model: Annotated[str, typer.Option(help="As `muybridge models` names it.")] = "drnn",
+    data: Annotated[Path | None, typer.Option(help="A folder CLASS/FILE of recordings.")] = None,
+) -> None:
+    """Write a commented recipe to start from."""
+    from muybridge.recipe import starter
+
+    if path.exists():
+        raise RecipeError("exists already", expected="a new file", cure="choose another name", where=path)
+    path.write_text(starter(model, data), encoding="utf-8")
+    typer.echo(f"wrote {path}; next: muybridge train {path}")
+
+
+@app.command()
+def demo(
+    run: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
+) -> None:
+    """Train on a generated playground, test, predict an unseen file, draw pictures: about a minute, no download."""
+    from muybridge.engine.evaluate import test as test_run
+    from muybridge.engine.journal import Reporter
+    from muybridge.engine.train import train as train_run
+    from muybridge.predict import Predictor
+    from muybridge.recipe import load_recipe
+    from muybridge.viz.pictures import draw_run
+
+    recipe, report = load_recipe("playground_sta_lstm"), Reporter()
+    report.say("1/4  training on stick figures whose movement, not pose, decides the class")
+    folder = train_run(recipe, run, resume=(run / "run.json").is_file(), report=report)
+    report.say("2/4  testing on people that were not in training")
+    _print_scores(test_run(folder), as_json=False)
+    unseen = recipe.data.index("test").records[0]
+    report.say(f"3/4  predicting one unseen file, {unseen.path}")
+    for label, score in zip(*_top(Predictor(run)(unseen.path, top=3)), strict=True):
+        report.say(f"  {score:7.2%}  {label}")
+    report.say("4/4  drawing pictures")
+    for path in draw_run(run):
+        report.say(f"  {path}")
+    report.say(f"next: muybridge predict {run} FILE, or train on your own: muybridge train --model drnn --data FOLDER")
+
+
+def main() -> None:
+    """The door: runs a command and tells what went wrong without a traceback."""
+    try:
+        app()
+    except MuybridgeError as error:
+        typer.echo(f"muybridge: {error}", err=True)
+        sys.exit(130 if type(error).__name__ == "InterruptedTrainingError" else 2)
+
+
+def _recipe(
+    recipe: str | None,
+    settings: list[str] | None,
+    model: str | None = None,
+    data: Path | None = None,
+    group: str | None = None,
+) -> "Recipe":
+    from muybridge.recipe import folder_recipe, load_recipe, parse_settings
+
+    chosen = parse_settings(settings or [])
+    if recipe is not None and model is None and data is None:
+        return load_recipe(recipe, chosen)
+    if recipe is None and model is not None and data is not None:
+        return folder_recipe(model, data, ({"data.group": group} if group else {}) | chosen)
+    raise RecipeError(
+        "nothing to train" if recipe is None else "both a recipe and --model or --data",
+        expected="a recipe, or --model and --data together",
+        cure="see `muybridge train --help`",
+    )
+
+
+def _name(recipe: str | None, model: str | None = None, data: Path | None = None) -> str:
+    return Path(recipe).stem if recipe else f"{model}_{data.resolve().name if data else 'run'}"
+
+
+def _new_folder(name: str) -> Path:
+    """The first of runs/NAME, runs/NAME-2, ... that is not there."""
+    numbers = (Path("runs") / (name if count == 1 else f"{name}-{count}") for count in range(1, 10_000))
+    return next(folder for folder in numbers if not folder.exists())
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise RecipeError(f"--seeds {text}", expected="numbers such as 0,1,2", cure="write them so") from None
+
+
+def _top(prediction: Any) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    return prediction.labels, prediction.scores
+
+
+def _print_scores(scores: "Scores", as_json: bool) -> None:
+    from dataclasses import asdict
+
+    if as_json:
+        told = asdict(scores)
+        del told["confusion"]
+        typer.echo(json.dumps(told, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("class", "top-1 %", title=f"top-1 {scores.top1:.2f} %", caption_justify="left")
+    for name, share in scores.per_class.items():
+        table.add_row(name, "-" if share is None else f"{share:.1f}")
+    table.caption = (
+        f"top-5 {scores.top5:.2f} %, mean class {scores.mean_class:.2f} %, "
+        f"{scores.count} recordings, {scores.skipped} left out of the index"
+    )
+    Console().print(table)
+
+
+def _print_summary(summary: "Summary", recipe: "Recipe") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    folds = list(dict.fromkeys(row["fold"] for row in summary.runs))
+    table = Table(
+        "seed", *(f"fold {fold}" if fold else "top-1" for fold in folds), *(["mean"] if len(folds) > 1 else [])
+    )
+    for seed, mean in summary.by_seed.items():
+        mine = [f"{row['top1']:.2f}" for row in summary.runs if row["seed"] == seed]
+        table.add_row(str(seed), *mine, *([f"{mean:.2f}"] if len(folds) > 1 else []))
+    console = Console()
+    console.print(table)
+    console.print(f"top-1 {summary.mean:.2f} ± {summary.deviation:.2f} over {len(summary.by_seed)} seeds")
+    if recipe.expects:
+        low, high = recipe.expects.top1 - recipe.expects.tolerance, recipe.expects.top1 + recipe.expects.tolerance
+        verdict = "within" if low <= summary.mean <= high else "outside"
+        console.print(f"the recipe expects {recipe.expects.top1} ± {recipe.expects.tolerance}: {verdict}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+"""A run folder: what a training leaves behind, written so that no kill or full disk can spoil it.
+
+recipe.toml          the complete recipe
+labels.txt           class names in label order, one a line
+run.json             format of the folder, versions, what the data holds
+weights.safetensors  the trained parameters; ``stages/NAME.safetensors`` those of each finished stage
+state.pt             where an unfinished training goes on
+journal.jsonl        one row an epoch
+left_out.tsv         recordings that are not in the index, and why
+test.json, ...       what a test said; ``pictures/`` what there is to look at
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+import muybridge
+from muybridge.core.errors import RunError
+from muybridge.data.datasets.base import Excluded
+from muybridge.recipe import Recipe, load_recipe, save_recipe
+
+FORMAT = 1
+
+
+class RunFolder:
+    """Reads and writes the files of one run; every file appears whole or not at all."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        recipe: Recipe,
+        labels: tuple[str, ...],
+        left_out: Mapping[str, Iterable[Excluded]],
+        state: dict[str, Any],
+    ) -> "RunFolder":
+        """Start a new run.
+
+        Raises:
+            RunError: the folder cannot be written.
+        """
+        run = cls(path)
+        with _reported(path):
+            path.mkdir(parents=True, exist_ok=True)
+            (path / "stages").mkdir(exist_ok=True)
+        with run.writing("recipe.toml") as file:
+            save_recipe(recipe, file)
+        with run.writing("labels.txt") as file:
+            file.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+        with run.writing("left_out.tsv") as file:
+            rows = [
+                f"{split}\t{one.id}\t{one.path}\t{one.reason}\n" for split, all_ in left_out.items() for one in all_
+            ]
+            file.write_text("".join(["split\tid\tpath\treason\n", *rows]), encoding="utf-8")
+        run.write_state(state)
+        # Last, because its presence makes the folder a run.
+        run.write_json("run.json", {"format": FORMAT, "muybridge": muybridge.__version__, "torch": torch.__version__})
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunFolder":
+        """An existing run.
+
+        Raises:
+            RunError: no such folder, not a run, or made by a newer version.
+        """
+        run = cls(path)
+        if not (run.path / "run.json").is_file():
+            raise RunError(
+                "no run here" if run.path.is_dir() else "no such folder",
+                expected="a run folder, with run.json in it",
+                cure="train one with `muybridge train RECIPE --run DIR`",
+                where=path,
+            )
+        try:
+            made = json.loads((run.path / "run.json").read_text(encoding="utf-8"))["format"]
+        except (ValueError, KeyError, TypeError):
+            raise RunError(
+                "damaged", expected='JSON with "format"', cure="restore it or train again", where=run.path / "run.json"
+            ) from None
+        if made > FORMAT:
+            raise RunError(
+                f"made by a newer version (run format {made})",
+                expected=f"run format {FORMAT} or older",
+                cure="upgrade with `pip install -U muybridge`",
+                where=path,
+            )
+        return run
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was started here."""
+        return (self.path / "run.json").is_file()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training reached its end."""
+        return self.exists and not (self.path / "state.pt").exists()
+
+    def recipe(self) -> Recipe:
+        """The complete recipe of the run."""
+        return load_recipe(self.path / "recipe.toml")
+
+    def labels(self) -> tuple[str, ...]:
+        """Class names in label order."""
+        return tuple((self.path / "labels.txt").read_text(encoding="utf-8").splitlines())
+
+    def model(self) -> nn.Module:
+        """The trained model, in evaluation mode on the CPU.
+
+        Raises:
+            RunError: not trained yet, a damaged weights file, or one of another model.
+        """
+        if not (self.path / "weights.safetensors").is_file():
+            raise RunError(
+                "no weights yet",
+                expected="a finished training",
+                cure=f"go on with `muybridge train --run {self.path} --resume`",
+                where=self.path,
+            )
+        recipe = self.recipe()
+        model = recipe.model.build(len(self.labels()), recipe.data.holds())
+        put_weights(model, read_weights(self.path / "weights.safetensors"), self.path / "weights.safetensors")
+        return model.eval()
+
+    def write_weights(self, name: str, model: nn.Module) -> None:
+        """Keep a model's parameters and buffers as ``NAME.safetensors``, with a checksum."""
+        tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+        with self.writing(f"{name}.safetensors") as file:
+            safetensors.torch.save_file(tensors, file, metadata={"format": "pt", "checksum": _checksum(tensors)})
+
+    def write_state(self, state: dict[str, Any]) -> None:
+        """Keep where the training stands."""
+        with self.writing("state.pt") as file:
+            torch.save(state, file)
+
+    def read_state(self) -> dict[str, Any]:
+        """Where the training stands."""
+        path = self.path / "state.pt"
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as problem:  # noqa: BLE001 - torch raises many kinds for a damaged file
+            raise RunError(
+                f"not readable ({type(problem).__name__})",
+                expected="the saved state of a training",
+                cure="remove the run folder and train again",
+                where=path,
+            ) from None
+
+    def clear_state(self) -> None:
+        """The training has ended; nothing is left to resume."""
+        (self.path / "state.pt").unlink(missing_ok=True)
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Keep something as JSON."""
+        with self.writing(name) as file:
+            file.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """A temporary file to write; it takes its name when the block ends well, and is on the disk then."""
+        final = self.path / name
+        draft = final.with_name(final.name + ".draft")
+        try:
+            with _reported(final):
+                draft.touch()
+                mode = draft.stat().st_mode  # safetensors would leave a file that only its owner may read
+                yield draft
+                draft.chmod(mode)
+                with draft.open("rb") as file:
+                    os.fsync(file.fileno())
+                draft.replace(final)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def check_room(self, model: nn.Module) -> None:
+        """Refuse to start when the disk cannot hold what the training will write."""
+        weights = sum(value.nbytes for value in model.state_dict().values())
+        # Two states (old and draft) of weights, average and two optimizer moments, and two weights files.
+        needed, free = 10 * weights + 2**24, shutil.disk_usage(self.path).free
+        if free < needed:
+            raise RunError(
+                f"{free / 1e6:.0f} MB free on the disk",
+                expected=f"at least {needed / 1e6:.0f} MB for weights and training state",
+                cure="free some space or choose another --run folder",
+                where=self.path,
+            )
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weights file, without unpickling; RunError if it is damaged."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+            checksum = (file.metadata() or {}).get("checksum")
+    except (safetensors.SafetensorError, OSError) as problem:
+        raise RunError(
+            f"damaged weights file ({problem})",
+            expected="a whole safetensors file",
+            cure="restore the file or train again",
+            where=path,
+        ) from None
+    if checksum is not None and checksum != _checksum(tensors):
+        raise RunError(
+            "damaged weights file (checksum differs)",
+            expected="the bytes that were written",
+            cure="restore the file or train again",
+            where=path,
+        )
+    return tensors
+
+
+def put_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
+    """Load tensors into a model; RunError names what does not fit."""
+    own = model.state_dict()
+    wrong = [f"{key} missing" for key in own.keys() - tensors.keys()]
+    wrong += [f"{key} unknown" for key in tensors.keys() - own.keys()]
+    wrong += [
+        f"{key} is {tuple(tensors[key].shape)}, not {tuple(own[key].shape)}"
+        for key in own.keys() & tensors.keys()
+        if own[key].shape != tensors[key].shape
+    ]
+    if wrong:
+        raise RunError(
+            f"weights of another model: {', '.join(sorted(wrong)[:4])}" + (" ..." if len(wrong) > 4 else ""),
+            expected="the parameters of the model in recipe.toml",
+            cure="use the weights that belong to this recipe",
+            where=where,
+        )
+    model.load_state_dict(dict(tensors))
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        digest.update(key.encode())
+        digest.update(tensors[key].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _reported(where: Path) -> Iterator[None]:
+    """Failing writes, in words."""
+    try:
+        yield
+    except OSError as problem:
+        raise RunError(
+            f"cannot be written ({problem.strerror or problem})",
+            expected="a folder with room that may be written",
+            cure="free some space or choose another --run folder; what was saved before is whole",
+            where=where,
+        ) from problem

@@ -1,0 +1,55 @@
+"""Scores of a test, as people publish them."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a test says, percentages as 0..100.
+
+    Attributes:
+        top1: share of recordings whose best class is right.
+        top5: share whose label is among the five best classes (all of them, where there are fewer).
+        mean_class: mean of the per-class shares, over the classes that occur.
+        count: recordings tested.
+        skipped: recordings of the split that are left out of the index (the run folder lists them).
+        per_class: share right of each class, by name; None where a class does not occur.
+        confusion: counts, true class by row.
+    """
+
+    top1: float
+    top5: float
+    mean_class: float
+    count: int
+    skipped: int
+    per_class: dict[str, float | None]
+    confusion: list[list[int]]
+
+
+def score(probabilities: Tensor, labels: Tensor, names: tuple[str, ...], skipped: int = 0) -> Scores:
+    """Scores of ``N K`` probabilities against ``N`` labels."""
+    num_classes = len(names)
+    confusion = multiclass_confusion_matrix(probabilities.argmax(1), labels, num_classes)
+    seen = confusion.sum(1)
+    recall = (confusion.diagonal() / seen.clamp(min=1)).double() * 100
+
+    def share(best: int) -> float:
+        kept = min(best, num_classes)
+        return 100 * multiclass_accuracy(probabilities, labels, num_classes, average="micro", top_k=kept).item()
+
+    return Scores(
+        top1=100 * (probabilities.argmax(1) == labels).double().mean().item(),
+        top5=share(5),
+        mean_class=recall[seen > 0].mean().item(),
+        count=len(labels),
+        skipped=skipped,
+        per_class={
+            name: round(value, 2) if number else None
+            for name, value, number in zip(names, recall.tolist(), seen.tolist(), strict=True)
+        },
+        confusion=confusion.to(torch.int64).tolist(),
+    )

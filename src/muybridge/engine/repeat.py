@@ -1,0 +1,182 @@
+"""The same recipe over several seeds and folds: mean and deviation, and nothing done twice."""
+
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from muybridge.core.errors import RecipeError, RunError
+from muybridge.data.datasets.base import Split
+from muybridge.engine.checkpoint import RunFolder
+from muybridge.engine.evaluate import test
+from muybridge.engine.journal import Reporter
+from muybridge.engine.train import train
+from muybridge.recipe import Recipe, save_recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """One seed on one fold, and the folder of its run."""
+
+    seed: int
+    fold: str | None
+    folder: Path
+    recipe: Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Percentages over all repetitions.
+
+    Attributes:
+        runs: one row each: seed, fold, top1, mean_class, count.
+        by_seed: top-1 of each seed, the mean over its folds.
+        mean: of ``by_seed``.
+        deviation: sample standard deviation of ``by_seed``; 0 for one seed.
+    """
+
+    runs: list[dict[str, Any]]
+    by_seed: dict[int, float]
+    mean: float
+    deviation: float
+
+
+def plan(recipe: Recipe, folder: Path, seeds: Sequence[int], folds: Sequence[str] | None) -> list[Repetition]:
+    """What there is to run.
+
+    Args:
+        recipe: the recipe; its own seed and fold are replaced.
+        folder: each run gets a folder in this one.
+        seeds: seeds to run.
+        folds: names of folds, ``["all"]`` for every one, None for the recipe's own split.
+
+    Raises:
+        RecipeError: the data set has no such fold.
+    """
+    known = recipe.data.folds()
+    chosen = known if folds is not None and list(folds) == ["all"] else tuple(folds or ())
+    wrong = [fold for fold in chosen if fold not in known]
+    if wrong or (folds and not chosen):
+        raise RecipeError(
+            f"--folds {','.join(folds or ())}",
+            expected=f"folds of {recipe.data.name}: {', '.join(known) or 'it has none'}",
+            cure='choose among them, "all", or leave --folds out',
+        )
+    repetitions = []
+    for seed, fold in itertools.product(seeds, chosen or (None,)):
+        settings: dict[str, Any] = {"train.seed": seed} | ({"data.fold": fold} if fold else {})
+        name = f"seed{seed}" + (f"-fold{fold}" if fold else "")
+        repetitions.append(Repetition(seed, fold, folder / name, recipe.with_settings(settings)))
+    return repetitions
+
+
+def repeat(
+    repetitions: Sequence[Repetition], folder: Path, split: Split = "test", jobs: int = 1, quiet: bool = False
+) -> Summary:
+    """Train and test every repetition that is not there yet, and leave ``repeat.json`` in the folder.
+
+    Args:
+        repetitions: from :func:`plan`.
+        folder: where the summary goes.
+        split: what to test on; ``val`` while settings are being chosen.
+        jobs: repetitions that run side by side, each in its own process.
+        quiet: say nothing.
+
+    Raises:
+        RunError: a repetition failed; the finished ones are kept.
+    """
+    report = Reporter(quiet)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for one, row in zip(repetitions, _results(repetitions, split, jobs, report), strict=True):
+        rows.append({"seed": one.seed, "fold": one.fold, "folder": one.folder.name} | row)
+        report.say(
+            f"{one.folder.name}: top1 {row['top1']:.2f} on {row['count']} of {split} ({len(rows)}/{len(repetitions)})"
+        )
+    summary = summarise(rows)
+    with RunFolder(folder).writing("repeat.json") as file:
+        file.write_text(
+            json.dumps(
+                {
+                    "mean": summary.mean,
+                    "deviation": summary.deviation,
+                    "by_seed": summary.by_seed,
+                    "runs": summary.runs,
+                },
+                indent=1,
+            ),
+            encoding="utf-8",
+        )
+    return summary
+
+
+def summarise(rows: list[dict[str, Any]]) -> Summary:
+    """Mean and deviation over seeds of rows with seed and top1."""
+    by_seed: dict[int, float] = {}
+    for seed in dict.fromkeys(row["seed"] for row in rows):
+        by_seed[seed] = statistics.fmean(row["top1"] for row in rows if row["seed"] == seed)
+    deviation = statistics.stdev(by_seed.values()) if len(by_seed) > 1 else 0.0
+    return Summary(rows, by_seed, statistics.fmean(by_seed.values()), deviation)
+
+
+def run_one(recipe: Recipe, folder: Path, split: Split, report: Reporter) -> dict[str, Any]:
+    """Train (or go on, or skip what is finished) and test one repetition."""
+    run = train(recipe, folder, resume=RunFolder(folder).exists, report=report)
+    done = folder / f"{split}.json"
+    if not done.is_file():
+        test(run, split)
+    scores = json.loads(done.read_text(encoding="utf-8"))
+    return {key: scores[key] for key in ("top1", "top5", "mean_class", "count")}
+
+
+def _results(repetitions: Sequence[Repetition], split: Split, jobs: int, report: Reporter) -> Iterator[dict[str, Any]]:
+    if jobs == 1:
+        for one in repetitions:
+            report.say(f"{one.folder.name}")
+            yield run_one(one.recipe, one.folder, split, report)
+        return
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            yield from pool.map(lambda one: _in_process(one, split, jobs), repetitions)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _in_process(one: Repetition, split: Split, jobs: int) -> dict[str, Any]:
+    """One repetition in a process of its own, with its share of the cores."""
+    recipe_file = one.folder.with_name(f"{one.folder.name}.recipe.toml")
+    save_recipe(one.recipe, recipe_file)
+    command = [sys.executable, "-m", "muybridge.engine.repeat", str(recipe_file), str(one.folder), split, str(jobs)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise RunError(
+            f"a repetition failed: {ended.stderr.strip()[-500:]}",
+            expected="every repetition to end well",
+            cure="mend the cause and give the same command again; finished runs are kept",
+            where=one.folder,
+        )
+    recipe_file.unlink()
+    return json.loads(ended.stdout.strip().splitlines()[-1])
+
+
+def _main(recipe_file: str, folder: str, split: Split, jobs: str) -> None:
+    import os
+
+    import torch
+
+    from muybridge.recipe import load_recipe
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(jobs)))
+    row = run_one(load_recipe(recipe_file), Path(folder), split, Reporter(quiet=True))
+    sys.stdout.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])  # pyright: ignore[reportArgumentType]

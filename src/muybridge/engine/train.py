@@ -1,0 +1,382 @@
+"""The training loop: one readable page over Fabric.
+
+All dice are thrown by name (seed, stage, step), and the learning rate is a function of the step. So the whole state of
+a training is where it stands, the parameters and the optimizer, and a resumed run equals an uninterrupted one.
+"""
+
+import copy
+import math
+import signal
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from muybridge.core.dice import seed_of
+from muybridge.core.errors import DataError, RunError
+from muybridge.core.types import Batch
+from muybridge.data.loader import Plan, Samples, in_order, load
+from muybridge.engine.checkpoint import RunFolder, put_weights, read_weights
+from muybridge.engine.evaluate import ask, make_samples, to_device
+from muybridge.engine.journal import Journal, Reporter
+from muybridge.engine.metrics import score
+from muybridge.engine.optim import build_optimizer, rate_factor
+from muybridge.engine.runtime import Runtime
+from muybridge.models.base import Model
+from muybridge.recipe import Recipe, Stage, dump
+
+
+class InterruptedTrainingError(RunError):
+    """Somebody asked the training to stop; everything up to here is saved."""
+
+
+@dataclass
+class Position:
+    """Where a training stands; all of it goes into ``state.pt``."""
+
+    stage: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    best: float = -1.0
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Session:
+    """What stays the same for a whole training."""
+
+    recipe: Recipe
+    run: RunFolder
+    runtime: Runtime
+    report: Reporter
+    journal: Journal
+    train: Samples
+    plain: Samples
+    val: Samples | None
+
+
+def train(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    runtime: Runtime | None = None,
+    report: Reporter | None = None,
+) -> RunFolder:
+    """Train a recipe into a run folder.
+
+    Args:
+        recipe: what to train.
+        folder: the run folder; made if needed.
+        resume: go on with the run that is there; without one, start.
+        runtime: device and processes; by default those of the recipe's precision.
+        report: where progress is shown; by default nowhere.
+
+    Raises:
+        RunError: the folder holds another run or cannot be written, or the loss is no longer finite.
+        DataError: the training part is empty or a recording cannot be read.
+        InterruptedTrainingError: stopped by Ctrl-C or SIGTERM; the run can be resumed.
+    """
+    runtime = runtime or Runtime(recipe.train.precision)
+    recipe = recipe.model_copy(update={"data": recipe.data.resolved()})
+    run = RunFolder(folder)
+    if run.exists:
+        _check_same(recipe, RunFolder.open(folder), resume)
+        if run.finished:
+            return run
+    indexes = {split: recipe.data.index(split) for split in ("train", "val")}
+    if len(indexes["train"]) < runtime.world:
+        raise DataError(
+            f"{len(indexes['train'])} training recordings",
+            expected=f"at least one for each of {runtime.world} processes",
+            cure="check the data set's folder and its split",
+        )
+    if recipe.train.keep == "best" and not len(indexes["val"]):
+        raise DataError(
+            'no validation part for train.keep = "best"',
+            expected="recordings in the split val",
+            cure='name people in data.val_groups, or set train.keep = "last"',
+        )
+    if runtime.leads and not run.exists:
+        left_out = {split: index.excluded for split, index in indexes.items()}
+        RunFolder.create(folder, recipe, recipe.data.labels(), left_out, _state(Position(), 0))
+    session = Session(
+        recipe,
+        run,
+        runtime,
+        report or Reporter(quiet=True),
+        Journal(folder / "journal.jsonl"),
+        make_samples(recipe, "train", augment=True),
+        make_samples(recipe, "train"),
+        make_samples(recipe, "val") if len(indexes["val"]) else None,
+    )
+    runtime.fabric.barrier()
+    with session.report, stop_requests() as stop:
+        state = run.read_state()
+        position = Position(**state["position"])
+        if runtime.leads:
+            session.journal.cut(state["journal"])
+        for number, stage in enumerate(recipe.stages()):
+            if number == position.stage:
+                position = train_stage(session, stage, position, state, stop)
+                state = {}
+    if runtime.leads:
+        run.clear_state()
+    runtime.fabric.barrier()
+    return run
+
+
+def train_stage(session: Session, stage: Stage, position: Position, state: dict[str, Any], stop: list[int]) -> Position:
+    """Train one stage, from its beginning or from a saved state, and say where the next one begins."""
+    recipe, run, runtime, knobs = session.recipe, session.run, session.runtime, session.recipe.train
+    resumed = "model" in state
+    model = start_model(session, stage, position.stage, resumed)
+    optimizer_knobs, schedule = stage.optimizer or knobs.optimizer, stage.schedule or knobs.schedule
+    optimizer = build_optimizer(optimizer_knobs, (one for one in model.parameters() if one.requires_grad))
+    average = copy.deepcopy(model).requires_grad_(False) if knobs.ema else None
+    kept = model if average is None else average
+    if resumed:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        if average is not None:
+            average.load_state_dict(state["average"])
+    run.check_room(model)
+    wrapped, optimizer = runtime.fabric.setup(model, optimizer)
+    kept.to(runtime.device)
+
+    plan_seed = seed_of(knobs.seed, "stage", position.stage)
+    plan = Plan(len(session.train), knobs.batch_size, plan_seed, runtime.rank, runtime.world)
+    loader = load(session.train, plan, knobs.workers)
+    steps_per_epoch = len(plan.steps())
+    total = stage.iterations or (stage.epochs or 0) * steps_per_epoch
+    last_stage = position.stage == len(recipe.stages()) - 1
+    sums: dict[str, Any] = defaultdict(float, position.sums if runtime.leads else {})
+    session.report.begin(f"training {stage.name}", total, position.step)
+    started = time.monotonic() - position.seconds
+    saved_at = waited_from = time.monotonic()
+    while position.step < total:
+        epoch, first = divmod(position.step, steps_per_epoch)
+        plan.start_at(epoch, first)
+        sizes = [len(step) for step in plan.steps()]
+        for within, batch in enumerate(islice(loader, total - position.step), start=first):
+            sums["data_seconds"] += time.monotonic() - waited_from
+            factor = rate_factor(schedule, position.step / steps_per_epoch, total / steps_per_epoch)
+            for group in optimizer.param_groups:
+                group["lr"] = optimizer_knobs.lr * factor
+            torch.manual_seed(seed_of(knobs.seed, "step", position.stage, position.step, runtime.rank))
+            told = train_step(session, wrapped, model, optimizer, batch, len(batch) * runtime.world / sizes[within])
+            if average is not None:
+                update_average(average, model, knobs.ema, position.step)
+            for name, value in told.items():
+                sums[name] += value
+            position.step += 1
+            session.report.step()
+            asked, due = runtime.any(bool(stop), time.monotonic() - saved_at > knobs.save_seconds)
+            if asked or due:
+                position.sums = _totals(runtime, sums)
+                position.seconds = time.monotonic() - started
+                _check_finite(position.sums, session)
+                if runtime.leads:
+                    parts = {"model": model, "optimizer": optimizer} | ({"average": average} if average else {})
+                    run.write_state(_state(position, session.journal.size, **parts))
+                sums = defaultdict(float, position.sums if runtime.leads else {})
+                saved_at = time.monotonic()
+            if asked:
+                raise InterruptedTrainingError(
+                    f"stopped in stage {stage.name}, step {position.step} of {total}; all of it is saved",
+                    expected="to be resumed",
+                    cure=f"go on with `muybridge train --run {run.path} --resume`",
+                )
+            waited_from = time.monotonic()
+        totals = _totals(runtime, sums)
+        _check_finite(totals, session)
+        row = _epoch_row(stage, epoch + 1, position.step, totals)
+        row |= {"lr": optimizer.param_groups[0]["lr"], "seconds": round(time.monotonic() - started, 3)}
+        if session.val and (position.step == total or row["epoch"] % knobs.eval_every == 0):
+            answers = ask(runtime, kept, session.val, knobs.batch_size, knobs.workers)
+            top1 = score(answers.probabilities, answers.labels, recipe.data.labels()).top1
+            row["val"] = {"loss": answers.loss, "top1": top1}
+            if knobs.keep == "best" and last_stage and top1 > position.best:
+                position.best = top1
+                if runtime.leads:
+                    run.write_weights("weights", kept)
+        if runtime.leads:
+            session.journal.write(**row)
+            session.report.epoch(row, math.ceil(total / steps_per_epoch))
+        sums = defaultdict(float)
+        waited_from = time.monotonic()
+    following = Position(stage=position.stage + 1)
+    if runtime.leads:
+        run.write_weights(f"stages/{stage.name}", kept)
+        if last_stage and knobs.keep == "last":
+            run.write_weights("weights", kept)
+        run.write_state(_state(following, session.journal.size))
+    runtime.fabric.barrier()
+    return following
+
+
+def start_model(session: Session, stage: Stage, number: int, resumed: bool) -> Model:
+    """The stage's model as it begins: fresh, calibrated, with what it takes from earlier stages, frozen where told."""
+    recipe, seed = session.recipe, session.recipe.train.seed
+    torch.manual_seed(seed_of(seed, "init", number))
+    model = recipe.stage_model(stage).build(len(recipe.data.labels()), recipe.data.holds())
+    if not resumed:
+        plain = load(session.plain, in_order(len(session.plain), recipe.train.batch_size), recipe.train.workers)
+        model.calibrate(batch.inputs for batch in plain)
+        tensors = model.state_dict()
+        for prefix, source in stage.take.items():
+            path = session.run.path / "stages" / f"{source}.safetensors"
+            tensors |= {name: one for name, one in read_weights(path).items() if name.startswith(prefix)}
+            put_weights(model, tensors, path)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(stage.freeze))
+    return model
+
+
+def train_step(
+    session: Session, wrapped: Any, model: Model, optimizer: Optimizer, batch: Batch, share: float
+) -> dict[str, Tensor | float]:
+    """One optimizer step; gives sums over the batch: each loss term, the right answers, the samples, the seconds.
+
+    Args:
+        session: the training.
+        wrapped: the model as Fabric runs it.
+        model: the model itself, which names its losses.
+        optimizer: over the parameters that learn.
+        batch: this process's samples.
+        share: weight of this process's mean loss, so that the mean over processes is the mean over all samples.
+    """
+    started = time.monotonic()
+    runtime, knobs = session.runtime, session.recipe.train
+    batch = to_device(batch, runtime)
+    targets = batch.labels
+    told: dict[str, Tensor | float] = defaultdict(float, count=len(batch))
+    pieces = torch.arange(len(batch), device=runtime.device).chunk(knobs.accumulate)
+    for number, piece in enumerate(pieces, start=1):
+        inputs = {name: value[piece] for name, value in batch.inputs.items()} if len(pieces) > 1 else batch.inputs
+        target = targets[piece]
+        with runtime.fabric.no_backward_sync(wrapped, enabled=number < len(pieces)):
+            output = wrapped(**inputs)
+            if knobs.label_smoothing:
+                sure = F.one_hot(target, output.logits.shape[1]).to(output.logits.dtype)
+                soft = torch.lerp(sure, torch.full_like(sure, 1 / sure.shape[1]), knobs.label_smoothing)
+                terms = model.losses(output, soft, inputs)
+            else:
+                terms = model.losses(output, target, inputs)
+            loss = torch.stack(list(terms.values())).sum()
+            runtime.fabric.backward(loss * (share * len(piece) / len(batch)))
+        for name, value in {"loss": loss, **terms}.items():
+            told[name] += value.detach() * len(piece)
+        told["right"] += (output.logits.detach().argmax(1) == target).sum()
+    if knobs.clip_norm:
+        runtime.fabric.clip_gradients(wrapped, optimizer, max_norm=knobs.clip_norm, error_if_nonfinite=False)
+    optimizer.step()
+    optimizer.zero_grad()
+    told["model_seconds"] = time.monotonic() - started
+    return told
+
+
+def update_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Move the running average of the weights; early on it follows faster, so that it forgets where it began."""
+    rate = 1 - min(decay, (1 + step) / (10 + step))
+    with torch.no_grad():
+        for kept, now in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+            if kept.is_floating_point():
+                kept.lerp_(now, rate)
+            else:
+                kept.copy_(now)
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """A list that fills when somebody presses Ctrl-C or sends SIGTERM; a second Ctrl-C stops at once."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def ask_once(signum: int, _frame: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(signum)
+
+    before = {kind: signal.signal(kind, ask_once) for kind in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def _state(position: Position, journal: int, **parts: Any) -> dict[str, Any]:
+    return {"position": asdict(position), "journal": journal} | {k: part.state_dict() for k, part in parts.items()}
+
+
+def _totals(runtime: Runtime, sums: dict[str, Any]) -> dict[str, float]:
+    """The sums over all processes, as numbers."""
+    names = sorted(sums)
+    numbers = torch.tensor([float(sums[name]) for name in names], dtype=torch.float64, device=runtime.device)
+    return dict(zip(names, runtime.total(numbers).tolist(), strict=True))
+
+
+def _epoch_row(stage: Stage, epoch: int, step: int, totals: dict[str, float]) -> dict[str, Any]:
+    count = totals.pop("count")
+    seconds = {name: round(totals.pop(name), 3) for name in ("data_seconds", "model_seconds")}
+    top1 = 100 * totals.pop("right") / count
+    means = {name: value / count for name, value in totals.items()}
+    return {
+        "event": "epoch",
+        "stage": stage.name,
+        "epoch": epoch,
+        "step": step,
+        "train": means | {"top1": top1},
+    } | seconds
+
+
+def _check_finite(totals: dict[str, float], session: Session) -> None:
+    wrong = [name for name, value in totals.items() if not math.isfinite(value)]
+    if wrong:
+        raise RunError(
+            f"the training diverged ({', '.join(wrong)} is no longer finite)",
+            expected="finite losses",
+            cure="lower train.optimizer.lr, or set train.clip_norm; what was saved before is whole",
+            where=session.run.path,
+        )
+
+
+def _check_same(recipe: Recipe, run: RunFolder, resume: bool) -> None:
+    """Refuse to go on with a run that was started from another recipe."""
+    if not resume:
+        raise RunError(
+            "holds a run already",
+            expected="a new folder",
+            cure="add --resume to go on with it, or choose another --run folder",
+            where=run.path,
+        )
+    theirs, ours = _flat(dump(run.recipe())), _flat(dump(recipe))
+    free = ("title", "expects.", "train.workers", "train.save_seconds")
+    differ = [k for k in sorted(theirs | ours) if theirs.get(k) != ours.get(k) and not k.startswith(free)]
+    if differ:
+        raise RunError(
+            f"was started with another recipe ({', '.join(differ[:5])} differ)",
+            expected="the recipe in its recipe.toml",
+            cure="resume with `--run DIR --resume` and no recipe, or choose another --run folder",
+            where=run.path,
+        )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

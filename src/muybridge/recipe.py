@@ -1,0 +1,353 @@
+"""A recipe joins a model to data and says how to train: one TOML file is one run."""
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tomli_w
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from muybridge.core.contracts import SkeletonData, SkeletonInput
+from muybridge.core.errors import RecipeError
+from muybridge.data.datasets import AnyDataset
+from muybridge.data.skeleton_ops import SkeletonAugment
+from muybridge.models import AnyModel
+
+
+class Frozen(BaseModel):
+    """A noun of the recipe: cannot be changed, refuses knobs it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SGD(Frozen):
+    """Stochastic gradient descent."""
+
+    name: Literal["sgd"] = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: NonNegativeFloat = 0.0
+
+
+class Adam(Frozen):
+    """Adam; with ``decoupled`` weight decay it is AdamW."""
+
+    name: Literal["adam"] = "adam"
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: NonNegativeFloat = 0.0
+    decoupled: bool = True
+
+
+class RMSprop(Frozen):
+    """RMSprop."""
+
+    name: Literal["rmsprop"] = "rmsprop"
+    lr: float = 1e-3
+    alpha: float = 0.9
+    eps: float = 1e-6
+    weight_decay: NonNegativeFloat = 0.0
+
+
+AnyOptimizer = Annotated[SGD | Adam | RMSprop, Field(discriminator="name")]
+
+
+class Schedule(Frozen):
+    """How the learning rate moves.
+
+    Attributes:
+        shape: constant; step multiplies by ``gamma`` at each milestone; cosine falls to ``floor`` times the start.
+        milestones: epochs, for ``step``.
+        warmup_epochs: the rate first grows linearly over this many epochs.
+    """
+
+    shape: Literal["constant", "step", "cosine"] = "constant"
+    milestones: tuple[float, ...] = ()
+    gamma: float = 0.1
+    floor: NonNegativeFloat = 0.0
+    warmup_epochs: NonNegativeFloat = 0.0
+
+
+class Stage(Frozen):
+    """One part of a training in stages, each with a fresh optimizer.
+
+    Attributes:
+        name: unique in the recipe; its weights are kept under this name.
+        model: knobs of the model that differ in this stage.
+        take: which parameters start from an earlier stage, as {prefix of parameter names: stage}; "" takes all.
+            Everything else starts fresh.
+        freeze: prefixes of parameter names that do not learn in this stage.
+        epochs: passes over the training set; give this or ``iterations``.
+        iterations: optimizer steps.
+        optimizer, schedule: in place of those of ``train``.
+    """
+
+    name: str
+    model: dict[str, Any] = {}
+    take: dict[str, str] = {}
+    freeze: tuple[str, ...] = ()
+    epochs: PositiveInt | None = None
+    iterations: PositiveInt | None = None
+    optimizer: AnyOptimizer | None = None
+    schedule: Schedule | None = None
+
+
+class Train(Frozen):
+    """How to train.
+
+    Attributes:
+        epochs: passes over the training set; stages bring their own.
+        batch_size: samples per optimizer step, over all processes together.
+        accumulate: pieces a batch is cut into when it does not fit into memory.
+        clip_norm: largest L2 norm of the gradient; 0 does not clip.
+        label_smoothing: share of the label's probability spread over all classes.
+        ema: decay of the running average of the weights that is tested and kept; 0 keeps the weights themselves.
+        precision: Fabric's name for the number format.
+        seed: all dice of the run; item i of epoch e depends on (seed, e, i) alone.
+        workers: processes that prepare samples; 0 prepares in the training process. Never changes a result.
+        keep: the weights of the last epoch, or of the epoch with the best top-1 on ``val``.
+        eval_every: epochs between looks at ``val``, where there is one.
+        save_seconds: at most this many seconds of work are lost when the process is killed.
+        stages: parts of the training, in order; empty trains once with the settings above.
+    """
+
+    epochs: PositiveInt = 50
+    batch_size: PositiveInt = 16
+    accumulate: PositiveInt = 1
+    optimizer: AnyOptimizer = Adam()
+    schedule: Schedule = Schedule()
+    clip_norm: NonNegativeFloat = 0.0
+    label_smoothing: NonNegativeFloat = 0.0
+    ema: float = Field(default=0.0, ge=0.0, lt=1.0)
+    precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
+    seed: NonNegativeInt = 0
+    workers: NonNegativeInt = 0
+    keep: Literal["last", "best"] = "last"
+    eval_every: PositiveInt = 1
+    save_seconds: NonNegativeFloat = 30.0
+    stages: tuple[Stage, ...] = ()
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> Self:
+        seen: set[str] = set()
+        for stage in self.stages:
+            if stage.name in seen or not stage.name.replace("_", "").replace("-", "").isalnum():
+                raise ValueError(f"stage names must be unique words, and {stage.name!r} is not")
+            for source in stage.take.values():
+                if source not in seen:
+                    raise ValueError(f"stage {stage.name!r} takes from {source!r}, which is no earlier stage")
+            if (stage.epochs is None) == (stage.iterations is None):
+                raise ValueError(f"stage {stage.name!r} needs either epochs or iterations")
+            seen.add(stage.name)
+        return self
+
+
+class Expects(Frozen):
+    """What the recipe promises.
+
+    Attributes:
+        top1: accuracy in percent.
+        tolerance: points up or down within which a repetition still counts as the same.
+        minutes: training time of one run on ``hardware``.
+        source: the command or publication the number comes from.
+    """
+
+    top1: float
+    tolerance: float = 2.0
+    minutes: float | None = None
+    hardware: str = ""
+    source: str = ""
+
+
+class Augment(Frozen):
+    """Random changes of training samples, by kind of recording."""
+
+    skeleton: SkeletonAugment | None = None
+
+
+class Recipe(Frozen):
+    """One complete run: model, data, augmentation, training, promise.
+
+    Attributes:
+        title: one line that says what the recipe is for.
+    """
+
+    title: str = ""
+    model: AnyModel
+    data: AnyDataset
+    augment: Augment = Augment()
+    train: Train = Train()
+    expects: Expects | None = None
+
+    @model_validator(mode="after")
+    def _marriage(self) -> Self:
+        takes, holds = self.model.takes(), self.data.holds()
+        if isinstance(takes, SkeletonInput) != isinstance(holds, SkeletonData):
+            kinds = {True: "skeletons", False: "video"}
+            raise ValueError(
+                f"model {self.model.name!r} takes {kinds[isinstance(takes, SkeletonInput)]}, but data set "
+                f"{self.data.name!r} holds {kinds[isinstance(holds, SkeletonData)]}; choose another of either"
+            )
+        for stage in self.train.stages:
+            self.stage_model(stage)
+        return self
+
+    def stage_model(self, stage: Stage) -> AnyModel:
+        """The model's config as a stage trains it."""
+        changed = self.model.model_dump() | stage.model
+        return type(self.model).model_validate(changed)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages to train: those of the recipe, or the whole recipe as one."""
+        return self.train.stages or (Stage(name="main", epochs=self.train.epochs),)
+
+    def with_settings(self, settings: Mapping[str, Any], where: str | None = None) -> "Recipe":
+        """A copy with dotted knobs replaced, ``{"train.seed": 1}``; raises RecipeError for unknown ones."""
+        return _validate(_merge(dump(self), settings), where)
+
+
+def load_recipe(source: str | Path, settings: Mapping[str, Any] | None = None) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        source: a TOML file, or the name of a recipe that comes with the package.
+        settings: dotted knobs to replace, as ``--set`` gives them.
+
+    Raises:
+        RecipeError: no such recipe, not TOML, unknown or wrong knobs, or a model married to the wrong data.
+    """
+    path = Path(source)
+    if not path.is_file():
+        path = shipped_recipes().get(str(source).removesuffix(".toml"), path)
+    if not path.is_file():
+        near = difflib.get_close_matches(path.stem, shipped_recipes(), n=3)
+        raise RecipeError(
+            "no such recipe",
+            expected="a TOML file or the name of a shipped recipe",
+            cure=f"did you mean {' or '.join(near)}?" if near else "list the shipped ones with `muybridge recipes`",
+            where=source,
+        )
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise RecipeError(
+            f"not readable as TOML ({problem})", expected="a TOML file", cure="mend it", where=path
+        ) from None
+    return _validate(_merge(tree, settings or {}), str(path))
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    here = Path(__file__).parent
+    # In a wheel the recipes lie inside the package; in a checkout they lie at its root.
+    for folder in (here / "recipes", here.parents[1] / "recipes"):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return {}
+
+
+def folder_recipe(model: str, root: Path, settings: Mapping[str, Any] | None = None) -> Recipe:
+    """The starting recipe of a model for a folder of the user's own."""
+    return load_recipe(_starter_path(model), {"data.root": str(root.resolve())} | dict(settings or {}))
+
+
+def starter(model: str, root: Path | None) -> str:
+    """The text of a commented recipe to start from; raises RecipeError for an unknown model."""
+    text = _starter_path(model).read_text(encoding="utf-8")
+    return text if root is None else re.sub(r'(?m)^root = ".*?"', f"root = {json.dumps(str(root.resolve()))}", text)
+
+
+def _starter_path(model: str) -> Path:
+    known = {
+        name.removeprefix("folder_"): path for name, path in shipped_recipes().items() if name.startswith("folder_")
+    }
+    if model not in known:
+        raise RecipeError(f"no model {model!r}", expected=f"one of {', '.join(known)}", cure="see `muybridge models`")
+    return known[model]
+
+
+def dump(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain TOML types, complete."""
+    return recipe.model_dump(mode="json", exclude_none=True)
+
+
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Write the recipe, complete, as TOML."""
+    path.write_text(tomli_w.dumps(dump(recipe)), encoding="utf-8")
+
+
+def parse_settings(words: Iterable[str]) -> dict[str, Any]:
+    """``["train.seed=1", "model.name=drnn"]`` as dotted knobs; a value is TOML, or else plain text."""
+    settings: dict[str, Any] = {}
+    for word in words:
+        knob, equals, text = word.partition("=")
+        if not equals or not knob:
+            raise RecipeError(f"--set {word}", expected="KNOB=VALUE, such as train.seed=1", cure="write it so")
+        try:
+            settings[knob.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            settings[knob.strip()] = text
+    return settings
+
+
+def _merge(tree: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(tree)
+    for knob, value in settings.items():
+        head, _, rest = knob.partition(".")
+        below = merged.get(head)
+        merged[head] = _merge(below if isinstance(below, Mapping) else {}, {rest: value}) if rest else value
+    return merged
+
+
+def _validate(tree: Mapping[str, Any], where: str | None) -> Recipe:
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as problems:
+        said = [_say(problem, tree) for problem in problems.errors(include_url=False)]
+        raise RecipeError(
+            "; ".join(said),
+            expected="the knobs and values of the recipe format",
+            cure="mend the recipe or the --set; docs/recipes.md lists every knob",
+            where=where,
+        ) from None
+
+
+def _say(problem: Any, tree: Mapping[str, Any]) -> str:
+    """One validation problem in words, with the nearest known knob for a misspelt one."""
+    place = [str(step) for step in problem["loc"]]
+    # Pydantic puts the chosen member of a union into the path; the file has no such level.
+    steps, at = [], tree
+    for step in place:
+        if isinstance(at, Mapping) and step not in at and step == at.get("name"):
+            continue
+        steps.append(step)
+        at = at.get(step, {}) if isinstance(at, Mapping) else {}
+    knob = ".".join(steps) or "recipe"
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(steps[-1], _known_knobs(), n=1)
+        return f"unknown knob {knob}" + (f" (did you mean {near[0]}?)" if near else "")
+    if problem["type"] == "missing":
+        return f"{knob} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{knob}: {message}" + ("" if problem["type"] == "value_error" else f", got {problem['input']!r}")
+
+
+def _known_knobs() -> set[str]:
+    """Every knob name anywhere in the recipe format."""
+    schema = Recipe.model_json_schema()
+    tables = [schema, *schema.get("$defs", {}).values()]
+    return {knob for table in tables for knob in table.get("properties", {})}
