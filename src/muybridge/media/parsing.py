@@ -15,6 +15,10 @@ from muybridge.core.types import SkeletonSequence
 FETCH_AGAIN = "fetch or record the file again, or take it out of the data set"
 
 
+class NobodySeenError(DataError):
+    """A recording in which every coordinate of every frame is zero; an index leaves it out and says so."""
+
+
 def read_bytes(path: Path) -> bytes:
     """The content of a file that must exist and hold something."""
     try:
@@ -112,7 +116,7 @@ def to_sequence(joints: np.ndarray, path: Path, present: np.ndarray | None = Non
             where=path,
         )
     if not seen.any():
-        raise DataError(
+        raise NobodySeenError(
             f"nobody is seen in any of the {len(joints)} frames (all coordinates are zero)",
             expected="a person in at least one frame",
             cure="take the recording out of the data set",

@@ -4,9 +4,14 @@ from typing import Annotated
 
 from pydantic import Field
 
+from muybridge.data.datasets.folder import Folder
 from muybridge.data.datasets.msr_action3d import MSRAction3D
+from muybridge.data.datasets.ntu_rgbd import NTURGBD
+from muybridge.data.datasets.playground import Playground
 from muybridge.data.datasets.sbu import SBU
 from muybridge.data.datasets.utd_mhad import UTDMHAD
 
-AnyDataset = Annotated[MSRAction3D | SBU | UTDMHAD, Field(discriminator="name")]
+__all__ = ["NTURGBD", "SBU", "UTDMHAD", "AnyDataset", "Folder", "MSRAction3D", "Playground"]
+
+AnyDataset = Annotated[Folder | MSRAction3D | NTURGBD | Playground | SBU | UTDMHAD, Field(discriminator="name")]
 """Every data set there is; recipes, the command line and the tests read this union."""

@@ -89,6 +89,7 @@ class DatasetConfig(BaseModel):
         records: Iterable[Record],
         *,
         testing: Callable[[Record], bool],
+        validating: Callable[[Record], bool] | None = None,
         unusable: Mapping[str, str] | None = None,
     ) -> Index:
         """The part of ``records`` that makes up a split, in the order of their ids.
@@ -97,6 +98,8 @@ class DatasetConfig(BaseModel):
             split: which part.
             records: every recording of the data set.
             testing: whether a recording belongs to the test part.
+            validating: whether a recording that does not is held out for ``val``; by default, whether its group is in
+                ``val_groups``.
             unusable: why a recording is left out, by its id.
 
         Raises:
@@ -113,15 +116,13 @@ class DatasetConfig(BaseModel):
                 expected=f"groups of the training part: {', '.join(sorted(known)) or 'there are none'}",
                 cure="correct data.val_groups",
             )
-        held_out = {True: [], False: []}
-        for record in rest:
-            held_out[record.group in self.val_groups].append(record)
-        part = {"train": held_out[False], "val": held_out[True], "test": tested}[split]
+        validating = validating or (lambda record: record.group in self.val_groups)
+        part = tested if split == "test" else [record for record in rest if validating(record) == (split == "val")]
         index = Index(
             tuple(record for record in part if record.id not in unusable),
             tuple(Excluded(record.id, record.path, unusable[record.id]) for record in part if record.id in unusable),
         )
-        if not index.records and not (split == "val" and not self.val_groups):
+        if not index.records and (split != "val" or self.val_groups):
             raise DataError(
                 f"the {split} split is empty",
                 expected="at least one usable recording",
@@ -140,11 +141,11 @@ class Benchmark(DatasetConfig):
     root: Path | None = None
     home: ClassVar[str]
 
-    def find(self, pattern: str) -> list[Path]:
-        """The files under the root whose path matches a glob pattern, sorted.
+    def folder(self) -> Path:
+        """The folder of the data set.
 
         Raises:
-            DataError: the root is not known, does not exist, or holds no such file.
+            DataError: it is not known, or does not exist.
         """
         root = self.root.expanduser() if self.root else None
         if root is None:
@@ -163,6 +164,15 @@ class Benchmark(DatasetConfig):
                 cure="correct data.root or the environment variable MUYBRIDGE_DATA",
                 where=root,
             )
+        return root
+
+    def find(self, pattern: str) -> list[Path]:
+        """The files in the folder whose path matches a glob pattern, sorted.
+
+        Raises:
+            DataError: there are none; see also :meth:`folder`.
+        """
+        root = self.folder()
         files = sorted(root.rglob(pattern))
         if not files:
             raise DataError(

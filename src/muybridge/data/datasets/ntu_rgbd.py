@@ -1,0 +1,137 @@
+"""NTU RGB+D 60 and 120: daily, medical and two-person actions, Kinect v2 skeletons.
+
+Shahroudy, Liu, Ng, Wang, CVPR 2016 (60 actions, 40 people) and Liu et al., TPAMI 2019 (120 actions, 106 people).
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import model_validator
+
+from muybridge.core.contracts import SkeletonData
+from muybridge.core.errors import DataError
+from muybridge.core.skeletons import LAYOUTS
+from muybridge.core.types import Record, SkeletonSequence
+from muybridge.data.datasets.base import Benchmark, Index, Split
+from muybridge.media.skeleton import read_ntu
+
+_ACTIONS = (
+    *("drink water", "eat meal", "brush teeth", "brush hair", "drop", "pick up", "throw", "sit down", "stand up"),
+    *("clap", "read", "write", "tear up paper", "put on jacket", "take off jacket", "put on a shoe"),
+    *("take off a shoe", "put on glasses", "take off glasses", "put on a hat or cap", "take off a hat or cap"),
+    *("cheer up", "wave a hand", "kick something", "reach into pocket", "hop", "jump up", "phone call"),
+    *("play with phone or tablet", "type on a keyboard", "point to something", "take a selfie", "check time"),
+    *("rub two hands", "nod or bow", "shake head", "wipe face", "salute", "put palms together", "cross hands in front"),
+    *("sneeze or cough", "stagger", "fall down", "touch head (headache)", "touch chest (chest pain)"),
+    *("touch back (back pain)", "touch neck (neck pain)", "nausea or vomiting", "fan self", "punch or slap someone"),
+    *("kick someone", "push someone", "pat someone on the back", "point at someone", "hug someone"),
+    *("give an object to someone", "touch someone's pocket", "shake hands", "walk towards each other"),
+    *("walk apart", "put on headphones", "take off headphones", "shoot at a basket", "bounce a ball"),
+    *(
+        "swing a tennis bat",
+        "juggle table tennis balls",
+        "hush",
+        "flick hair",
+        "thumb up",
+        "thumb down",
+        "make OK sign",
+    ),
+    *("make victory sign", "staple a book", "count money", "cut nails", "cut paper", "snap fingers", "open a bottle"),
+    *("sniff or smell", "squat down", "toss a coin", "fold paper", "ball up paper", "play magic cube"),
+    *("apply cream on face", "apply cream on hand", "put on a bag", "take off a bag", "put an object into a bag"),
+    *("take an object out of a bag", "open a box", "move heavy objects", "shake a fist", "throw up a cap or hat"),
+    *("hands up", "cross arms", "arm circles", "arm swings", "run on the spot", "butt kicks", "cross toe touch"),
+    *("side kick", "yawn", "stretch oneself", "blow nose", "hit someone with an object", "wield a knife at someone"),
+    *("knock someone over", "grab someone's belongings", "shoot at someone with a gun", "step on someone's foot"),
+    *("high-five", "cheers and drink", "carry an object together", "take a photo of someone", "follow someone"),
+    *("whisper in someone's ear", "exchange objects", "support someone", "rock-paper-scissors"),
+)
+# The people who train in the cross-subject protocol: 20 of the first 40, and 33 more of all 106.
+_TRAIN_60 = (1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38)
+_TRAIN_120 = (
+    *_TRAIN_60,
+    *(45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91, 92, 93),
+    *(94, 95, 97, 98, 100, 103),
+)
+_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R\d{3}A(\d{3})")
+_LISTS = ("NTU_RGBD_samples_with_missing_skeletons.txt", "NTU_RGBD120_samples_with_missing_skeletons.txt")
+
+
+class NTURGBD(Benchmark):
+    """Groups are people, ``P001`` to ``P106``.
+
+    Attributes:
+        classes: 60 or 120; of a folder that holds both, 60 takes the first part.
+        protocol: by person; by camera (2 and 3 train; only for 60); by setup (even ones train; only for 120).
+        missing: a list of recordings without usable skeletons, which are left out. By default the official lists,
+            where they lie in the folder or in ``metadata`` beside it.
+    """
+
+    name: Literal["ntu_rgbd"] = "ntu_rgbd"
+    home: ClassVar[str] = "ntu_rgbd"
+    classes: Literal[60, 120] = 60
+    protocol: Literal["cross_subject", "cross_view", "cross_setup"] = "cross_subject"
+    missing: Path | None = None
+
+    @model_validator(mode="after")
+    def _protocol_fits(self) -> "NTURGBD":
+        if (self.classes, self.protocol) in ((60, "cross_setup"), (120, "cross_view")):
+            raise ValueError(f"{self.protocol} is no protocol of the {self.classes} classes")
+        return self
+
+    def labels(self) -> tuple[str, ...]:
+        """Action names."""
+        return _ACTIONS[: self.classes]
+
+    def holds(self) -> SkeletonData:
+        """Up to two people, 25 joints, metres."""
+        return SkeletonData(LAYOUTS["kinect25"], people=2)
+
+    def mirror(self) -> Mapping[int, int]:
+        """Empty: no action has a side."""
+        return {}
+
+    def index(self, split: Split) -> Index:
+        """The recordings of one split; see :meth:`DatasetConfig.index`."""
+        records = []
+        for path in self.find("S???C???P???R???A???.skeleton"):
+            action, person = int(path.stem[17:20]), path.stem[8:12]
+            if action <= self.classes:
+                records.append(Record(path.stem, path, action - 1, person))
+        reason = "listed among the recordings with missing or incomplete skeletons"
+        return self.divide(split, records, testing=self._testing(), unusable=dict.fromkeys(self._missing(), reason))
+
+    def open(self, record: Record) -> SkeletonSequence:
+        """The two main bodies; see :func:`read_ntu`."""
+        return read_ntu(record.path)
+
+    def _testing(self) -> Callable[[Record], bool]:
+        if self.protocol == "cross_view":
+            return lambda record: int(record.id[5:8]) == 1
+        if self.protocol == "cross_setup":
+            return lambda record: int(record.id[1:4]) % 2 == 1
+        training = _TRAIN_60 if self.classes == 60 else _TRAIN_120
+        return lambda record: int(record.group[1:]) not in training
+
+    def _missing(self) -> set[str]:
+        """Ids of the recordings on the lists."""
+        if self.missing is not None:
+            lists = [self.missing.expanduser()]
+        else:
+            root = self.folder()
+            places = [folder / name for folder in (root, root.parent / "metadata") for name in _LISTS]
+            lists = [path for path in places if path.is_file()]
+        ids: set[str] = set()
+        for path in lists:
+            try:
+                ids |= {match[0] for match in _NAME.finditer(path.read_text(encoding="utf-8"))}
+            except OSError as problem:
+                raise DataError(
+                    f"the list cannot be read ({problem.strerror})",
+                    expected="a text file with names such as S001C002P005R002A008",
+                    cure="correct data.missing",
+                    where=path,
+                ) from None
+        return ids

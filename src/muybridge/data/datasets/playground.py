@@ -1,0 +1,75 @@
+"""The playground: stick figures that need no download; the embedded default of ``muybridge demo``."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from muybridge.core.contracts import SkeletonData
+from muybridge.core.skeletons import LAYOUTS
+from muybridge.core.types import Record, SkeletonSequence
+from muybridge.data.datasets.base import DatasetConfig, Index, Split
+from muybridge.media.playground import ACTIONS, MIRRORED, VERSION, write_playground
+from muybridge.media.skeleton import read_npy
+
+
+class Playground(DatasetConfig):
+    """Eight actions of made-up people; the last people test, the others train. Groups are people, ``p01`` and so on.
+
+    Attributes:
+        root: where the files are written on first use; by default a folder in the user's cache.
+        people: how many there are.
+        test_people: how many of them test.
+        takes: recordings of each person and action.
+        seed: another seed gives other people.
+    """
+
+    name: Literal["playground"] = "playground"
+    root: Path | None = None
+    people: int = Field(default=10, ge=2, le=99)
+    test_people: int = Field(default=3, ge=1)
+    takes: int = Field(default=4, ge=1, le=99)
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _someone_trains(self) -> "Playground":
+        if self.test_people >= self.people:
+            raise ValueError(f"of {self.people} people, {self.test_people} test and nobody is left to train")
+        return self
+
+    def labels(self) -> tuple[str, ...]:
+        """Action names."""
+        return ACTIONS
+
+    def holds(self) -> SkeletonData:
+        """One person, 20 joints, metres."""
+        return SkeletonData(LAYOUTS["kinect20"])
+
+    def mirror(self) -> Mapping[int, int]:
+        """Left and right change places, and so do the two ways round."""
+        pairs = [(ACTIONS.index(one), ACTIONS.index(other)) for one, other in MIRRORED]
+        return dict(pairs) | {other: one for one, other in pairs}
+
+    def index(self, split: Split) -> Index:
+        """The recordings of one split; writes them first where they do not exist."""
+        records = []
+        for path in write_playground(self.folder(), self.people, self.takes, self.seed):
+            label = path.parent.name
+            records.append(Record(f"{label}/{path.stem}", path, _LABELS[label], path.stem[:3]))
+        first_test = self.people - self.test_people + 1
+        return self.divide(split, records, testing=lambda record: int(record.group[1:]) >= first_test)
+
+    def folder(self) -> Path:
+        """Where the files are; each seed and size has its own."""
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "muybridge" / "playground"
+        root = self.root.expanduser() if self.root else cache
+        return root / f"v{VERSION}-seed{self.seed}"
+
+    def open(self, record: Record) -> SkeletonSequence:
+        """See :func:`read_npy`."""
+        return read_npy(record.path)
+
+
+_LABELS = {action.replace(" ", "_"): index for index, action in enumerate(ACTIONS)}

@@ -1,0 +1,253 @@
+"""Stick figures whose movement, and not their pose, decides what they do: eight actions of made-up people.
+
+Every figure holds both hands up in front of the chest, bends its knees a little and stands with its feet some way
+apart. Each of these is set by the same dice whatever the action; the action only decides which of them *moves*, and
+how. A single frame therefore says next to nothing, and the directions (left or right, clockwise or not) nothing at all.
+
+Legend: T frames, P people (one), J joints of the layout ``kinect20``, D coordinates (3, in metres, y up).
+The figure's own frame is the Kinect's for someone who faces it: x towards the right hand, y up, z backwards.
+"""
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from muybridge.core.dice import dice
+from muybridge.core.errors import DataError
+from muybridge.core.skeletons import LAYOUTS
+from muybridge.core.types import SkeletonSequence
+
+ACTIONS = (
+    *("wave left hand", "wave right hand", "jump", "squat", "walk left", "walk right"),
+    *("circle clockwise", "circle counter-clockwise"),
+)
+MIRRORED = (
+    ("wave left hand", "wave right hand"),
+    ("walk left", "walk right"),
+    ("circle clockwise", "circle counter-clockwise"),
+)
+"""Actions that are each other's mirror image. Circles are as the person who draws them sees them."""
+
+VERSION = 1
+"""Changes with the figures, so that files of an older kind are not taken for these."""
+
+_FPS = 30
+_SENSOR_NOISE = 0.008  # metres
+_SIDES = {"left": -1.0, "right": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class _Person:
+    """The build of a made-up person, lengths in metres."""
+
+    torso: float
+    shoulder: float
+    hip: float
+    upper_arm: float
+    forearm: float
+    thigh: float
+    shin: float
+    tempo: float
+
+
+def _person(seed: int, person: int) -> _Person:
+    rng = dice("playground person", seed, person)
+    height = _uniform(rng, 1.5, 1.95)
+
+    def part(share: float) -> float:
+        return share * height * _uniform(rng, 0.93, 1.07)
+
+    return _Person(
+        part(0.29), part(0.11), part(0.05), part(0.17), part(0.15), part(0.245), part(0.245), _uniform(rng, 0.8, 1.25)
+    )
+
+
+def stick_figure(action: str, person: int, take: int, seed: int = 0) -> SkeletonSequence:
+    """One recording of about 40 frames at 30 frames a second; the same arguments always give the same one.
+
+    Args:
+        action: one of ``ACTIONS``.
+        person: who does it; size, proportions and tempo are the person's.
+        take: speed, phase, amplitude, viewpoint and sensor noise are the take's.
+        seed: of the whole playground.
+    """
+    build = _person(seed, person)
+    rng = dice("playground take", seed, ACTIONS.index(action), person, take)
+    frames = int(_uniform(rng, 34, 47))
+    time = torch.arange(frames) / _FPS * build.tempo * _uniform(rng, 0.85, 1.2) + _uniform(rng, 0, 10)
+
+    crouch, flight = _legs(action, time, rng)
+    feet_x, lift, hip_x = _steps(action, time, rng)
+    drawing = "left" if _uniform(rng, 0, 1) < 0.5 else "right"
+    hands = {side: _hand(action, side, drawing, time, rng) for side in _SIDES}
+    joints = _body(build, crouch * build.thigh, flight * build.thigh, feet_x, lift, hip_x, hands)
+
+    joints = joints + _SENSOR_NOISE * torch.randn(joints.shape, generator=rng)
+    yaw, tilt = (math.radians(_uniform(rng, -most, most)) for most in (40, 8))
+    place = torch.tensor([_uniform(rng, -0.4, 0.4), _uniform(rng, -1.2, -0.8), _uniform(rng, 2.4, 3.6)])
+    middle = joints.mean(dim=(0, 1)) * torch.tensor([1.0, 0.0, 1.0])
+    joints = (joints - middle) @ _view(yaw, tilt) + place
+    return SkeletonSequence(joints[:, None], torch.ones(frames, 1, dtype=torch.bool))
+
+
+def _legs(action: str, time: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Depth of the crouch and height of the flight over time, in thigh lengths."""
+    depth, phase, held = _uniform(rng, 0.5, 0.8), _uniform(rng, 0, 1), _uniform(rng, 0, 2 * math.pi)
+    if action == "jump":
+        swing = torch.sin(2 * math.pi * (1.3 * time + phase))
+        return depth * (-swing).clamp(min=0), 0.7 * depth * swing.clamp(min=0)
+    angle = 2 * math.pi * (0.9 * time + phase) if action == "squat" else torch.full_like(time, held)
+    return depth * (1 - torch.cos(angle)) / 2, torch.zeros_like(time)
+
+
+def _steps(action: str, time: Tensor, rng: torch.Generator) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+    """Where the feet and the hip are sideways, and how high each foot is lifted, over time, in metres.
+
+    In a step to the left the left foot goes out and the right one follows. The same film backwards is a step to the
+    right.
+    """
+    length, phase = _uniform(rng, 0.3, 0.45), _uniform(rng, 0, 1)
+    beat = 1.5 * time + phase
+    if action not in ("walk left", "walk right"):
+        beat = torch.full_like(time, phase)
+    whole, part = beat.floor(), beat % 1
+    first, second = ((2 * part - begin).clamp(0, 1) for begin in (0, 1))
+    way = {
+        "leading": whole + (1 - torch.cos(math.pi * first)) / 2,
+        "trailing": whole + (1 - torch.cos(math.pi * second)) / 2,
+    }
+    raised = {"leading": torch.sin(math.pi * first), "trailing": torch.sin(math.pi * second)}
+    if action not in ("walk left", "walk right"):
+        raised = {foot: torch.zeros_like(time) for foot in raised}
+    to_left = action == "walk left" or (action != "walk right" and _uniform(rng, 0, 1) < 0.5)
+    direction = -1.0 if to_left else 1.0
+    role = {"left": "leading", "right": "trailing"} if to_left else {"right": "leading", "left": "trailing"}
+    feet = {side: direction * length * way[role[side]] + 0.1 * sign for side, sign in _SIDES.items()}
+    lift = {side: 0.04 * raised[role[side]] for side in _SIDES}
+    return feet, lift, (feet["left"] + feet["right"]) / 2
+
+
+def _hand(action: str, side: str, drawing: str, time: Tensor, rng: torch.Generator) -> Float[Tensor, "T 2"]:
+    """Where a hand is, sideways and up, around its resting place, in arm lengths; a resting hand rests at any point
+    of a movement."""
+    reach, phase, slope = _uniform(rng, 0.22, 0.32), _uniform(rng, 0, 1), _uniform(rng, -0.4, 0.4)
+    waves, circles = action == f"wave {side} hand", action.startswith("circle") and side == drawing
+    rests = not waves and not circles
+    if waves or (rests and _uniform(rng, 0, 1) < 0.5):
+        beat = phase + 1.8 * time * waves
+        swing = reach * torch.sin(2 * math.pi * beat)
+        return torch.stack([swing * math.cos(slope), swing * math.sin(slope)], dim=1)
+    # The person looks along -z with x to the right: clockwise goes from up to the right, towards +x.
+    angle = 2 * math.pi * (phase + 1.3 * time * circles)
+    angle = angle if action == "circle clockwise" else -angle
+    return reach * torch.stack([torch.sin(angle), torch.cos(angle)], dim=1)
+
+
+def _body(
+    build: _Person,
+    crouch: Tensor,
+    flight: Tensor,
+    feet_x: dict[str, Tensor],
+    lift: dict[str, Tensor],
+    hip_x: Tensor,
+    hands: dict[str, Tensor],
+) -> Float[Tensor, "T J D"]:
+    """All joints from what moves, in the figure's frame with the floor at y = 0."""
+    zero = torch.zeros_like(crouch)
+
+    def point(x: Tensor | float, y: Tensor | float, z: Tensor | float) -> Tensor:
+        return torch.stack([zero + x, zero + y, zero + z], dim=1)
+
+    ankle = 0.08
+    straight = math.sqrt((build.thigh + build.shin) ** 2 - 0.35**2)
+    hip = point(hip_x, ankle + 0.97 * straight - crouch + flight, 0.0)
+    up = point(0.0, 1.0, 0.0)
+    joint = {
+        "hip": hip,
+        "spine": hip + 0.25 * build.torso * up,
+        "neck": hip + build.torso * up,
+        "head": hip + 1.45 * build.torso * up,
+    }
+    arm = build.upper_arm + build.forearm
+    for side, sign in _SIDES.items():
+        shoulder = hip + point(sign * build.shoulder, 0.93 * build.torso, 0.0)
+        rest = point(sign * 0.15 * arm, 0.05 * arm, -0.65 * arm)
+        wrist = shoulder + rest + torch.cat([arm * hands[side], zero[:, None]], dim=1)
+        elbow = _bend(shoulder, wrist, build.upper_arm, build.forearm, point(0.5 * sign, -1.0, 0.2))
+        ankle_at = point(feet_x[side], ankle + lift[side] + flight, 0.0)
+        thigh = hip + point(sign * build.hip, -0.06, 0.0)
+        joint |= {
+            f"{side}_shoulder": shoulder,
+            f"{side}_elbow": elbow,
+            f"{side}_wrist": wrist,
+            f"{side}_hand": wrist + 0.35 * (wrist - elbow),
+            f"{side}_hip": thigh,
+            f"{side}_knee": _bend(thigh, ankle_at, build.thigh, build.shin, point(0.0, 0.0, -1.0)),
+            f"{side}_ankle": ankle_at,
+            f"{side}_foot": ankle_at + point(0.0, -0.05, -0.14),
+        }
+    return torch.stack([joint[name] for name in LAYOUTS["kinect20"].joints], dim=1)
+
+
+def _bend(start: Tensor, end: Tensor, upper: float, lower: float, towards: Tensor) -> Float[Tensor, "T 3"]:
+    """The middle joint of a limb of two bones between ``start`` and ``end`` that bends ``towards`` a direction."""
+    way = end - start
+    distance = way.norm(dim=1, keepdim=True)
+    along = way / distance
+    reach = distance.clamp(max=0.999 * (upper + lower))
+    forward = (upper**2 - lower**2 + reach**2) / (2 * reach)
+    aside = towards - (towards * along).sum(dim=1, keepdim=True) * along
+    aside = aside / aside.norm(dim=1, keepdim=True)
+    return start + forward * along + (upper**2 - forward**2).clamp(min=0).sqrt() * aside
+
+
+def _view(yaw: float, tilt: float) -> Float[Tensor, "3 3"]:
+    cos, sin = math.cos(yaw), math.sin(yaw)
+    turn = torch.tensor([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]])
+    cos, sin = math.cos(tilt), math.sin(tilt)
+    return turn @ torch.tensor([[1.0, 0.0, 0.0], [0.0, cos, sin], [0.0, -sin, cos]])
+
+
+def _uniform(rng: torch.Generator, low: float, high: float) -> float:
+    return low + (high - low) * float(torch.rand((), generator=rng))
+
+
+def write_playground(folder: Path, people: int, takes: int, seed: int = 0) -> list[Path]:
+    """The playground as files ``action/pNN_tNN.npz``, in order; those that exist are not written again.
+
+    Each file appears whole or not at all, so that several processes may write the same playground at once.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    files = []
+    try:
+        for action in ACTIONS:
+            (folder / action.replace(" ", "_")).mkdir(parents=True, exist_ok=True)
+            for person in range(1, people + 1):
+                for take in range(1, takes + 1):
+                    path = folder / action.replace(" ", "_") / f"p{person:02}_t{take:02}.npz"
+                    if not path.exists():
+                        save_sequence(path, stick_figure(action, person, take, seed))
+                    files.append(path)
+    except OSError as problem:
+        raise DataError(
+            f"the playground cannot be written ({problem.strerror})",
+            expected="a folder with a few free megabytes",
+            cure="free some space, or choose another folder with data.root",
+            where=folder,
+        ) from None
+    return files
+
+
+def save_sequence(path: Path, sequence: SkeletonSequence) -> None:
+    """A sequence as ``.npz``, put in place in one step."""
+    draft = path.with_name(f".{path.stem}-{os.getpid()}.npz")
+    np.savez(draft, joints=sequence.joints.numpy(), present=sequence.present.numpy())
+    draft.replace(path)
