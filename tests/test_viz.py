@@ -196,10 +196,10 @@ def test_a_joint_with_more_attention_is_larger_and_darker(tmp_path: Path) -> Non
         band = slice(rows.min() + legs // 3, rows.min() + 2 * legs // 3)
         return int(left[band].sum()), int(right[band].sum())
 
-    left, right = ink_near_hands(HAND)
-    assert right > 2 * left
-    left, right = ink_near_hands(OTHER_HAND)
+    left, right = ink_near_hands(HAND)  # the person faces us
     assert left > 2 * right
+    left, right = ink_near_hands(OTHER_HAND)
+    assert right > 2 * left
 
 
 def test_disc_area_follows_the_share_and_any_scale_of_attention_draws_the_same() -> None:
@@ -213,8 +213,9 @@ def test_disc_area_follows_the_share_and_any_scale_of_attention_draws_the_same()
     assert np.allclose(even_shares(alpha.double().numpy()), scaled.shares)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("up", ["y", "-y", "z", "-z"])
-def test_the_head_is_on_top_whatever_the_axes(up: str) -> None:
+@pytest.mark.parametrize(("up", "side"), [("y", -1), ("-y", 1), ("z", 1), ("-z", -1)])
+def test_the_head_is_on_top_and_the_camera_in_front_whatever_the_axes(up: str, side: int) -> None:
+    # Right is ahead x up in right-handed axes: z x y = -x, z x -y = x, y x z = x, y x -z = -x.
     sequence = walking()
     axis, sign = "xyz".index(up[-1]), -1 if up.startswith("-") else 1
     joints = torch.full_like(sequence.joints, 3.0)
@@ -222,7 +223,7 @@ def test_the_head_is_on_top_whatever_the_axes(up: str) -> None:
     turned = SkeletonSequence(joints, sequence.present)
     for told in (None, up):
         points = set_stage(turned, KINECT, None, told).points
-        assert np.allclose(points, sequence.joints[..., :2].numpy())
+        assert np.allclose(points, sequence.joints[..., :2].numpy() * (side, 1))
     assert np.allclose(
         set_stage(SkeletonSequence(-sequence.joints[..., :2], sequence.present), plain(20), None, None).points[..., 1],
         sequence.joints[..., 1].numpy(),
@@ -301,7 +302,7 @@ def test_a_gif_has_every_frame_at_the_right_speed_and_moves(tmp_path: Path) -> N
             middles.append(np.nonzero(blue[: len(blue) * 3 // 4, : picture.shape[1] * 3 // 4])[1].mean())
             assert (picture[2, 2] == 255).all()
     assert sum(durations) == 400
-    assert (np.diff(middles) > 0).all()
+    assert (np.diff(middles) < 0).all()  # towards the right hand of people who face us
 
 
 def test_a_long_title_of_a_film_is_broken_into_lines(tmp_path: Path) -> None:

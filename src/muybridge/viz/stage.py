@@ -94,7 +94,10 @@ def ink_of(person: int) -> str:
 def set_stage(
     sequence: SkeletonSequence, layout: Layout, alpha: Float[Tensor, "T P J"] | None, up: str | None, zoom: float = 1.0
 ) -> Stage:
-    """Lay a recording on the screen as its camera saw it.
+    """Lay a recording on the screen as its camera saw it: someone who faces it has the right hand on our left.
+
+    Axes in 3-D are right-handed (Kinect's: x to the right hand of who faces it, y up, z away) and are seen along the
+    positive direction of the one that is left; 2-D is a picture, with x to the right.
 
     Args:
         sequence: the recording.
@@ -109,7 +112,9 @@ def set_stage(
     joints = np.where(sequence.present.cpu().numpy()[..., None, None], joints, np.nan)
     axis, sign = _upwards(joints, layout) if up is None else ("xyz".index(up[-1]), -1 if up.startswith("-") else 1)
     across = 1 if axis == 0 else 0
-    points = np.stack([joints[..., across], sign * joints[..., axis]], axis=-1)
+    # Across, up and away have the handedness of x, y, z in this order, or the opposite one.
+    side = 1 if joints.shape[-1] == 2 else -sign * (-1) ** ((axis - across) % 3 - 1)
+    points = np.stack([side * joints[..., across], sign * joints[..., axis]], axis=-1)
     seen = points[np.isfinite(points).all(axis=-1)]
     low, high = (seen.min(axis=0), seen.max(axis=0)) if len(seen) else (np.zeros(2), np.ones(2))
     shares, top = None, 2.0
