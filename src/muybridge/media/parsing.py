@@ -64,7 +64,7 @@ def rows_of_numbers(
         if not line.strip():
             continue
         for word in words:
-            if not _is_number(word):
+            if not is_number(word):
                 raise DataError(
                     f"line {number} has {word.strip()!r} where a number belongs",
                     expected=f"{per_row} numbers, {row_means}",
@@ -82,7 +82,8 @@ def rows_of_numbers(
     raise AssertionError("a table that does not parse has a line that does not")
 
 
-def _is_number(word: str) -> bool:
+def is_number(word: str) -> bool:
+    """Whether a word is a number, NaN and infinities included."""
     try:
         float(word)
     except ValueError:

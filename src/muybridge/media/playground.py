@@ -79,17 +79,17 @@ def stick_figure(action: str, person: int, take: int, seed: int = 0) -> Skeleton
     """
     build = _person(seed, person)
     rng = dice("playground take", seed, ACTIONS.index(action), person, take)
-    frames = int(_uniform(rng, 34, 47))
-    time = torch.arange(frames) / _FPS * build.tempo * _uniform(rng, 0.85, 1.2) + _uniform(rng, 0, 10)
+    frames = int(_uniform(rng, 34.0, 47.0))
+    time = torch.arange(frames) / _FPS * build.tempo * _uniform(rng, 0.85, 1.2) + _uniform(rng, 0.0, 10.0)
 
     crouch, flight = _legs(action, time, rng)
     feet_x, lift, hip_x = _steps(action, time, rng)
-    drawing = "left" if _uniform(rng, 0, 1) < 0.5 else "right"
+    drawing = "left" if _uniform(rng, 0.0, 1.0) < 0.5 else "right"
     hands = {side: _hand(action, side, drawing, time, rng) for side in _SIDES}
     joints = _body(build, crouch * build.thigh, flight * build.thigh, feet_x, lift, hip_x, hands)
 
     joints = joints + _SENSOR_NOISE * torch.randn(joints.shape, generator=rng)
-    yaw, tilt = (math.radians(_uniform(rng, -most, most)) for most in (40, 8))
+    yaw, tilt = (math.radians(_uniform(rng, -most, most)) for most in (40.0, 8.0))
     place = torch.tensor([_uniform(rng, -0.4, 0.4), _uniform(rng, -1.2, -0.8), _uniform(rng, 2.4, 3.6)])
     middle = joints.mean(dim=(0, 1)) * torch.tensor([1.0, 0.0, 1.0])
     joints = (joints - middle) @ _view(yaw, tilt) + place
@@ -98,7 +98,7 @@ def stick_figure(action: str, person: int, take: int, seed: int = 0) -> Skeleton
 
 def _legs(action: str, time: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Depth of the crouch and height of the flight over time, in thigh lengths."""
-    depth, phase, held = _uniform(rng, 0.5, 0.8), _uniform(rng, 0, 1), _uniform(rng, 0, 2 * math.pi)
+    depth, phase, held = _uniform(rng, 0.5, 0.8), _uniform(rng, 0.0, 1.0), _uniform(rng, 0.0, 2 * math.pi)
     if action == "jump":
         swing = torch.sin(2 * math.pi * (1.3 * time + phase))
         return depth * (-swing).clamp(min=0), 0.7 * depth * swing.clamp(min=0)
@@ -112,7 +112,7 @@ def _steps(action: str, time: Tensor, rng: torch.Generator) -> tuple[dict[str, T
     In a step to the left the left foot goes out and the right one follows. The same film backwards is a step to the
     right.
     """
-    length, phase = _uniform(rng, 0.3, 0.45), _uniform(rng, 0, 1)
+    length, phase = _uniform(rng, 0.3, 0.45), _uniform(rng, 0.0, 1.0)
     beat = 1.5 * time + phase
     if action not in ("walk left", "walk right"):
         beat = torch.full_like(time, phase)
@@ -125,7 +125,7 @@ def _steps(action: str, time: Tensor, rng: torch.Generator) -> tuple[dict[str, T
     raised = {"leading": torch.sin(math.pi * first), "trailing": torch.sin(math.pi * second)}
     if action not in ("walk left", "walk right"):
         raised = {foot: torch.zeros_like(time) for foot in raised}
-    to_left = action == "walk left" or (action != "walk right" and _uniform(rng, 0, 1) < 0.5)
+    to_left = action == "walk left" or (action != "walk right" and _uniform(rng, 0.0, 1.0) < 0.5)
     direction = -1.0 if to_left else 1.0
     role = {"left": "leading", "right": "trailing"} if to_left else {"right": "leading", "left": "trailing"}
     feet = {side: direction * length * way[role[side]] + 0.1 * sign for side, sign in _SIDES.items()}
@@ -136,10 +136,10 @@ def _steps(action: str, time: Tensor, rng: torch.Generator) -> tuple[dict[str, T
 def _hand(action: str, side: str, drawing: str, time: Tensor, rng: torch.Generator) -> Float[Tensor, "T 2"]:
     """Where a hand is, sideways and up, around its resting place, in arm lengths; a resting hand rests at any point
     of a movement."""
-    reach, phase, slope = _uniform(rng, 0.22, 0.32), _uniform(rng, 0, 1), _uniform(rng, -0.4, 0.4)
+    reach, phase, slope = _uniform(rng, 0.22, 0.32), _uniform(rng, 0.0, 1.0), _uniform(rng, -0.4, 0.4)
     waves, circles = action == f"wave {side} hand", action.startswith("circle") and side == drawing
     rests = not waves and not circles
-    if waves or (rests and _uniform(rng, 0, 1) < 0.5):
+    if waves or (rests and _uniform(rng, 0.0, 1.0) < 0.5):
         beat = phase + 1.8 * time * waves
         swing = reach * torch.sin(2 * math.pi * beat)
         return torch.stack([swing * math.cos(slope), swing * math.sin(slope)], dim=1)

@@ -63,13 +63,8 @@ class DatasetConfig(BaseModel):
         raise NotImplementedError
 
     def folds(self) -> tuple[str, ...]:
-        """Names of the cross-validation folds; empty where there is one fixed split."""
+        """Values of the field ``fold`` for cross-validation; empty where there is one fixed split."""
         return ()
-
-    def at_fold(self, name: str) -> Self:
-        """This config with another of its folds as the test part; the field is called ``fold`` everywhere."""
-        assert name in self.folds(), f"{name} is none of {self.folds()}"
-        return type(self).model_validate(self.model_dump() | {"fold": name})
 
     def index(self, split: Split) -> Index:
         """The recordings of one split.
@@ -140,6 +135,10 @@ class Benchmark(DatasetConfig):
 
     root: Path | None = None
     home: ClassVar[str]
+
+    def resolved(self) -> Self:
+        """With an absolute root, where one is given."""
+        return self.model_copy(update={"root": self.root.expanduser().resolve()}) if self.root else self
 
     def folder(self) -> Path:
         """The folder of the data set.

@@ -1,13 +1,12 @@
 """The user's own recordings: a folder for each class."""
 
-import math
 import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from muybridge.core.contracts import SkeletonData
 from muybridge.core.dice import seed_of
@@ -68,10 +67,22 @@ class Folder(DatasetConfig):
             raise ValueError(f"{pattern!r} has {captures} groups of parentheses and needs one, such as '_(s\\d+)_'")
         return pattern
 
+    @field_validator("root")
+    @classmethod
+    def _home(cls, root: Path) -> Path:
+        return root.expanduser()
+
+    @model_validator(mode="after")
+    def _one_way_to_test(self) -> Self:
+        if self.test_groups and self.fold:
+            raise ValueError("test_groups and fold both say which groups test; give one of them")
+        return self
+
     def resolved(self) -> Self:
-        """With classes, layout, people and coordinates written out."""
+        """With an absolute root, and classes, layout, people and coordinates written out."""
         holds = self.holds()
         found = {
+            "root": self.root.resolve(),
             "classes": self.labels(),
             "layout": holds.layout.name,
             "people": holds.people,
@@ -112,18 +123,15 @@ class Folder(DatasetConfig):
         if self.mirror_labels is None:
             return None
         labels = self.labels()
-        mapping: dict[int, int] = {}
-        for pair in self.mirror_labels:
-            for one, other in (pair, pair[::-1]):
-                if one not in labels:
-                    raise DataError(
-                        f"mirror_labels names the class {one!r}",
-                        expected=f"one of {', '.join(labels)}",
-                        cure="correct data.mirror_labels",
-                        where=self.root,
-                    )
-                mapping[labels.index(one)] = labels.index(other)
-        return mapping
+        if unknown := sorted({one for pair in self.mirror_labels for one in pair} - set(labels)):
+            raise DataError(
+                f"mirror_labels names the class {unknown[0]!r}",
+                expected=f"classes among {', '.join(labels)}",
+                cure="correct data.mirror_labels",
+                where=self.root,
+            )
+        pairs = [(labels.index(one), labels.index(other)) for one, other in self.mirror_labels]
+        return dict(pairs) | {other: one for one, other in pairs}
 
     def folds(self) -> tuple[str, ...]:
         """The groups, each of which can be left out; none without groups."""
@@ -164,10 +172,8 @@ class Folder(DatasetConfig):
                 cure="correct data.test_groups, data.fold or data.group",
                 where=self.root,
             )
-        test = test or _drawn(groups, "test", self.test_fraction)
-        val = set(self.val_groups) or _drawn(
-            groups - test, "val", self.val_fraction * len(groups) / len(groups - test or "1")
-        )
+        test = test or _drawn(groups, "test", self.test_fraction * len(groups))
+        val = set(self.val_groups) or _drawn(groups - test, "val", self.val_fraction * len(groups))
         return test, val
 
     def _draw_recordings(self, records: list[Record]) -> tuple[set[str], set[str]]:
@@ -182,9 +188,9 @@ class Folder(DatasetConfig):
         test, val = set(), set()
         for label in {record.label for record in records}:
             ids = {record.id for record in records if record.label == label}
-            tested = _drawn(ids, "test", self.test_fraction)
+            tested = _drawn(ids, "test", self.test_fraction * len(ids))
             test |= tested
-            val |= _drawn(ids - tested, "val", self.val_fraction * len(ids) / len(ids - tested or "1"))
+            val |= _drawn(ids - tested, "val", self.val_fraction * len(ids))
         return test, val
 
     def _group(self, path: Path) -> str:
@@ -246,10 +252,10 @@ class Folder(DatasetConfig):
         return files
 
 
-def _drawn(names: set[str], purpose: str, share: float) -> set[str]:
-    """About a share of the names, at least one unless the share is zero, and never all."""
-    count = min(max(1, math.floor(share * len(names) + 0.5)), len(names) - 1) if share else 0
-    return set(sorted(names, key=lambda name: seed_of(purpose, name))[:count])
+def _drawn(names: set[str], purpose: str, count: float) -> set[str]:
+    """About ``count`` of the names, at least one unless it is zero, and never all."""
+    whole = min(max(1, round(count)), len(names) - 1) if count else 0
+    return set(sorted(names, key=lambda name: seed_of(purpose, name))[:whole])
 
 
 def _stamp(path: Path) -> tuple[Path, int, int]:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -38,6 +38,10 @@ class Playground(DatasetConfig):
         if self.test_people >= self.people:
             raise ValueError(f"of {self.people} people, {self.test_people} test and nobody is left to train")
         return self
+
+    def resolved(self) -> Self:
+        """With an absolute root, where one is given."""
+        return self.model_copy(update={"root": self.root.expanduser().resolve()}) if self.root else self
 
     def labels(self) -> tuple[str, ...]:
         """Action names."""

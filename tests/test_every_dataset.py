@@ -1,0 +1,399 @@
+"""What every member of the union of data sets promises, on fabricated files; and the real ones' known counts."""
+
+import shutil
+import tomllib
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import tomli_w
+from pydantic import TypeAdapter, ValidationError
+from scipy.io import savemat
+
+from muybridge.core.contracts import SkeletonData
+from muybridge.core.errors import DataError, RecipeError
+from muybridge.data.datasets import NTURGBD, SBU, UTDMHAD, AnyDataset, Folder, MSRAction3D, Playground
+from muybridge.data.datasets.base import Benchmark, DatasetConfig
+
+RNG = np.random.default_rng(0)
+MEMBERS = get_args(get_args(AnyDataset)[0])
+
+
+def put(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def table(rows: int, columns: int, separator: str = " ") -> str:
+    return "\n".join(separator.join(f"{value:.4f}" for value in row) for row in RNG.normal(size=(rows, columns)))
+
+
+def fabricate_msr(root: Path) -> DatasetConfig:
+    for action in (1, 2, 3):
+        for subject in (1, 2, 3, 4):
+            put(root / "Real3D" / f"a{action:02}_s{subject:02}_e01_skeleton3D.txt", table(40, 4))
+    return MSRAction3D(root=root, val_groups=("s03",))
+
+
+def fabricate_sbu(root: Path) -> DatasetConfig:
+    for pair in ("s01s02", "s02s03", "s03s02"):
+        for action in (1, 8):
+            put(root / pair / f"{action:02}" / "001" / "skeleton_pos.txt", table(3, 91, ","))
+    return SBU(root=root, fold=2, val_groups=("s01s02",))
+
+
+def fabricate_utd(root: Path) -> DatasetConfig:
+    root.mkdir()
+    for action in (1, 27):
+        for subject in (1, 2, 3):
+            savemat(root / f"a{action}_s{subject}_t1_skeleton.mat", {"d_skel": RNG.normal(size=(20, 3, 4))})
+    return UTDMHAD(root=root, val_groups=("s3",))
+
+
+def ntu_text(frames: int = 2) -> str:
+    lines = [str(frames)]
+    for _ in range(frames):
+        lines += ["1", "72057594037931101 0 1 1 1 1 0 0.02 -0.2 2", "25"]
+        lines += [" ".join(f"{value:.4f}" for value in row) for row in RNG.normal(size=(25, 12))]
+    return "\n".join(lines)
+
+
+def fabricate_ntu(root: Path) -> DatasetConfig:
+    for setup, camera, person, action in [
+        (s, c, p, a) for s, p in ((1, 1), (2, 2), (3, 3), (17, 4)) for c in (1, 2, 3) for a in (1, 60)
+    ] + [(18, 1, 45, 61), (19, 2, 46, 120)]:
+        put(root / f"S{setup:03}C{camera:03}P{person:03}R001A{action:03}.skeleton", ntu_text())
+    put(
+        root / "NTU_RGBD_samples_with_missing_skeletons.txt",
+        "1 of the captured samples is incomplete.\n\nS001C001P001R001A001\n",
+    )
+    return NTURGBD(root=root, val_groups=("P004",))
+
+
+def fabricate_folder(root: Path) -> DatasetConfig:
+    for label in ("bow", "nod"):
+        for person in "abcde":
+            (root / label).mkdir(parents=True, exist_ok=True)
+            joints = RNG.normal(size=(3, 1 + (person == "c"), 17, 2))
+            np.savez(root / label / f"{person}_1.npz", joints=joints)
+            np.save(root / label / f"{person}_2.npy", joints[:, 0])
+    np.save(root / "nod" / "a_3.npy", np.zeros((3, 17, 2)))
+    return Folder(root=root, group="/([a-z])_", test_groups=("b", "d"), val_groups=("e",), mirror_labels=())
+
+
+def fabricate_playground(root: Path) -> DatasetConfig:
+    return Playground(root=root, people=4, test_people=1, takes=1, val_groups=("p02",))
+
+
+FABRICATE = {
+    MSRAction3D: fabricate_msr,
+    SBU: fabricate_sbu,
+    UTDMHAD: fabricate_utd,
+    NTURGBD: fabricate_ntu,
+    Folder: fabricate_folder,
+    Playground: fabricate_playground,
+}
+
+
+@pytest.fixture(scope="module", params=MEMBERS, ids=lambda member: member.__name__)
+def data(request, tmp_path_factory) -> DatasetConfig:
+    return FABRICATE[request.param](tmp_path_factory.mktemp(request.param.__name__) / "data")
+
+
+def test_label_names_are_unique_words(data):
+    labels = data.labels()
+    assert len(set(labels)) == len(labels) > 1
+    assert all(label == label.strip() and label for label in labels)
+
+
+def test_index_is_stable_and_splits_are_disjoint(data):
+    splits = {split: data.index(split) for split in ("train", "val", "test")}
+    assert splits == {split: data.index(split) for split in splits}
+    records = [record for index in splits.values() for record in index.records]
+    assert len({record.id for record in records}) == len(records) == len({record.path for record in records})
+    groups = {split: {record.group for record in index.records} for split, index in splits.items()}
+    assert groups["val"] == set(data.val_groups)
+    assert not groups["train"] & groups["val"]
+    assert not groups["train"] & groups["test"]
+    assert not groups["val"] & groups["test"]
+    assert all(0 <= record.label < len(data.labels()) for record in records)
+
+
+def test_without_val_groups_nothing_is_held_out(data):
+    whole = data.model_copy(update={"val_groups": ()})
+    held = data.index("train").records + data.index("val").records
+    assert set(whole.index("train").records) == set(held)
+    assert not whole.index("val").records
+
+
+def test_an_unknown_val_group_is_refused(data):
+    with pytest.raises(DataError, match=r"val_groups names nobody\. Expected groups of the training part: .*"):
+        data.model_copy(update={"val_groups": ("nobody",)}).index("train")
+
+
+def test_open_gives_what_holds_says(data):
+    holds = data.holds()
+    assert isinstance(holds, SkeletonData)
+    for split in ("train", "val", "test"):
+        for record in data.index(split).records[:6]:
+            sequence = data.open(record)
+            assert sequence.joints.shape[1:] == (holds.people, len(holds.layout), holds.coordinates)
+            assert sequence.present.any()
+
+
+def test_mirroring_twice_gives_the_label_back(data):
+    mapping = data.mirror()
+    assert mapping is not None
+    assert all(mapping[mapping[label]] == label != mapping[label] for label in mapping)
+
+
+def test_config_survives_toml(data):
+    for config in (data, data.resolved()):
+        text = tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+        assert TypeAdapter(AnyDataset).validate_python(tomllib.loads(text)) == config
+
+
+def test_a_misspelt_knob_is_refused(data):
+    with pytest.raises(ValidationError, match="rooot"):
+        type(data).model_validate(data.model_dump() | {"rooot": "x"})
+
+
+def test_resolved_answers_after_the_files_are_gone(data, tmp_path):
+    resolved = data.resolved()
+    gone = resolved.model_copy(update={"root": tmp_path / "gone"})
+    assert gone.labels() == data.labels()
+    assert gone.holds() == data.holds()
+    assert resolved.root is not None
+    assert resolved.root.is_absolute()
+
+
+def test_every_fold_tests_something_else(data):
+    tested = [
+        {record.id for record in type(data).model_validate(settings | {"fold": fold}).index("test").records}
+        for settings in [
+            data.model_dump() | {"val_groups": ()} | ({"test_groups": ()} if data.name == "folder" else {})
+        ]
+        for fold in data.folds()
+        if not (data.name == "sbu" and fold in "35")  # no fabricated pair lies in these
+    ]
+    assert sum(map(len, tested)) == len(set().union(*tested))
+
+
+# The folder of a benchmark
+
+
+@pytest.mark.parametrize("member", [member for member in MEMBERS if issubclass(member, Benchmark)])
+def test_where_a_benchmark_lies(member, tmp_path, monkeypatch):
+    monkeypatch.delenv("MUYBRIDGE_DATA", raising=False)
+    with pytest.raises(DataError, match=rf"the folder of {member.home} is not known.*[Ss]et MUYBRIDGE_DATA"):
+        member().index("train")
+    monkeypatch.setenv("MUYBRIDGE_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=rf"{member.home}: there is no such folder"):
+        member().index("train")
+    (tmp_path / member.home).mkdir()
+    with pytest.raises(DataError, match=r"the folder holds no recordings\. Expected files called"):
+        member().index("train")
+    shutil.rmtree(tmp_path / member.home)
+    made = FABRICATE[member](tmp_path / member.home)
+    assert made.model_copy(update={"root": None}).index("test") == made.index("test")
+
+
+def test_a_split_without_recordings_is_refused(tmp_path):
+    put(tmp_path / "a01_s01_e01_skeleton3D.txt", table(20, 4))
+    with pytest.raises(DataError, match="the test split is empty"):
+        MSRAction3D(root=tmp_path).index("test")
+
+
+# NTU
+
+
+def test_ntu_protocols(tmp_path):
+    fabricate_ntu(tmp_path / "data")
+
+    def people(split, **knobs):
+        records = NTURGBD(root=tmp_path / "data", **knobs).index(split).records
+        return sorted({record.group for record in records})
+
+    def cameras(split, **knobs):
+        return {record.id[5:8] for record in NTURGBD(root=tmp_path / "data", **knobs).index(split).records}
+
+    assert people("train") == ["P001", "P002", "P004"]
+    assert people("test") == ["P003"]
+    assert people("train", classes=120) == ["P001", "P002", "P004", "P045", "P046"]
+    assert cameras("train", protocol="cross_view") == {"002", "003"}
+    assert cameras("test", protocol="cross_view") == {"001"}
+    assert people("train", classes=120, protocol="cross_setup") == ["P002", "P045"]
+    assert len(NTURGBD(classes=120).labels()) == 120
+    with pytest.raises(ValidationError, match="cross_view is no protocol of the 120 classes"):
+        NTURGBD(classes=120, protocol="cross_view")
+    with pytest.raises(ValidationError, match="cross_setup is no protocol of the 60 classes"):
+        NTURGBD(protocol="cross_setup")
+
+
+def test_ntu_missing_samples_are_left_out_and_listed(tmp_path):
+    data = fabricate_ntu(tmp_path / "data")
+    (excluded,) = data.index("train").excluded
+    assert excluded.id == "S001C001P001R001A001"
+    assert "missing or incomplete" in excluded.reason
+    assert not data.index("test").excluded
+    put(tmp_path / "mine.txt", "S003C002P003R001A060.skeleton\n")
+    mine = NTURGBD(root=tmp_path / "data", missing=tmp_path / "mine.txt")
+    assert [one.id for one in mine.index("test").excluded] == ["S003C002P003R001A060"]
+    with pytest.raises(DataError, match=r"gone.txt: the list cannot be read"):
+        NTURGBD(root=tmp_path / "data", missing=tmp_path / "gone.txt").index("test")
+
+
+# The user's own
+
+
+def folder(root: Path, **knobs) -> Folder:
+    fabricate_folder(root)
+    return Folder(root=root, **knobs)
+
+
+def test_folder_reads_what_the_files_hold(tmp_path):
+    data = folder(tmp_path / "data")
+    assert data.labels() == ("bow", "nod")
+    assert data.holds().layout.name == "coco17"
+    assert (data.holds().people, data.holds().coordinates) == (2, 2)
+    assert data.mirror() is None
+    assert Folder(root=tmp_path / "data", layout="plain17", mirror_labels=(("bow", "nod"),)).mirror() == {0: 1, 1: 0}
+    assert folder(tmp_path / "data", classes=("nod", "bow")).index("test").records[0].label == 1
+
+
+def test_folder_draws_a_share_of_each_class_by_name_alone(tmp_path):
+    data = folder(tmp_path / "data", test_fraction=0.2, val_fraction=0.1)
+    counts = {split: [record.label for record in data.index(split).records] for split in ("train", "val", "test")}
+    assert [len(counts[split]) for split in counts] == [14, 2, 4]
+    assert counts["test"] == [0, 0, 1, 1]
+    tested = {record.id for record in data.index("test").records}
+    moved = Folder(root=(tmp_path / "data").rename(tmp_path / "moved"), test_fraction=0.2, val_fraction=0.1)
+    assert {record.id for record in moved.index("test").records} == tested
+
+
+def test_folder_draws_whole_groups(tmp_path):
+    data = folder(tmp_path / "data", group="/([a-z])_", test_fraction=0.4, val_fraction=0.2)
+    groups = {split: {record.group for record in data.index(split).records} for split in ("train", "val", "test")}
+    assert [len(groups[split]) for split in ("train", "val", "test")] == [2, 1, 2]
+    assert set().union(*groups.values()) == set("abcde")
+    assert data.folds() == tuple("abcde")
+    assert {record.group for record in data.model_copy(update={"fold": "c"}).index("test").records} == {"c"}
+
+
+def test_folder_leaves_recordings_without_people_out(tmp_path):
+    data = folder(tmp_path / "data", group="/([a-z])_", test_groups=("a",))
+    (excluded,) = data.index("test").excluded
+    assert excluded.id == "nod/a_3.npy"
+    assert "nobody is seen" in excluded.reason
+
+
+def test_folder_notices_a_changed_file(tmp_path):
+    data = folder(tmp_path / "data", group="/([a-z])_", test_groups=("a",))
+    count = len(data.index("test"))
+    np.save(tmp_path / "data" / "nod" / "a_3.npy", np.ones((4, 17, 2)))
+    assert len(data.index("test")) == count + 1
+
+
+def test_folder_defects(tmp_path):
+    root = tmp_path / "data"
+    with pytest.raises(DataError, match="there is no such folder"):
+        Folder(root=root).labels()
+    root.mkdir()
+    with pytest.raises(DataError, match="the folder has no class folders"):
+        Folder(root=root).labels()
+    fabricate_folder(root)
+    for knobs, message in [
+        ({"classes": ("bow",)}, "the class 'nod' is not among data.classes"),
+        ({"classes": ("bow", "nod", "wink")}, "the class 'wink' has no folder"),
+        ({"group": "person(\\d)"}, r"data.group 'person\(\\\\d\)' is not found in 'bow/a_1.npz'"),
+        ({"group": "/([a-z])_", "test_groups": ("x",)}, "there are no recordings of x. Expected groups among a, b"),
+        ({"group": "/([a-z])_", "fold": "x"}, "there are no recordings of x"),
+        ({"group": "(_)"}, "the test split is empty"),
+        ({"fold": "a"}, "test_groups or fold is given, and there are no groups"),
+        ({"layout": "kinect20"}, r"the recording has 17 joints of 2 coordinates. Expected 20 .*layout kinect20"),
+        ({"coordinates": 3}, r"Expected 17 joints of 3"),
+        (
+            {"mirror_labels": (("bow", "wink"),)},
+            "mirror_labels names the class 'wink'. Expected classes among bow, nod",
+        ),
+    ]:
+        data = Folder(root=root, **knobs)
+        with pytest.raises(DataError, match=message):
+            data.index("test"), data.mirror()
+    with pytest.raises(RecipeError, match="no layout is called 'coco'"):
+        Folder(root=root, layout="coco").holds()
+    np.save(root / "nod" / "z.npy", np.ones((3, 20, 2)))
+    with pytest.raises(DataError, match=r"z.npy: the recording has 20 joints .* Expected 17 .* as in .*a_1.npz"):
+        Folder(root=root).index("train")
+    (root / "empty").mkdir()
+    (root / "empty" / "readme.md").write_text("hello")
+    with pytest.raises(DataError, match=r"the class 'empty' has no recordings\. Expected files that end in \.npz"):
+        Folder(root=root).index("train")
+    for path in root.rglob("*.np?"):
+        path.unlink()
+    (root / "empty").rename(root / "_empty")
+    for label in ("bow", "nod"):
+        np.save(root / label / "a.npy", np.zeros((2, 3, 2)))
+    with pytest.raises(DataError, match="nobody is seen in any recording"):
+        Folder(root=root).index("train")
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"group": "("}, "is no regular expression"),
+        ({"group": "s\\d"}, "has 0 groups of parentheses and needs one"),
+        ({"test_groups": ("a",), "fold": "b"}, "both say which groups test"),
+    ],
+)
+def test_folder_knobs_out_of_range(knobs, message):
+    with pytest.raises(ValidationError, match=message):
+        Folder(root=Path("anywhere"), **knobs)
+
+
+# The real ones
+
+
+@pytest.mark.parametrize(
+    ("config", "train", "test", "classes", "frames"),
+    [
+        (MSRAction3D(), 284, 273, 20, (13, 76)),
+        (MSRAction3D(files="567"), 291, 275, 20, (13, 936)),
+        (MSRAction3D(subset="AS1"), 114, 105, 8, (13, 76)),
+        (MSRAction3D(subset="AS2"), 116, 112, 8, (13, 76)),
+        (MSRAction3D(subset="AS3"), 111, 111, 8, (13, 76)),
+        *[
+            (SBU(fold=fold), 282 - count, count, 8, (10, 46))
+            for fold, count in enumerate((55, 52, 56, 54, 65), start=1)
+        ],
+        (UTDMHAD(), 431, 430, 27, (41, 125)),
+    ],
+    ids=str,
+)
+def test_real_counts(real_data, config, train, test, classes, frames):
+    records = config.index("train").records + config.index("test").records
+    assert (len(config.index("train")), len(config.index("test"))) == (train, test)
+    assert len(config.labels()) == classes
+    assert {record.label for record in records} == set(range(classes))
+    lengths = [len(config.open(record)) for record in records]
+    assert frames[0] <= min(lengths)
+    assert max(lengths) <= frames[1]
+
+
+def test_the_557_are_those_of_the_list(real_data):
+    config = MSRAction3D()
+    ours = {record.id for split in ("train", "test") for record in config.index(split).records}
+    assert ours == set((real_data / "msr_action3d" / "files_used_in_cvpr12_paper.txt").read_text().split())
+
+
+def test_the_one_recording_of_zeros_is_excluded(real_data):
+    config = MSRAction3D(files="567")
+    assert [one.id for one in config.index("train").excluded] == ["a13_s09_e02"]
+    assert not config.index("test").excluded
+    assert not MSRAction3D().index("train").excluded
+
+
+def test_the_folds_of_sbu_are_a_partition_by_pairs(real_data):
+    tested = [record.id for fold in range(1, 6) for record in SBU(fold=fold).index("test").records]
+    assert len(tested) == len(set(tested)) == 282

@@ -1,0 +1,418 @@
+"""Every format is read to the numbers that were written, and every defect is told with its place and a cure."""
+
+import json
+import os
+import time
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import savemat
+
+from muybridge.core.errors import DataError, RecipeError
+from muybridge.core.skeletons import LAYOUTS, customary_layout, layout_named, plain
+from muybridge.media.ntu import main_bodies
+from muybridge.media.skeleton import read_msr, read_ntu, read_sbu, read_skeleton, read_utd
+
+RNG = np.random.default_rng(0)
+
+
+def write(path, content):
+    path.write_bytes(content) if isinstance(content, bytes) else path.write_text(content)
+    return path
+
+
+def close(sequence, joints):
+    return torch.allclose(sequence.joints, torch.as_tensor(np.asarray(joints), dtype=torch.float32), atol=1e-5)
+
+
+# MSR Action3D
+
+
+def msr_lines(joints):
+    return [" ".join(f"{value:.6f}" for value in (*point, 1.0)) for frame in joints for point in frame]
+
+
+def test_msr(tmp_path):
+    joints = RNG.normal(size=(3, 20, 3))
+    joints[1] = 0.0
+    sequence = read_msr(write(tmp_path / "a.txt", "\n".join(msr_lines(joints)) + "\n\n"))
+    assert close(sequence, joints[:, None])
+    assert sequence.present.flatten().tolist() == [True, False, True]
+    assert read_skeleton(tmp_path / "a.txt").joints.shape == (3, 1, 20, 3)
+
+
+def test_a_recording_of_one_frame_is_a_recording(tmp_path):
+    assert len(read_msr(write(tmp_path / "a.txt", "\n".join(msr_lines(RNG.normal(size=(1, 20, 3))))))) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda lines: [], r"a\.txt: the file is empty"),
+        (lambda lines: [" ", "\t"], r"the file is empty"),
+        (lambda lines: [*lines[:24], "0.1 oops 0.2 1", *lines[25:]], r"line 25 has 'oops' where a number belongs"),
+        (lambda lines: [*lines[:24], "", "0.1 0.2", *lines[25:]], r"line 26 has 2 numbers"),
+        (lambda lines: [*lines[:-1], "0.1 0.2"], r"line 60 has 2 numbers, so the last frame is cut short"),
+        (lambda lines: lines[:-7], r"last frame \(number 2, counted from 0\) has 13 of 20 joints.*Fetch"),
+        (lambda lines: [*lines[:45], "0.1 nan 0.2 1", *lines[46:]], r"joint 5 of person 0 in frame 2 is .*nan"),
+        (lambda lines: [*lines[:45], "0.1 inf 0.2 1", *lines[46:]], r"joint 5 of person 0 in frame 2 is .*inf"),
+        (lambda lines: ["0 0 0 0"] * 40, r"nobody is seen in any of the 2 frames"),
+        (lambda lines: ["\x00\x01\xff"], r"where a number belongs"),
+    ],
+)
+def test_msr_defects(tmp_path, change, message):
+    lines = change(msr_lines(RNG.normal(size=(3, 20, 3))))
+    with pytest.raises(DataError, match=message):
+        read_msr(write(tmp_path / "a.txt", "\n".join(lines)))
+
+
+# SBU
+
+
+def sbu_lines(metres):
+    stored = (np.array([1.28, 0.96, 0.0]) - metres) / np.array([2.56, 1.92, -1.28])
+    stored[~metres.any(axis=(2, 3))] = 0.0
+    return [",".join([str(number + 7), *map(repr, frame.flatten().tolist())]) for number, frame in enumerate(stored)]
+
+
+def test_sbu_is_metres_with_y_up(tmp_path):
+    metres = RNG.normal(size=(4, 2, 15, 3))
+    sequence = read_sbu(write(tmp_path / "skeleton_pos.txt", "\r\n".join(sbu_lines(metres))))
+    assert close(sequence, metres)
+    assert sequence.present.all()
+    assert close(read_skeleton(tmp_path / "skeleton_pos.txt"), metres)
+
+
+def test_sbu_limbs_have_steady_lengths_only_in_metres(real_data):
+    """The scales come from the authors' page; the recordings agree that they are right."""
+    paths = sorted((real_data / "sbu").rglob("skeleton_pos.txt"))[::4]
+    metres = torch.cat([read_sbu(path).joints.flatten(0, 1) for path in paths])
+    at = LAYOUTS["sbu15"].joints.index
+    bones = (("left_elbow", "left_hand"), ("left_knee", "left_hip"), ("left_hip", "right_hip"))
+
+    def unsteadiness(scale):
+        lengths = [((metres[:, at(a)] - metres[:, at(b)]) * torch.tensor(scale)).norm(dim=1) for a, b in bones]
+        return sum(length.std() / length.mean() for length in lengths)
+
+    right = unsteadiness([1.0, 1.0, 1.0])
+    wrong = [[0.39, 0.52, 0.78], [1, 1.33, 1], [1, 0.75, 1], [1, 1, 2], [1, 1, 0.5], [1.5, 1, 1], [0.67, 1, 1]]
+    assert all(right < 0.9 * unsteadiness(scale) for scale in wrong)
+    head, foot = (LAYOUTS["sbu15"].joints.index(name) for name in ("head", "left_foot"))
+    assert 1.2 < (metres[:, head, 1] - metres[:, foot, 1]).median() < 1.8
+
+
+def test_an_absent_second_person_is_absent(tmp_path):
+    metres = RNG.normal(size=(3, 2, 15, 3))
+    metres[1:, 1] = 0.0
+    sequence = read_sbu(write(tmp_path / "skeleton_pos.txt", "\n".join(sbu_lines(metres))))
+    assert sequence.present.tolist() == [[True, True], [True, False], [True, False]]
+    assert sequence.joints[1:, 1].abs().sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda lines: [*lines[:-1], lines[-1][:200]], r"line 3 has \d+ numbers, so the last frame is cut short.*91"),
+        (lambda lines: [lines[0], "7,a" + lines[1][3:], lines[2]], r"line 2 has 'a.*' where a number belongs"),
+        (lambda lines: [lines[0] + ",0.1", *lines[1:]], r"line 1 has 92 numbers\. Expected 91"),
+    ],
+)
+def test_sbu_defects(tmp_path, change, message):
+    lines = change(sbu_lines(RNG.normal(size=(3, 2, 15, 3))))
+    with pytest.raises(DataError, match=message):
+        read_sbu(write(tmp_path / "skeleton_pos.txt", "\n".join(lines)))
+
+
+# UTD-MHAD
+
+
+@pytest.mark.parametrize("frames", [1, 5])
+def test_utd(tmp_path, frames):
+    joints = RNG.normal(size=(frames, 20, 3))
+    savemat(tmp_path / "a.mat", {"d_skel": joints.transpose(1, 2, 0)})
+    assert close(read_utd(tmp_path / "a.mat"), joints[:, None])
+    assert close(read_skeleton(tmp_path / "a.mat"), joints[:, None])
+
+
+def test_utd_defects(tmp_path):
+    savemat(tmp_path / "other.mat", {"d_depth": np.ones(3)})
+    with pytest.raises(DataError, match=r"the file holds d_depth\. Expected the array d_skel"):
+        read_utd(tmp_path / "other.mat")
+    savemat(tmp_path / "joints.mat", {"d_skel": np.ones((15, 3, 4))})
+    with pytest.raises(DataError, match=r"d_skel is 15 x 3 x 4 of .* Expected 20 joints"):
+        read_utd(tmp_path / "joints.mat")
+    savemat(tmp_path / "cut.mat", {"d_skel": RNG.normal(size=(20, 3, 40))})
+    write(tmp_path / "cut.mat", (tmp_path / "cut.mat").read_bytes()[:5000])
+    for content in (b"no matlab at all, and long enough to have had a header" * 9, (tmp_path / "cut.mat").read_bytes()):
+        with pytest.raises(DataError, match="not readable as a MATLAB file"):
+            read_utd(write(tmp_path / "cut.mat", content))
+    with pytest.raises(DataError, match="the file is empty"):
+        read_utd(write(tmp_path / "empty.mat", b""))
+
+
+# NTU RGB+D
+
+
+def ntu_text(frames):
+    """``frames``: for each, the bodies seen as {identity: J D}."""
+    lines = [str(len(frames))]
+    for bodies in frames:
+        lines.append(str(len(bodies)))
+        for identity, joints in bodies.items():
+            lines += [f"{identity} 0 1 1 1 1 0 0.02 -0.2 2", "25"]
+            lines += [" ".join(map(repr, [*point.tolist(), *[0.5] * 8])) + " 2" for point in joints]
+    return "\n".join(lines) + "\n"
+
+
+def ntu_body(frames, motion, at=0.0):
+    """A tall body that swings along x by ``motion``."""
+    rest = np.stack([RNG.uniform(-0.2, 0.2, 25), np.linspace(-0.8, 0.8, 25), RNG.uniform(2.9, 3.1, 25)], axis=1)
+    swing = motion * np.sin(np.arange(frames))[:, None, None] * np.array([1.0, 0, 0])
+    return rest + swing + np.array([at, 0, 0])
+
+
+# Two identities that are the same number once a float holds them.
+ONE, TWO, THREE, FOUR = "72057594037931101", "72057594037931102", "72057594037931103", "72057594037931104"
+
+
+def test_ntu_keeps_the_two_most_moving_bodies(tmp_path):
+    frames = 20
+    still, lively, calm = ntu_body(frames, 0.01), ntu_body(frames, 0.5, 1.0), ntu_body(frames, 0.2, -1.0)
+    chair = ntu_body(frames, 0.9)[..., [1, 0, 2]]  # moves most of all, and lies on its side
+    flash = ntu_body(frames, 3.0)  # seen for 11 frames
+    text = ntu_text(
+        [
+            {ONE: still[t], TWO: calm[t], THREE: chair[t]}
+            | ({FOUR: lively[t]} if t >= 5 else {})
+            | ({"9": flash[t]} if t < 11 else {})
+            for t in range(frames)
+        ]
+    )
+    sequence = read_ntu(write(tmp_path / "S001C001P001R001A050.skeleton", text))
+    assert sequence.joints.shape == (frames, 2, 25, 3)
+    assert close(sequence, np.stack([np.where(np.arange(frames)[:, None, None] >= 5, lively, 0.0), calm], axis=1))
+    assert sequence.present.sum(0).tolist() == [15, 20]
+
+
+def test_ntu_one_body_is_kept_however_odd(tmp_path):
+    body = ntu_body(4, 0.0)[..., [1, 0, 2]]
+    sequence = read_ntu(write(tmp_path / "a.skeleton", ntu_text([{}, {ONE: body[1]}, {ONE: body[2]}, {}])))
+    assert sequence.present.tolist() == [[False, False], [True, False], [True, False], [False, False]]
+    assert len(main_bodies({ONE: body}, people=2)) == 1
+
+
+def test_ntu_needs_no_more_than_positions(tmp_path):
+    body = ntu_body(2, 0.1)
+    text = ntu_text([{ONE: body[0]}, {ONE: body[1]}]).replace(" 0.5 ", " nan ")
+    assert close(read_ntu(write(tmp_path / "a.skeleton", text), people=1), body[:, None])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: "", r"the file is empty"),
+        (lambda text: "two\n", r"line 1 has 'two' where the number of frames belongs"),
+        (lambda text: "\n".join(text.splitlines()[:-3]), r"the file ends at line 54, where a joint belongs"),
+        (lambda text: "3\n" + text.partition("\n")[2], r"the file ends at line 57, where the number of bodies belongs"),
+        (lambda text: text.replace("\n25\n", "\n20\n", 1), r"line 4 announces 20 joints\. Expected 25"),
+        (lambda text: text.replace("0.5 0.5", "0.5", 1), r"line 5 has 11 numbers"),
+        (lambda text: "\n".join(["1", "1", ONE, "25"] + ["x 1 2 0 0 0 0 0 0 0 0 2"] * 25), r"line 5 has 'x'"),
+        (lambda text: text.replace("\n25\n", "\n25\n1 nan 2 0 0 0 0 0 0 0 0 2\n"), r"line 5 has the position 1 nan 2"),
+        (lambda text: "2\n0\n0\n", r"nobody is seen in any frame"),
+        (lambda text: "0\n", r"nobody is seen in any frame"),
+    ],
+)
+def test_ntu_defects(tmp_path, change, message):
+    body = ntu_body(2, 0.1)
+    text = change(ntu_text([{ONE: body[0]}, {ONE: body[1]}]))
+    with pytest.raises(DataError, match=message):
+        read_ntu(write(tmp_path / "a.skeleton", text))
+
+
+# What users bring
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_npz_and_npy(tmp_path, dims):
+    joints = RNG.normal(size=(5, 2, 7, dims))
+    present = np.ones((5, 2), dtype=bool)
+    present[3, 1] = False
+    np.savez(tmp_path / "a.npz", joints=joints, present=present)
+    sequence = read_skeleton(tmp_path / "a.npz")
+    assert close(sequence, np.where(present[..., None, None], joints, 0.0))
+    assert torch.equal(sequence.present, torch.from_numpy(present))
+    np.save(tmp_path / "b.npy", joints[:, 0])
+    assert close(read_skeleton(tmp_path / "b.npy"), joints[:, :1])
+
+
+def test_nan_where_a_person_is_said_to_be_absent_is_no_defect(tmp_path):
+    joints = RNG.normal(size=(2, 1, 3, 2))
+    joints[1] = np.nan
+    np.savez(tmp_path / "a.npz", joints=joints, present=np.array([True, False]))
+    assert read_skeleton(tmp_path / "a.npz").joints[1].abs().sum() == 0
+
+
+def test_npz_defects(tmp_path):
+    def saved(**arrays):
+        np.savez(tmp_path / "a.npz", **arrays)
+        return tmp_path / "a.npz"
+
+    for arrays, message in [
+        ({"points": np.ones(3)}, "the file holds points. Expected .* called joints"),
+        ({"joints": np.ones((4, 3))}, r"joints is 4 x 3 of float64\. Expected an array of frames"),
+        ({"joints": np.ones((4, 2, 3, 4))}, "joints is 4 x 2 x 3 x 4"),
+        ({"joints": np.ones((0, 2, 3, 3))}, "the recording has no frames"),
+        ({"joints": np.full((4, 1, 3, 3), "a")}, "of <U1"),
+        ({"joints": np.ones((4, 1, 3, 3)), "present": np.ones((3, 1))}, "present is 3 x 1. Expected .* 4 x 1"),
+        ({"joints": np.zeros((4, 1, 3, 3))}, "nobody is seen in any of the 4 frames"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            read_skeleton(saved(**arrays))
+    whole = saved(joints=np.ones((4, 1, 3, 3))).read_bytes()
+    with pytest.raises(DataError, match="not readable as NumPy arrays"):
+        read_skeleton(write(tmp_path / "a.npz", whole[:-40]))
+    np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match="not readable as NumPy arrays"):
+        read_skeleton(tmp_path / "a.npy")
+
+
+def test_json(tmp_path):
+    joints = RNG.normal(size=(3, 2, 4, 2))
+    frames = joints.tolist()
+    frames[1] = [frames[1][0]]  # fewer people
+    frames[2][0] = None  # an absent one
+    expected = joints.copy()
+    expected[1, 1] = expected[2, 0] = 0.0
+    for content in (frames, {"joints": frames}):
+        sequence = read_skeleton(write(tmp_path / "a.json", json.dumps(content)))
+        assert close(sequence, expected)
+        assert sequence.present.tolist() == [[True, True], [True, False], [False, True]]
+    assert close(read_skeleton(write(tmp_path / "b.json", json.dumps(joints[:, 0].tolist()))), joints[:, :1])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[[[1, 2], [3, 4]],\n [[1, 2", r"line 2 is not JSON"),
+        ('{"frames": 3}', r"the file has no list of frames"),
+        ("[]", r"the recording has no frames"),
+        ("[[[[1, 2]]], [[[1, 2], [3, 4]]]]", r"frame 1 has a person of 2 x 2\. Expected .* 1 x 2"),
+        ('[[[["a", 2]]]]', r"frame 0 has a person that is no list of joints"),
+        ("[[[[1, 2], [3]]]]", r"frame 0 has a person that is no list of joints"),
+        ("[[[[1, NaN]]]]", r"joint 0 of person 0 in frame 0 is \[1.0, nan\]"),
+        ("[5]", r"frame 0 has a person that is no list of joints"),
+    ],
+)
+def test_json_defects(tmp_path, content, message):
+    with pytest.raises(DataError, match=message):
+        read_skeleton(write(tmp_path / "a.json", content))
+
+
+def test_csv(tmp_path):
+    joints = RNG.normal(size=(3, 2, 4, 3))
+    joints[1, 1] = 0.0
+    lines = ["Frame, person,joint, z, x, y"] + [
+        f"{frame + 100},{person},{joint},{joints[frame, person, joint, 2]},{joints[frame, person, joint, 0]},"
+        f"{joints[frame, person, joint, 1]}"
+        for frame, person, joint in np.ndindex(3, 2, 4)
+        if (frame, person) != (1, 1)
+    ]
+    sequence = read_skeleton(write(tmp_path / "a.csv", "\n".join(lines)))
+    assert close(sequence, joints)
+    assert sequence.present.tolist() == [[True, True], [True, False], [True, True]]
+    alone = read_skeleton(write(tmp_path / "b.csv", "frame,joint,x,y\n3,0,1,2\n3,1,3,4\n5,0,5,6\n5,1,7,8\n"))
+    assert alone.joints.tolist() == [[[[1, 2], [3, 4]]], [[[0, 0], [0, 0]]], [[[5, 6], [7, 8]]]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("time,joint,x,y\n0,0,1,2\n", r"the header has no column frame"),
+        ("frame,joint,x,y\n", r"a header and no lines"),
+        ("frame,joint,x,y\n0,0,1,2\n0,1,,2\n", r"line 3 is '0,1,,2'"),
+        ("frame,joint,x,y\n0,0,1\n", r"line 2 is '0,0,1'"),
+        ("frame,joint,x,y\n0,-1,1,2\n", r"line 2 has a negative person or joint"),
+        ("frame,joint,x,y\n7,0,1,2\n7,1,1,2\n8,0,3,4\n", r"frame 8 has 1 of 2 joints of person 0"),
+        ("frame,joint,x,y\n0,0,nan,2\n", r"joint 0 of person 0 in frame 0"),
+    ],
+)
+def test_csv_defects(tmp_path, content, message):
+    with pytest.raises(DataError, match=message):
+        read_skeleton(write(tmp_path / "a.csv", content))
+
+
+# Any file
+
+
+def test_a_file_that_is_missing_a_folder_or_of_unknown_kind(tmp_path):
+    with pytest.raises(DataError, match=r"gone\.npz: the file cannot be read \(No such file"):
+        read_skeleton(tmp_path / "gone.npz")
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(DataError, match="the file cannot be read"):
+        read_skeleton(tmp_path / "folder.npz")
+    with pytest.raises(DataError, match=r"files that end in \.bvh are not known\. Expected one of \.npz"):
+        read_skeleton(tmp_path / "walk.bvh")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root reads everything")
+def test_a_file_without_permission(tmp_path):
+    path = write(tmp_path / "a.csv", "frame,joint,x,y\n0,0,1,2\n")
+    path.chmod(0)
+    with pytest.raises(DataError, match="Permission denied"):
+        read_skeleton(path)
+
+
+def test_reading_all_of_msr_takes_about_a_second(real_data):
+    paths = sorted((real_data / "msr_action3d").rglob("*_skeleton3D.txt"))
+    begin = time.perf_counter()
+    lost = 0
+    for path in paths:
+        try:
+            sequence = read_msr(path)
+        except DataError:
+            assert path.name.startswith("a13_s09_e02")
+            continue
+        lost += not sequence.present.all()
+    assert (len(paths), lost) == (567, 19)
+    assert time.perf_counter() - begin < 5
+
+
+# Layouts
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=lambda layout: layout.name)
+def test_a_layout_is_one_tree_that_mirrors_onto_itself(layout):
+    children = [child for _, child in layout.bones]
+    assert len(set(children)) == len(children) == len(layout) - 1
+    reached = {parent for parent, _ in layout.bones} - set(children)
+    assert len(reached) == 1
+    for parent, child in layout.bones:  # from the root outwards
+        assert parent in reached
+        reached.add(child)
+    swap = {left: right for pair in layout.mirror for left, right in (pair, pair[::-1])}
+    assert layout.root not in swap
+    mirrored = {(swap.get(parent, parent), swap.get(child, child)) for parent, child in layout.bones}
+    assert mirrored == set(layout.bones)
+    for joint, name in enumerate(layout.joints):
+        assert (joint in swap) == ("left" in name or "right" in name)
+
+
+def test_msr_right_is_the_side_that_moves(real_data):
+    """The subjects were told to use the right arm and leg for one-sided actions."""
+    joints = LAYOUTS["msr20"].joints
+    for action, limb in ((1, "hand"), (5, "hand"), (14, "foot")):
+        moved = {side: 0.0 for side in ("left", "right")}
+        for path in sorted((real_data / "msr_action3d").rglob(f"a{action:02}_s0?_e01_skeleton3D.txt")):
+            positions = read_msr(path).joints[:, 0]
+            for side in moved:
+                moved[side] += float(positions[:, joints.index(f"{side}_{limb}")].std(dim=0).sum())
+        assert moved["right"] > 2 * moved["left"]
+
+
+def test_layouts_by_name_and_by_custom():
+    assert layout_named("coco17") is LAYOUTS["coco17"]
+    assert layout_named("plain33") == plain(33)
+    assert [customary_layout(count).name for count in (17, 20, 25, 21)] == ["coco17", "kinect20", "kinect25", "plain21"]
+    with pytest.raises(RecipeError, match=r"no layout is called 'coco18'.*kinect20"):
+        layout_named("coco18")
