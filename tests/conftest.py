@@ -8,7 +8,16 @@ from jaxtyping import install_import_hook
 
 # Every jaxtyping annotation of these packages is checked at run time while the tests run.
 _HOOK = install_import_hook(
-    ["muybridge.core.types", "muybridge.nn", "muybridge.media", "muybridge.models", "muybridge.data"],
+    [
+        "muybridge.core.types",
+        "muybridge.data.clip_ops",
+        "muybridge.data.prepare",
+        "muybridge.data.skeleton_ops",
+        "muybridge.media",
+        "muybridge.models",
+        "muybridge.nn",
+        "muybridge.viz",
+    ],
     "beartype.beartype",
 )
 

@@ -6,7 +6,7 @@ Heavy imports stand inside the commands, so that ``muybridge --help`` opens at o
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -31,7 +31,8 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KNOB=VALUE", help="Replace a knob of the recipe; may be repeated.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
+Split = Literal["train", "val", "test"]
 
 
 @app.command(epilog="Example: muybridge train drnn_msr_action3d --set train.seed=1 --run runs/mine")
@@ -70,21 +71,19 @@ def train(
 @app.command(epilog="Example: muybridge test runs/mine --json")
 def test(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    split: Annotated[Split, typer.Option(help="The part of the data.")] = "test",
     as_json: AsJson = False,
     device: Device = "auto",
 ) -> None:
     """Test a trained run: top-1, top-5, mean class accuracy."""
     from muybridge.engine.checkpoint import RunFolder
-    from muybridge.engine.evaluate import test as test_run
+    from muybridge.engine.evaluate import evaluate
     from muybridge.engine.journal import Reporter
     from muybridge.engine.runtime import Runtime
 
-    if split not in ("train", "val", "test"):
-        raise RecipeError(f"--split {split}", expected="train, val or test", cure="choose one of them")
     folder = RunFolder.open(run)
     runtime = Runtime(folder.recipe().train.precision, device)
-    scores = test_run(folder, split, runtime, Reporter(quiet=as_json or not runtime.leads))
+    scores = evaluate(folder, split, runtime, Reporter(quiet=as_json or not runtime.leads))
     if runtime.leads:
         _print_scores(scores, as_json)
 
@@ -95,7 +94,7 @@ def predict(
     paths: Annotated[list[Path], typer.Argument(help="Recordings, or folders of them.")],
     top: Annotated[int, typer.Option(min=1, help="Classes to name for each.")] = 5,
     as_json: AsJson = False,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to compute.")] = "cpu",
 ) -> None:
     """Name the action in each file."""
     from muybridge.predict import Predictor, find_recordings
@@ -121,7 +120,7 @@ def repeat(
     ] = None,
     settings: Settings = None,
     run: Annotated[Path | None, typer.Option(help="Folder of the runs; by default runs/RECIPE-repeat.")] = None,
-    split: Annotated[str, typer.Option(help="test, or val while settings are being chosen.")] = "test",
+    split: Annotated[Split, typer.Option(help="test, or val while settings are being chosen.")] = "test",
     jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, each on its share of the cores.")] = 1,
     as_json: AsJson = False,
 ) -> None:
@@ -131,8 +130,6 @@ def repeat(
     from muybridge.engine.repeat import plan
     from muybridge.engine.repeat import repeat as repeat_runs
 
-    if split not in ("train", "val", "test"):
-        raise RecipeError(f"--split {split}", expected="train, val or test", cure="choose one of them")
     folder = run or Path("runs") / f"{_name(recipe)}-repeat"
     loaded = _recipe(recipe, settings)
     repetitions = plan(loaded, folder, _seeds(seeds), folds.split(",") if folds else None)
@@ -149,8 +146,8 @@ def show(
     sample: Annotated[
         str | None, typer.Option(help="Record id of the recording to draw; by default the first.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Split of the confusion matrix and the recording.")] = "test",
-    video: Annotated[str, typer.Option(help="gif or mp4.")] = "gif",
+    split: Annotated[Split, typer.Option(help="Part of the confusion matrix and the recording.")] = "test",
+    video: Annotated[Literal["gif", "mp4"], typer.Option(help="Format of the film.")] = "gif",
 ) -> None:
     """Draw learning curves, the confusion matrix, and attention on a moving skeleton, into RUN/pictures."""
     from muybridge.viz.pictures import draw_run
@@ -221,7 +218,7 @@ def demo(
     run: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
 ) -> None:
     """Train on a generated playground, test, predict an unseen file, draw pictures: about a minute, no download."""
-    from muybridge.engine.evaluate import test as test_run
+    from muybridge.engine.evaluate import evaluate
     from muybridge.engine.journal import Reporter
     from muybridge.engine.train import train as train_run
     from muybridge.predict import Predictor
@@ -232,7 +229,7 @@ def demo(
     report.say("1/4  training on stick figures whose movement, not pose, decides the class")
     folder = train_run(recipe, run, resume=(run / "run.json").is_file(), report=report)
     report.say("2/4  testing on people that were not in training")
-    _print_scores(test_run(folder), as_json=False)
+    _print_scores(evaluate(folder), as_json=False)
     unseen = recipe.data.index("test").records[0]
     report.say(f"3/4  predicting one unseen file, {unseen.path}")
     for label, score in zip(*_top(Predictor(run)(unseen.path, top=3)), strict=True):

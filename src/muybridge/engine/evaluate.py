@@ -39,12 +39,15 @@ def ask(runtime: Runtime, model: Model, samples: Samples, batch_size: int, worke
     plan = in_order(len(samples), batch_size, runtime.rank, runtime.world)
     logits: list[Tensor] = []
     labels: list[Tensor] = []
-    was_training = model.training
+    was_training, dtype = model.training, next(model.parameters()).dtype
     model.eval()
-    with torch.inference_mode(), runtime.fabric.autocast():
+    with torch.inference_mode():
         for batch in load(samples, plan, workers):
-            moved = to_device(batch, runtime)
-            logits.append(model(**moved.inputs).logits.float().cpu())
+            inputs = to_device(batch, runtime).inputs
+            inputs = {name: one.to(dtype) if one.is_floating_point() else one for name, one in inputs.items()}
+            with runtime.fabric.autocast():
+                answer = model(**inputs)
+            logits.append(answer.logits.float().cpu())
             labels.append(batch.labels)
     model.train(was_training)
     # Process r holds samples r, r + world, ...; dealing its rows back restores index order.
@@ -58,7 +61,7 @@ def ask(runtime: Runtime, model: Model, samples: Samples, batch_size: int, worke
     return Answers(all_logits.softmax(1), all_labels, tuple(record.id for record in samples.records), loss)
 
 
-def test(
+def evaluate(
     run: RunFolder, split: Split = "test", runtime: Runtime | None = None, report: Reporter | None = None
 ) -> Scores:
     """Test a trained run on one split, and leave ``SPLIT.json`` and ``SPLIT-answers.csv`` in its folder.

@@ -14,7 +14,7 @@ from typing import Any
 from muybridge.core.errors import RecipeError, RunError
 from muybridge.data.datasets.base import Split
 from muybridge.engine.checkpoint import RunFolder
-from muybridge.engine.evaluate import test
+from muybridge.engine.evaluate import evaluate
 from muybridge.engine.journal import Reporter
 from muybridge.engine.train import train
 from muybridge.recipe import Recipe, save_recipe
@@ -130,7 +130,7 @@ def run_one(recipe: Recipe, folder: Path, split: Split, report: Reporter) -> dic
     run = train(recipe, folder, resume=RunFolder(folder).exists, report=report)
     done = folder / f"{split}.json"
     if not done.is_file():
-        test(run, split)
+        evaluate(run, split)
     scores = json.loads(done.read_text(encoding="utf-8"))
     return {key: scores[key] for key in ("top1", "top5", "mean_class", "count")}
 

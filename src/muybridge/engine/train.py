@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from muybridge.core.dice import seed_of
 from muybridge.core.errors import DataError, RunError
@@ -164,56 +165,49 @@ def train_stage(session: Session, stage: Stage, position: Position, state: dict[
     session.report.begin(f"training {stage.name}", total, position.step)
     started = time.monotonic() - position.seconds
     saved_at = waited_from = time.monotonic()
-    while position.step < total:
-        epoch, first = divmod(position.step, steps_per_epoch)
-        plan.start_at(epoch, first)
-        sizes = [len(step) for step in plan.steps()]
-        for within, batch in enumerate(islice(loader, total - position.step), start=first):
-            sums["data_seconds"] += time.monotonic() - waited_from
-            factor = rate_factor(schedule, position.step / steps_per_epoch, total / steps_per_epoch)
-            for group in optimizer.param_groups:
-                group["lr"] = optimizer_knobs.lr * factor
-            torch.manual_seed(seed_of(knobs.seed, "step", position.stage, position.step, runtime.rank))
-            told = train_step(session, wrapped, model, optimizer, batch, len(batch) * runtime.world / sizes[within])
-            if average is not None:
-                update_average(average, model, knobs.ema, position.step)
-            for name, value in told.items():
-                sums[name] += value
-            position.step += 1
-            session.report.step()
-            asked, due = runtime.any(bool(stop), time.monotonic() - saved_at > knobs.save_seconds)
-            if asked or due:
-                position.sums = _totals(runtime, sums)
-                position.seconds = time.monotonic() - started
-                _check_finite(position.sums, session)
-                if runtime.leads:
-                    parts = {"model": model, "optimizer": optimizer} | ({"average": average} if average else {})
-                    run.write_state(_state(position, session.journal.size, **parts))
-                sums = defaultdict(float, position.sums if runtime.leads else {})
-                saved_at = time.monotonic()
-            if asked:
-                raise InterruptedTrainingError(
-                    f"stopped in stage {stage.name}, step {position.step} of {total}; all of it is saved",
-                    expected="to be resumed",
-                    cure=f"go on with `muybridge train --run {run.path} --resume`",
-                )
-            waited_from = time.monotonic()
-        totals = _totals(runtime, sums)
-        _check_finite(totals, session)
-        row = _epoch_row(stage, epoch + 1, position.step, totals)
-        row |= {"lr": optimizer.param_groups[0]["lr"], "seconds": round(time.monotonic() - started, 3)}
-        if session.val and (position.step == total or row["epoch"] % knobs.eval_every == 0):
-            answers = ask(runtime, kept, session.val, knobs.batch_size, knobs.workers)
-            top1 = score(answers.probabilities, answers.labels, recipe.data.labels()).top1
-            row["val"] = {"loss": answers.loss, "top1": top1}
-            if knobs.keep == "best" and last_stage and top1 > position.best:
-                position.best = top1
-                if runtime.leads:
-                    run.write_weights("weights", kept)
-        if runtime.leads:
-            session.journal.write(**row)
-            session.report.epoch(row, math.ceil(total / steps_per_epoch))
-        sums = defaultdict(float)
+    for batch, size in walk(plan, loader, position.step, total):
+        sums["data_seconds"] += time.monotonic() - waited_from
+        factor = rate_factor(schedule, position.step / steps_per_epoch, total / steps_per_epoch)
+        for group in optimizer.param_groups:
+            group["lr"] = optimizer_knobs.lr * factor
+        torch.manual_seed(seed_of(knobs.seed, "step", position.stage, position.step, runtime.rank))
+        told = train_step(session, wrapped, model, optimizer, batch, len(batch) * runtime.world / size)
+        if average is not None:
+            update_average(average, model, knobs.ema, position.step)
+        for name, value in told.items():
+            sums[name] += value
+        position.step += 1
+        session.report.step()
+        if position.step % steps_per_epoch == 0 or position.step == total:
+            row = _epoch_row(session, stage, math.ceil(position.step / steps_per_epoch), position.step, sums)
+            row |= {"lr": optimizer.param_groups[0]["lr"], "seconds": round(time.monotonic() - started, 3)}
+            if session.val and (position.step == total or row["epoch"] % knobs.eval_every == 0):
+                answers = ask(runtime, kept, session.val, knobs.batch_size, knobs.workers)
+                top1 = score(answers.probabilities, answers.labels, recipe.data.labels()).top1
+                row["val"] = {"loss": answers.loss, "top1": top1}
+                if knobs.keep == "best" and last_stage and top1 > position.best:
+                    position.best = top1
+                    if runtime.leads:
+                        run.write_weights("weights", kept)
+            if runtime.leads:
+                session.journal.write(**row)
+                session.report.epoch(row, math.ceil(total / steps_per_epoch))
+            sums = defaultdict(float)
+        asked, due = runtime.any(bool(stop), time.monotonic() - saved_at > knobs.save_seconds)
+        if asked or due:
+            position.sums = _totals(session, sums)
+            position.seconds = time.monotonic() - started
+            if runtime.leads:
+                parts = {"model": model, "optimizer": optimizer} | ({"average": average} if average else {})
+                run.write_state(_state(position, session.journal.size, **parts))
+            sums = defaultdict(float, position.sums if runtime.leads else {})
+            saved_at = time.monotonic()
+        if asked:
+            raise InterruptedTrainingError(
+                f"stopped in stage {stage.name}, step {position.step} of {total}; all of it is saved",
+                expected="to be resumed",
+                cure=f"go on with `muybridge train --run {run.path} --resume`",
+            )
         waited_from = time.monotonic()
     following = Position(stage=position.stage + 1)
     if runtime.leads:
@@ -223,6 +217,16 @@ def train_stage(session: Session, stage: Stage, position: Position, state: dict[
         run.write_state(_state(following, session.journal.size))
     runtime.fabric.barrier()
     return following
+
+
+def walk(plan: Plan, loader: DataLoader[Any], step: int, total: int) -> Iterator[tuple[Batch, int]]:
+    """The batches from a step on, through as many epochs as it takes, each with its size over all processes."""
+    while step < total:
+        epoch, first = divmod(step, len(plan.steps()))
+        plan.start_at(epoch, first)
+        sizes = [len(indices) for indices in plan.steps()[first:]]
+        yield from zip(islice(loader, total - step), sizes, strict=False)
+        step += len(sizes)
 
 
 def start_model(session: Session, stage: Stage, number: int, resumed: bool) -> Model:
@@ -322,14 +326,25 @@ def _state(position: Position, journal: int, **parts: Any) -> dict[str, Any]:
     return {"position": asdict(position), "journal": journal} | {k: part.state_dict() for k, part in parts.items()}
 
 
-def _totals(runtime: Runtime, sums: dict[str, Any]) -> dict[str, float]:
-    """The sums over all processes, as numbers."""
+def _totals(session: Session, sums: dict[str, Any]) -> dict[str, float]:
+    """The sums over all processes, as numbers; RunError where one is not finite any more."""
     names = sorted(sums)
+    runtime = session.runtime
     numbers = torch.tensor([float(sums[name]) for name in names], dtype=torch.float64, device=runtime.device)
-    return dict(zip(names, runtime.total(numbers).tolist(), strict=True))
+    totals = dict(zip(names, runtime.total(numbers).tolist(), strict=True))
+    wrong = [name for name, value in totals.items() if not math.isfinite(value)]
+    if wrong:
+        raise RunError(
+            f"the training diverged ({', '.join(wrong)} is no longer finite)",
+            expected="finite losses",
+            cure="lower train.optimizer.lr, or set train.clip_norm; what was saved before is whole",
+            where=session.run.path,
+        )
+    return totals
 
 
-def _epoch_row(stage: Stage, epoch: int, step: int, totals: dict[str, float]) -> dict[str, Any]:
+def _epoch_row(session: Session, stage: Stage, epoch: int, step: int, sums: dict[str, Any]) -> dict[str, Any]:
+    totals = _totals(session, sums)
     count = totals.pop("count")
     seconds = {name: round(totals.pop(name), 3) for name in ("data_seconds", "model_seconds")}
     top1 = 100 * totals.pop("right") / count
@@ -341,17 +356,6 @@ def _epoch_row(stage: Stage, epoch: int, step: int, totals: dict[str, float]) ->
         "step": step,
         "train": means | {"top1": top1},
     } | seconds
-
-
-def _check_finite(totals: dict[str, float], session: Session) -> None:
-    wrong = [name for name, value in totals.items() if not math.isfinite(value)]
-    if wrong:
-        raise RunError(
-            f"the training diverged ({', '.join(wrong)} is no longer finite)",
-            expected="finite losses",
-            cure="lower train.optimizer.lr, or set train.clip_norm; what was saved before is whole",
-            where=session.run.path,
-        )
 
 
 def _check_same(recipe: Recipe, run: RunFolder, resume: bool) -> None:

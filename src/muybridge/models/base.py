@@ -4,13 +4,17 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 import torch.nn.functional as F
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from muybridge.core.contracts import Holds, Takes
 from muybridge.core.spec import ModelSpec
 from muybridge.core.types import Output
+
+
+Targets = Int64[Tensor, " B"] | Float[Tensor, "B K"]
+"""The right class of each sample, or a probability for every class (label smoothing, mixup)."""
 
 
 class ModelConfig(BaseModel):
@@ -40,7 +44,7 @@ class Model(nn.Module):
         forward: Callable[..., Output]
         __call__: Callable[..., Output]
 
-    def losses(self, output: Output, labels: Int64[Tensor, " B"], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    def losses(self, output: Output, labels: Targets, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Named loss terms, scalars averaged over the batch; the engine adds them and journals each."""
         return {"cross_entropy": F.cross_entropy(output.logits, labels)}
 

@@ -20,7 +20,7 @@ from muybridge.core.contracts import Centre, Holds, SkeletonData, SkeletonInput
 from muybridge.core.skeletons import LAYOUTS
 from muybridge.core.spec import ModelSpec
 from muybridge.core.types import Output
-from muybridge.models.base import Model, ModelConfig
+from muybridge.models.base import Model, ModelConfig, Targets
 
 SPEC = ModelSpec(
     name="sta_lstm",
@@ -187,7 +187,7 @@ class STALSTM(Model):
             logits = logits / rearrange(length, "B -> B 1")
         return Output(logits, maps)
 
-    def losses(self, output: Output, labels: Int64[Tensor, " B"], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    def losses(self, output: Output, labels: Targets, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """The terms of the objective, each already times its λ; a term without its gate or with λ = 0 is absent.
 
         * ``spatial_attention``: λ1 Σ_k (1 - mean_t α_k)², so that no joint is ignored throughout.

@@ -2,17 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
-from muybridge.core.errors import DataError, RunError
+from muybridge.core.errors import DataError
 from muybridge.core.types import Record
 from muybridge.data.datasets.base import Split
 from muybridge.data.prepare import Preparation, stack
 from muybridge.data.skeleton_ops import clean_skeleton
 from muybridge.engine.checkpoint import RunFolder
-from muybridge.engine.evaluate import test
+from muybridge.engine.evaluate import evaluate
 from muybridge.engine.journal import Journal
 from muybridge.viz.attention import draw_attention_matrix
 from muybridge.viz.confusion import draw_confusion
@@ -21,7 +22,9 @@ from muybridge.viz.film import animate_skeleton
 from muybridge.viz.skeleton import draw_skeleton_sheet
 
 
-def draw_run(run: str | Path, sample: str | None = None, split: Split = "test", video: str = "gif") -> list[Path]:
+def draw_run(
+    run: str | Path, sample: str | None = None, split: Split = "test", video: Literal["gif", "mp4"] = "gif"
+) -> list[Path]:
     """Learning curves, confusion matrix, and one recording with what the model attends to.
 
     Args:
@@ -46,7 +49,7 @@ def draw_run(run: str | Path, sample: str | None = None, split: Split = "test", 
     if not folder.finished:
         return drawn
     if not (folder.path / f"{split}.json").is_file():
-        test(folder, split)
+        evaluate(folder, split)
     counts = np.array(json.loads((folder.path / f"{split}.json").read_text(encoding="utf-8"))["confusion"])
     draw_confusion(counts, folder.labels(), pictures / f"confusion-{split}.png", title=f"{title}: {split}")
     return [*drawn, pictures / f"confusion-{split}.png", *_draw_sample(folder, _find(folder, sample, split), video)]
@@ -66,8 +69,6 @@ def _find(folder: RunFolder, sample: str | None, split: Split) -> Record:
 
 def _draw_sample(folder: RunFolder, record: Record, video: str) -> list[Path]:
     """Sheet, film and attention matrix of one recording, named after it."""
-    if video not in ("gif", "mp4"):
-        raise RunError(f"--video {video}", expected="gif or mp4", cure="choose one of them")
     recipe, labels = folder.recipe(), folder.labels()
     takes, holds = recipe.model.takes(), recipe.data.holds()
     recording = recipe.data.open(record)

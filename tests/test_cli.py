@@ -1,0 +1,157 @@
+"""The command line as a user meets it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from muybridge import cli
+from tests.tiny import write_recordings
+
+COMMANDS = ("train", "test", "predict", "repeat", "show", "models", "recipes", "init", "demo")
+QUICK = ("--set", "train.epochs=2", "--set", "model.hidden=8", "--set", "model.layers=1")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("mine")
+    for action in ("up", "down"):
+        write_recordings(root / action)
+    return root
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Runs the command line in an empty folder; gives exit status, output, errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["muybridge", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        told = capsys.readouterr()
+        return int(ended.value.code or 0), told.out, told.err
+
+    return run
+
+
+def test_help_opens_without_torch():
+    code = (
+        "import sys; sys.argv = ['muybridge', '--help']\n"
+        "from muybridge.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'pydantic', 'matplotlib', 'lightning_fabric'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert all(command in told.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str):
+    told = CliRunner().invoke(cli.app, [command, "--help"])
+    assert told.exit_code == 0
+    assert "Usage" in told.stdout
+    if command not in ("models", "recipes", "demo"):
+        assert "Example:" in told.stdout
+
+
+def test_from_a_folder_to_a_named_action(call, data: Path, tmp_path: Path):
+    code, _, err = call("train", "--model", "sta_lstm", "--data", str(data), "--group", r"_(s\d+)_", *QUICK)
+    assert code == 0, err
+    (run,) = (tmp_path / "runs").iterdir()
+    assert f"next: muybridge test runs/{run.name}" in err
+
+    code, out, err = call("test", str(run), "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert told.keys() == {"top1", "top5", "mean_class", "count", "skipped", "per_class"}
+    assert 0 <= told["top1"] <= 100
+    assert told["count"] == 24  # one of four people tests, of two classes with twelve recordings each
+    assert told["per_class"].keys() == {"up", "down"}
+
+    code, out, err = call("predict", str(run), str(data / "up"), "--json", "--top", "1")
+    assert code == 0, err
+    assert len(json.loads(out)) == 48
+    assert {label for row in json.loads(out) for label in row["labels"]} <= {"up", "down"}
+
+    code, out, err = call("show", str(run))
+    assert code == 0, err
+    assert all(Path(line).stat().st_size > 1000 for line in out.split())
+    assert len(out.split()) == 5
+
+
+def test_repeat_over_seeds_and_folds(call, data: Path, tmp_path: Path):
+    code, _, err = call("init", "mine.toml", "--model", "sta_lstm", "--data", str(data))
+    assert code == 0, err
+    words = ("repeat", "mine.toml", "--seeds", "0,1", "--folds", "s01,s02", "--set", r"data.group=_(s\d+)_", *QUICK)
+    code, out, err = call(*words, "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert [(row["seed"], row["fold"]) for row in told["runs"]] == [(0, "s01"), (0, "s02"), (1, "s01"), (1, "s02")]
+    assert told["mean"] == pytest.approx(sum(told["by_seed"].values()) / 2)
+    by_hand = [row["top1"] for row in told["runs"]]
+    assert told["by_seed"]["0"] == pytest.approx((by_hand[0] + by_hand[1]) / 2)
+    first = tmp_path / "runs" / "mine-repeat" / "seed0-folds01" / "weights.safetensors"
+    before = first.stat().st_mtime_ns
+    code, again, err = call(*words, "--jobs", "2", "--json")
+    assert code == 0, err
+    assert json.loads(again) == told
+    assert first.stat().st_mtime_ns == before
+
+
+def test_parallel_repetitions_equal_those_in_turn(call, data: Path):
+    call("init", "mine.toml", "--model", "sta_lstm", "--data", str(data))
+    words = ("repeat", "mine.toml", "--seeds", "0,1", *QUICK, "--json")
+    code, one, err = call(*words, "--run", "one")
+    assert code == 0, err
+    code, two, err = call(*words, "--run", "two", "--jobs", "2")
+    assert code == 0, err
+    assert json.loads(one)["runs"] == json.loads(two)["runs"]
+
+
+def test_models_and_recipes_are_listed(call):
+    code, out, _ = call("models")
+    assert code == 0
+    assert "sta_lstm" in out
+    code, out, _ = call("recipes")
+    assert code == 0
+    assert "playground_sta_lstm" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("train",), "nothing to train"),
+        (("train", "playground_sta_lstm", "--model", "drnn"), "both a recipe and --model"),
+        (("train", "playgroun_sta_lstm"), "Did you mean playground_sta_lstm"),
+        (("train", "--model", "sta_lstm", "--data", "nowhere"), "nowhere: there is no such folder"),
+        (("train", "playground_sta_lstm", "--set", "train.epcohs=1"), "did you mean epochs?"),
+        (("train", "playground_sta_lstm", "--resume", "--run", "x", "--set", "x"), "KNOB=VALUE"),
+        (("train", "--resume", "--run", "nowhere"), "nowhere: no such folder"),
+        (("test", "nowhere"), "nowhere: no such folder"),
+        (("predict", "nowhere", "x.npz"), "nowhere: no such folder"),
+        (("show", "nowhere"), "nowhere: no such folder"),
+        (("repeat", "playground_sta_lstm", "--seeds", "a"), "--seeds a"),
+        (("repeat", "playground_sta_lstm", "--folds", "9"), "--folds 9"),
+        (("init", "--model", "lstm"), "no model 'lstm'"),
+    ],
+)
+def test_what_is_wrong_is_said_without_a_traceback(call, words: tuple[str, ...], said: str):
+    code, out, err = call(*words)
+    assert code == 2
+    assert said in err
+    assert "Traceback" not in out + err
+
+
+def test_init_overwrites_nothing(call, tmp_path: Path):
+    (tmp_path / "recipe.toml").write_text("mine")
+    code, _, err = call("init")
+    assert code == 2
+    assert "exists already" in err
+    assert (tmp_path / "recipe.toml").read_text() == "mine"

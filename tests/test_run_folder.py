@@ -1,0 +1,162 @@
+"""Run folders: nothing is lost, nothing half-written is read, and what is wrong is said."""
+
+import json
+import pickle
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+
+import muybridge
+from muybridge.core.errors import RunError
+from muybridge.engine.checkpoint import RunFolder, put_weights, read_weights
+from muybridge.engine.evaluate import evaluate
+from muybridge.engine.train import train
+from tests.tiny import tiny_recipe, write_recordings
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = write_recordings(tmp_path_factory.mktemp("recordings"))
+    return train(tiny_recipe(root, epochs=1), tmp_path_factory.mktemp("runs") / "run").path
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def test_what_a_run_leaves(run: Path):
+    names = {path.name for path in run.iterdir()}
+    assert names == {
+        "recipe.toml",
+        "labels.txt",
+        "left_out.tsv",
+        "run.json",
+        "journal.jsonl",
+        "stages",
+        "weights.safetensors",
+    }
+    assert len(RunFolder.open(run).labels()) == 20
+    assert RunFolder.open(run).finished
+
+
+def test_no_run_here(tmp_path: Path):
+    with pytest.raises(RunError, match=r"nowhere: no such folder. Expected a run folder.*muybridge train"):
+        RunFolder.open(tmp_path / "nowhere")
+    with pytest.raises(RunError, match="no run here"):
+        RunFolder.open(tmp_path)
+
+
+def test_a_newer_version(run: Path):
+    (run / "run.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(RunError, match=r"made by a newer version \(run format 99\).*pip install -U muybridge"):
+        muybridge.load(run)
+
+
+def test_a_damaged_run_file(run: Path):
+    (run / "run.json").write_text("{")
+    with pytest.raises(RunError, match=r"run\.json: damaged"):
+        RunFolder.open(run)
+
+
+@pytest.mark.parametrize("size", [0, 4, 100, 5000])
+def test_truncated_weights(run: Path, size: int):
+    file = run / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:size])
+    with pytest.raises(RunError, match=r"weights\.safetensors: damaged weights file"):
+        muybridge.load(run)
+
+
+def test_one_flipped_bit(run: Path):
+    file = run / "weights.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-7] ^= 4
+    file.write_bytes(content)
+    with pytest.raises(RunError, match="checksum differs"):
+        muybridge.load(run)
+
+
+def test_weights_of_another_model(run: Path):
+    model = torch.nn.Linear(2, 2)
+    with pytest.raises(RunError, match=r"weights of another model: .*missing"):
+        put_weights(model, read_weights(run / "weights.safetensors"), run / "weights.safetensors")
+    with pytest.raises(RunError, match=r"weight is \(3, 2\), not \(2, 2\)"):
+        put_weights(model, torch.nn.Linear(2, 3).state_dict(), run)
+
+
+def test_not_trained_yet(run: Path):
+    (run / "weights.safetensors").unlink()
+    with pytest.raises(RunError, match=r"no weights yet.*--resume"):
+        muybridge.load(run)
+
+
+def test_damaged_state(run: Path):
+    (run / "state.pt").write_bytes(b"torn")
+    with pytest.raises(RunError, match=r"state\.pt: not readable"):
+        RunFolder.open(run).read_state()
+
+
+def test_predicting_unpickles_nothing(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def refuse(*_args: object, **_more: object):
+        raise AssertionError("unpickled")
+
+    recordings = write_recordings(tmp_path / "more")
+    monkeypatch.setattr(pickle, "load", refuse)
+    monkeypatch.setattr(pickle, "loads", refuse)
+    monkeypatch.setattr(pickle, "Unpickler", refuse)
+    monkeypatch.setattr(torch, "load", refuse)
+    assert len(muybridge.load(run)(recordings / "a01_s02_e01_skeleton3D.txt", top=3).labels) == 3
+
+
+def test_no_room_is_said_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    root = write_recordings(tmp_path / "recordings")
+    full = namedtuple("usage", "total used free")(10**9, 10**9, 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with pytest.raises(RunError, match=r"0 MB free on the disk. Expected at least 17 MB"):
+        train(tiny_recipe(root, epochs=1), tmp_path / "run")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path):
+    root = write_recordings(tmp_path / "recordings")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunError, match=r"file.*: cannot be written \(Not a directory\)"):
+        train(tiny_recipe(root, epochs=1), tmp_path / "file" / "run")
+
+
+def test_a_full_disk_keeps_what_was_there(run: Path, monkeypatch: pytest.MonkeyPatch):
+    before = (run / "weights.safetensors").read_bytes()
+    folder = RunFolder.open(run)
+    model = folder.model()
+
+    def full(*_args: object, **_more: object):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(
+        RunError, match=r"cannot be written \(No space left on device\).*what was saved before is whole"
+    ):
+        folder.write_weights("weights", model)
+    assert (run / "weights.safetensors").read_bytes() == before
+    assert not list(run.glob("*.draft"))
+
+
+def test_testing_leaves_scores_and_answers(run: Path):
+    scores = evaluate(RunFolder.open(run), "test")
+    told = json.loads((run / "test.json").read_text())
+    assert told["top1"] == scores.top1
+    assert told["count"] == 24
+    lines = (run / "test-answers.csv").read_text().splitlines()
+    assert len(lines) == 25
+    right = sum(line.split(",")[1] == line.split(",")[2] for line in lines[1:])
+    assert 100 * right / 24 == pytest.approx(scores.top1)
+
+
+def test_recordings_left_out_are_listed(tmp_path: Path):
+    root = write_recordings(tmp_path / "recordings")
+    # The one all-zero recording of MSR Action3D.
+    (root / "a13_s09_e02_skeleton3D.txt").write_text("0 0 0 1\n" * 40)
+    run = train(tiny_recipe(root, epochs=1), tmp_path / "run")
+    assert "train\ta13_s09_e02\t" in (run.path / "left_out.tsv").read_text()
