@@ -1,0 +1,96 @@
+"""What the networks that look at segments of a video share: knobs, the way from features to scores, the authors' names.
+
+Legend: B clips, T frames = S segments x F frames, C channels, H and W pixels, K classes, N = B S images.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from muybridge.core.contracts import ClipInput
+from muybridge.core.types import Output
+from muybridge.models.base import Model, ModelConfig
+from muybridge.nn.adoption import State, Words, refuse_other_network, renamed, resnet_words
+from muybridge.nn.backbones import Backbone, Trunk
+from muybridge.nn.consensus import Consensus
+
+Maps = dict[str, Tensor]
+
+
+class ClipModelConfig(ModelConfig):
+    """The knobs of every network over segments.
+
+    Attributes:
+        backbone: depth of the ResNet.
+        segments: pieces of equal length a video is cut into.
+        dropout: before the classifier.
+        pretrained: start from ImageNet weights, as the papers do; fetched once from the Hugging Face hub.
+        size, mean, std: of the frames, see :class:`ClipInput`.
+    """
+
+    backbone: Backbone = "resnet50"
+    segments: PositiveInt = 8
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    pretrained: bool = False
+    size: PositiveInt = 224
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def takes(self) -> ClipInput:
+        """One normalised frame from each segment."""
+        return ClipInput(self.segments, size=self.size, mean=self.mean, std=self.std)
+
+
+class ClipModel(Model):
+    """A ResNet over segments whose scores are averaged.
+
+    Attributes:
+        draws: whether the output carries maps for pictures. They are computed only then, so that they cost nothing
+            in training and testing; set it before a call.
+        words: the authors' names for what is not ResNet, as (pattern, replacement).
+    """
+
+    words: ClassVar[Words] = ()
+    draws: bool = False
+
+    def __init__(self, config: ClipModelConfig, num_classes: int, trunk: Trunk) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = trunk
+        self.head = Consensus(trunk.widths[-1], num_classes, config.segments, config.dropout)
+
+    def features(self, video: Float[Tensor, "B T C H W"], maps: Maps | None) -> Float[Tensor, "N D h w"]:
+        """The last features of every segment; writes what there is to draw into ``maps`` when given."""
+        raise NotImplementedError
+
+    def forward(self, video: Float[Tensor, "B T C H W"]) -> Output:
+        """Scores; with :attr:`draws` also the maps, each ``B S ...``, ``class_activation`` (``B S h w``) among them."""
+        maps: Maps = {}
+        features = self.features(video, maps if self.draws else None)
+        logits = self.head(features)
+        if self.draws:
+            maps["class_activation"] = self.head.class_activation(features, logits)
+        return Output(logits, maps)
+
+    def from_authors(self, state: Mapping[str, Tensor]) -> State:
+        """The authors' state under our names.
+
+        Raises:
+            RunError: it is the state of another network.
+        """
+        refuse_other_network(state, self.config.backbone, self.head.classifier.out_features)
+        ours = renamed(state, resnet_words(self.words))
+        weight = ours.get("head.classifier.weight")
+        if weight is not None and weight.ndim == 3:  # some classify by a convolution of kernel 1
+            ours["head.classifier.weight"] = weight.squeeze(-1)
+        return ours
+
+
+def images(video: Float[Tensor, "B T C H W"]) -> Float[Tensor, "N C H W"]:
+    """The frames as a batch of images, channels last in memory, where convolutions are fastest."""
+    return rearrange(video, "b t c h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)

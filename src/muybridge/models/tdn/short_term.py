@@ -1,0 +1,86 @@
+"""The short-term difference module: what moves around a segment's centre frame, seen by a narrow copy of the trunk.
+
+Legend: B clips, S segments, F frames of a segment, N = B S, C and D channels, H and W pixels.
+Source: Wang et al., TDN, CVPR 2021, Eq. 2 and 3; the figures of each step from the authors' code.
+"""
+
+import copy
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, reduce
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from muybridge.nn.backbones import Trunk
+from muybridge.nn.convnorm import ConvNorm
+
+Fusion = Literal["weighted", "sum", "attention"]
+Upsample = Literal["nearest", "bilinear"]
+Source = Literal["differences", "frames"]
+
+Segments = Float[Tensor, "B S F C H W"]
+
+
+class ShortTermDifference(nn.Module):
+    """Runs beside the first stages of a trunk on stacked frame differences, at half the size, and adds to them.
+
+    Attributes:
+        stages: how many stages it runs beside and fuses with; 1 is the stem alone, 2 adds res2, and so on.
+        share: the image path's weight in a weighted fusion, the rest is the motion path's.
+    """
+
+    def __init__(
+        self,
+        trunk: Trunk,
+        frames: int,
+        stages: int,
+        *,
+        share: float,
+        fusion: Fusion,
+        upsample: Upsample,
+        source: Source,
+    ) -> None:
+        super().__init__()
+        self.share, self.fusion, self.upsample, self.source = share, fusion, upsample, source
+        first = trunk.stem.conv.weight
+        self.stem = ConvNorm.make((frames - 1) * first.shape[1], len(first), 7, stride=2)
+        with torch.no_grad():  # every difference starts with the colour-blind filters of the trunk's own stem
+            self.stem.conv.weight.copy_(first.mean(dim=1, keepdim=True).expand_as(self.stem.conv.weight))
+        self.stages = nn.ModuleList(copy.deepcopy(stage) for stage in list(trunk.stages)[: stages - 1])
+
+    def differences(self, video: Segments) -> Float[Tensor, "B S F1 C h w"]:
+        """Differences of neighbouring frames at half the size (pooling first costs a quarter and changes nothing)."""
+        half = F.avg_pool2d(rearrange(video, "b s f c h w -> (b s f) c h w"), 2)
+        half = rearrange(half, "(b s f) c h w -> b s f c h w", s=video.shape[1], f=video.shape[2])
+        if self.source == "differences":
+            return half[:, :, 1:] - half[:, :, :-1]
+        centre = video.shape[2] // 2
+        return torch.cat([half[:, :, :centre], half[:, :, centre + 1 :]], dim=2)
+
+    def start(self, differences: Float[Tensor, "B S F1 C h w"]) -> Float[Tensor, "N D h4 w4"]:
+        """The motion path's own stem."""
+        stacked = rearrange(differences, "b s f c h w -> (b s) (f c) h w").contiguous(memory_format=torch.channels_last)
+        return F.max_pool2d(F.relu(self.stem(stacked), inplace=True), 3, stride=2, padding=1)
+
+    def fuse(self, x: Float[Tensor, "N D H W"], motion: Float[Tensor, "N D h w"]) -> Float[Tensor, "N D H W"]:
+        """The image path with the motion path, brought to its size, added."""
+        if self.upsample == "nearest" and x.shape[2:] == (2 * motion.shape[2], 2 * motion.shape[3]):
+            # Broadcasting over the four pixels under each motion pixel spares writing the enlarged map.
+            wide = rearrange(x, "n c (h p) (w q) -> n h p w q c", p=2, q=2)
+            fused = self._fuse(wide, rearrange(motion, "n c h w -> n h 1 w 1 c"))
+            return rearrange(fused, "n h p w q c -> n c (h p) (w q)")
+        return self._fuse(x, F.interpolate(motion, x.shape[2:], mode=self.upsample))
+
+    def _fuse(self, x: Tensor, motion: Tensor) -> Tensor:
+        if self.fusion == "weighted":
+            return torch.lerp(motion, x, self.share)
+        if self.fusion == "sum":
+            return x + motion
+        return x * (0.5 + torch.sigmoid(motion))
+
+
+def strength(differences: Float[Tensor, "B S F1 C h w"]) -> Float[Tensor, "B S h w"]:
+    """How much each pixel of a segment changes, for pictures."""
+    return reduce(differences.abs(), "b s f c h w -> b s h w", "mean")

@@ -1,0 +1,74 @@
+"""Moving features along time: the fixed shift of TSM, and the learnt temporal convolution that starts as that shift.
+
+Legend: N images = B clips x T segments, C channels, H and W pixels. Images of one clip stand next to each other.
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from muybridge.nn.backbones import Trunk
+
+Frames = Float[Tensor, "N C H W"]
+
+
+def by_clip(x: Frames, segments: int) -> Float[Tensor, "B T H W C"]:
+    """The images by clip and time, channels last; a view of a channels-last ``x``."""
+    return rearrange(x, "(b t) c h w -> b t h w c", t=segments)
+
+
+def by_image(x: Float[Tensor, "B T H W C"]) -> Frames:
+    """The inverse of :func:`by_clip`; channels-last for a contiguous ``x``."""
+    return rearrange(x, "b t h w c -> (b t) c h w")
+
+
+def temporal_shift(x: Frames, segments: int, part: int = 8) -> Frames:
+    """Lets a ``1/part`` of the channels look one segment ahead and another ``1/part`` one back; zeros past the ends.
+
+    Channels [0, C/part) of segment t are those of t+1, channels [C/part, 2C/part) those of t-1.
+    Source: Lin et al., TSM, ICCV 2019, section 3.
+    """
+    clips, fold = by_clip(x, segments), x.shape[1] // part
+    ahead = F.pad(clips[:, 1:, ..., :fold], (0, 0) * 3 + (0, 1))
+    back = F.pad(clips[:, :-1, ..., fold : 2 * fold], (0, 0) * 3 + (1, 0))
+    return by_image(torch.cat([ahead, back, clips[..., 2 * fold :]], dim=-1))
+
+
+class TemporalShift(nn.Module):
+    """:func:`temporal_shift` as a layer."""
+
+    def __init__(self, segments: int, part: int = 8) -> None:
+        super().__init__()
+        self.segments, self.part = segments, part
+
+    def forward(self, x: Frames) -> Frames:
+        """The images with some channels moved between segments."""
+        return temporal_shift(x, self.segments, self.part)
+
+
+def shift_blocks(trunk: Trunk, segments: int, part: int = 8) -> None:
+    """Makes a trunk see along time: every block's residual branch begins with the shift."""
+    for stage in trunk.blocks():
+        for block in stage:
+            block.before = TemporalShift(segments, part)
+
+
+class TemporalConv(nn.Module):
+    """A convolution of three taps along time for each channel on its own, initialised to the temporal shift."""
+
+    def __init__(self, channels: int, segments: int, part: int = 8) -> None:
+        super().__init__()
+        self.segments = segments
+        weight, fold = torch.zeros(channels, 1, 3), channels // part
+        weight[:fold, :, 2] = 1
+        weight[fold : 2 * fold, :, 0] = 1
+        weight[2 * fold :, :, 1] = 1
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, x: Frames) -> Frames:
+        """A depthwise convolution over an image whose rows are the segments and whose columns the pixels."""
+        plane = rearrange(x, "(b t) c h w -> b c t (h w)", t=self.segments)
+        plane = F.conv2d(plane, self.weight[..., None], padding=(1, 0), groups=x.shape[1])
+        return rearrange(plane, "b c t (h w) -> (b t) c h w", h=x.shape[2])
