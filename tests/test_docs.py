@@ -1,0 +1,104 @@
+"""Documentation that cannot drift: the knob list, the departures, the README's commands.
+
+``python -m tests.test_docs`` rewrites the knob list in docs/recipes.md from the code.
+"""
+
+import inspect
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel
+
+from muybridge.data.datasets import AnyDataset
+from muybridge.data.skeleton_augment import SkeletonAugment
+from muybridge.models import AnyModel
+from muybridge.recipe import SGD, Adam, Expects, RMSprop, Schedule, Stage, Train
+
+ROOT = Path(__file__).parents[1]
+MARK = "<!-- knobs: tests/test_docs.py compares this list with the code -->\n"
+
+
+def members(union: object) -> tuple[type[BaseModel], ...]:
+    inner = get_args(union)[0]
+    return get_args(inner) or (inner,)
+
+
+def knob_list() -> str:
+    """Every table of a recipe with its knobs, their defaults, and what their docstrings say."""
+    tables: list[tuple[str, type[BaseModel]]] = [("train", Train)]
+    tables += [(f'train.optimizer, name = "{kind().name}"', kind) for kind in (SGD, Adam, RMSprop)]
+    tables += [("train.schedule", Schedule), ("train.stages", Stage), ("augment.skeleton", SkeletonAugment)]
+    tables += [(f'model, name = "{kind.model_fields["name"].default}"', kind) for kind in members(AnyModel)]
+    tables += [(f'data, name = "{kind.model_fields["name"].default}"', kind) for kind in members(AnyDataset)]
+    tables += [("expects", Expects)]
+    text = []
+    for title, kind in tables:
+        told = explained(kind)
+        text.append(
+            f"\n### `[{title.partition(',')[0]}]`{title.partition(',')[2] and ',' + title.partition(',')[2]}\n\n"
+        )
+        text.append(f"{inspect.getdoc(kind).splitlines()[0]}\n\n")  # pyright: ignore[reportOptionalMemberAccess]
+        for name, knob in kind.model_fields.items():
+            if name == "name":
+                continue
+            default = "required" if knob.is_required() else f"`{shown(knob.get_default(call_default_factory=True))}`"
+            text.append(f"* `{name}` ({default}): {told.get(name, '')}".rstrip(": ") + "\n")
+    return "".join(text)
+
+
+def explained(kind: type[BaseModel]) -> dict[str, str]:
+    """What the Attributes sections of a class and its parents say of each knob."""
+    told: dict[str, str] = {}
+    for one in reversed(kind.__mro__):
+        section = re.search(r"Attributes:\n(.*?)(\n\n|\Z)", inspect.cleandoc(one.__doc__ or ""), re.DOTALL)
+        if section:
+            entries = re.split(r"\n(?=    \w[\w, ]*: )", "\n" + section[1])
+            for entry in filter(None, (entry.strip() for entry in entries)):
+                names, _, meaning = entry.partition(":")
+                told |= {name.strip(): " ".join(meaning.split()) for name in names.split(",")}
+    return told
+
+
+def shown(value: object) -> str:
+    if isinstance(value, BaseModel):
+        return ", ".join(f"{key} = {shown(one)}" for key, one in value.model_dump().items())
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(shown, value)) + "]"
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def test_every_knob_is_documented():
+    written = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8").partition(MARK)[2]
+    assert written == knob_list(), "run `python -m tests.test_docs` to rewrite the list"
+
+
+def test_every_knob_is_explained():
+    for kind in (Train, Schedule, Stage, SkeletonAugment, *members(AnyModel), *members(AnyDataset)):
+        silent = set(kind.model_fields) - set(explained(kind)) - {"name"}
+        assert not silent, f"{kind.__name__} does not say what {silent} are"
+
+
+@pytest.mark.parametrize("kind", members(AnyModel))
+def test_every_departure_stands_on_the_models_page(kind: type[BaseModel]):
+    spec = kind.spec  # pyright: ignore[reportAttributeAccessIssue]
+    page = (ROOT / "docs" / "papers" / f"{spec.name}.md").read_text(encoding="utf-8")
+    for departure, reason in spec.departures.items():
+        assert f"`{departure}`" in page or departure in page, departure
+        assert reason
+
+
+def test_links_between_documents_lead_somewhere():
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} -> {target}"
+
+
+if __name__ == "__main__":
+    page = ROOT / "docs" / "recipes.md"
+    page.write_text(page.read_text(encoding="utf-8").partition(MARK)[0] + MARK + knob_list(), encoding="utf-8")
