@@ -14,7 +14,8 @@ from muybridge.core.contracts import SkeletonInput
 from muybridge.core.errors import DataError
 from muybridge.core.skeletons import LAYOUTS
 from muybridge.data.datasets import Playground
-from muybridge.data.skeleton_ops import mirrored, prepare_skeleton
+from muybridge.data.skeleton_augment import mirrored
+from muybridge.data.skeleton_ops import prepare_skeleton
 from muybridge.media.playground import ACTIONS, MIRRORED, stick_figure, write_playground
 
 LAYOUT = LAYOUTS["kinect20"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import time
 
 import numpy as np
@@ -214,6 +215,7 @@ def test_ntu_needs_no_more_than_positions(tmp_path):
         (lambda text: "", r"the file is empty"),
         (lambda text: "two\n", r"line 1 has 'two' where the number of frames belongs"),
         (lambda text: "\n".join(text.splitlines()[:-3]), r"the file ends at line 54, where a joint belongs"),
+        (lambda text: "999999999999\n" + text.partition("\n")[2], r"announces 999999999999 frames in 57 lines"),
         (lambda text: "3\n" + text.partition("\n")[2], r"the file ends at line 57, where the number of bodies belongs"),
         (lambda text: text.replace("\n25\n", "\n20\n", 1), r"line 4 announces 20 joints\. Expected 25"),
         (lambda text: text.replace("0.5 0.5", "0.5", 1), r"line 5 has 11 numbers"),
@@ -332,8 +334,11 @@ def test_csv(tmp_path):
         ("frame,joint,x,y\n", r"a header and no lines"),
         ("frame,joint,x,y\n0,0,1,2\n0,1,,2\n", r"line 3 is '0,1,,2'"),
         ("frame,joint,x,y\n0,0,1\n", r"line 2 is '0,0,1'"),
-        ("frame,joint,x,y\n0,-1,1,2\n", r"line 2 has a negative person or joint"),
+        ("frame,joint,x,y\n0,-1,1,2\n", r"line 2 has frame, person and joint 0, 0, -1"),
         ("frame,joint,x,y\n7,0,1,2\n7,1,1,2\n8,0,3,4\n", r"frame 8 has 1 of 2 joints of person 0"),
+        ("frame,joint,x,y\n0,0,1,2\n99999999,0,1,2\n", r"2 lines speak of 100000000 frames"),
+        ("frame,joint,x,y\n0,9999999999999999999,1,2\n", r"line 2 has frame, person and joint"),
+        ("frame,joint,x,y\n0,0,1e99,2\n", r"joint 0 of person 0 in frame 0 is \[1e\+99"),
         ("frame,joint,x,y\n0,0,nan,2\n", r"joint 0 of person 0 in frame 0"),
     ],
 )
@@ -343,6 +348,48 @@ def test_csv_defects(tmp_path, content, message):
 
 
 # Any file
+
+
+def damaged(content: bytes, dice: random.Random) -> bytes:
+    """Cut short, a piece taken out, bytes changed, or characters changed into others that such files have."""
+    content = bytearray(content)
+    kind = dice.randrange(4)
+    if kind == 0:
+        del content[dice.randrange(len(content)) :]
+    elif kind == 1:
+        start = dice.randrange(len(content))
+        del content[start : start + dice.randrange(1, 50)]
+    else:
+        for _ in range(dice.randrange(1, 6)):
+            content[dice.randrange(len(content))] = (
+                dice.randrange(256) if kind == 2 else dice.choice(b'0127-.,[]{}"n e\n')
+            )
+    return bytes(content)
+
+
+@pytest.mark.filterwarnings("ignore:Reading .* required additional header parsing")
+def test_whatever_happened_to_a_file_it_is_read_or_refused_in_words(tmp_path):
+    joints = RNG.normal(size=(4, 2, 20, 3))
+    np.savez(tmp_path / "a.npz", joints=joints, present=np.ones((4, 2), dtype=bool))
+    np.savez_compressed(tmp_path / "b.npz", joints=joints)
+    np.save(tmp_path / "a.npy", joints)
+    write(tmp_path / "a.json", json.dumps(joints[:, :, :4].tolist()))
+    rows = "\n".join(f"{frame},{joint},1.5,2.5" for frame, joint in np.ndindex(4, 5))
+    write(tmp_path / "a.csv", "frame,joint,x,y\n" + rows)
+    write(tmp_path / "msr.txt", "\n".join(msr_lines(joints[:, 0])))
+    write(tmp_path / "sbu.txt", "\n".join(sbu_lines(joints[:, :, :15])))
+    savemat(tmp_path / "a.mat", {"d_skel": joints[:, 0].transpose(1, 2, 0)}, do_compression=True)
+    write(tmp_path / "a.skeleton", ntu_text([{ONE: body} for body in ntu_body(3, 0.1)]))
+    dice = random.Random(0)
+    for whole in sorted(tmp_path.iterdir()):
+        read_skeleton(whole)
+        content, refused = whole.read_bytes(), 0
+        for _ in range(150):
+            try:
+                read_skeleton(write(tmp_path / f"damaged{whole.suffix}", damaged(content, dice)))
+            except DataError:
+                refused += 1
+        assert refused > 50
 
 
 def test_a_file_that_is_missing_a_folder_or_of_unknown_kind(tmp_path):

@@ -12,18 +12,15 @@ from muybridge.core.contracts import SkeletonData, SkeletonInput
 from muybridge.core.errors import DataError
 from muybridge.core.skeletons import LAYOUTS, Layout, plain
 from muybridge.core.types import SkeletonSequence
+from muybridge.data.skeleton_augment import SkeletonAugment, augment_skeleton, mirrored, resample
 from muybridge.data.skeleton_ops import (
-    SkeletonAugment,
-    augment_skeleton,
     body_centres,
     centre,
     clean_skeleton,
     conform,
     face_camera,
     fill_absent,
-    mirrored,
     prepare_skeleton,
-    resample,
     smooth,
     subsample,
     torso_length,

@@ -23,7 +23,7 @@ from pydantic import (
 from muybridge.core.contracts import SkeletonData, SkeletonInput
 from muybridge.core.errors import RecipeError
 from muybridge.data.datasets import AnyDataset
-from muybridge.data.skeleton_ops import SkeletonAugment
+from muybridge.data.skeleton_augment import SkeletonAugment
 from muybridge.models import AnyModel
 
 
@@ -72,6 +72,8 @@ class Schedule(Frozen):
     Attributes:
         shape: constant; step multiplies by ``gamma`` at each milestone; cosine falls to ``floor`` times the start.
         milestones: epochs, for ``step``.
+        gamma: factor at each milestone.
+        floor: share of the first rate at which ``cosine`` ends.
         warmup_epochs: the rate first grows linearly over this many epochs.
     """
 
@@ -113,6 +115,8 @@ class Train(Frozen):
         epochs: passes over the training set; stages bring their own.
         batch_size: samples per optimizer step, over all processes together.
         accumulate: pieces a batch is cut into when it does not fit into memory.
+        optimizer: how parameters move.
+        schedule: how the learning rate moves.
         clip_norm: largest L2 norm of the gradient; 0 does not clip.
         label_smoothing: share of the label's probability spread over all classes.
         ema: decay of the running average of the weights that is tested and kept; 0 keeps the weights themselves.

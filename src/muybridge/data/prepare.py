@@ -8,7 +8,8 @@ from torch import Tensor
 
 from muybridge.core.contracts import SkeletonData, SkeletonInput
 from muybridge.core.types import SkeletonSequence
-from muybridge.data.skeleton_ops import SkeletonAugment, augment_skeleton, prepare_skeleton
+from muybridge.data.skeleton_augment import SkeletonAugment, augment_skeleton
+from muybridge.data.skeleton_ops import prepare_skeleton
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,10 @@ within a frame, that is not listed is absent.
 
 import csv
 import json
+import tokenize
 import zipfile
-from io import BytesIO, StringIO
+import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,12 @@ from muybridge.core.errors import DataError
 from muybridge.core.types import SkeletonSequence
 from muybridge.media.parsing import FETCH_AGAIN, read_bytes, read_text, to_sequence
 
+# What NumPy, zipfile and zlib raise on damaged files, found by damaging files at random.
+_NUMPY_PROBLEMS = (
+    *(ValueError, TypeError, SyntaxError, RuntimeError, OSError, EOFError, KeyError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
+_SPARSEST = 1000
 _SHAPE = "an array of frames x people x joints x 2 or 3 coordinates (or without people)"
 
 
@@ -38,7 +46,7 @@ def read_npy(path: Path) -> SkeletonSequence:
     try:
         loaded = np.load(BytesIO(content), allow_pickle=False)
         arrays = {"joints": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as problem:
+    except _NUMPY_PROBLEMS as problem:
         raise DataError(
             f"not readable as NumPy arrays ({problem})", expected=_SHAPE, cure=FETCH_AGAIN, where=path
         ) from None
@@ -151,8 +159,17 @@ def read_csv(path: Path) -> SkeletonSequence:
     Raises:
         DataError: a column is missing; or, with the line or the frame, a value is no number or a joint is missing.
     """
-    rows = csv.reader(StringIO(read_text(path)))
-    header = [name.strip().lower() for name in next(rows)]
+    reader = csv.reader(read_text(path).splitlines())
+    try:
+        (_, first_row), *rows = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as problem:
+        raise DataError(
+            f"line {reader.line_num} is not CSV ({problem})",
+            expected="values separated by commas",
+            cure=FETCH_AGAIN,
+            where=path,
+        ) from None
+    header = [name.strip().lower() for name in first_row]
     axes = ["x", "y", "z"] if "z" in header else ["x", "y"]
     missing = [name for name in ("frame", "joint", "x", "y") if name not in header]
     if missing:
@@ -165,24 +182,22 @@ def read_csv(path: Path) -> SkeletonSequence:
     column = {name: header.index(name) for name in header}
     keys: list[tuple[int, int, int]] = []
     points: list[list[float]] = []
-    for row in rows:
-        if not row:
-            continue
+    for line, row in rows:
         try:
             person = int(row[column["person"]]) if "person" in column else 0
             keys.append((int(row[column["frame"]]), person, int(row[column["joint"]])))
             points.append([float(row[column[axis]]) for axis in axes])
         except (ValueError, IndexError):
             raise DataError(
-                f"line {rows.line_num} is {','.join(row)!r}",
+                f"line {line} is {','.join(row)!r}",
                 expected=f"numbers for {', '.join(header)}; whole ones for frame, person and joint",
                 cure="mend the line; leave absent people out",
                 where=path,
             ) from None
-        if min(keys[-1][1:]) < 0:
+        if not all(0 <= number < 2**31 for number in keys[-1]):
             raise DataError(
-                f"line {rows.line_num} has a negative person or joint",
-                expected="people and joints counted from 0",
+                f"line {line} has frame, person and joint {', '.join(map(str, keys[-1]))}",
+                expected="frames, people and joints counted from 0",
                 cure="mend the line",
                 where=path,
             )
@@ -194,6 +209,13 @@ def read_csv(path: Path) -> SkeletonSequence:
     first = table[:, 0].min()
     table[:, 0] -= first
     frames, people, count = table.max(axis=0) + 1
+    if float(frames) * people * count > _SPARSEST * len(keys):
+        raise DataError(
+            f"{len(keys)} lines speak of {frames} frames, {people} people and {count} joints",
+            expected="a line for most joints of most frames",
+            cure="look for a frame, person or joint number that is much too large",
+            where=path,
+        )
     joints = np.zeros((frames, people, count, len(axes)))
     joints[tuple(table.T)] = points
     listed = np.zeros((frames, people, count), dtype=bool)

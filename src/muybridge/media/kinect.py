@@ -49,7 +49,11 @@ def read_sbu(path: Path) -> SkeletonSequence:
     return to_sequence(np.where(stored.any(axis=(2, 3), keepdims=True), metres, 0.0), path)
 
 
-_MAT_PROBLEMS = (MatReadError, ValueError, TypeError, KeyError, OSError, NotImplementedError, zlib.error)
+# What SciPy raises on damaged files, found by damaging files at random.
+_MAT_PROBLEMS = (
+    *(MatReadError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError),
+    *(OSError, MemoryError, NotImplementedError, zlib.error),
+)
 
 
 def read_utd(path: Path) -> SkeletonSequence:

@@ -107,6 +107,13 @@ def _parse(path: Path) -> dict[str, np.ndarray]:
         return int(word)
 
     frames = count("the number of frames")
+    if frames > len(lines):  # before anything of that size is made
+        raise DataError(
+            f"the file announces {frames} frames in {len(lines)} lines",
+            expected="all frames it announces",
+            cure=FETCH_AGAIN,
+            where=path,
+        )
     bodies: dict[str, np.ndarray] = {}
     for frame in range(frames):
         for _ in range(count("the number of bodies")):

@@ -100,7 +100,7 @@ def to_sequence(joints: np.ndarray, path: Path, present: np.ndarray | None = Non
         present: ``T P``; where False, positions are ignored.
 
     Raises:
-        DataError: a position is NaN or infinite, or nobody is seen in any frame.
+        DataError: a position is NaN, infinite or beyond 32-bit floats, or nobody is seen in any frame.
     """
     assert joints.ndim == 4
     if not len(joints):
@@ -108,8 +108,9 @@ def to_sequence(joints: np.ndarray, path: Path, present: np.ndarray | None = Non
     seen = np.asarray(joints.any(axis=(2, 3)))
     seen = seen if present is None else present & seen
     joints = np.where(seen[..., None, None], joints, 0.0)
-    if not np.isfinite(joints).all():
-        frame, person, joint, _ = np.argwhere(~np.isfinite(joints))[0]
+    usable = np.abs(joints) <= np.finfo(np.float32).max
+    if not usable.all():
+        frame, person, joint, _ = np.argwhere(~usable)[0]
         raise DataError(
             f"joint {joint} of person {person} in frame {frame} is {joints[frame, person, joint].tolist()}",
             expected="finite coordinates (frames, people and joints are counted from 0)",

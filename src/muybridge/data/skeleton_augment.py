@@ -1,0 +1,151 @@
+"""Random changes of one recording of skeletons for training.
+
+Legend: T frames, P people, J joints, D coordinates (2 or 3).
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, model_validator
+from torch import Tensor
+
+from muybridge.core.contracts import SkeletonData
+from muybridge.core.skeletons import Layout
+from muybridge.core.types import SkeletonSequence
+from muybridge.data.skeleton_ops import about_vertical, body_centres, fill_absent, moved, torso_length, turned
+
+
+class SkeletonAugment(BaseModel):
+    """Random changes of a training recording; each is drawn once per recording and leaves the action what it is.
+
+    Attributes:
+        rotate: largest turn about the vertical, in degrees; skeletons in 2-D have no vertical to turn about.
+        tilt: largest turn in the image plane, in degrees; in 3-D also as much about the horizontal axis.
+        scale: smallest and largest factor of size.
+        speed: slowest and fastest factor of speed; frames are interpolated.
+        crop: smallest share of the recording that is kept, from a random start.
+        noise: standard deviation of what is added to every coordinate, in torso lengths.
+        mirror: probability of a mirror image, with left and right joints swapped and the label changed where the data
+            set says so; where it forbids mirroring, or the layout has no sides, nothing is mirrored.
+        swap_people: probability that the order of the people is reversed, where all of them appear.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    rotate: NonNegativeFloat = 0.0
+    tilt: NonNegativeFloat = 0.0
+    scale: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+    speed: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+    crop: float = Field(default=1.0, gt=0.0, le=1.0)
+    noise: NonNegativeFloat = 0.0
+    mirror: float = Field(default=0.0, ge=0.0, le=1.0)
+    swap_people: float = Field(default=0.0, ge=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "SkeletonAugment":
+        for knob in ("scale", "speed"):
+            low, high = getattr(self, knob)
+            if low > high:
+                raise ValueError(f"{knob} needs the smaller factor first, and {low} > {high}")
+        return self
+
+
+def augment_skeleton(
+    sequence: SkeletonSequence,
+    label: int,
+    knobs: SkeletonAugment,
+    holds: SkeletonData,
+    mirror_map: Mapping[int, int] | None,
+    rng: torch.Generator,
+) -> tuple[SkeletonSequence, int]:
+    """The recording and its label after random changes.
+
+    Gaps are filled first. Every knob has dice of its own: turning one does not change what another draws.
+
+    Args:
+        sequence: the recording.
+        label: class index.
+        knobs: what may change, and how far.
+        holds: gives the layout.
+        mirror_map: new label of each label that a mirror changes; None forbids mirroring.
+        rng: the dice.
+    """
+    dice = torch.rand(9, generator=rng).tolist()
+    noise_rng = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=rng)))
+    layout = holds.layout
+    sequence = fill_absent(sequence)
+
+    kept = max(1, round(len(sequence) * _between((knobs.crop, 1.0), dice[0])))
+    start = int(dice[1] * (len(sequence) - kept + 1))
+    cropped = SkeletonSequence(sequence.joints[start : start + kept], sequence.present[start : start + kept])
+    # A crop can begin, end or even lie in a pause between one person's last sighting and the next one's first.
+    sequence = fill_absent(cropped) if cropped.present.any() else sequence
+    sequence = resample(sequence, _between(knobs.speed, dice[2]))
+
+    turns = [
+        math.radians(_between((-most, most), one)) for most, one in zip(_turn_limits(knobs), dice[3:6], strict=True)
+    ]
+    if sequence.joints.shape[-1] == 2:
+        matrix = _about_z(turns[1])[:2, :2]
+    else:
+        matrix = about_vertical(turns[0]) @ _about_z(turns[1]) @ _about_x(turns[2])
+    sequence = turned(sequence, layout, matrix * _between(knobs.scale, dice[6]))
+
+    if dice[7] < knobs.mirror and mirror_map is not None and layout.mirror:
+        sequence, label = mirrored(sequence, layout), mirror_map.get(label, label)
+    if knobs.noise:
+        sigma = knobs.noise * torso_length(sequence, layout)
+        throw = torch.randn(sequence.joints.shape, generator=noise_rng)
+        sequence = moved(sequence, sequence.joints + sigma * throw)
+    if dice[8] < knobs.swap_people and sequence.present.any(dim=0).all():
+        sequence = SkeletonSequence(sequence.joints.flip(1), sequence.present.flip(1))
+    return sequence, label
+
+
+def resample(sequence: SkeletonSequence, speed: float) -> SkeletonSequence:
+    """The recording played ``speed`` times as fast, by linear interpolation; first and last frame stay."""
+    frames = len(sequence)
+    count = max(1, round((frames - 1) / speed) + 1)
+    if count == frames:
+        return sequence
+    times = torch.linspace(0, frames - 1, count)
+    before = times.floor().long()
+    after = (before + 1).clamp(max=frames - 1)
+    share = (times - before)[:, None]
+    # An absent neighbour has no weight, so that its zeros do not pull.
+    weights = torch.stack([(1 - share) * sequence.present[before], share * sequence.present[after]])
+    total = weights.sum(dim=0)
+    weights = weights / total.clamp(min=1e-9)
+    neighbours = torch.stack([sequence.joints[before], sequence.joints[after]])
+    return SkeletonSequence((weights[..., None, None] * neighbours).sum(dim=0), total > 0)
+
+
+def mirrored(sequence: SkeletonSequence, layout: Layout) -> SkeletonSequence:
+    """The mirror image: x reflected about the main person's first centre, left and right joints swapped."""
+    order = list(range(len(layout)))
+    for left, right in layout.mirror:
+        order[left], order[right] = right, left
+    joints = sequence.joints[:, :, order]
+    middle = body_centres(sequence, layout)[0, 0]
+    joints[..., 0] = 2 * middle - joints[..., 0]
+    return moved(sequence, joints)
+
+
+def _turn_limits(knobs: SkeletonAugment) -> tuple[float, float, float]:
+    return knobs.rotate, knobs.tilt, knobs.tilt
+
+
+def _about_z(angle: float) -> Float[Tensor, "3 3"]:
+    cos, sin = math.cos(angle), math.sin(angle)
+    return torch.tensor([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
+
+
+def _about_x(angle: float) -> Float[Tensor, "3 3"]:
+    cos, sin = math.cos(angle), math.sin(angle)
+    return torch.tensor([[1.0, 0.0, 0.0], [0.0, cos, sin], [0.0, -sin, cos]])
+
+
+def _between(limits: tuple[float, float], share: float) -> float:
+    low, high = limits
+    return low + (high - low) * share
