@@ -1,0 +1,287 @@
+"""From decoded frames to what a network takes: resized, cropped, mirrored, coloured, normalised; one draw for a clip.
+
+Legend: T frames, C channels, H and W pixels (h and w after), S side of the crop, V views.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from jaxtyping import Float, Float32, Shaped, UInt8
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor
+
+from muybridge.core.contracts import ClipInput
+from muybridge.core.types import Clip
+
+Box = tuple[int, int, int, int]
+"""Top, left, height and width in pixels."""
+
+Crops = Literal["centre", "three", "ten"]
+
+Frames = Shaped[Tensor, "T C H W"]
+Resized = Shaped[Tensor, "T C h w"]
+
+LUMA = (0.299, 0.587, 0.114)
+
+
+class Framing(BaseModel):
+    """How frames are brought to size before they are cropped.
+
+    Attributes:
+        short_side: the shorter side in pixels; 0 takes 8/7 of the crop, 256 for 224.
+        exact: height and width whatever the aspect, in place of ``short_side``: SELFY's (240, 320), or the size of the
+            crop itself to squash whole frames into it.
+        crops: of testing: the centre; three along the longer side; or ten, the corners and the centre, plain and
+            mirrored (where a mirror changes no label).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    short_side: int = Field(default=0, ge=0)
+    exact: tuple[PositiveInt, PositiveInt] | None = None
+    crops: Crops = "centre"
+
+
+class ClipAugment(BaseModel):
+    """Random changes of training clips; each is drawn once for all frames of a clip.
+
+    Attributes:
+        crop: "multi_scale" takes a corner, edge, quarter or centre crop at one of ``scales`` (TSN and its heirs);
+            "random_resized" any crop of ``area`` and ``aspect``; "random" any crop of the final size after
+            :class:`Framing`; "centre" none but the centre.
+        exact: frames are first brought to this height and width whatever the aspect; None leaves them.
+        scales: sides of multi-scale crops, as shares of the shorter side.
+        max_distort: how far apart in ``scales`` the two sides of a crop may be.
+        area: of random resized crops, least and most, as shares of the frame.
+        aspect: of random resized crops, least and most, width over height.
+        flip: how often a clip is mirrored.
+        flip_labels: what becomes of clips whose label a mirror changes: "swap" gives them the new label (TDN), "spare"
+            never mirrors them (SELFY).
+        brightness, contrast, saturation: greatest change, as a share.
+        hue: greatest turn of the colour circle, as a share of it.
+        grey: how often colour is taken away.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    crop: Literal["multi_scale", "random_resized", "random", "centre"] = "multi_scale"
+    exact: tuple[PositiveInt, PositiveInt] | None = None
+    scales: tuple[PositiveFloat, ...] = Field(default=(1.0, 0.875, 0.75, 0.66), min_length=1)
+    max_distort: int = Field(default=1, ge=0)
+    area: tuple[PositiveFloat, PositiveFloat] = (0.08, 1.0)
+    aspect: tuple[PositiveFloat, PositiveFloat] = (3 / 4, 4 / 3)
+    flip: float = Field(default=0.5, ge=0, le=1)
+    flip_labels: Literal["swap", "spare"] = "swap"
+    brightness: float = Field(default=0.0, ge=0, le=1)
+    contrast: float = Field(default=0.0, ge=0, le=1)
+    saturation: float = Field(default=0.0, ge=0, le=1)
+    hue: float = Field(default=0.0, ge=0, le=0.5)
+    grey: float = Field(default=0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "ClipAugment":
+        for knob in ("area", "aspect"):
+            least, most = getattr(self, knob)
+            if least > most:
+                raise ValueError(f"{knob} needs the smaller number first, and {least} > {most}")
+        if max(*self.scales, self.area[1]) > 1:
+            raise ValueError("scales and area are shares of the frame, 1 at most")
+        return self
+
+
+PLAIN = Framing()
+
+
+def augment_clip(
+    clip: Clip,
+    label: int,
+    knobs: ClipAugment,
+    takes: ClipInput,
+    mirror: Mapping[int, int] | None,
+    rng: torch.Generator,
+) -> tuple[Float32[Tensor, "T C S S"], int]:
+    """A training clip, cropped, perhaps mirrored and coloured, and normalised; and its label.
+
+    Args:
+        clip: decoded frames.
+        label: class index.
+        knobs: how much changes.
+        takes: the size and the normalisation.
+        mirror: new label of each label that a mirror changes; None where mirroring is forbidden.
+        rng: the dice of this sample.
+    """
+    frames = clip.pixels if knobs.exact is None else resize(clip.pixels, *knobs.exact)
+    if knobs.crop == "random":
+        frames = resize_short(frames, eval_short_side(takes.size))
+    box = draw_box(frames.shape[2], frames.shape[3], takes.size, knobs, rng)
+    frames = resize(cut(frames, box), takes.size, takes.size)
+    if _throw(rng) < knobs.flip and mirror is not None:
+        swapped = mirror.get(label, label)
+        if swapped == label or knobs.flip_labels == "swap":
+            frames, label = frames.flip(-1), swapped
+    colours = _draw_colours(frames, knobs, rng)
+    return normalise(frames if colours is None else recolour(frames, *colours), takes), label
+
+
+def prepare_clip(clip: Clip, takes: ClipInput, framing: Framing = PLAIN) -> Float32[Tensor, "T C S S"]:
+    """A clip as testing and predicting see it: brought to size, its first crop (the centre, if one), normalised."""
+    return prepare_views(clip, takes, framing)[0]
+
+
+def prepare_views(clip: Clip, takes: ClipInput, framing: Framing = PLAIN) -> Float32[Tensor, "V T C S S"]:
+    """All test crops of a clip, normalised; scores are averaged over them."""
+    if framing.exact is not None:
+        frames = resize(clip.pixels, *framing.exact)
+    else:
+        frames = resize_short(clip.pixels, framing.short_side or eval_short_side(takes.size))
+    if min(frames.shape[2:]) < takes.size:
+        frames = resize_short(frames, takes.size)
+    crops = [cut(frames, box) for box in crop_boxes(frames.shape[2], frames.shape[3], takes.size, framing.crops)]
+    if framing.crops == "ten":
+        crops += [crop.flip(-1) for crop in crops]
+    return torch.stack([normalise(crop, takes) for crop in crops])
+
+
+def eval_short_side(size: int) -> int:
+    """The shorter side from which a test crop is cut, 256 pixels for 224; reading need not decode at more."""
+    return round(size * 256 / 224)
+
+
+def resize(frames: Frames, height: int, width: int) -> Resized:
+    """Frames at exactly this size; bilinear, averaged over all pixels that fall into one, as Pillow does."""
+    if frames.shape[2:] == (height, width):
+        return frames
+    return F.interpolate(frames, size=(height, width), mode="bilinear", antialias=True)
+
+
+def resize_short(frames: Frames, short_side: int) -> Resized:
+    """Frames whose shorter side is ``short_side``, larger or smaller than before, at the same aspect."""
+    height, width = frames.shape[2:]
+    scale = short_side / min(height, width)
+    return resize(frames, round(height * scale), round(width * scale))
+
+
+def cut(frames: Frames, box: Box) -> Resized:
+    """The part of each frame that lies in the box; shares memory."""
+    top, left, height, width = box
+    return frames[:, :, top : top + height, left : left + width]
+
+
+def draw_box(height: int, width: int, size: int, knobs: ClipAugment, rng: torch.Generator) -> Box:
+    """Where a training clip of this height and width is cut, before it is resized to ``size``."""
+    if knobs.crop == "multi_scale":
+        return _multi_scale_box(height, width, size, knobs, rng)
+    if knobs.crop == "random_resized":
+        return _random_resized_box(height, width, knobs, rng)
+    if knobs.crop == "random":
+        return _pick(height - size + 1, rng), _pick(width - size + 1, rng), size, size
+    side = min(height, width)
+    return (height - side) // 2, (width - side) // 2, side, side
+
+
+def fixed_offsets(height: int, width: int, box_height: int, box_width: int) -> list[tuple[int, int]]:
+    """The 13 places (top, left) of multi-scale crops: corners, centre, middles of the edges, and the quarters."""
+    down, across = (height - box_height) // 4, (width - box_width) // 4
+    fours = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (2, 0), (2, 4), (4, 2), (0, 2), (1, 1), (1, 3), (3, 1), (3, 3)]
+    return [(down * row, across * column) for row, column in fours]
+
+
+def _multi_scale_box(height: int, width: int, size: int, knobs: ClipAugment, rng: torch.Generator) -> Box:
+    """TSN's crop; sides within 2 pixels of the final size are taken at it, so that nothing is resized."""
+    sides = [int(min(height, width) * scale) for scale in knobs.scales]
+    sides = [size if abs(side - size) < 3 and size <= min(height, width) else side for side in sides]
+    steps = range(len(sides))
+    pairs = [(sides[i], sides[j]) for i in steps for j in steps if abs(i - j) <= knobs.max_distort]
+    box_height, box_width = pairs[_pick(len(pairs), rng)]
+    offsets = fixed_offsets(height, width, box_height, box_width)
+    return (*offsets[_pick(len(offsets), rng)], box_height, box_width)
+
+
+def _random_resized_box(height: int, width: int, knobs: ClipAugment, rng: torch.Generator) -> Box:
+    """A crop of random area and aspect (the aspect drawn on a logarithmic scale), brought inside the frame."""
+    area = _between(*knobs.area, rng) * height * width
+    aspect = math.exp(_between(math.log(knobs.aspect[0]), math.log(knobs.aspect[1]), rng))
+    box_height = min(height, max(1, round(math.sqrt(area / aspect))))
+    box_width = min(width, max(1, round(math.sqrt(area * aspect))))
+    return _pick(height - box_height + 1, rng), _pick(width - box_width + 1, rng), box_height, box_width
+
+
+def crop_boxes(height: int, width: int, size: int, crops: Crops) -> list[Box]:
+    """Where a test clip is cut: the centre; three along the longer side; or the corners and the centre."""
+    down, across = height - size, width - size
+    if crops == "centre":
+        corners = [(down // 2, across // 2)]
+    elif crops == "three" and width >= height:
+        corners = [(down // 2, across // 2), (down // 2, 0), (down // 2, across)]
+    elif crops == "three":
+        corners = [(down // 2, across // 2), (0, across // 2), (down, across // 2)]
+    else:
+        corners = [(down // 2, across // 2), (0, 0), (0, across), (down, 0), (down, across)]
+    return [(top, left, size, size) for top, left in corners]
+
+
+def recolour(
+    frames: UInt8[Tensor, "T C H W"], matrix: Float[Tensor, "C C"], shift: Float[Tensor, " C"]
+) -> Float32[Tensor, "T C H W"]:
+    """Colours of 0..255 sent through an affine map of the 0..1 scale, and cut off at 0 and 1."""
+    return F.conv2d(frames.float(), rearrange(matrix, "o c -> o c 1 1") / 255, shift).clamp_(0, 1)
+
+
+def normalise(frames: Frames, takes: ClipInput) -> Float32[Tensor, "T C H W"]:
+    """Frames (bytes, or floats of 0..1) less the mean, over the standard deviation, channels-last in memory.
+
+    Frames of another number of channels than the statistics have take their average, as grey has in colour.
+    """
+    channels, width = frames.shape[1], frames.shape[3]
+    mean, std = torch.tensor(takes.mean), torch.tensor(takes.std)
+    if len(mean) != channels:
+        mean, std = mean.mean().expand(channels), std.mean().expand(channels)
+    unit = 255.0 if frames.dtype == torch.uint8 else 1.0
+    # Whole rows at once: broadcasting over the innermost axis of three channels is several times slower.
+    rows = rearrange(frames, "t c h w -> t h (w c)").to(torch.float32, copy=True)
+    rows.mul_(repeat(1 / (unit * std), "c -> (w c)", w=width)).sub_(repeat(mean / std, "c -> (w c)", w=width))
+    return rearrange(rows, "t h (w c) -> t c h w", c=channels)
+
+
+def _draw_colours(
+    frames: UInt8[Tensor, "T C H W"], knobs: ClipAugment, rng: torch.Generator
+) -> tuple[Float[Tensor, "C C"], Float[Tensor, " C"]] | None:
+    """Brightness, contrast, saturation and hue as one affine map of colours; None where nothing changes.
+
+    Contrast turns about the mean brightness of the clip, saturation about each pixel's brightness, hue about the grey
+    axis of YIQ.
+    """
+    brightness, contrast, saturation = (
+        _between(1 - most, 1 + most, rng) for most in (knobs.brightness, knobs.contrast, knobs.saturation)
+    )
+    turn = 2 * math.pi * _between(-knobs.hue, knobs.hue, rng)
+    saturation = 0.0 if _throw(rng) < knobs.grey else saturation
+    if (brightness, contrast, saturation, turn) == (1.0, 1.0, 1.0, 0.0):
+        return None
+    channels = frames.shape[1]
+    matrix = brightness * torch.eye(channels)
+    luma = torch.tensor(LUMA) if channels == 3 else torch.full((channels,), 1 / channels)
+    if channels == 3:
+        matrix = _turned_hue(turn) @ (saturation * torch.eye(3) + (1 - saturation) * luma.expand(3, 3)) @ matrix
+    level = brightness * float(luma @ frames[:, :, ::4, ::4].float().mean((0, 2, 3))) / 255
+    return contrast * matrix, torch.full((channels,), (1 - contrast) * level)
+
+
+def _turned_hue(turn: float) -> Float[Tensor, "3 3"]:
+    yiq = torch.tensor([LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
+    cos, sin = math.cos(turn), math.sin(turn)
+    return torch.linalg.inv(yiq) @ torch.tensor([(1.0, 0.0, 0.0), (0.0, cos, -sin), (0.0, sin, cos)]) @ yiq
+
+
+def _throw(rng: torch.Generator) -> float:
+    return float(torch.rand((), generator=rng))
+
+
+def _between(least: float, most: float, rng: torch.Generator) -> float:
+    return least + (most - least) * _throw(rng)
+
+
+def _pick(sides: int, rng: torch.Generator) -> int:
+    return int(torch.randint(sides, (), generator=rng))

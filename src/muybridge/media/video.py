@@ -1,0 +1,125 @@
+"""Video in: a file or a folder of numbered pictures, as frames with the seconds at which they are shown.
+
+Legend: T frames, C channels, H and W pixels.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float64
+from torch import Tensor
+
+from muybridge.core.errors import DataError
+from muybridge.core.types import Clip
+from muybridge.media.decoders import TorchcodecFile, VideoFile, torchcodec_decoder
+from muybridge.media.frames import FrameFolder
+
+Decoder = Literal["pyav", "torchcodec"]
+
+
+class Video:
+    """A video that knows its length and its clock, and decodes the frames it is asked for.
+
+    Frames come upright (rotation in the file or in EXIF is applied), 8-bit, and at one size. They are scaled while
+    they are converted, by FFmpeg's bilinear scaler for files and Pillow's for pictures; both average over all pixels
+    that fall into one. What cannot be decoded soundly raises; a frame is never replaced by another.
+
+    Args:
+        path: an mp4, avi, webm, mkv or gif file, or a folder of pictures numbered without a gap.
+        channels: 3 for RGB, 1 for brightness (depth maps, grey video).
+        threads: of the decoder; leave it at 1 where several processes load.
+        decoder: "torchcodec" takes torchcodec for full-size RGB frames where it loads. The frames are equal, except
+            in damaged files: it shows what FFmpeg paints over damage, which PyAV refuses.
+        fps: of a folder of pictures, which keeps no clock.
+        prefix: of the pictures' names, where a folder holds several series.
+
+    Raises:
+        DataError: missing, empty, cut off, without video, of a single frame, or of frames smaller than 8 pixels or
+            larger than 4096x4096.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        channels: Literal[1, 3] = 3,
+        threads: int = 1,
+        decoder: Decoder = "pyav",
+        fps: float = 30.0,
+        prefix: str | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self._source: VideoFile | FrameFolder
+        if self.path.is_dir():
+            self._source = FrameFolder(self.path, channels, fps, prefix)
+            self._clock, self.duration = self._source.seconds, self._source.duration
+        else:
+            reader = TorchcodecFile if decoder == "torchcodec" and torchcodec_decoder() else VideoFile
+            self._source = reader(self.path, channels, threads)
+            self._clock, self.duration = self._source.index.seconds, self._source.index.duration
+
+    def __len__(self) -> int:
+        """Frames that are shown, counted in the file."""
+        return len(self._clock)
+
+    def __repr__(self) -> str:
+        return f"Video({self.path.name}: {len(self)} frames, {self.duration:.2f} s)"
+
+    @property
+    def seconds(self) -> Float64[Tensor, " T"]:
+        """When each frame is shown, by the clock of the file."""
+        return torch.from_numpy(self._clock)
+
+    @property
+    def fps(self) -> float:
+        """Frames a second, on average."""
+        return len(self) / self.duration
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the upright frames in pixels; decodes the first."""
+        _, height, width, _ = self._source.read([0], None).shape
+        return height, width
+
+    def read(self, indices: Sequence[int] | Tensor, short_side: int | None = None) -> Clip:
+        """The frames with these numbers, in this order; repeated numbers give repeated frames.
+
+        Args:
+            indices: from 0; one or more.
+            short_side: scale frames down until their shorter side has this many pixels; never up. None keeps the size.
+
+        Returns:
+            A clip whose pixels lie channels-last in memory.
+
+        Raises:
+            DataError: a number past the end, or a frame that is damaged.
+        """
+        asked = np.asarray(indices, dtype=np.int64)
+        outside = asked[(asked < 0) | (asked >= len(self))]
+        if outside.size:
+            raise DataError(
+                f"frame {outside[0]} was asked for",
+                expected=f"0 to {len(self) - 1}, as the video has {len(self)} frames",
+                cure="sample within the length of the video, or index the folder again if the file has changed",
+                where=self.path,
+            )
+        ranks, slots = np.unique(asked, return_inverse=True)
+        frames = self._source.read(ranks.tolist(), short_side)
+        if not np.array_equal(ranks, asked):
+            frames = frames[torch.from_numpy(slots)]
+        return Clip(rearrange(frames, "t h w c -> t c h w"), self.seconds[torch.from_numpy(asked)])
+
+    def close(self) -> None:
+        """Gives file handles and decoders back; the video cannot be read afterwards."""
+        self._source.close()
+
+    def __enter__(self) -> "Video":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
