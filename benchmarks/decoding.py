@@ -71,7 +71,7 @@ def sequential(path: Path, indices: Sequence[int]) -> object:
         stream.codec_context.thread_count = 1
         for index, frame in enumerate(container.decode(stream)):
             if index in wanted:
-                frames[index] = frame.to_ndarray(format="rgb24")
+                frames[index] = frame.to_ndarray(format="rgb24", threads=1)
             if len(frames) == len(wanted):
                 break
     return np.stack([frames[index] for index in indices])
@@ -93,15 +93,15 @@ def loads(reader: Reader, path: Path) -> bool:
     return True
 
 
-def milliseconds(reader: Reader, path: Path, draws: Sequence[Sequence[int]]) -> list[float]:
-    """Wall time of each draw, after one that does not count."""
-    reader(path, draws[0])
-    times = []
-    for indices in draws:
-        start = time.perf_counter()
-        reader(path, indices)
-        times.append(1000 * (time.perf_counter() - start))
-    return times
+def milliseconds(readers: Sequence[Reader], path: Path, draws: Sequence[Sequence[int]]) -> list[list[float]]:
+    """Wall time of each reader for each draw, after one that does not count; in turn, so that all meet the same load."""
+    times: list[list[float]] = [[] for _ in readers]
+    for indices in [draws[0], *draws]:
+        for reader, spent in zip(readers, times, strict=True):
+            start = time.perf_counter()
+            reader(path, indices)
+            spent.append(1000 * (time.perf_counter() - start))
+    return [spent[1:] for spent in times]
 
 
 def main() -> None:
@@ -110,23 +110,19 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=15, help="random samplings of each file")
     draws = parser.parse_args().draws
     torch.set_num_threads(1)
-    readers: list[Reader] = [sequential, decord, torchcodec, ours, ours_torchcodec, ours_small]
+    candidates: list[Reader] = [sequential, decord, torchcodec, ours, ours_torchcodec, ours_small]
     with tempfile.TemporaryDirectory() as folder:
         for seconds in (10, 100):
             path = Path(folder) / f"{seconds}.mp4"
             write(path, seconds)
             rng = torch.Generator().manual_seed(0)
             samples = [windows(window_starts(seconds * 30, 8, 5, rng), 5, seconds * 30) for _ in range(draws)]
-            base = None
-            for reader in readers:
-                if not loads(reader, path):
-                    print(f"{seconds:4d} s  {reader.__name__:16s} does not load")
-                    continue
-                times = milliseconds(reader, path, samples)
-                median = statistics.median(times)
-                base = base or median
-                worst = sorted(times)[int(0.95 * len(times))]
-                print(f"{seconds:4d} s  {reader.__name__:16s} {median:7.1f} ms  p95 {worst:7.1f}  x{median / base:.2f}")
+            readers = [reader for reader in candidates if loads(reader, path)]
+            times = milliseconds(readers, path, samples)
+            base = statistics.median(times[0])
+            for reader, spent in zip(readers, times, strict=True):
+                median, high = statistics.median(spent), sorted(spent)[int(0.95 * len(spent))]
+                print(f"{seconds:4d} s  {reader.__name__:16s} {median:7.1f} ms  p95 {high:7.1f}  x{median / base:.2f}")
 
 
 if __name__ == "__main__":

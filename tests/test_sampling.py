@@ -1,0 +1,139 @@
+"""Frame numbers against hand-computed examples, the specs' formulas written out again, and what must always hold."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muybridge.core.contracts import ClipInput
+from muybridge.data.sampling import choose, clip_starts, dense_starts, window_starts, windows
+
+FRAMES = st.integers(1, 400)
+SEGMENTS = st.sampled_from([1, 2, 3, 8, 16])
+LENGTHS = st.sampled_from([1, 2, 5, 30])
+SEEDS = st.one_of(st.none(), st.integers(0, 1000))
+
+
+def dice(seed: int | None) -> torch.Generator | None:
+    return None if seed is None else torch.Generator().manual_seed(seed)
+
+
+def test_validation_by_hand() -> None:
+    # 100 frames, 8 segments, 1 frame: tick 12.5, int(6.25 + 12.5 k)
+    assert window_starts(100, 8) == [6, 18, 31, 43, 56, 68, 81, 93]
+    # 100 frames, 8 segments, 5 frames: tick 96 / 8 = 12, int(6 + 12 k)
+    assert window_starts(100, 8, 5) == [6, 18, 30, 42, 54, 66, 78, 90]
+    # TDN: only videos of more than T + 4 frames are cut into pieces; tick 9 / 8
+    assert window_starts(13, 8, 5) == [0, 1, 2, 3, 5, 6, 7, 8]
+    assert window_starts(12, 8, 5) == [0] * 8
+    # SELFY: the first frame for all where there are no more frames than segments
+    assert window_starts(8, 8) == [0] * 8
+    assert window_starts(9, 8) == [0, 1, 2, 3, 5, 6, 7, 8]
+
+
+def test_windows_by_hand() -> None:
+    assert windows([0, 6], 5, 20) == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]
+    assert windows([0, 2], 5, 4) == [0, 1, 2, 3, 3, 2, 3, 3, 3, 3]
+    assert windows(window_starts(3, 2, 5), 5, 3) == [0, 1, 2, 2, 2, 0, 1, 2, 2, 2]
+
+
+def test_views_share_out_each_piece() -> None:
+    # 80 frames, 8 segments: pieces of 10; two views at a quarter and three quarters
+    assert window_starts(80, 8, view=0, views=2) == [2, 12, 22, 32, 42, 52, 62, 72]
+    assert window_starts(80, 8, view=1, views=2) == [7, 17, 27, 37, 47, 57, 67, 77]
+    assert window_starts(80, 8, view=0, views=1) == window_starts(80, 8)
+
+
+def test_dense_by_hand() -> None:
+    # 164 frames leave starts 0..100; ten views at int(linspace(0, 100, 10))
+    assert [dense_starts(164, 8, view=view, views=10)[0] for view in range(10)] == [
+        0, 11, 22, 33, 44, 55, 66, 77, 88, 100,
+    ]  # fmt: skip
+    assert dense_starts(164, 8) == [50, 58, 66, 74, 82, 90, 98, 106]
+    assert dense_starts(20, 8) == [0, 8, 16, 4, 12, 0, 8, 16]
+
+
+def test_clips_by_hand() -> None:
+    # 130 frames, clips of 30: a = 101 // 25 = 4, starts 2 + 4 j
+    assert clip_starts(130, 30, 25) == [2 + 4 * clip for clip in range(25)]
+    # 105 frames: a = 76 // 25 = 3, int(1.5 + 3 j)
+    assert clip_starts(105, 30, 25)[:4] == [1, 4, 7, 10]
+    assert clip_starts(40, 30, 25) == [0] * 25
+    assert clip_starts(7, 30, 25) == [0] * 25
+    assert windows([0], 30, 7) == [0, 1, 2, 3, 4, 5, *[6] * 24]
+
+
+@given(FRAMES, SEGMENTS, LENGTHS)
+def test_validation_is_the_formula_of_the_spec(frames: int, segments: int, length: int) -> None:
+    tick = (frames - length + 1) / segments
+    split = frames > segments + length - 1
+    expected = [int(tick / 2 + tick * k) if split else 0 for k in range(segments)]
+    assert window_starts(frames, segments, length) == expected
+
+
+@given(FRAMES, SEGMENTS, LENGTHS, st.integers(0, 1000))
+def test_training_draws_one_window_from_each_piece(frames: int, segments: int, length: int, seed: int) -> None:
+    starts, room = window_starts(frames, segments, length, dice(seed)), frames - length + 1
+    piece = room // segments
+    if piece > 0:
+        assert all(0 <= start - k * piece < piece for k, start in enumerate(starts))
+    elif frames > segments:
+        assert starts == sorted(starts)
+        assert 0 <= starts[0] <= starts[-1] < max(1, room)
+    else:
+        assert starts == [0] * segments
+
+
+def test_training_reaches_every_place_of_a_piece_alike() -> None:
+    rng = torch.Generator().manual_seed(0)
+    starts = np.array([window_starts(44, 8, 5, rng) for _ in range(2000)]) - 5 * np.arange(8)
+    counts = np.array([np.bincount(column, minlength=5) for column in starts.T])
+    assert counts.shape == (8, 5)
+    assert abs(counts - 400).max() < 100
+
+
+def test_training_of_a_short_video_spreads_over_it() -> None:
+    rng = torch.Generator().manual_seed(0)
+    drawn = {start for _ in range(200) for start in window_starts(10, 8, 5, rng)}
+    assert drawn == set(range(6))
+
+
+def test_dense_training_starts_anywhere_but_at_the_last_place() -> None:
+    rng = torch.Generator().manual_seed(0)
+    drawn = {dense_starts(74, 8, rng)[0] for _ in range(500)}
+    assert drawn == set(range(10))
+
+
+@given(FRAMES, SEGMENTS, LENGTHS, SEEDS, st.sampled_from(["segments", "dense", "clips"]), st.integers(1, 10), st.data())
+def test_what_always_holds(
+    frames: int, segments: int, length: int, seed: int | None, mode: str, views: int, data: st.DataObject
+) -> None:
+    view = data.draw(st.integers(0, views - 1))
+    takes = ClipInput(segments, length)
+    chosen = choose(frames, takes, mode, dice(seed), view, views)  # pyright: ignore[reportArgumentType]
+    assert len(chosen) == segments * length
+    assert all(0 <= index < frames for index in chosen)
+    assert all(type(index) is int for index in chosen)
+    again = choose(frames, takes, mode, dice(seed), view, views)  # pyright: ignore[reportArgumentType]
+    assert chosen == again
+    for window in np.split(np.array(chosen), 1 if mode == "clips" else segments):
+        assert set(np.diff(window)) <= {0, 1}
+    if mode != "dense" or frames >= 64:
+        starts = chosen[::length]
+        assert starts == sorted(starts)
+
+
+@pytest.mark.parametrize("mode", ["segments", "dense", "clips"])
+def test_views_of_a_long_video_differ(mode: str) -> None:
+    takes = ClipInput(8, 1)
+    views = {tuple(choose(1000, takes, mode, None, view, 10)) for view in range(10)}  # pyright: ignore[reportArgumentType]
+    assert len(views) == 10
+
+
+def test_choose_takes_the_rule_it_names() -> None:
+    takes = ClipInput(8, 5)
+    assert choose(100, takes) == windows(window_starts(100, 8, 5), 5, 100)
+    assert choose(164, ClipInput(8), "dense", view=9, views=10) == dense_starts(164, 8, view=9, views=10)
+    assert choose(130, ClipInput(1, 30), "clips", view=3, views=25) == list(range(14, 44))
+    assert choose(130, ClipInput(1, 30), "clips", torch.Generator().manual_seed(1))[0] in range(101)
