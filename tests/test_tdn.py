@@ -1,0 +1,238 @@
+import numpy as np
+import pytest
+import torch
+from einops import rearrange
+
+from muybridge.core.contracts import ClipData, ClipInput
+from muybridge.engine.adopt import adopt
+from muybridge.models.tdn import TDNConfig
+from muybridge.models.tdn.long_term import LongTermDifference
+from muybridge.models.tdn.short_term import ShortTermDifference
+from muybridge.nn.backbones import resnet
+from tests.authors import TDN, names, stirred
+from tests.oracles import tdn as oracle
+
+SMALL = {"backbone": "resnet18", "segments": 3, "frames_per_segment": 3, "dropout": 0.0, "size": 32}
+
+
+def clips(count=2, frames=9, channels=3, size=32, seed=0):
+    return torch.randn(count, frames, channels, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def norm(layer):
+    return tuple(
+        value.detach().double().numpy()
+        for value in (layer.norm.weight, layer.norm.bias, layer.norm.running_mean, layer.norm.running_var)
+    )
+
+
+def kernel(layer):
+    return layer.conv.weight.detach().double().numpy()
+
+
+class TestShortTerm:
+    @pytest.mark.parametrize("size", [32, 36])  # 36: the motion map is not half of the image map
+    def test_is_the_oracles(self, size):
+        torch.manual_seed(0)
+        trunk = resnet("resnet18")
+        options = {"share": 0.75, "fusion": "weighted", "upsample": "nearest", "source": "differences"}
+        module = stirred(ShortTermDifference(trunk, 3, 1, **options))
+        video = rearrange(clips(1, 6, size=size), "b (s f) c h w -> b s f c h w", f=3)
+        image = torch.randn(2, 64, size // 4, size // 4)
+        with torch.no_grad():
+            fused = module.fuse(image, module.start(module.differences(video)))
+        for segment in range(2):
+            weights = (kernel(module.stem), norm(module.stem))
+            expected = oracle.short_term(video[0, segment].double().numpy(), image[segment].numpy(), weights, 0.75)
+            np.testing.assert_allclose(fused[segment], expected, atol=1e-4)
+
+    def test_still_segments_show_no_motion(self):
+        module = TDNConfig(**SMALL).build(4).short_term
+        still = rearrange(clips(1, 3), "b s c h w -> b s 1 c h w").expand(1, 3, 3, 3, 32, 32)
+        assert not module.differences(still).any()
+
+    def test_the_motion_stem_starts_with_the_trunks_grey_filters(self):
+        model = TDNConfig(**SMALL).build(4)
+        grey = model.trunk.stem.conv.weight.mean(1)
+        for channel in range(6):
+            torch.testing.assert_close(model.short_term.stem.conv.weight[:, channel], grey)
+
+    def test_the_motion_stages_are_a_copy_that_learns_by_itself(self):
+        model = TDNConfig(**SMALL).build(4)
+        theirs, ours = model.trunk.stages[0], model.short_term.stages[0]
+        for (_, a), (_, b) in zip(theirs.named_parameters(), ours.named_parameters(), strict=True):
+            assert torch.equal(a, b)
+            assert a is not b
+
+
+class TestLongTerm:
+    @pytest.mark.parametrize(("segments", "size"), [(1, 4), (3, 4), (2, 5)])
+    def test_is_the_oracles(self, segments, size):
+        module = stirred(LongTermDifference(32, segments, reduction=8))
+        x = torch.randn(2 * segments, 32, size, size)
+        weights = {"align": module.align.weight.detach().double().numpy()}
+        for name in ("squeeze", "fine", "coarse", "expand"):
+            weights |= {name: kernel(getattr(module, name)), f"{name}_norm": norm(getattr(module, name))}
+        for grad in (True, False):
+            with torch.set_grad_enabled(grad):
+                out = rearrange(module(x), "(b t) c h w -> b t c h w", b=2).detach()
+            for clip in range(2):
+                frames = x.double().numpy()[clip * segments : (clip + 1) * segments]
+                np.testing.assert_allclose(out[clip], oracle.long_term(frames, weights), atol=1e-5)
+
+    def test_gates_stay_within_half(self):
+        module = stirred(LongTermDifference(32, 3, reduction=8))
+        x = 10 * torch.randn(6, 32, 4, 4)
+        assert module.change(x).abs().max() < 0.5
+        module.gate = "sigmoid"
+        assert (module.change(x) > 0).all()
+
+    def test_statistics_see_both_directions(self):
+        """The norms of the branches run twice, so that a step of 0.1 leaves 0.81 of the first running variance."""
+        module = LongTermDifference(32, 3, reduction=8).train()
+        before = {name: module.get_submodule(f"{name}.norm").num_batches_tracked.item() for name in ("fine", "squeeze")}
+        module(torch.zeros(6, 32, 4, 4))
+        after = {name: module.get_submodule(f"{name}.norm").num_batches_tracked.item() for name in ("fine", "squeeze")}
+        assert after["fine"] - before["fine"] == 2
+        assert after["squeeze"] - before["squeeze"] == 1
+        torch.testing.assert_close(module.fine.norm.running_var, torch.full((4,), 0.81))
+
+    @pytest.mark.parametrize("knobs", [{"both": False}, {"source": "features", "both": False}], ids=str)
+    def test_one_direction_looks_ahead_only(self, knobs):
+        module = stirred(LongTermDifference(32, 3, reduction=8, **knobs))
+        x = torch.randn(3, 32, 4, 4)
+        other = x.clone()
+        other[0] += 1
+        torch.testing.assert_close(module(x)[1:], module(other)[1:])
+        other = x.clone()
+        other[2] += 1
+        assert not torch.allclose(module(x)[1], module(other)[1])
+
+
+class TestTDN:
+    KNOBS = (
+        {},
+        {"backbone": "resnet50"},
+        {"short_stages": 0},
+        {"short_stages": 1},
+        {"short_stages": 3, "long_stages": (4, 5)},
+        {"short_source": "frames"},
+        {"short_fusion": "sum"},
+        {"short_fusion": "attention"},
+        {"image_share": 0.6},
+        {"long_stages": (), "temporal_stages": ()},
+        {"long_source": "features"},
+        {"long_gate": "sigmoid"},
+        {"long_gate": "sum"},
+        {"multi_scale": False},
+        {"bidirectional": False},
+        {"upsample": "bilinear"},
+        {"frames_per_segment": 2, "segments": 4},
+    )
+
+    @pytest.mark.parametrize("knobs", KNOBS, ids=str)
+    def test_every_switch_trains_every_parameter(self, knobs):
+        torch.manual_seed(0)
+        config = TDNConfig(**SMALL | {"size": 64} | knobs)
+        model = stirred(config.build(4)).train()
+        takes = config.takes()
+        video = clips(frames=takes.segments * takes.frames_per_segment, size=64)
+        model(video=video).logits.square().sum().backward()
+        idle = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+        assert idle == []
+        model.eval()
+        plain = model(video=video).logits
+        with torch.no_grad():
+            torch.testing.assert_close(model(video=video).logits, plain, atol=1e-4, rtol=1e-4)
+
+    def test_takes_consecutive_frames(self):
+        assert TDNConfig().takes() == ClipInput(segments=8, frames_per_segment=5)
+
+    @pytest.mark.parametrize(
+        ("segments", "knobs", "share"), [(8, {}, 0.5), (16, {}, 0.75), (8, {"image_share": 0.9}, 0.9)]
+    )
+    def test_shares_follow_the_segments(self, segments, knobs, share):
+        model = TDNConfig(**SMALL | {"segments": segments} | knobs).build(4)
+        assert model.short_term.share == share
+
+    def test_both_modules_and_the_temporal_convolution_see_order(self):
+        video = clips()
+        blind = {"short_stages": 0, "long_stages": (), "temporal_stages": ()}
+        segments = rearrange(video, "b (s f) c h w -> b s f c h w", f=3)
+        # Two segments change places; merely turning time around would not show: both modules look both ways.
+        between = rearrange(segments[:, [1, 0, 2]], "b s f c h w -> b (s f) c h w")
+        within = rearrange(segments.flip(2), "b s f c h w -> b (s f) c h w")
+        for on, other, sees in (
+            ({}, between, False),
+            ({"long_stages": (3,)}, between, True),
+            ({"temporal_stages": (3,)}, between, True),
+            ({"short_stages": 1}, between, False),
+            ({"short_stages": 1}, within, True),
+            ({"long_stages": (3,)}, within, False),
+        ):
+            model = stirred(TDNConfig(**SMALL | blind | on).build(4))
+            assert torch.allclose(model(video=video).logits, model(video=other).logits, atol=1e-5) != sees
+
+    def test_samples_do_not_talk(self):
+        model = stirred(TDNConfig(**SMALL).build(4))
+        video = clips()
+        torch.testing.assert_close(model(video=video).logits[1:], model(video=video[1:]).logits, atol=1e-5, rtol=1e-4)
+
+    def test_draws_differences_and_gates(self):
+        model = stirred(TDNConfig(**SMALL).build(4))
+        video = clips()
+        plain = model(video=video)
+        model.draws = True
+        logits, maps = model(video=video)
+        torch.testing.assert_close(logits, plain.logits)
+        assert plain.maps == {}
+        shapes = {name: tuple(drawn.shape) for name, drawn in maps.items()}
+        assert shapes == {
+            "differences": (2, 3, 16, 16),
+            "gates_res3": (2, 3, 4, 4),
+            "gates_res4": (2, 3, 2, 2),
+            "gates_res5": (2, 3, 1, 1),
+            "class_activation": (2, 3, 1, 1),
+        }
+        assert maps["gates_res3"].abs().max() < 0.5
+        pooled = rearrange(video, "b (s f) c (h p) (w q) -> b s f c h w (p q)", f=3, p=2, q=2).mean(-1)
+        torch.testing.assert_close(maps["differences"], pooled.diff(dim=2).abs().mean((2, 3)))
+
+    def test_any_number_of_channels(self):
+        model = TDNConfig(**SMALL).build(4, ClipData(channels=1))
+        assert model(video=clips(channels=1)).logits.shape == (2, 4)
+
+    def test_autocast_trains(self):
+        model = TDNConfig(**SMALL).build(4)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model.losses(model(video=clips()), torch.tensor([0, 1]), {})["cross_entropy"]
+        loss.backward()
+        assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+    def test_a_checkpoint_with_biases_under_the_authors_names_gives_its_logits(self):
+        settings = SMALL | {"backbone": "resnet50"}
+        source = stirred(TDNConfig(**settings).build(4))
+        state = names(source.state_dict(), TDN)
+        # A convolution that adds a constant before its norm, whose mean is larger by it, computes the same.
+        for key in [key for key in state if key.endswith("running_mean") and "mse" not in key and "conv1_5" not in key]:
+            conv = key.removesuffix(".running_mean").replace("downsample.1", "downsample.0").replace("bn", "conv")
+            if f"{conv}.weight" in state:
+                state[f"{conv}.bias"] = torch.randn(len(state[key]))
+                state[key] += state[f"{conv}.bias"]
+        state |= {
+            "base_model.conv1_temp.weight": torch.zeros(64, 3, 7, 7),
+            "base_model.conv1_temp.bias": torch.zeros(64),
+        }
+        model = TDNConfig(**settings).build(4).eval()
+        adopt(model, {f"module.{key}": value for key, value in state.items()})
+        video = clips()
+        torch.testing.assert_close(model(video=video).logits, source(video=video).logits, atol=1e-4, rtol=1e-4)
+
+    def test_export_gives_the_same_answer(self):
+        model = stirred(TDNConfig(**SMALL).build(4))
+        batch = torch.export.Dim("batch", min=1, max=8)
+        exported = torch.export.export(model, (), {"video": clips()}, dynamic_shapes={"video": {0: batch}})
+        video = clips(3, seed=1)
+        torch.testing.assert_close(
+            exported.module()(video=video).logits, model(video=video).logits, atol=1e-4, rtol=1e-4
+        )
