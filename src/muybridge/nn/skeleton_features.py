@@ -1,0 +1,203 @@
+"""Per-frame features of moving skeletons: poses, bone angles, movements, a velocity histogram, joint distances.
+
+Legend: B batch, T frames, P people, J joints, D coordinates (2 or 3), N features of a frame, F features that leave
+(N, or fewer after PCA).
+
+All lengths are in units of the recording's mean torso. Poses are seen from the body centre of their frame, the mean
+root of the people present; movements are seen from the room, so that walking differs from standing.
+A person whose joints are all zero in a frame is absent and gives zeros.
+
+Source: the skeleton features of Veeriah, Zhuang, Qi, ICCV 2015, section 5.2; what the paper leaves open is settled on
+``docs/papers/drnn.md``.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import combinations, product
+from math import cos, pi, sin
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from muybridge.core.errors import RecipeError
+from muybridge.core.skeletons import Layout
+from muybridge.nn.recurrent import valid_frames
+
+FeatureGroup = Literal["position", "angle", "offset", "offset_first", "velocity", "distance"]
+GROUPS: tuple[FeatureGroup, ...] = get_args(FeatureGroup)
+
+# Upper edges of the histogram's magnitude bins, in torso lengths a frame; the ninth bin is open.
+_MAGNITUDES = tuple(0.005 * 2**k for k in range(8))
+
+
+def bone_pairs(layout: Layout) -> tuple[tuple[int, int], ...]:
+    """Indices of bones that meet: each with the bone it hangs from, and those that leave the root with one another."""
+    ends = {child: index for index, (_, child) in enumerate(layout.bones)}
+    hanging = [(ends[parent], index) for index, (parent, _) in enumerate(layout.bones) if parent in ends]
+    leaving = [index for index, (parent, _) in enumerate(layout.bones) if parent not in ends]
+    return (*hanging, *combinations(leaving, 2))
+
+
+def directions(coordinates: int) -> Float[Tensor, "18 {coordinates}"]:
+    """The 18 unit vectors of the histogram: every 20 degrees of the plane, or a cube's 6 faces and 12 edges."""
+    if coordinates == 2:
+        return torch.tensor([[cos(k * pi / 9), sin(k * pi / 9)] for k in range(18)])
+    ways = [way for way in product((-1.0, 0.0, 1.0), repeat=3) if 1 <= sum(map(abs, way)) <= 2]
+    return F.normalize(torch.tensor(ways), dim=-1)
+
+
+class SkeletonFeatures(nn.Module):
+    """Features of each frame, z-scored and optionally projected with statistics that are fitted once and stored.
+
+    Args:
+        layout: joints and bones.
+        people: P.
+        coordinates: D.
+        groups: which features, in the order given.
+        pca: project onto this many principal components after z-scoring; 0 does not.
+
+    Raises:
+        RecipeError: ``groups`` needs bones the layout does not know, or ``pca`` asks for more than there are features.
+    """
+
+    def __init__(
+        self, layout: Layout, people: int, coordinates: int, groups: Sequence[FeatureGroup] = GROUPS, pca: int = 0
+    ) -> None:
+        super().__init__()
+        if "angle" in groups and not layout.known:
+            raise RecipeError(
+                f"bone angles of the layout {layout.name!r}",
+                expected="a layout that knows its bones",
+                cure='leave "angle" out of model.features, or name the layout of the data',
+            )
+        self.layout = layout
+        self.groups = tuple(groups)
+        joints, pairs = people * len(layout), bone_pairs(layout)
+        sizes = {
+            "position": joints * coordinates,
+            "angle": people * len(pairs),
+            "offset": joints * coordinates,
+            "offset_first": joints * coordinates,
+            "velocity": people * 18 * (len(_MAGNITUDES) + 1),
+            "distance": joints * (joints - 1) // 2,
+        }
+        raw_size = sum(sizes[group] for group in self.groups)
+        if pca > raw_size:
+            raise RecipeError(
+                f"pca = {pca} of {raw_size} features",
+                expected=f"0 to {raw_size}",
+                cure="lower model.pca, or set it to 0",
+            )
+        self.size = pca or raw_size
+        self.register_buffer("mean", torch.zeros(raw_size))
+        self.register_buffer("deviation", torch.ones(raw_size))
+        self.register_buffer("basis", torch.eye(raw_size, pca) if pca else None)
+        self.register_buffer("directions", directions(coordinates), persistent=False)
+        self.register_buffer("magnitudes", torch.tensor(_MAGNITUDES), persistent=False)
+        self.register_buffer("bones", torch.tensor(layout.bones).reshape(-1, 2), persistent=False)
+        self.register_buffer("pairs", torch.tensor(pairs).reshape(-1, 2), persistent=False)
+        self.register_buffer("ends", torch.triu_indices(joints, joints, 1), persistent=False)
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.basis: Tensor | None
+        self.directions: Tensor
+        self.magnitudes: Tensor
+        self.bones: Tensor
+        self.pairs: Tensor
+        self.ends: Tensor
+
+    def forward(self, joints: Float[Tensor, "B T P J D"], length: Int64[Tensor, " B"]) -> Float[Tensor, "B T F"]:
+        """Normalised features; zero in the padding."""
+        features = (self.raw(joints, length) - self.mean) / self.deviation
+        if self.basis is not None:
+            features = features @ self.basis
+        return features * valid_frames(length, joints.shape[1])[..., None]
+
+    def raw(self, joints: Float[Tensor, "B T P J D"], length: Int64[Tensor, " B"]) -> Float[Tensor, "B T N"]:
+        """Features as they are measured; zero in the padding."""
+        valid = valid_frames(length, joints.shape[1])
+        present = (joints != 0).any(-1).any(-1) & valid[..., None]
+        seen = present[..., None, None]
+        joints = joints.where(seen, 0)
+        roots = joints[..., self.layout.root, :]
+        centre = roots.sum(2) / present.sum(2).clamp(min=1)[..., None]
+        pose = (joints - centre[:, :, None, None]).where(seen, 0)
+        unit = self._unit(pose, present)[:, None, None, None, None]
+        pose, room = pose / unit, joints / unit
+        before = F.pad(room, (0, 0, 0, 0, 0, 0, 1, 0))[:, :-1]
+        both = present & F.pad(present, (0, 0, 1, 0))[:, :-1]
+        step = (room - before).where(both[..., None, None], 0)
+        parts = {
+            "position": lambda: rearrange(pose, "b t p j d -> b t (p j d)"),
+            "angle": lambda: self._angles(pose, present),
+            "offset": lambda: rearrange(step, "b t p j d -> b t (p j d)"),
+            "offset_first": lambda: rearrange(
+                (room - room[:, :1]).where(seen & present[:, :1, :, None, None], 0), "b t p j d -> b t (p j d)"
+            ),
+            "velocity": lambda: self._histogram(step),
+            "distance": lambda: self._distances(pose, present),
+        }
+        return torch.cat([parts[group]() for group in self.groups], dim=-1)
+
+    def _unit(self, pose: Tensor, present: Bool[Tensor, "B T P"]) -> Float[Tensor, " B"]:
+        """Mean torso length of each recording; without a torso, the mean distance of joints from the body centre."""
+        if self.layout.torso is None:
+            reach = pose.norm(dim=-1).mean(-1)
+        else:
+            low, high = self.layout.torso
+            reach = (pose[..., high, :] - pose[..., low, :]).norm(dim=-1)
+        measured = present & (reach > 0)
+        mean = reach.where(measured, 0).sum((1, 2)) / measured.sum((1, 2)).clamp(min=1)
+        return mean.where(mean > 0, 1.0)
+
+    def _angles(self, pose: Tensor, present: Tensor) -> Float[Tensor, "B T N"]:
+        """Angles between bones that meet, 0 to 1 for 0 to 180 degrees."""
+        bones = F.normalize(pose[..., self.bones[:, 1], :] - pose[..., self.bones[:, 0], :], dim=-1)
+        cosine = (bones[..., self.pairs[:, 0], :] * bones[..., self.pairs[:, 1], :]).sum(-1)
+        angles = cosine.clamp(-1, 1).acos() / pi
+        return rearrange(angles.where(present[..., None], 0), "b t p a -> b t (p a)")
+
+    def _histogram(self, step: Tensor) -> Float[Tensor, "B T N"]:
+        """Share of a person's joints that move in each of 18 directions at each of 9 speeds; still ones have none."""
+        nearest = (step @ self.directions.T).argmax(-1)
+        speed = step.norm(dim=-1)
+        magnitude = (speed[..., None] >= self.magnitudes).sum(-1)
+        direction = F.one_hot(nearest, 18).to(step) * (speed > 0)[..., None]
+        votes = torch.einsum("btpjd,btpjm->btpdm", direction, F.one_hot(magnitude, len(_MAGNITUDES) + 1).to(step))
+        return rearrange(votes / step.shape[3], "b t p d m -> b t (p d m)")
+
+    def _distances(self, pose: Tensor, present: Tensor) -> Float[Tensor, "B T N"]:
+        """Distances between all joints of all people."""
+        points = rearrange(pose, "b t p j d -> b t (p j) d")
+        here = repeat(present, "b t p -> b t (p j)", j=pose.shape[3])
+        first, second = self.ends
+        apart = (points[:, :, first] - points[:, :, second]).norm(dim=-1)
+        return apart.where(here[:, :, first] & here[:, :, second], 0)
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[dict[str, Tensor]]) -> None:
+        """Set mean, deviation and basis from the valid frames of ``joints`` and ``length``, in one pass."""
+        count = 0
+        total = torch.zeros(self.mean.shape, dtype=torch.float64)
+        outer = torch.zeros(len(total), len(total), dtype=torch.float64)
+        for batch in batches:
+            joints, length = batch["joints"].to(self.mean), batch["length"].to(self.mean.device)
+            frames = self.raw(joints, length)[valid_frames(length, joints.shape[1])].double().cpu()
+            count += len(frames)
+            total += frames.sum(0)
+            outer += frames.T @ frames
+        mean = total / count
+        covariance = outer / count - torch.outer(mean, mean)
+        deviation = covariance.diagonal().clamp(min=0).sqrt()
+        deviation = deviation.where(deviation > 1e-6, 1.0)  # a feature that never varies stays near zero
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation)
+        if self.basis is not None:
+            _, vectors = torch.linalg.eigh(covariance / torch.outer(deviation, deviation))
+            basis = vectors.flip(1)[:, : self.size]
+            # An eigenvector's sign is anybody's guess: let its largest entry be positive.
+            largest = basis.gather(0, basis.abs().argmax(0, keepdim=True))
+            self.basis.copy_(basis * largest.sign())
