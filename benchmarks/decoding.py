@@ -94,7 +94,7 @@ def loads(reader: Reader, path: Path) -> bool:
 
 
 def milliseconds(readers: Sequence[Reader], path: Path, draws: Sequence[Sequence[int]]) -> list[list[float]]:
-    """Wall time of each reader for each draw, after one that does not count; in turn, so that all meet the same load."""
+    """Wall time of each reader for each draw, after one uncounted; in turn, so that all meet the same load."""
     times: list[list[float]] = [[] for _ in readers]
     for indices in [draws[0], *draws]:
         for reader, spent in zip(readers, times, strict=True):

@@ -113,6 +113,7 @@ def index_packets(path: Path, container: InputContainer, stream: VideoStream) ->
     keys: list[int] = []
     place = entries = 0
     stamped, cut = True, False
+    vp8 = stream.codec_context.name == "vp8"
     with readable(path, "reading its packets"):
         for packet in container.demux(stream):
             pts, size = packet.pts, packet.size
@@ -128,7 +129,8 @@ def index_packets(path: Path, container: InputContainer, stream: VideoStream) ->
                 places[pts] = place
                 if packet.is_keyframe:
                     keys.append(pts)
-            if not packet.is_discard and not _hidden(packet, stream):
+            # A VP8 packet may hold a reference picture that is never shown.
+            if not packet.is_discard and not (vp8 and not bytes(packet)[0] & 0x10):
                 shown.append((pts, packet.dts, packet.duration or 0))
             place += 1
             entries += 1
@@ -166,11 +168,6 @@ def _index(
         seconds, last = np.arange(len(shown)) / float(rate), 0.0
     span = float(seconds[-1] - seconds[0])
     return PacketIndex(seconds, span + (last or span / (len(shown) - 1)), ticks, places, keys, packets)
-
-
-def _hidden(packet: av.Packet, stream: VideoStream) -> bool:
-    """Whether a VP8 packet holds a reference picture that is never shown."""
-    return stream.codec_context.name == "vp8" and not bytes(packet)[0] & 0x10
 
 
 def _video_stream(path: Path, container: InputContainer) -> VideoStream:
