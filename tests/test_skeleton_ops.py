@@ -19,6 +19,7 @@ from muybridge.data.skeleton_ops import (
     clean_skeleton,
     conform,
     face_camera,
+    face_partner,
     fill_absent,
     prepare_skeleton,
     smooth,
@@ -156,6 +157,47 @@ def test_facing_needs_three_dimensions_known_shoulders_and_shoulders_side_by_sid
     assert face_camera(body, plain(4)) is body
     body.joints[..., 2:, 0] = 0.0
     assert face_camera(body, SMALL) is body
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 90, 180, 250])
+def test_facing_the_partner_undoes_any_turn_about_the_vertical(degrees):
+    angle = math.radians(degrees)
+    turn = torch.tensor([[math.cos(angle), 0, math.sin(angle)], [0, 1, 0], [-math.sin(angle), 0, math.cos(angle)]])
+    pair = moving_body(4, people=2)
+    root = pair.joints[0, 0, 0]
+    turned = sequence((pair.joints - root) @ turn + root)
+    takes = SkeletonInput(face_partner=True, face_camera=True)
+    two = SkeletonData(SMALL, people=2)
+    assert torch.allclose(prepare_skeleton(turned, takes, two), pair.joints, atol=1e-4)
+
+
+def test_a_pair_turns_by_the_first_frame_that_shows_both():
+    pair = moving_body(3, people=2)
+    pair.joints[0, 1], pair.present[0, 1] = 0.0, False
+    pair.joints[1:, 1, :, 2] += 10  # ten metres to the side and ten behind
+    across = face_partner(pair, SMALL).joints[1, 1, 0] - face_partner(pair, SMALL).joints[1, 0, 0]
+    assert torch.allclose(across, torch.tensor([math.sqrt(200), 0.0, 0.0]), atol=1e-4)
+
+
+def test_without_a_partner_the_camera_decides():
+    alone = conform(moving_body(3), SkeletonData(SMALL, people=2))
+    alone.joints[:, 0] = alone.joints[:, 0] @ torch.tensor([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])
+    two = SkeletonData(SMALL, people=2)
+    both_knobs = prepare_skeleton(alone, SkeletonInput(face_partner=True, face_camera=True), two)
+    assert torch.equal(both_knobs, face_camera(alone, SMALL).joints)
+    assert torch.equal(prepare_skeleton(alone, SkeletonInput(face_partner=True), two), alone.joints)
+    flat = sequence(moving_body(2, people=2).joints[..., :2])
+    assert face_partner(flat, SMALL) is flat
+    assert face_partner(moving_body(2), SMALL).joints.equal(moving_body(2).joints)
+
+
+def test_people_are_centred_between_them():
+    centred = centre(moving_body(3, people=2), SMALL, "people").joints
+    assert centred[0, :, 0].tolist() == [[-5, 0, 0], [5, 0, 0]]
+    assert centred[2, :, 0].tolist() == [[-5, 0, 2], [5, 0, 2]]
+    late = moving_body(3, people=2)
+    late.joints[0, 0], late.present[0, 0] = 0.0, False
+    assert centre(late, SMALL, "people").joints[0, 1, 0].tolist() == [0, 0, 0]
 
 
 def test_unit_scale_divides_by_the_torso():

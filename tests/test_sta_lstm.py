@@ -53,8 +53,9 @@ def test_defaults_are_the_papers():
 
 
 def test_knobs_reach_the_contract_and_wrong_ones_are_refused():
-    config = STALSTMConfig(smooth=False, centre="frame", face_camera=False, unit_scale=True, max_frames=40)
-    assert config.takes() == SkeletonInput(False, "frame", False, True, 40)
+    knobs = {"smooth": False, "centre": "people", "face_camera": False, "face_partner": True}
+    config = STALSTMConfig.model_validate(knobs | {"unit_scale": True, "max_frames": 40})
+    assert config.takes() == SkeletonInput(**knobs, unit_scale=True, max_frames=40)
     with pytest.raises(ValidationError, match="atention"):
         STALSTMConfig.model_validate({"atention": "both"})
     with pytest.raises(ValidationError, match="dropout"):

@@ -5,7 +5,7 @@ from typing import Literal
 
 from muybridge.core.skeletons import Layout
 
-Centre = Literal["none", "first", "frame"]
+Centre = Literal["none", "first", "frame", "people"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,11 @@ class SkeletonInput:
 
     Attributes:
         smooth: 5-point Savitzky-Golay filter along time, (-3, 12, 17, 12, -3) / 35.
-        centre: subtract the body centre of the first frame, of every frame, or leave the origin alone.
+        centre: subtract the main person's centre in the first frame, in every frame, the middle between all people's
+            centres in the first frame, or leave the origin alone.
         face_camera: rotate about the vertical so that the shoulders of the first frame lie along x.
+        face_partner: rotate about the vertical so that the second person stands along +x from the first in the first
+            frame that shows both; where no frame does, ``face_camera`` decides.
         unit_scale: divide by the torso length of the recording.
         max_frames: longer recordings are sampled down evenly to this many frames; 0 keeps all.
     """
@@ -48,6 +51,7 @@ class SkeletonInput:
     smooth: bool = False
     centre: Centre = "none"
     face_camera: bool = False
+    face_partner: bool = False
     unit_scale: bool = False
     max_frames: int = 0
 

@@ -22,14 +22,16 @@ from muybridge.core.types import SkeletonSequence
 def prepare_skeleton(sequence: SkeletonSequence, takes: SkeletonInput, holds: SkeletonData) -> Float[Tensor, "T P J D"]:
     """What a model asked for, made from a recording.
 
-    In this order: people conformed, gaps filled, smoothing, sampling down, turning to the camera, centring, scaling.
-    A turn to the camera needs 3-D and known shoulders, and is left out without them.
+    In this order: people conformed, gaps filled, smoothing, sampling down, turning, centring, scaling.
+    A turn to the camera needs 3-D and known shoulders, one to the partner 3-D, and is left out without them.
 
     Raises:
         DataError: the recording does not fit ``holds``, or has no size to divide by.
     """
     sequence = clean_skeleton(sequence, takes, holds)
-    if takes.face_camera:
+    if takes.face_partner and _with_partner(sequence) is not None:
+        sequence = face_partner(sequence, holds.layout)
+    elif takes.face_camera:
         sequence = face_camera(sequence, holds.layout)
     if takes.centre != "none":
         sequence = centre(sequence, holds.layout, takes.centre)
@@ -147,22 +149,30 @@ def subsample(sequence: SkeletonSequence, max_frames: int) -> SkeletonSequence:
 
 
 def centre(sequence: SkeletonSequence, layout: Layout, mode: Centre) -> SkeletonSequence:
-    """Positions relative to the main person's centre, in the first frame or in every frame.
+    """Positions relative to the main person's centre, in the first frame or in every frame, or to the people's.
 
-    The centre is the root joint, or the mean of all joints where the layout is not known.
+    The centre of a person is the root joint, or the mean of all joints where the layout is not known; that of people
+    is the middle of the centres of those whom the first frame shows.
     """
-    centres = body_centres(sequence, layout)
-    if mode == "first":
-        centres = centres[:1]
-    elif mode == "none":
-        return sequence
+    match mode:
+        case "none":
+            return sequence
+        case "first":
+            centres = body_centres(sequence, layout)[:1]
+        case "frame":
+            centres = body_centres(sequence, layout)
+        case "people":
+            centres = _centres(sequence.joints[:1, sequence.present[0]], layout).mean(dim=1)
     return moved(sequence, sequence.joints - centres[:, None, None])
 
 
 def body_centres(sequence: SkeletonSequence, layout: Layout) -> Float[Tensor, "T D"]:
     """The centre of the main person in every frame; zero where nobody is seen."""
-    main = sequence.joints[torch.arange(len(sequence)), _main_person(sequence)]
-    return main[:, layout.root] if layout.known else main.mean(dim=1)
+    return _centres(sequence.joints[torch.arange(len(sequence)), _main_person(sequence)], layout)
+
+
+def _centres(bodies: Float[Tensor, "*any J D"], layout: Layout) -> Float[Tensor, "*any D"]:
+    return bodies[..., layout.root, :] if layout.known else bodies.mean(dim=-2)
 
 
 def face_camera(sequence: SkeletonSequence, layout: Layout) -> SkeletonSequence:
@@ -176,7 +186,33 @@ def face_camera(sequence: SkeletonSequence, layout: Layout) -> SkeletonSequence:
         return sequence
     left, right = layout.shoulders
     main = sequence.joints[0, int(_main_person(sequence)[0])]
-    across = main[right] - main[left]
+    return _turned_along_x(sequence, layout, main[right] - main[left])
+
+
+def face_partner(sequence: SkeletonSequence, layout: Layout) -> SkeletonSequence:
+    """The recording turned about the vertical so that the second person stands along +x from the first.
+
+    So they stand in the first frame that shows both; the turn is about the main person's first centre. Whichever side
+    the camera was on, the two are then seen from the same one. A recording in 2-D, and one without two people in the
+    same frame, stay as they are.
+    """
+    both = _with_partner(sequence)
+    if both is None or sequence.joints.shape[-1] == 2:
+        return sequence
+    one, other = _centres(sequence.joints[both, :2], layout)
+    return _turned_along_x(sequence, layout, other - one)
+
+
+def _with_partner(sequence: SkeletonSequence) -> int | None:
+    """The first frame that shows the first and the second person."""
+    if sequence.present.shape[1] < 2:
+        return None
+    frames = sequence.present[:, :2].all(dim=1).nonzero().flatten()
+    return int(frames[0]) if len(frames) else None
+
+
+def _turned_along_x(sequence: SkeletonSequence, layout: Layout, across: Float[Tensor, " 3"]) -> SkeletonSequence:
+    """Turned about the vertical until ``across`` points along +x; as it is where ``across`` is itself vertical."""
     x, z = float(across[0]), float(across[2])
     if math.hypot(x, z) < 1e-6:
         return sequence

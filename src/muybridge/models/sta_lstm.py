@@ -55,7 +55,7 @@ class STALSTMConfig(ModelConfig):
             one out.
         init_std: standard deviation of fully connected weights at the start.
         forget_bias, temporal_bias: biases of LSTM forget gates and of the temporal gate at the start.
-        smooth, centre, face_camera, unit_scale, max_frames: see :class:`SkeletonInput`.
+        smooth, centre, face_camera, face_partner, unit_scale, max_frames: see :class:`SkeletonInput`.
     """
 
     spec: ClassVar[ModelSpec] = SPEC
@@ -76,6 +76,7 @@ class STALSTMConfig(ModelConfig):
     smooth: bool = True
     centre: Centre = "first"
     face_camera: bool = True
+    face_partner: bool = False
     unit_scale: bool = False
     max_frames: NonNegativeInt = 0
 
@@ -85,6 +86,7 @@ class STALSTMConfig(ModelConfig):
             smooth=self.smooth,
             centre=self.centre,
             face_camera=self.face_camera,
+            face_partner=self.face_partner,
             unit_scale=self.unit_scale,
             max_frames=self.max_frames,
         )
