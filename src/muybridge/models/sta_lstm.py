@@ -170,7 +170,7 @@ class STALSTM(Model):
         """
         _, num_frames, people, num_joints, _ = joints.shape
         maps: dict[str, Tensor] = {}
-        valid = (torch.arange(num_frames, device=length.device) < rearrange(length, "B -> B 1")).to(joints.dtype)
+        valid = valid_frames(length, num_frames).to(joints.dtype)
         frames = rearrange(joints, "B T P J D -> B T (P J D)")
         if self.spatial is None:
             seen = frames
