@@ -1,0 +1,119 @@
+"""The moving shapes: a video benchmark that needs no download, in which only movement tells the classes apart.
+
+Legend: T frames.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from muybridge.core.contracts import ClipData
+from muybridge.core.types import Record
+from muybridge.data.datasets.base import DatasetConfig, Index, Split
+from muybridge.media.films import VERSION, boxes_path, write_films
+from muybridge.media.moving_shapes import MIRRORED, MOTIONS, Stage
+from muybridge.media.video import Video
+
+
+class MovingShapes(DatasetConfig):
+    """Twelve movements of a shape before a drifting backdrop; the last scenes test, the others train.
+
+    Groups are scenes, ``s001`` and so on; in each, one actor and one backdrop appear in every class.
+
+    Attributes:
+        root: where the films are written on first use; by default a folder in the user's cache.
+        scenes: how many there are.
+        test_scenes: how many of them test.
+        takes: films of each class in each scene.
+        height, width: of the frames in pixels.
+        frames: in each film, at 16 a second.
+        distractors: other shapes, which wander behind the actor whatever it does.
+        disturbance: strength of camera jitter, drift of the backdrop and change of light; 0 is a quiet studio.
+        seed: another seed gives other scenes and films.
+    """
+
+    name: Literal["moving_shapes"] = "moving_shapes"
+    root: Path | None = None
+    scenes: int = Field(default=60, ge=2, le=999)
+    test_scenes: int = Field(default=20, ge=1)
+    takes: int = Field(default=1, ge=1, le=99)
+    height: int = Field(default=112, ge=32, le=1024, multiple_of=2)
+    width: int = Field(default=112, ge=32, le=1024, multiple_of=2)
+    frames: int = Field(default=32, ge=8, le=1024)
+    distractors: int = Field(default=1, ge=0, le=3)
+    disturbance: float = Field(default=1.0, ge=0.0, le=2.0)
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _something_trains(self) -> Self:
+        if self.test_scenes >= self.scenes:
+            raise ValueError(f"of {self.scenes} scenes, {self.test_scenes} test and none is left to train")
+        return self
+
+    def resolved(self) -> Self:
+        """With an absolute root, where one is given."""
+        return self.model_copy(update={"root": self.root.expanduser().resolve()}) if self.root else self
+
+    def labels(self) -> tuple[str, ...]:
+        """The movements."""
+        return MOTIONS
+
+    def holds(self) -> ClipData:
+        """RGB videos."""
+        return ClipData(channels=3)
+
+    def mirror(self) -> Mapping[int, int]:
+        """Left and right change places, and so do the two ways round."""
+        pairs = [(MOTIONS.index(one), MOTIONS.index(other)) for one, other in MIRRORED]
+        return dict(pairs) | {other: one for one, other in pairs}
+
+    def write(self, progress: Callable[[int, int], None] | None = None) -> list[Path]:
+        """The videos of all splits, written where they do not exist; ``progress`` hears of scenes done and of how many.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
+        return write_films(self.folder(), self.stage(), self.scenes, self.takes, progress)
+
+    def index(self, split: Split) -> Index:
+        """The films of one split; writes all films first where they do not exist."""
+        records = []
+        for path in self.write():
+            motion = path.parent.name
+            records.append(Record(f"{motion}/{path.stem}", path, _LABELS[motion], path.stem[:4]))
+        first_test = self.scenes - self.test_scenes + 1
+        return self.divide(split, records, testing=lambda record: int(record.group[1:]) >= first_test)
+
+    def stage(self) -> Stage:
+        """What all films have in common."""
+        return Stage(self.height, self.width, self.frames, self.distractors, self.disturbance, self.seed)
+
+    def folder(self) -> Path:
+        """Where the films are; each seed and kind has its own."""
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "muybridge" / "moving_shapes"
+        root = self.root.expanduser() if self.root else cache
+        kind = f"{self.height}x{self.width}x{self.frames}-distractors{self.distractors}-disturbance{self.disturbance:g}"
+        return root / f"v{VERSION}-seed{self.seed}-{kind}"
+
+    def open(self, record: Record) -> Video:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The film behind a record.
+
+        Raises:
+            DataError: the file is gone or damaged.
+        """
+        return Video(record.path)
+
+    def boxes(self, record: Record) -> Float32[Tensor, "T 4"]:
+        """The true box around the visible part of the actor in each frame: x0, y0, x1, y1 in pixels."""
+        with np.load(boxes_path(record.path)) as file:
+            return torch.from_numpy(file["boxes"])
+
+
+_LABELS = {motion.replace(" ", "_"): index for index, motion in enumerate(MOTIONS)}

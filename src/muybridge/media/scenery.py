@@ -1,0 +1,193 @@
+"""What the moving shapes look like: textured shapes and backdrops, painted into frames.
+
+Legend: H and W pixels of a frame, N cells of a shape's table, M cells of a backdrop. Colours are red, green, blue from
+0 to 1. Lengths inside a shape are in its radii; angles are in radians, clockwise as seen on the screen (y points down).
+"""
+
+import colorsys
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+_CELLS = 192
+_REACH = 1.35  # half the side of a shape's table, in radii; the shadow ends there
+_OUTLINE = 0.09
+_TEXELS = 3  # backdrop cells per pixel, so that a slow drift is smooth
+
+
+def _ring(radii: Sequence[float], begin: float = -math.pi / 2) -> Float[np.ndarray, "V 2"]:
+    """Corners around the centre, at these distances from it and equal angles from each other."""
+    angles = begin + 2 * math.pi * np.arange(len(radii)) / len(radii)
+    return np.asarray(radii)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+_ARM = 0.36
+_PLUS = [(_ARM, -1), (_ARM, -_ARM), (1, -_ARM), (1, _ARM), (_ARM, _ARM), (_ARM, 1)]
+SHAPES: dict[str, Float[np.ndarray, "V 2"]] = {
+    "disc": _ring([1.0] * 48),
+    "triangle": _ring([1.0] * 3),
+    "square": _ring([1.0] * 4, begin=math.pi / 4),
+    "hexagon": _ring([1.0] * 6),
+    "star": _ring([1.0, 0.48] * 5),
+    "plus": 0.94 * np.array(_PLUS + [(-x, -y) for x, y in _PLUS]),
+    "gem": _ring([1.0, 0.5] * 4),
+}
+TEXTURES = ("stripes", "checks", "dots", "wedges", "marble")
+
+
+@dataclass(frozen=True, slots=True)
+class Sprite:
+    """A textured shape as tables over the square from -1.35 to 1.35 radii.
+
+    Attributes:
+        colour: of each cell, outline included.
+        distance: to the edge in radii, negative inside.
+        shade: how much of the light the shadow around the shape takes.
+    """
+
+    colour: Float[np.ndarray, "N N 3"]
+    distance: Float[np.ndarray, "N N"]
+    shade: Float[np.ndarray, "N N"]
+
+    def paint(
+        self, frame: Float[np.ndarray, "H W 3"], x: float, y: float, radius: float, angle: float
+    ) -> Bool[np.ndarray, "H W"]:
+        """Paints the shape over a frame, in place.
+
+        Args:
+            frame: the picture so far.
+            x, y: the centre in pixels from the upper left corner of the frame.
+            radius: in pixels.
+            angle: by which the shape is turned clockwise.
+
+        Returns:
+            The pixels of which the shape covers half or more.
+        """
+        height, width, _ = frame.shape
+        covered = np.zeros((height, width), dtype=bool)
+        reach = radius * _REACH
+        top, bottom = (min(max(round(y + way), 0), height) for way in (-reach, reach))
+        left, right = (min(max(round(x + way), 0), width) for way in (-reach, reach))
+        if top == bottom or left == right:
+            return covered
+        scale = _CELLS / (2 * reach)
+        cos, sin = scale * math.cos(angle), scale * math.sin(angle)
+        across, down = np.arange(left, right) + (0.5 - x), (np.arange(top, bottom) + (0.5 - y))[:, None]
+        column = (cos * across + sin * down + _CELLS / 2).astype(np.intp)
+        row = (cos * down - sin * across + _CELLS / 2).astype(np.intp)
+        # Corners of the crop lie outside the table, whose rim is empty.
+        cell = np.clip(row, 0, _CELLS - 1) * _CELLS + np.clip(column, 0, _CELLS - 1)
+        cover = np.clip(0.5 - radius * self.distance.ravel()[cell], 0, 1)[..., None]
+        window = frame[top:bottom, left:right]
+        window *= (1 - cover) * (1 - self.shade.ravel()[cell][..., None])
+        window += cover * self.colour.reshape(-1, 3)[cell]
+        covered[top:bottom, left:right] = cover[..., 0] >= 0.5
+        return covered
+
+
+def make_sprite(rng: np.random.Generator, away_from: float) -> Sprite:
+    """A random shape with a random texture in two lively colours.
+
+    Args:
+        rng: the dice.
+        away_from: a hue (0 to 1) that the colours keep away from.
+    """
+    corners = SHAPES[str(rng.choice(list(SHAPES)))]
+    axis = (np.arange(_CELLS) + 0.5) * (2 * _REACH / _CELLS) - _REACH
+    x, y = np.meshgrid(axis, axis)
+    distance = _distance(x, y, corners)
+    hue = away_from + rng.uniform(0.25, 0.75)
+    main = _rgb(hue, rng.uniform(0.75, 0.95), rng.uniform(0.85, 1.0))
+    second = _rgb(hue + rng.uniform(-0.15, 0.15), rng.uniform(0.1, 0.9), rng.choice([0.25, 1.0]))
+    mix = _texture(rng, x, y)[..., None]
+    colour = main + mix * (second - main)
+    line = np.clip((distance + _OUTLINE) / 0.03, 0, 1)[..., None]
+    colour += line * (0.12 * main - colour)
+    shade = 0.5 * np.clip(1 - np.maximum(distance, 0) / (_REACH - 1), 0, 1) ** 2
+    return Sprite(*(table.astype(np.float32) for table in (colour, distance, shade)))
+
+
+def _distance(
+    x: Float[np.ndarray, "N N"], y: Float[np.ndarray, "N N"], corners: Float[np.ndarray, "V 2"]
+) -> Float[np.ndarray, "N N"]:
+    """From each cell to the nearest edge of a polygon, negative inside it."""
+    nearest, inside = np.full_like(x, np.inf), np.zeros_like(x, dtype=bool)
+    for (ax, ay), (bx, by) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        along_x, along_y = bx - ax, by - ay
+        share = ((x - ax) * along_x + (y - ay) * along_y) / (along_x**2 + along_y**2)
+        share = np.clip(share, 0, 1)
+        nearest = np.minimum(nearest, np.hypot(x - ax - share * along_x, y - ay - share * along_y))
+        # A ray to the right of a cell crosses this edge.
+        if along_y:
+            inside ^= ((ay > y) != (by > y)) & (x < ax + (y - ay) * along_x / along_y)
+    return np.where(inside, -nearest, nearest)
+
+
+def _texture(
+    rng: np.random.Generator, x: Float[np.ndarray, "N N"], y: Float[np.ndarray, "N N"]
+) -> Float[np.ndarray, "N N"]:
+    """Where the second colour goes; no texture looks the same after part of a turn, so that turning shows."""
+    pace = rng.uniform(4.5, 8.0)
+    x, y = x + rng.uniform(0.15, 0.5), y + rng.uniform(0.15, 0.5)
+    match str(rng.choice(TEXTURES)):
+        case "stripes":
+            wave = np.sin(pace * 1.3 * x + 0.6 * np.sin(2 * y))
+        case "checks":
+            wave = np.sin(pace * x) * np.sin(pace * y) * 2
+        case "dots":
+            wave = np.cos(pace * x) + np.cos(pace * y) - 0.7
+        case "wedges":
+            wave = np.sin(rng.integers(2, 5) * np.arctan2(y, x))
+        case _:
+            wave = np.sin(pace * (x + 0.35 * np.sin(1.7 * y + 1) + 0.25 * np.sin(2.9 * y * x)))
+    return np.clip(0.5 + 2.5 * wave, 0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Backdrop:
+    """A landscape without borders, three cells a pixel, whose right and lower edges continue at the left and upper."""
+
+    cells: Float[np.ndarray, "M M 3"]
+
+    def view(self, x: float, y: float, height: int, width: int) -> Float[np.ndarray, "H W 3"]:
+        """The frame whose upper left corner lies at these pixels of the landscape."""
+        size = len(self.cells)
+        rows, columns = (
+            np.floor(_TEXELS * (begin + np.arange(count))).astype(np.intp) % size
+            for begin, count in ((y, height), (x, width))
+        )
+        return self.cells[rows[:, None], columns]
+
+
+def make_backdrop(rng: np.random.Generator, side: int, hue: float) -> Backdrop:
+    """Random clouds, grain or marble in muted colours.
+
+    Args:
+        rng: the dice.
+        side: the shorter side of the frames, which sets how coarse it is.
+        hue: of the main colour (0 to 1).
+    """
+    size = round(1.6 * _TEXELS * side)
+    cycles = np.fft.fftfreq(size, 1 / size)
+    stretch = rng.uniform(1.0, 3.0)
+    across, down = (cycles * stretch, cycles) if rng.random() < 0.5 else (cycles, cycles * stretch)
+    radius = np.hypot(across[None, : size // 2 + 1], down[:, None])
+    power = np.where(radius > 2, np.maximum(radius, 1) ** -rng.uniform(1.4, 2.0), 0) * np.exp(-((radius / 16) ** 2))
+    field = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((size, size))) * power, s=(size, size))
+    field /= field.std()
+    if rng.random() < 0.5:
+        field = 1.6 * np.sin(rng.uniform(1.5, 2.5) * field)
+    level = np.clip(0.5 + 0.3 * field, 0, 1)
+    stops = [
+        _rgb(hue + rng.uniform(-0.08, 0.08), rng.uniform(0.2, 0.5), value + rng.uniform(-0.06, 0.06))
+        for value in (0.22, 0.45, 0.72)
+    ]
+    cells = [np.interp(level, (0, 0.5, 1), band) for band in np.transpose(stops)]
+    return Backdrop(np.stack(cells, axis=-1).astype(np.float32))
+
+
+def _rgb(hue: float, saturation: float, value: float) -> Float[np.ndarray, " 3"]:
+    return np.array(colorsys.hsv_to_rgb(hue % 1, saturation, value))
