@@ -21,6 +21,7 @@ from muybridge.core.skeletons import LAYOUTS
 from muybridge.core.spec import ModelSpec
 from muybridge.core.types import Output
 from muybridge.models.base import Model, ModelConfig, Targets
+from muybridge.nn.recurrent import valid_frames
 
 SPEC = ModelSpec(
     name="sta_lstm",
