@@ -4,18 +4,14 @@ All three give metres in the frame of the Kinect: x towards the right hand of so
 z away from the camera.
 """
 
-import zlib
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from einops import rearrange
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from muybridge.core.errors import DataError
 from muybridge.core.types import SkeletonSequence
-from muybridge.media.parsing import FETCH_AGAIN, read_bytes, rows_of_numbers, to_sequence, truncated
+from muybridge.media.parsing import read_mat, rows_of_numbers, to_sequence, truncated
 
 
 def read_msr(path: Path) -> SkeletonSequence:
@@ -49,28 +45,13 @@ def read_sbu(path: Path) -> SkeletonSequence:
     return to_sequence(np.where(stored.any(axis=(2, 3), keepdims=True), metres, 0.0), path)
 
 
-# What SciPy raises on damaged files, found by damaging files at random.
-_MAT_PROBLEMS = (
-    *(MatReadError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError),
-    *(OSError, MemoryError, NotImplementedError, zlib.error),
-)
-
-
 def read_utd(path: Path) -> SkeletonSequence:
     """One person of 20 joints (layout ``kinect20``) from a ``*_skeleton.mat`` of UTD-MHAD, key ``d_skel``.
 
     Raises:
         DataError: the file is no MATLAB file, lacks the key, or its array is not joints x 3 x frames.
     """
-    try:
-        content = loadmat(BytesIO(read_bytes(path)))
-    except _MAT_PROBLEMS as problem:
-        raise DataError(
-            f"not readable as a MATLAB file ({problem})",
-            expected="a .mat file (version 7 or older)",
-            cure=FETCH_AGAIN,
-            where=path,
-        ) from None
+    content = read_mat(path)
     if "d_skel" not in content:
         keys = ", ".join(key for key in content if not key.startswith("__")) or "nothing"
         raise DataError(

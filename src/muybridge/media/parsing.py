@@ -1,13 +1,18 @@
-"""What all readers of skeleton files share: text to numbers, numbers to a sequence, and what to say when it fails.
+"""What readers of skeletons and annotations share: text to numbers, numbers to a sequence, and what to say when it fails.
 
 Legend: R rows, N numbers in a row, T frames, P people, J joints, D coordinates.
 """
 
+import zlib
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float64
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 
 from muybridge.core.errors import DataError
 from muybridge.core.types import SkeletonSequence
@@ -38,6 +43,26 @@ def read_bytes(path: Path) -> bytes:
 def read_text(path: Path) -> str:
     """The text of a file; bytes that are no text become marks that no number contains."""
     return read_bytes(path).decode("utf-8", errors="replace")
+
+
+# What SciPy raises on damaged files, found by damaging files at random.
+_MAT_PROBLEMS = (
+    *(MatReadError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError),
+    *(OSError, MemoryError, NotImplementedError, zlib.error),
+)
+
+
+def read_mat(path: Path) -> dict[str, Any]:
+    """The variables in a MATLAB file by their names."""
+    try:
+        return loadmat(BytesIO(read_bytes(path)))
+    except _MAT_PROBLEMS as problem:
+        raise DataError(
+            f"not readable as a MATLAB file ({problem})",
+            expected="a .mat file (version 7 or older)",
+            cure=FETCH_AGAIN,
+            where=path,
+        ) from None
 
 
 def rows_of_numbers(
