@@ -1,7 +1,5 @@
 """The moving shapes: one frame tells nothing, the order of frames everything; boxes are true, files complete."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -89,9 +87,8 @@ def test_at_every_frame_the_actor_is_spread_as_promised(tracks, motion, frame):
     }
     for name, share in shares.items():
         assert stats.kstest(share, "uniform").pvalue > 1e-4, name
-    for one, other in itertools.combinations(shares, 2):
-        _, luck = stats.kendalltau(shares[one], shares[other])
-        assert luck > 1e-4, (one, other)
+    together = np.corrcoef(list(shares.values())) - np.eye(4)
+    assert np.abs(together).max() < 4 / np.sqrt(len(x))
 
 
 def test_pixels_of_one_frame_tell_nothing():
