@@ -1,0 +1,94 @@
+"""dRNN and its skeleton features index by index in NumPy, from Veeriah, Zhuang and Qi, ICCV 2015.
+
+Weights come as a state dict, the skeleton as plain lists of indices; nothing of the package is used.
+"""
+
+import numpy as np
+
+
+def _sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def derivative(history, n):
+    """d^(n) from the memories so far, newest last; memory before the first frame is zero."""
+    if n == 0:
+        return history[-1] if history else 0.0
+    return derivative(history, n - 1) - derivative(history[:-1], n - 1)
+
+
+def scan(weights, x, orders):
+    """All outputs h and memories s (T, H) of one sequence ``x`` (T, D); gate rows are stacked i f c o."""
+    w_x, w_h, b = weights["input_weight"], weights["hidden_weight"], weights["bias"]
+    size = w_h.shape[1]
+
+    def seen(gate, cell, history):
+        total = 0.0
+        for term, n in enumerate(orders):
+            d = derivative(history, n) * np.ones(size)
+            w = weights["state_weight"][term, gate, cell]
+            total += w * d[cell] if np.ndim(w) == 0 else sum(w[j] * d[j] for j in range(size))
+        return total
+
+    h, history, outputs = np.zeros(size), [], []
+    for t in range(len(x)):
+        i, f, c, o = (
+            np.array([w_x[k + q * size] @ x[t] + w_h[k + q * size] @ h + b[k + q * size] for k in range(size)])
+            for q in range(4)
+        )
+        s = np.zeros(size)
+        for k in range(size):
+            gate_i = _sigmoid(i[k] + seen(0, k, history))
+            gate_f = _sigmoid(f[k] + seen(1, k, history))
+            s[k] = gate_f * (history[-1][k] if history else 0.0) + gate_i * np.tanh(c[k])
+        history = [*history, s]
+        h = np.array([_sigmoid(o[k] + seen(2, k, history)) * np.tanh(s[k]) for k in range(size)])
+        outputs.append(h)
+    return np.array(outputs), np.array(history)
+
+
+def features(joints, root, torso, bones, pairs, directions, edges):
+    """All six groups of features (T, N) of one recording ``joints`` (T, P, J, D), before z-scoring."""
+    frames, people, count, _ = joints.shape
+    here = np.array([[bool(np.any(joints[t, p] != 0)) for p in range(people)] for t in range(frames)])
+    lengths = []
+    for t in range(frames):
+        for p in range(people):
+            length = np.linalg.norm(joints[t, p, torso[1]] - joints[t, p, torso[0]])
+            if here[t, p] and length > 0:
+                lengths.append(length)
+    unit = np.mean(lengths) if lengths else 1.0
+    rows = []
+    for t in range(frames):
+        roots = [joints[t, p, root] for p in range(people) if here[t, p]]
+        centre = np.mean(roots, axis=0) if roots else 0.0
+        position, angle, offset, first, velocity, distance = [], [], [], [], [], []
+        points = []
+        for p in range(people):
+            votes = np.zeros((len(directions), len(edges) + 1))
+            for j in range(count):
+                pose = (joints[t, p, j] - centre) / unit if here[t, p] else np.zeros_like(joints[t, p, j])
+                position.extend(pose)
+                points.append((here[t, p], pose))
+                step = np.zeros_like(pose)
+                if t > 0 and here[t, p] and here[t - 1, p]:
+                    step = (joints[t, p, j] - joints[t - 1, p, j]) / unit
+                offset.extend(step)
+                known = here[t, p] and here[0, p]
+                first.extend((joints[t, p, j] - joints[0, p, j]) / unit if known else np.zeros_like(pose))
+                speed = np.linalg.norm(step)
+                if speed > 0:
+                    best = max(range(len(directions)), key=lambda k: step @ directions[k])
+                    votes[best, sum(speed >= edge for edge in edges)] += 1 / count
+            velocity.extend(votes.reshape(-1))
+            for a, b in pairs:
+                one, two = (joints[t, p, bones[x][1]] - joints[t, p, bones[x][0]] for x in (a, b))
+                sizes = np.linalg.norm(one) * np.linalg.norm(two)
+                cosine = one @ two / sizes if sizes else 0.0
+                angle.append(np.arccos(np.clip(cosine, -1, 1)) / np.pi if here[t, p] else 0.0)
+        for a in range(len(points)):
+            for b in range(a + 1, len(points)):
+                apart = np.linalg.norm(points[a][1] - points[b][1])
+                distance.append(apart if points[a][0] and points[b][0] else 0.0)
+        rows.append(position + angle + offset + first + velocity + distance)
+    return np.array(rows)

@@ -1,0 +1,148 @@
+"""The per-frame features of dRNN: against the oracle, by hand, and what they must not depend on."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from muybridge.core.errors import RecipeError
+from muybridge.core.skeletons import LAYOUTS, Layout, plain
+from muybridge.nn.skeleton_features import GROUPS, SkeletonFeatures, bone_pairs, directions
+from tests.oracles import drnn as oracle
+
+KINECT = LAYOUTS["kinect20"]
+# A root with two bones that leave it, one of them going on.
+FORK = Layout("fork", ("root", "up", "tip", "side"), bones=((0, 1), (0, 3), (1, 2)), torso=(0, 1))
+
+
+def walk(*shape: int, seed: int = 0) -> torch.Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    return (torch.randn(shape, generator=rng) * 0.02).cumsum(1) + torch.randn(shape[2:], generator=rng)
+
+
+def built(*groups, layout=FORK, people=1, coordinates=3, pca=0) -> SkeletonFeatures:
+    return SkeletonFeatures(layout, people, coordinates, groups or GROUPS, pca)
+
+
+@pytest.mark.parametrize(("people", "coordinates"), [(1, 3), (2, 3), (2, 2)])
+def test_they_agree_with_the_oracle(people: int, coordinates: int):
+    joints = walk(2, 6, people, 20, coordinates).double()
+    joints[0, 2:4, -1] = 0  # the last person is away for two frames
+    joints[1, 4:] = 0
+    layout = KINECT
+    raw = built(layout=layout, people=people, coordinates=coordinates).double().raw(joints, torch.tensor([6, 4]))
+    for index, length in enumerate((6, 4)):
+        expected = oracle.features(
+            joints[index, :length].numpy(),
+            layout.root,
+            layout.torso,
+            layout.bones,
+            bone_pairs(layout),
+            directions(coordinates).numpy(),
+            [0.005 * 2**k for k in range(8)],
+        )
+        np.testing.assert_allclose(raw[index, :length], expected, atol=1e-6)
+        assert not raw[index, length:].any()
+
+
+def test_sizes_on_the_papers_skeleton():
+    sizes = {group: built(group, layout=KINECT).size for group in GROUPS}
+    assert sizes == {"position": 60, "angle": 19, "offset": 60, "offset_first": 60, "velocity": 162, "distance": 190}
+    assert built(layout=KINECT).size == 551
+
+
+def test_angles_by_hand():
+    joints = torch.tensor([[0.0, 0, 0], [0, 1, 0], [1, 2, 0], [1, 0, 0]])
+    raw = built("angle").raw(joints[None, None, None], torch.tensor([1]))
+    # up to tip turns by 45 degrees; up and side leave the root at a right angle
+    assert raw[0, 0].tolist() == pytest.approx([0.25, 0.5], abs=1e-6)
+
+
+def test_movement_is_measured_in_torso_lengths():
+    joints = torch.tensor([[0.0, 0, 0], [0, 2, 0], [0, 3, 0], [2, 0, 0]]).repeat(1, 3, 1, 1, 1)
+    joints[0, 1:, :, 2, 0] += 0.5  # one joint moves a quarter of a torso along x, once
+    raw = built("offset").raw(joints, torch.tensor([3]))
+    assert raw[0].nonzero().tolist() == [[1, 6]]
+    assert raw[0, 1, 6] == pytest.approx(0.25)
+    votes = built("velocity").raw(joints, torch.tensor([3]))[0, 1].reshape(18, 9)
+    (direction, speed), *others = votes.nonzero().tolist()
+    assert not others
+    assert directions(3)[direction].tolist() == [1, 0, 0]
+    assert speed == 6  # 0.16 to 0.32
+    assert votes.sum() == pytest.approx(0.25)  # one of four joints
+
+
+def test_directions_are_18_different_unit_vectors():
+    for coordinates in (2, 3):
+        ways = directions(coordinates)
+        torch.testing.assert_close(ways.norm(dim=-1), torch.ones(18))
+        assert (ways @ ways.T - 2 * torch.eye(18)).max() <= math.cos(math.pi / 9) + 1e-6
+
+
+def test_poses_ignore_place_and_size_but_movements_see_the_walk():
+    still = walk(1, 1, 1, 20, 3).repeat(1, 5, 1, 1, 1)
+    walking = 3 * still + torch.linspace(1, 2, 5)[None, :, None, None, None]
+    features, length = built("position", "distance", "angle", layout=KINECT), torch.tensor([5])
+    torch.testing.assert_close(features.raw(still, length), features.raw(walking, length), atol=1e-4, rtol=0)
+    offsets = built("offset", layout=KINECT)
+    assert not offsets.raw(still, length).any()
+    assert offsets.raw(walking, length)[0, 1:].abs().min() > 0
+
+
+def test_nobody_gives_zeros():
+    raw = built(people=2).raw(torch.zeros(1, 3, 2, 4, 3), torch.tensor([3]))
+    assert not raw.any()
+
+
+def test_padding_changes_nothing():
+    joints = walk(1, 5, 1, 4, 3).double()
+    padded = torch.cat([joints, torch.full_like(joints[:, :3], 1e3)], dim=1)
+    features = built().double()
+    features.fit([{"joints": joints, "length": torch.tensor([5])}])
+    alone, together = features(joints, torch.tensor([5])), features(padded, torch.tensor([5]))
+    torch.testing.assert_close(together[:, :5], alone)
+    assert not together[:, 5:].any()
+
+
+def test_a_layout_without_a_torso_uses_the_size_of_the_body():
+    features = SkeletonFeatures(plain(6), 1, 2, ("position", "distance"))
+    joints, length = walk(1, 4, 1, 6, 2), torch.tensor([4])
+    torch.testing.assert_close(features.raw(joints, length), features.raw(7 * joints, length))
+
+
+def test_fit_sees_valid_frames_only_and_batches_do_not_matter():
+    joints, length = walk(4, 9, 1, 4, 3), torch.tensor([9, 2, 5, 7])
+    whole, parts = built(pca=5), built(pca=5)
+    whole.fit([{"joints": joints, "length": length}])
+    spoiled = joints.clone()
+    for row, valid in zip(spoiled, length, strict=True):
+        row[valid:] = 99
+    parts.fit({"joints": spoiled[k : k + 1], "length": length[k : k + 1]} for k in range(4))
+    for name, buffer in whole.named_buffers():
+        torch.testing.assert_close(parts.get_buffer(name), buffer, atol=1e-5, rtol=1e-4)
+
+
+def test_fitted_features_have_mean_0_deviation_1_and_no_correlation_after_pca():
+    joints, length = walk(8, 20, 1, 4, 3), torch.full((8,), 20)
+    plain_, projected = built("position", "offset"), built("position", "offset", pca=4)
+    for features in (plain_, projected):
+        features.fit([{"joints": joints, "length": length}])
+    frames = plain_(joints, length).flatten(0, 1)
+    varied = plain_.deviation != 1  # the root stays in the middle
+    assert varied.sum() == 21
+    torch.testing.assert_close(frames.mean(0), torch.zeros(24), atol=1e-4, rtol=0)
+    torch.testing.assert_close(frames.std(0, correction=0)[varied], torch.ones(21), atol=1e-3, rtol=0)
+    covariance = torch.cov(projected(joints, length).flatten(0, 1).T, correction=0)
+    spectrum = torch.linalg.eigvalsh(torch.cov(frames.T, correction=0)).flip(0)[:4]
+    torch.testing.assert_close(covariance, spectrum.diag(), atol=1e-2, rtol=1e-3)
+
+
+def test_bone_angles_of_an_unknown_layout_are_refused():
+    with pytest.raises(RecipeError, match=r"bone angles of the layout 'plain5?'.* [Ll]eave .angle. out"):
+        SkeletonFeatures(plain(5), 1, 3)
+
+
+def test_more_components_than_features_are_refused():
+    with pytest.raises(RecipeError, match="pca = 13 of 12 features"):
+        built("position", pca=13)
