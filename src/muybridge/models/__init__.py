@@ -4,8 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from muybridge.models.drnn import DRNNConfig
 from muybridge.models.sta_lstm import STALSTMConfig
 
-AnyModel = Annotated[STALSTMConfig, Field()]
+AnyModel = Annotated[DRNNConfig | STALSTMConfig, Field(discriminator="name")]
 
-__all__ = ["AnyModel", "STALSTMConfig"]
+__all__ = ["AnyModel", "DRNNConfig", "STALSTMConfig"]
