@@ -16,6 +16,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-import muybridge
 from muybridge.core.errors import RunError
 from muybridge.data.datasets.base import Excluded
 from muybridge.recipe import Recipe, load_recipe, save_recipe
@@ -67,7 +67,7 @@ class RunFolder:
             file.write_text("".join(["split\tid\tpath\treason\n", *rows]), encoding="utf-8")
         run.write_state(state)
         # Last, because its presence makes the folder a run.
-        run.write_json("run.json", {"format": FORMAT, "muybridge": muybridge.__version__, "torch": torch.__version__})
+        run.write_json("run.json", {"format": FORMAT, "muybridge": version("muybridge"), "torch": torch.__version__})
         return run
 
     @classmethod
