@@ -77,8 +77,11 @@ def peak_megabytes(call: Callable[[], None]) -> float:
     """The most memory that tensors take during a call beyond what they take before it."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         call()
+    assert profile.profiler is not None
+    results = profile.profiler.kineto_results
+    assert results is not None
     now = peak = 0
-    for event in sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+    for event in sorted(results.events(), key=lambda event: event.start_ns()):
         if event.name() == "[memory]":
             now += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]
             peak = max(peak, now)
@@ -101,6 +104,8 @@ def main() -> None:
             prepare = inference if mode == "inference" else training
             pairs = networks(arguments.batch).items()
             calls = {name: prepare(model, x, precision == "bfloat16") for name, (model, x) in pairs}
+            for call in calls.values():
+                call()
             peaks = {name: peak_megabytes(call) for name, call in calls.items()}
             times: dict[str, list[float]] = {name: [] for name in calls}
             for _ in range(arguments.repeats):

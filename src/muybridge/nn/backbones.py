@@ -1,8 +1,9 @@
-"""ResNet trunks whose layers and weights are timm's and whose blocks have room for motion.
+"""timm's image networks, and ResNet trunks of theirs whose blocks have room for motion.
 
 Legend: N images, C and D channels, H and W pixels, K classes.
 """
 
+import difflib
 import os
 from typing import Any, Literal, cast
 
@@ -77,6 +78,13 @@ class Trunk(nn.Module):
         """Stem and pooling, a quarter of the size."""
         return F.max_pool2d(F.relu(self.stem(x), inplace=True), 3, stride=2, padding=1)
 
+    def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D h w"]:
+        """The features after the last stage."""
+        x = self.start(x)
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
 
 def resnet(backbone: Backbone, channels: int = 3, *, pretrained: bool = False, zero_last: bool = True) -> Trunk:
     """A trunk with timm's layers.
@@ -91,26 +99,49 @@ def resnet(backbone: Backbone, channels: int = 3, *, pretrained: bool = False, z
         MissingExtraError: timm is not installed.
         RecipeError: the weights cannot be reached.
     """
+    if pretrained:
+        return Trunk(timm_model(f"{backbone}.tv_in1k", pretrained=True, in_chans=channels, num_classes=0))
+    return Trunk(timm_model(backbone, in_chans=channels, num_classes=0, zero_init_last=zero_last))
+
+
+def timm_model(name: str, *, pretrained: bool = False, **options: Any) -> Any:
+    """A model of timm's, with its pretrained weights or with drawn ones.
+
+    Args:
+        name: timm's name, the tag of the weights included where a certain one is meant.
+        pretrained: fetch the weights from the hub, or read them from its cache.
+        options: of ``timm.create_model``.
+
+    Raises:
+        MissingExtraError: timm is not installed.
+        RecipeError: timm knows no such model, or the weights cannot be reached.
+    """
     try:
         import timm
     except ImportError as error:
         raise MissingExtraError(
-            f"backbone {backbone!r} needs the package timm, which is not installed",
+            f"backbone {name!r} needs the package timm, which is not installed",
             expected="timm",
-            cure="pip install 'muybridge[video]'",
+            cure="run pip install 'muybridge[video]'",
         ) from error
-    if not pretrained:
-        model = timm.create_model(backbone, in_chans=channels, num_classes=0, zero_init_last=zero_last)
-        return Trunk(model)
-    weights = f"{backbone}.tv_in1k"
-    try:
-        return Trunk(timm.create_model(weights, pretrained=True, in_chans=channels, num_classes=0))
-    except Exception as error:  # the hub's client raises its own, its transport's and plain errors
-        source = f"{os.environ.get('HF_ENDPOINT', 'https://huggingface.co')}/timm/{weights}"
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise RecipeError(
-            f"the ImageNet weights {weights!r} could not be fetched from {source} ({type(error).__name__})",
+            f"timm knows no model {name!r}",
+            expected="the name of an image network of timm's",
+            cure=f"did you mean {' or '.join(near)}?" if near else "see timm.list_models()",
+            where="model.backbone",
+        )
+    if not pretrained:
+        return timm.create_model(name, **options)
+    try:
+        return timm.create_model(name, pretrained=True, **options)
+    except Exception as error:  # the hub's client raises its own, its transport's and plain errors
+        source = f"{os.environ.get('HF_ENDPOINT', 'https://huggingface.co')}/timm/{name}"
+        raise RecipeError(
+            f"the ImageNet weights {name!r} could not be fetched from {source} ({type(error).__name__})",
             expected="a connection to the hub, or the weights in its local cache (HF_HOME)",
             cure="set model.pretrained = false to train without them, or fetch them once where there is a connection "
-            f"(python -c \"import timm; timm.create_model('{weights}', pretrained=True)\") and copy the cache here",
+            f"(python -c \"import timm; timm.create_model('{name}', pretrained=True)\") and copy the cache here",
             where="model.pretrained",
         ) from error

@@ -3,11 +3,14 @@
 Legend: N images = B clips x T segments, C channels, H and W pixels. Images of one clip stand next to each other.
 """
 
+from typing import Any, cast
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from muybridge.nn.backbones import Trunk
 
@@ -30,10 +33,33 @@ def temporal_shift(x: Frames, segments: int, part: int = 8) -> Frames:
     Channels [0, C/part) of segment t are those of t+1, channels [C/part, 2C/part) those of t-1.
     Source: Lin et al., TSM, ICCV 2019, section 3.
     """
-    clips, fold = by_clip(x, segments), x.shape[1] // part
+    fold = x.shape[1] // part
+    if not torch.compiler.is_compiling():
+        return cast("Tensor", _Shift.apply(x, segments, slice(0, fold), slice(fold, 2 * fold)))
+    clips = by_clip(x, segments)
     ahead = F.pad(clips[:, 1:, ..., :fold], (0, 0) * 3 + (0, 1))
     back = F.pad(clips[:, :-1, ..., fold : 2 * fold], (0, 0) * 3 + (1, 0))
     return by_image(torch.cat([ahead, back, clips[..., 2 * fold :]], dim=-1))
+
+
+class _Shift(torch.autograd.Function):
+    """The shift in one copy, and one copy for the gradient, which goes the other way."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, segments: int, ahead: slice, back: slice) -> Tensor:
+        ctx.options = segments, back, ahead
+        clips = by_clip(x, segments)
+        out = torch.empty_like(clips)
+        out[:, :-1, ..., ahead], out[:, -1, ..., ahead] = clips[:, 1:, ..., ahead], 0
+        out[:, 1:, ..., back], out[:, 0, ..., back] = clips[:, :-1, ..., back], 0
+        rest = slice(max(ahead.stop, back.stop), None)
+        out[..., rest] = clips[..., rest]
+        return by_image(out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _Shift.forward(ctx, gradient, *ctx.options), None, None, None
 
 
 class TemporalShift(nn.Module):

@@ -71,7 +71,8 @@ class LongTermDifference(nn.Module):
     def enhance(self, difference: Squeezed) -> Maps:
         """The mean of the scales, brought back to all channels."""
         if self.fine is not None and self.coarse is not None:
-            small = self.coarse(F.avg_pool2d(difference, 2))
+            height, width = difference.shape[2:]
+            small = self.coarse(F.avg_pool2d(difference, (min(height, 2), min(width, 2))))
             small = F.interpolate(small, difference.shape[2:], mode=self.upsample)
             difference = (difference + self.fine(difference) + small) / 3
         return self.expand(difference)
