@@ -28,14 +28,15 @@ class FrameFolder:
         channels: 3 for RGB, 1 for brightness.
         fps: frames a second, as a folder keeps no clock.
         prefix: what the names of the pictures start with, where a folder holds several series.
+        fewest: pictures that there must be.
 
     Raises:
-        DataError: no or one picture, several series, numbers missing or double.
+        DataError: too few pictures, several series, numbers missing or double.
     """
 
-    def __init__(self, path: Path, channels: int, fps: float, prefix: str | None) -> None:
+    def __init__(self, path: Path, channels: int, fps: float, prefix: str | None, fewest: int = 2) -> None:
         self.path, self.channels = path, channels
-        self.files = _in_order(path, prefix)
+        self.files = _in_order(path, prefix, fewest)
         self.seconds: Float64[np.ndarray, " T"] = np.arange(len(self.files)) / fps
         self.duration = len(self.files) / fps
 
@@ -76,7 +77,7 @@ class FrameFolder:
         return np.asarray(upright).reshape(height, width, self.channels)
 
 
-def _in_order(folder: Path, prefix: str | None) -> list[Path]:
+def _in_order(folder: Path, prefix: str | None, fewest: int) -> list[Path]:
     """The pictures by rising number, without a gap."""
     try:
         pictures = [file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.name[0] != "."]
@@ -107,7 +108,7 @@ def _in_order(folder: Path, prefix: str | None) -> list[Path]:
             where=folder,
         )
     frames = next(iter(series.values()), {})
-    if len(frames) < 2:
+    if len(frames) < fewest:
         raise _unfit(folder, "it holds no picture" if not frames else "it holds a single picture", "two or more frames")
     missing = sorted(set(range(min(frames), max(frames))) - set(frames))
     if missing:

@@ -1,0 +1,179 @@
+"""Optical flow: how far each pixel moves from one frame to the next, computed, mapped to bytes, mirrored.
+
+A video of n frames has n - 1 fields; field i leads from frame i to frame i + 1. Flow is in pixels a frame at the
+video's own resolution, x to the right and y downwards. Kept as bytes it runs linearly from -bound at 0 to +bound at
+255, what lies outside being cut off; VideoLSTM's bound, and the default, is 20.
+
+Legend: N fields, H and W pixels; the axis of 2 is x, y.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Float32, Float64, UInt8
+from torch import Tensor
+
+from muybridge.core.errors import DataError, MissingExtraError
+from muybridge.core.types import Clip
+from muybridge.media.decoders import scaled_size
+from muybridge.media.video import Video
+
+Method = Literal["dis", "tvl1"]
+
+Fields = UInt8[Tensor, "N 2 H W"]
+
+BOUND = 20.0
+
+
+class Flow:
+    """Optical flow of one video, stored or computed as it is read; has the face of a :class:`Video` of two channels.
+
+    Attributes:
+        path: where it is read from.
+        bound: in pixels, beyond which it is cut off.
+        seconds: when the first of each field's two frames is shown.
+    """
+
+    path: Path
+    bound: float
+    seconds: Float64[Tensor, " N"]
+
+    def __len__(self) -> int:
+        return len(self.seconds)
+
+    def read(self, indices: Sequence[int] | Tensor, short_side: int | None = None) -> Clip:
+        """The fields with these numbers in this order, as bytes; the channels are x and y.
+
+        Args:
+            indices: from 0; one or more.
+            short_side: scale the picture of the flow down until its shorter side has this many pixels; its values
+                stay pixels of the video.
+
+        Raises:
+            DataError: a number past the end, or a field that is damaged.
+        """
+        asked = np.asarray(indices, dtype=np.int64)
+        outside = asked[(asked < 0) | (asked >= len(self))]
+        if outside.size:
+            raise DataError(
+                f"flow field {outside[0]} was asked for",
+                expected=f"0 to {len(self) - 1}, as {len(self) + 1} frames have {len(self)} fields between them",
+                cure="sample within the length of the flow, which is one less than that of the video",
+                where=self.path,
+            )
+        ranks, slots = np.unique(asked, return_inverse=True)
+        fields = self._fields(ranks.tolist())
+        size = scaled_size(fields.shape[2], fields.shape[3], short_side)
+        if size != fields.shape[2:]:
+            fields = F.interpolate(fields, size=size, mode="bilinear", antialias=True)
+        return Clip(fields[torch.from_numpy(slots)], self.seconds[torch.from_numpy(asked)])
+
+    def close(self) -> None:
+        """Gives file handles back; the flow cannot be read afterwards."""
+        raise NotImplementedError
+
+    def __enter__(self) -> "Flow":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _fields(self, ranks: Sequence[int]) -> Fields:
+        """The fields with these rising numbers."""
+        raise NotImplementedError
+
+
+class FlowSolver:
+    """Dense flow by OpenCV, on one thread.
+
+    Args:
+        method: "dis" is dense inverse search (Kroeger et al., ECCV 2016; OpenCV's medium preset); "tvl1" is TV-L1
+            (Zach et al., DAGM 2007; OpenCV's settings, as two-stream networks use it), about a hundred times slower.
+
+    Raises:
+        MissingExtraError: OpenCV is not installed, or lacks TV-L1.
+    """
+
+    def __init__(self, method: Method = "dis") -> None:
+        self._cv2 = _opencv(method)
+        self._solver: Any = (
+            self._cv2.DISOpticalFlow.create(self._cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+            if method == "dis"
+            else self._cv2.optflow.DualTVL1OpticalFlow_create()
+        )
+
+    def __call__(
+        self, before: UInt8[np.ndarray, "H W"], after: UInt8[np.ndarray, "H W"]
+    ) -> Float32[np.ndarray, "2 H W"]:
+        """The flow from one grey frame to the next, in pixels."""
+        threads = self._cv2.getNumThreads()
+        # More threads slow DIS down on frames of this size, and the cores are better spent on other videos.
+        self._cv2.setNumThreads(1)
+        try:
+            return rearrange(self._solver.calc(before, after, None), "h w c -> c h w")
+        finally:
+            self._cv2.setNumThreads(threads)
+
+
+class ComputedFlow(Flow):
+    """The flow of a video, computed when it is read.
+
+    Args:
+        video: of one channel.
+        method: see :class:`FlowSolver`.
+        bound: in pixels, beyond which flow is cut off.
+    """
+
+    def __init__(self, video: Video, method: Method = "dis", bound: float = BOUND) -> None:
+        self.path, self.bound, self.seconds = video.path, bound, video.seconds[:-1]
+        self._video, self._solve = video, FlowSolver(method)
+
+    def close(self) -> None:
+        """Closes the video."""
+        self._video.close()
+
+    def _fields(self, ranks: Sequence[int]) -> Fields:
+        needed = sorted({frame for rank in ranks for frame in (rank, rank + 1)})
+        frames = dict(zip(needed, self._video.read(needed).pixels[:, 0].numpy(), strict=True))
+        fields = [to_bytes(self._solve(frames[rank], frames[rank + 1]), self.bound) for rank in ranks]
+        return torch.from_numpy(np.stack(fields))
+
+
+def to_bytes(flow: Float32[np.ndarray, "2 H W"], bound: float = BOUND) -> UInt8[np.ndarray, "2 H W"]:
+    """Flow in pixels as bytes, cut off at ``bound``; no motion is 128."""
+    return np.rint((np.clip(flow, -bound, bound) + bound) * (255 / (2 * bound))).astype(np.uint8)
+
+
+def to_pixels(fields: Fields, bound: float = BOUND) -> Float32[Tensor, "N 2 H W"]:
+    """Bytes as flow in pixels, right to within ``bound`` / 255."""
+    return fields.float() * (2 * bound / 255) - bound
+
+
+def mirror_flow(fields: UInt8[Tensor, "N 2 H W"] | Float[Tensor, "N 2 H W"]) -> Tensor:
+    """The flow of the mirrored video: left and right change places, and x changes its sign (as bytes, 255 - x)."""
+    mirrored = fields.flip(-1)
+    x = 255 - mirrored[:, :1] if fields.dtype == torch.uint8 else -mirrored[:, :1]
+    return torch.cat([x, mirrored[:, 1:]], dim=1)
+
+
+def _opencv(method: Method) -> Any:
+    install = "pip install 'muybridge[flow]'"
+    try:
+        import cv2
+    except ImportError:
+        raise MissingExtraError(
+            "OpenCV is not installed", expected="OpenCV to compute optical flow", cure=f"run {install}"
+        ) from None
+    if method == "tvl1" and not hasattr(cv2, "optflow"):
+        raise MissingExtraError(
+            f"OpenCV {cv2.__version__} was installed without its contributed modules",
+            expected="cv2.optflow, which holds TV-L1",
+            cure="run pip uninstall -y opencv-python opencv-python-headless and then "
+            f"{install} --force-reinstall; or use DIS",
+        )
+    return cv2

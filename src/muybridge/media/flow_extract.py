@@ -1,0 +1,221 @@
+"""The optical flow of a whole data set, computed once and kept: on all cores, resumable, safe to interrupt."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing import connection
+from pathlib import Path
+from typing import NamedTuple
+
+from muybridge.core.errors import DataError, RunError
+from muybridge.core.types import Record
+from muybridge.media.flow import BOUND, ComputedFlow, Fields, FlowSolver, Method
+from muybridge.media.flow_store import SUFFIX, Form, Stamp, StoredFlow, write_flow
+from muybridge.media.video import Video
+
+_DRAFTS = ".drafts-"
+_STALE = 24 * 3600  # seconds after which the drafts of a killed run are swept away
+_AT_ONCE = 64 << 20  # bytes of frames and fields held while one video is worked on
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the extraction has come.
+
+    Attributes:
+        total: videos there are.
+        made: videos whose flow was computed.
+        kept: videos whose flow was there already.
+        failed: what is wrong with each of the others, by its id.
+        fields: flow fields computed.
+        seconds: since the start.
+    """
+
+    total: int
+    made: int = 0
+    kept: int = 0
+    failed: tuple[tuple[str, str], ...] = ()
+    fields: int = 0
+    seconds: float = 0.0
+
+    @property
+    def done(self) -> int:
+        """Videos that are dealt with."""
+        return self.made + self.kept + len(self.failed)
+
+    @property
+    def fps(self) -> float:
+        """Flow fields computed a second."""
+        return self.fields / self.seconds if self.seconds else 0.0
+
+
+class _Outcome(NamedTuple):
+    fields: int = 0
+    problem: str = ""
+
+
+class _Job(NamedTuple):
+    """The flow of one video: where from, where to, and how."""
+
+    source: Path
+    target: Path
+    drafts: Path
+    method: Method
+    bound: float
+    form: Form
+
+
+def extract_flow(
+    records: Sequence[Record],
+    out: Path,
+    *,
+    method: Method = "dis",
+    bound: float = BOUND,
+    form: Form = "frames",
+    workers: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Progress:
+    """The flow of every video, kept as ``out/ID`` (with ``.npz`` or ``.mkv`` for those forms).
+
+    What is there is checked against its video and kept, so that a run that was killed goes on where it stopped. Flow
+    is written beside its place and moved there when it is whole. Videos that cannot be read do not stop the others.
+
+    Args:
+        records: the videos, of different ids.
+        out: a folder of flow alone; made where it does not exist.
+        method: "dis" or "tvl1".
+        bound: in pixels, beyond which flow is cut off.
+        form: see :mod:`muybridge.media.flow_store`.
+        workers: processes; None takes one for each core this process may use, 1 works in this process. Several need
+            the usual ``if __name__ == "__main__":`` around a script's own work.
+        progress: told after each video.
+
+    Raises:
+        MissingExtraError: OpenCV is not installed, or lacks TV-L1.
+        DataError: ``out`` cannot be written to.
+        RunError: a worker was killed, as systems do when memory runs out.
+    """
+    FlowSolver(method)
+    start, state = time.perf_counter(), Progress(len(records))
+    with _drafts(out) as drafts:
+        jobs = {
+            record.id: _Job(record.path, out / f"{record.id}{SUFFIX[form]}", drafts, method, bound, form)
+            for record in _longest_first(records)
+        }
+        for name, outcome in _outcomes(jobs, min(workers or available_cores(), len(jobs))):
+            state = replace(
+                state,
+                made=state.made + bool(outcome.fields),
+                kept=state.kept + (not outcome.fields and not outcome.problem),
+                failed=(*state.failed, (name, outcome.problem)) if outcome.problem else state.failed,
+                fields=state.fields + outcome.fields,
+                seconds=time.perf_counter() - start,
+            )
+            if progress:
+                progress(state)
+    return state
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _outcomes(jobs: dict[str, _Job], workers: int) -> Iterator[tuple[str, _Outcome]]:
+    """What became of each video, as they are finished."""
+    if workers <= 1:
+        yield from ((name, _extract(job)) for name, job in jobs.items())
+        return
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare_worker)
+    try:
+        waiting = {pool.submit(_extract, job): name for name, job in jobs.items()}
+        for future in as_completed(waiting):
+            yield waiting[future], future.result()
+    except BrokenProcessPool:
+        raise RunError(
+            "a worker process was killed",
+            expected="memory for one video a worker",
+            cure="start it again with fewer workers; what is finished is kept",
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _extract(job: _Job) -> _Outcome:
+    """The flow of one video, made unless it is there; what is wrong with the video is told, not raised."""
+    try:
+        with Video(job.source, channels=1) as video:
+            if job.target.exists():
+                StoredFlow(job.target, video, bound=job.bound, method=job.method).close()
+                return _Outcome()
+            flow = ComputedFlow(video, job.method, job.bound)
+            job.target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=job.drafts) as folder:
+                draft = Path(folder, f"draft{SUFFIX[job.form]}")
+                height, width = video.size
+                write_flow(
+                    draft,
+                    job.form,
+                    _chunks(flow, height, width),
+                    Stamp(len(video), height, width, job.method, job.bound),
+                )
+                draft.rename(job.target)
+            return _Outcome(len(flow))
+    except DataError as problem:
+        return _Outcome(problem=str(problem))
+    except OSError as problem:
+        return _Outcome(problem=f"{job.target}: the flow cannot be written ({problem.strerror}).")
+
+
+def _chunks(flow: ComputedFlow, height: int, width: int) -> Iterator[Fields]:
+    """All fields in order, some at a time."""
+    step = max(8, _AT_ONCE // (3 * height * width))
+    for begin in range(0, len(flow), step):
+        yield flow.read(range(begin, min(begin + step, len(flow)))).pixels
+
+
+def _longest_first(records: Sequence[Record]) -> list[Record]:
+    """By falling size of the file, so that no core is left with a long video at the end."""
+    return sorted(records, key=lambda record: -record.path.stat().st_size if record.path.is_file() else 0)
+
+
+@contextmanager
+def _drafts(out: Path) -> Iterator[Path]:
+    """A folder for what is not whole yet, on the same disk; those of runs that were killed are swept away."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for left in out.glob(f"{_DRAFTS}*"):
+            if time.time() - left.stat().st_mtime > _STALE:
+                shutil.rmtree(left, ignore_errors=True)
+        folder = tempfile.TemporaryDirectory(dir=out, prefix=_DRAFTS, ignore_cleanup_errors=True)
+    except OSError as problem:
+        raise DataError(
+            f"the flow cannot be written ({problem.strerror})",
+            expected="a folder that can be written to",
+            cure="free some space, or choose another folder",
+            where=out,
+        ) from None
+    with folder as name:
+        yield Path(name)
+
+
+def _prepare_worker() -> None:
+    """An interrupt ends a worker at once and without words; so does the end of the process that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
