@@ -1,25 +1,27 @@
 """The long-term difference module: features are amplified where they change from one segment to the next.
 
-Legend: B clips, T segments, N = B T images, P channels of the block, Q = P / reduction, h and w positions.
+Legend: B clips, T segments, N = B T images, P channels of the block, Q = P / reduction, h and w positions,
+D directions in time (2, or 1), DN = D N, M images of any number.
 Source: Wang et al., TDN, CVPR 2021, Eq. 4 to 7; signs, averages and the gate's centre from the authors' code.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from muybridge.nn.convnorm import ConvNorm
-from muybridge.nn.shift import by_clip, by_image
+from muybridge.nn.shift import by_clip
 
 Gate = Literal["centred", "sigmoid", "sum"]
 Source = Literal["differences", "features"]
 Upsample = Literal["nearest", "bilinear"]
 
 Maps = Float[Tensor, "N P h w"]
-Squeezed = Float[Tensor, "N Q h w"]
 
 
 class LongTermDifference(nn.Module):
@@ -55,38 +57,51 @@ class LongTermDifference(nn.Module):
         self.coarse = ConvNorm.make(narrow, narrow, 3) if scales else None
         self.expand = ConvNorm.make(narrow, channels, 1)
 
-    def differences(self, x: Maps) -> tuple[Squeezed, Squeezed]:
-        """To the next and to the previous segment; zero where there is none.
+    def differences(self, x: Maps) -> Float[Tensor, "DN Q h w"]:
+        """To the next segment and, behind these in the batch, to the previous one; zero where there is none.
 
         Forwards ``align(z[t+1]) - z[t]``, backwards ``align(z[t-1]) - z[t]``, with z the squeezed features.
         """
         squeezed = self.squeeze(x)
         here, there = by_clip(squeezed, self.segments), by_clip(self.align(squeezed), self.segments)
-        subtract = self.source == "differences"
-        forwards = there[:, 1:] - here[:, :-1] if subtract else there[:, 1:]
-        backwards = there[:, :-1] - here[:, 1:] if subtract else there[:, :-1]
-        nothing = torch.zeros_like(here[:, :1])
-        return by_image(torch.cat([forwards, nothing], 1)), by_image(torch.cat([nothing, backwards], 1))
+        if self.source == "differences":
+            # Past its ends a clip goes on as it is: the first and the last difference are exactly zero.
+            there = torch.cat([here[:, :1], there, here[:, -1:]], dim=1)
+        else:
+            there, here = F.pad(there, (0, 0) * 3 + (1, 1)), torch.zeros_like(here)
+        neighbours = (there[:, 2:], there[:, :-2]) if self.both else (there[:, 2:],)
+        return rearrange(torch.stack(neighbours) - here, "d b t h w q -> (d b t) q h w")
 
-    def enhance(self, difference: Squeezed) -> Maps:
+    def enhance(self, difference: Float[Tensor, "M Q h w"]) -> Float[Tensor, "M P h w"]:
         """The mean of the scales, brought back to all channels."""
         if self.fine is not None and self.coarse is not None:
             height, width = difference.shape[2:]
             small = self.coarse(F.avg_pool2d(difference, (min(height, 2), min(width, 2))))
-            small = F.interpolate(small, difference.shape[2:], mode=self.upsample)
+            small = F.interpolate(small, (height, width), mode=self.upsample)
             difference = (difference + self.fine(difference) + small) / 3
         return self.expand(difference)
 
-    def change(self, x: Maps) -> Maps:
-        """What is multiplied with x (or added to it, for ``sum``) on top of x itself."""
-        forwards, backwards = self.differences(x)
-        enhanced = [self.enhance(one) for one in ((forwards, backwards) if self.both else (forwards,))]
+    def enhanced(self, x: Maps) -> Maps:
+        """The enhanced differences, squashed to 0..1 for a gate, averaged over the directions."""
+        differences = self.differences(x)
+        if self.training:  # each direction has batch statistics of its own
+            parts = [self.enhance(part) for part in self._directions(differences)]
+        else:
+            parts = list(self._directions(self.enhance(differences)))
         if self.gate != "sum":
-            enhanced = [torch.sigmoid(one) for one in enhanced]
-        mean = 0.5 * (enhanced[0] + enhanced[1]) if self.both else enhanced[0]
-        return mean - 0.5 if self.gate == "centred" else mean
+            parts = [torch.sigmoid(part) for part in parts]
+        return 0.5 * (parts[0] + parts[1]) if self.both else parts[0]
+
+    def _directions(self, x: Float[Tensor, "DN C h w"]) -> Sequence[Float[Tensor, "N C h w"]]:
+        return rearrange(x, "(d n) c h w -> d n c h w", d=2 if self.both else 1).unbind()
+
+    def change(self, x: Maps) -> Maps:
+        """What is multiplied with x (or added to it, for ``sum``) on top of x itself; for pictures."""
+        return self.enhanced(x) - (0.5 if self.gate == "centred" else 0)
 
     def forward(self, x: Maps) -> Maps:
         """The features with those that change made stronger."""
-        change = self.change(x)
-        return x + change if self.gate == "sum" else x + x * change
+        enhanced = self.enhanced(x)
+        if self.gate == "sum":
+            return x + enhanced
+        return x * (enhanced + (0.5 if self.gate == "centred" else 1))
