@@ -8,7 +8,7 @@ import torch
 
 from muybridge.core.errors import RecipeError
 from muybridge.core.skeletons import LAYOUTS, Layout, plain
-from muybridge.nn.skeleton_features import GROUPS, SkeletonFeatures, bone_pairs, directions
+from muybridge.nn.skeleton_features import GROUPS, FeatureUnit, SkeletonFeatures, bone_pairs, directions
 from tests.oracles import drnn as oracle
 
 KINECT = LAYOUTS["kinect20"]
@@ -21,8 +21,8 @@ def walk(*shape: int, seed: int = 0) -> torch.Tensor:
     return (torch.randn(shape, generator=rng) * 0.02).cumsum(1) + torch.randn(shape[2:], generator=rng)
 
 
-def built(*groups, layout=FORK, people=1, coordinates=3, pca=0) -> SkeletonFeatures:
-    return SkeletonFeatures(layout, people, coordinates, groups or GROUPS, pca)
+def built(*groups, layout=FORK, people=1, coordinates=3, unit: FeatureUnit = "feature", pca=0) -> SkeletonFeatures:
+    return SkeletonFeatures(layout, people, coordinates, groups or GROUPS, unit, pca)
 
 
 @pytest.mark.parametrize(("people", "coordinates"), [(1, 3), (2, 3), (2, 2)])
@@ -31,7 +31,11 @@ def test_they_agree_with_the_oracle(people: int, coordinates: int):
     joints[0, 2:4, -1] = 0  # the last person is away for two frames
     joints[1, 4:] = 0
     layout = KINECT
-    raw = built(layout=layout, people=people, coordinates=coordinates).double().raw(joints, torch.tensor([6, 4]))
+    raw = (
+        built(*GROUPS, "bone", layout=layout, people=people, coordinates=coordinates)
+        .double()
+        .raw(joints, torch.tensor([6, 4]))
+    )
     for index, length in enumerate((6, 4)):
         expected = oracle.features(
             joints[index, :length].numpy(),
@@ -50,6 +54,7 @@ def test_sizes_on_the_papers_skeleton():
     sizes = {group: built(group, layout=KINECT).size for group in GROUPS}
     assert sizes == {"position": 60, "angle": 19, "offset": 60, "offset_first": 60, "velocity": 162, "distance": 190}
     assert built(layout=KINECT).size == 551
+    assert built("bone", layout=KINECT).size == 57
 
 
 def test_angles_by_hand():
@@ -123,6 +128,18 @@ def test_fit_sees_valid_frames_only_and_batches_do_not_matter():
         torch.testing.assert_close(parts.get_buffer(name), buffer, atol=1e-5, rtol=1e-4)
 
 
+def test_a_group_keeps_its_proportions_when_it_is_scaled_as_a_whole():
+    joints, length = walk(4, 9, 1, 4, 3), torch.full((4,), 9)
+    joints[..., 2, :] *= 20
+    features = built("offset", "distance", unit="group")
+    features.fit([{"joints": joints, "length": length}])
+    frames = features(joints, length).flatten(0, 1)
+    for part in frames.split([12, 6], dim=1):
+        torch.testing.assert_close(part.var(0, correction=0).mean(), torch.tensor(1.0), atol=1e-3, rtol=0)
+    assert features.deviation.unique().numel() == 2
+    assert frames[:, 6:9].std() > 5 * frames[:, :6].std()
+
+
 def test_fitted_features_have_mean_0_deviation_1_and_no_correlation_after_pca():
     joints, length = walk(8, 20, 1, 4, 3), torch.full((8,), 20)
     plain_, projected = built("position", "offset"), built("position", "offset", pca=4)
@@ -138,9 +155,9 @@ def test_fitted_features_have_mean_0_deviation_1_and_no_correlation_after_pca():
     torch.testing.assert_close(covariance, spectrum.diag(), atol=1e-2, rtol=1e-3)
 
 
-def test_bone_angles_of_an_unknown_layout_are_refused():
-    with pytest.raises(RecipeError, match=r"bone angles of the layout 'plain5?'.* [Ll]eave .angle. out"):
-        SkeletonFeatures(plain(5), 1, 3)
+def test_features_of_bones_are_refused_where_bones_are_unknown():
+    with pytest.raises(RecipeError, match=r"features of bones \(angle, bone\) for the layout 'plain.*Leave them out"):
+        SkeletonFeatures(plain(5), 1, 3, ("position", "angle", "bone"))
 
 
 def test_more_components_than_features_are_refused():

@@ -48,7 +48,7 @@ def scan(weights, x, orders):
 
 
 def features(joints, root, torso, bones, pairs, directions, edges):
-    """All six groups of features (T, N) of one recording ``joints`` (T, P, J, D), before z-scoring."""
+    """All groups of features (T, N) of one recording ``joints`` (T, P, J, D), bones last, before z-scoring."""
     frames, people, count, _ = joints.shape
     here = np.array([[bool(np.any(joints[t, p] != 0)) for p in range(people)] for t in range(frames)])
     lengths = []
@@ -62,7 +62,7 @@ def features(joints, root, torso, bones, pairs, directions, edges):
     for t in range(frames):
         roots = [joints[t, p, root] for p in range(people) if here[t, p]]
         centre = np.mean(roots, axis=0) if roots else 0.0
-        position, angle, offset, first, velocity, distance = [], [], [], [], [], []
+        position, angle, offset, first, velocity, distance, bone = [], [], [], [], [], [], []
         points = []
         for p in range(people):
             votes = np.zeros((len(directions), len(edges) + 1))
@@ -81,6 +81,9 @@ def features(joints, root, torso, bones, pairs, directions, edges):
                     best = max(range(len(directions)), key=lambda k: step @ directions[k])
                     votes[best, sum(speed >= edge for edge in edges)] += 1 / count
             velocity.extend(votes.reshape(-1))
+            for parent, child in bones:
+                along = joints[t, p, child] - joints[t, p, parent]
+                bone.extend(along / np.linalg.norm(along) if np.any(along) else along)
             for a, b in pairs:
                 one, two = (joints[t, p, bones[x][1]] - joints[t, p, bones[x][0]] for x in (a, b))
                 sizes = np.linalg.norm(one) * np.linalg.norm(two)
@@ -90,5 +93,5 @@ def features(joints, root, torso, bones, pairs, directions, edges):
             for b in range(a + 1, len(points)):
                 apart = np.linalg.norm(points[a][1] - points[b][1])
                 distance.append(apart if points[a][0] and points[b][0] else 0.0)
-        rows.append(position + angle + offset + first + velocity + distance)
+        rows.append(position + angle + offset + first + velocity + distance + bone)
     return np.array(rows)

@@ -20,7 +20,7 @@ from muybridge.core.spec import ModelSpec
 from muybridge.core.types import Output
 from muybridge.models.base import Model, ModelConfig
 from muybridge.nn.recurrent import DifferentialLSTM, Truncate, last_valid, max_valid, mean_valid, valid_frames
-from muybridge.nn.skeleton_features import GROUPS, FeatureGroup, SkeletonFeatures
+from muybridge.nn.skeleton_features import GROUPS, FeatureGroup, FeatureUnit, SkeletonFeatures
 
 _READOUTS = {"last": last_valid, "mean": mean_valid, "max": max_valid}
 
@@ -38,6 +38,7 @@ class DRNNConfig(ModelConfig):
         forget_bias: where the forget gates' bias begins.
         input_dropout, dropout: share of features, and of what is read out, that is silenced in training.
         features: what is measured of each frame.
+        feature_unit: bring each feature to deviation 1 by itself, or each group of features as a whole.
         pca: principal components kept of the features; 0 keeps the features themselves.
         smooth: filter the joints along time first.
         face_camera: turn the body to the camera first.
@@ -72,6 +73,7 @@ class DRNNConfig(ModelConfig):
     input_dropout: float = Field(0.0, ge=0, lt=1)
     dropout: float = Field(0.0, ge=0, lt=1)
     features: tuple[FeatureGroup, ...] = Field(GROUPS, min_length=1)
+    feature_unit: FeatureUnit = "feature"
     pca: int = Field(0, ge=0)
     smooth: bool = False
     face_camera: bool = False
@@ -95,7 +97,9 @@ class DRNN(Model):
         super().__init__()
         self.config = config
         derivatives = config.derivatives if config.derivatives is not None else tuple(range(config.order + 1))
-        self.features = SkeletonFeatures(holds.layout, holds.people, holds.coordinates, config.features, config.pca)
+        self.features = SkeletonFeatures(
+            holds.layout, holds.people, holds.coordinates, config.features, config.feature_unit, config.pca
+        )
         self.recurrent = DifferentialLSTM(
             self.features.size,
             config.hidden,

@@ -26,8 +26,10 @@ from muybridge.core.errors import RecipeError
 from muybridge.core.skeletons import Layout
 from muybridge.nn.recurrent import valid_frames
 
-FeatureGroup = Literal["position", "angle", "offset", "offset_first", "velocity", "distance"]
-GROUPS: tuple[FeatureGroup, ...] = get_args(FeatureGroup)
+FeatureUnit = Literal["feature", "group"]
+FeatureGroup = Literal["position", "angle", "offset", "offset_first", "velocity", "distance", "bone"]
+# The paper's kinds. "bone" is not among them: the directions of bones, the same for long and for short limbs.
+GROUPS: tuple[FeatureGroup, ...] = get_args(FeatureGroup)[:6]
 
 # Upper edges of the histogram's magnitude bins, in torso lengths a frame; the ninth bin is open.
 _MAGNITUDES = tuple(0.005 * 2**k for k in range(8))
@@ -57,6 +59,8 @@ class SkeletonFeatures(nn.Module):
         people: P.
         coordinates: D.
         groups: which features, in the order given.
+        unit: what is brought to deviation 1: each feature by itself, or each group as a whole, so that joints that
+            hardly move stay quiet.
         pca: project onto this many principal components after z-scoring; 0 does not.
 
     Raises:
@@ -64,17 +68,24 @@ class SkeletonFeatures(nn.Module):
     """
 
     def __init__(
-        self, layout: Layout, people: int, coordinates: int, groups: Sequence[FeatureGroup] = GROUPS, pca: int = 0
+        self,
+        layout: Layout,
+        people: int,
+        coordinates: int,
+        groups: Sequence[FeatureGroup] = GROUPS,
+        unit: FeatureUnit = "feature",
+        pca: int = 0,
     ) -> None:
         super().__init__()
-        if "angle" in groups and not layout.known:
+        if not layout.known and (boned := [group for group in ("angle", "bone") if group in groups]):
             raise RecipeError(
-                f"bone angles of the layout {layout.name!r}",
+                f"features of bones ({', '.join(boned)}) for the layout {layout.name!r}",
                 expected="a layout that knows its bones",
-                cure='leave "angle" out of model.features, or name the layout of the data',
+                cure="leave them out of model.features, or name the layout of the data",
             )
         self.layout = layout
         self.groups = tuple(groups)
+        self.unit = unit
         joints, pairs = people * len(layout), bone_pairs(layout)
         sizes = {
             "position": joints * coordinates,
@@ -83,8 +94,10 @@ class SkeletonFeatures(nn.Module):
             "offset_first": joints * coordinates,
             "velocity": people * 18 * (len(_MAGNITUDES) + 1),
             "distance": joints * (joints - 1) // 2,
+            "bone": people * len(layout.bones) * coordinates,
         }
-        raw_size = sum(sizes[group] for group in self.groups)
+        self.group_sizes = [sizes[group] for group in self.groups]
+        raw_size = sum(self.group_sizes)
         if pca > raw_size:
             raise RecipeError(
                 f"pca = {pca} of {raw_size} features",
@@ -125,8 +138,8 @@ class SkeletonFeatures(nn.Module):
         roots = joints[..., self.layout.root, :]
         centre = roots.sum(2) / present.sum(2).clamp(min=1)[..., None]
         pose = (joints - centre[:, :, None, None]).where(seen, 0)
-        unit = self._unit(pose, present)[:, None, None, None, None]
-        pose, room = pose / unit, joints / unit
+        torso = self._torso(pose, present)[:, None, None, None, None]
+        pose, room = pose / torso, joints / torso
         before = F.pad(room, (0, 0, 0, 0, 0, 0, 1, 0))[:, :-1]
         both = present & F.pad(present, (0, 0, 1, 0))[:, :-1]
         step = (room - before).where(both[..., None, None], 0)
@@ -139,10 +152,11 @@ class SkeletonFeatures(nn.Module):
             ),
             "velocity": lambda: self._histogram(step),
             "distance": lambda: self._distances(pose, present),
+            "bone": lambda: rearrange(self._bones(pose), "b t p n d -> b t (p n d)"),
         }
         return torch.cat([parts[group]() for group in self.groups], dim=-1)
 
-    def _unit(self, pose: Tensor, present: Bool[Tensor, "B T P"]) -> Float[Tensor, " B"]:
+    def _torso(self, pose: Tensor, present: Bool[Tensor, "B T P"]) -> Float[Tensor, " B"]:
         """Mean torso length of each recording; without a torso, the mean distance of joints from the body centre."""
         if self.layout.torso is None:
             reach = pose.norm(dim=-1).mean(-1)
@@ -153,9 +167,13 @@ class SkeletonFeatures(nn.Module):
         mean = reach.where(measured, 0).sum((1, 2)) / measured.sum((1, 2)).clamp(min=1)
         return mean.where(mean > 0, 1.0)
 
+    def _bones(self, pose: Tensor) -> Float[Tensor, "B T P n D"]:
+        """Directions of the bones, of length 1; zero where a person is absent."""
+        return F.normalize(pose[..., self.bones[:, 1], :] - pose[..., self.bones[:, 0], :], dim=-1)
+
     def _angles(self, pose: Tensor, present: Tensor) -> Float[Tensor, "B T N"]:
         """Angles between bones that meet, 0 to 1 for 0 to 180 degrees."""
-        bones = F.normalize(pose[..., self.bones[:, 1], :] - pose[..., self.bones[:, 0], :], dim=-1)
+        bones = self._bones(pose)
         cosine = (bones[..., self.pairs[:, 0], :] * bones[..., self.pairs[:, 1], :]).sum(-1)
         angles = cosine.clamp(-1, 1).acos() / pi
         return rearrange(angles.where(present[..., None], 0), "b t p a -> b t (p a)")
@@ -191,7 +209,10 @@ class SkeletonFeatures(nn.Module):
             outer += frames.T @ frames
         mean = total / count
         covariance = outer / count - torch.outer(mean, mean)
-        deviation = covariance.diagonal().clamp(min=0).sqrt()
+        variance = covariance.diagonal().clamp(min=0)
+        if self.unit == "group":
+            variance = torch.cat([part.mean().expand(len(part)) for part in variance.split(self.group_sizes)])
+        deviation = variance.sqrt()
         deviation = deviation.where(deviation > 1e-6, 1.0)  # a feature that never varies stays near zero
         self.mean.copy_(mean)
         self.deviation.copy_(deviation)
