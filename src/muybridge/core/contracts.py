@@ -58,14 +58,17 @@ class SkeletonInput:
 
 @dataclass(frozen=True, slots=True)
 class ClipInput:
-    """A model takes ``video`` (``B T C H W`` float32), T = segments * frames_per_segment, segment-major.
+    """A model takes ``video`` (``B T C H W`` float32), ``flow`` (``B T 2 H W``), or both, of the same moments.
+
+    T = segments * frames_per_segment, segment-major. Flow is x to the right and y downwards, in bounds: -1 to 1.
 
     Attributes:
         segments: pieces of equal length a video is cut into.
         frames_per_segment: consecutive frames read from each.
         size: height and width in pixels after cropping.
         mean, std: per channel, on the 0..1 scale.
-        flow: whether optical flow is read in place of pixels.
+        pixels: whether the frames are read, as ``video``.
+        flow: whether optical flow is read, as ``flow``.
     """
 
     segments: int
@@ -73,6 +76,7 @@ class ClipInput:
     size: int = 224
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    pixels: bool = True
     flow: bool = False
 
 
