@@ -131,7 +131,7 @@ def attention_to_tubes(
     while len(tubes) < linking.tubes and all(len(frame.boxes) for frame in frames):
         path, worth = _best_path(frames, linking.steadiness)
         best = best or worth
-        tubes.append(Tube(video, label, path * to_pixels, score=score * worth / best if best else score))
+        tubes.append(Tube(video, label, path * to_pixels, score=score * (worth / best) if best else score))
         frames = [frame.but(box, linking.apart) for frame, box in zip(frames, path, strict=True)]
     return tubes
 

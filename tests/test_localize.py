@@ -1,0 +1,195 @@
+"""Attention becomes tubes by rules that small maps worked by hand can check."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
+
+from muybridge.core.tubes import Tube, box_iou, tube_iou
+from muybridge.localize import (
+    Linking,
+    _best_path,
+    _Candidates,
+    _candidates,
+    attention_to_tubes,
+    average_over_clips,
+    centred_tube,
+    frame_difference,
+    saliency,
+    smooth_in_time,
+)
+
+STILL = Linking(smoothing=0.0)
+
+
+def painted(boxes: list[tuple[int, int, int, int]], size: tuple[int, int] = (60, 80), value: float = 1.0) -> Tensor:
+    """Maps at the size of the frame that are ``value`` in a box and 0 elsewhere."""
+    maps = torch.zeros(len(boxes), *size)
+    for frame, (left, top, right, bottom) in zip(maps, boxes, strict=True):
+        frame[top:bottom, left:right] = value
+    return maps
+
+
+def test_each_frame_averages_the_clips_that_show_it() -> None:
+    maps = torch.arange(6.0).reshape(2, 3, 1, 1)
+    # Clips of frames 1, 2, 3 and 3, 4, 4; frame 0 and frames 5, 6 are not shown.
+    averaged = average_over_clips(maps, torch.tensor([[1, 2, 3], [3, 4, 4]]), 7)
+    assert averaged.flatten().tolist() == [0, 0, 1, (2 + 3) / 2, (4 + 5) / 2, 4.5, 4.5]
+
+
+def test_a_frame_between_two_shown_ones_takes_the_nearer() -> None:
+    averaged = average_over_clips(torch.tensor([[1.0, 9.0]]).reshape(1, 2, 1, 1), torch.tensor([[0, 5]]), 6)
+    assert averaged.flatten().tolist() == [1, 1, 1, 9, 9, 9]
+
+
+def test_smoothing_runs_along_time_only() -> None:
+    maps = torch.rand(40, 3, 4, generator=torch.Generator().manual_seed(0))
+    smooth = smooth_in_time(maps, 5.0)
+    for row, column in itertools.product(range(3), range(4)):
+        expected = gaussian_filter1d(maps[:, row, column].numpy(), 5.0)
+        np.testing.assert_allclose(smooth[:, row, column], expected, atol=1e-6)
+    peak = smooth_in_time(torch.eye(41)[20][:, None, None], 5.0)[:, 0, 0]
+    assert peak.sum() == pytest.approx(1, abs=1e-3)
+    assert (peak[20] / peak[25]).item() == pytest.approx(np.exp(0.5), rel=1e-3)  # one sigma away
+
+
+def test_saliency_is_bilinear_and_runs_from_0_to_1() -> None:
+    maps = torch.tensor([[[1.0, 3.0]], [[5.0, 5.0]]])
+    large = saliency(maps, 2, 4)
+    # Cells' centres lie at 1/4 and 3/4 of the width, pixels' at 1/8, 3/8, 5/8, 7/8.
+    assert large[0].tolist() == [[0, 0.25, 0.75, 1]] * 2
+    assert large[1].eq(0).all()
+
+
+def test_candidates_are_the_pieces_above_each_cut() -> None:
+    frame = np.zeros((40, 50), dtype=np.float32)
+    frame[5:20, 5:25] = 0.45
+    frame[8:14, 10:20] = 1.0
+    frame[30:34, 40:48] = 0.65
+    frame[0:2, 0:2] = 0.9  # under 1 % of the frame
+    found = _candidates(frame, STILL)
+    assert found.boxes.tolist() == [[5, 5, 25, 20], [10, 8, 20, 14], [40, 30, 48, 34]]
+    total = np.sqrt((frame**2).sum())
+    inside = [0.45 * (300 - 60) + 60, 60, 0.65 * 32]
+    np.testing.assert_allclose(
+        found.scores, [s / total / np.sqrt(a) for s, a in zip(inside, (300, 60, 32), strict=True)], rtol=1e-6
+    )
+
+
+def test_a_box_that_is_all_of_the_map_is_worth_1() -> None:
+    assert _candidates(painted([(10, 5, 30, 25)])[0].numpy(), STILL).scores.tolist() == pytest.approx([1])
+
+
+def test_the_path_is_the_best_of_all() -> None:
+    """Viterbi finds what trying every path finds."""
+    rng = np.random.default_rng(0)
+    for steadiness in (0.0, 0.5, 3.0):
+        frames = []
+        for count in (3, 1, 4, 2, 3):
+            corner = rng.uniform(0, 20, (count, 2))
+            frames.append(_Candidates(np.hstack([corner, corner + rng.uniform(5, 20, (count, 2))]), rng.random(count)))
+
+        def worth(path: tuple[int, ...], frames: list[_Candidates] = frames, steadiness: float = steadiness) -> float:
+            boxes = np.stack([frame.boxes[index] for frame, index in zip(frames, path, strict=True)])
+            scores = sum(float(frame.scores[index]) for frame, index in zip(frames, path, strict=True))
+            return scores + steadiness * float(box_iou(boxes[1:], boxes[:-1]).sum())
+
+        best = max(itertools.product(*(range(len(frame.boxes)) for frame in frames)), key=worth)
+        path, mean = _best_path(frames, steadiness)
+        assert path.tolist() == [frame.boxes[index].tolist() for frame, index in zip(frames, best, strict=True)]
+        assert mean == pytest.approx(worth(best) / 5)
+
+
+def test_a_tube_follows_what_moves() -> None:
+    boxes = [(5 + 2 * step, 10, 25 + 2 * step, 30) for step in range(20)]
+    (tube,) = attention_to_tubes(
+        painted(boxes), (60, 80), video="a", label=3, score=0.7, linking=replace(STILL, grid=80)
+    )
+    assert (tube.video, tube.label, tube.score, tube.first, len(tube)) == ("a", 3, 0.7, 0, 20)
+    np.testing.assert_array_equal(tube.boxes, boxes)
+
+
+def test_boxes_are_in_pixels_of_the_frame_whatever_the_grid() -> None:
+    maps = painted([(20, 10, 40, 30)] * 4)
+    (tube,) = attention_to_tubes(maps, (240, 320), linking=STILL)
+    np.testing.assert_allclose(tube.boxes, [[80, 40, 160, 120]] * 4, atol=4)
+    (tube,) = attention_to_tubes(maps, (240, 320), linking=replace(STILL, grid=320))
+    np.testing.assert_allclose(tube.boxes, [[80, 40, 160, 120]] * 4, atol=2)
+    (tube,) = attention_to_tubes(maps, (50, 333))
+    assert tube.boxes.min() >= 0
+    assert tube.boxes[:, 2].max() <= 333
+    assert tube.boxes[:, 3].max() <= 50
+
+
+def test_coarse_attention_finds_the_actor() -> None:
+    """A 7x7 map that is the share of each cell the actor covers, as softmax over cells leaves it."""
+    size, boxes = (112, 112), [(20 + step, 40, 60 + step, 84) for step in range(30)]
+    covered = torch.nn.functional.adaptive_avg_pool2d(painted(boxes, size)[:, None], 7)[:, 0]
+    maps = torch.softmax(4 * covered.flatten(1), dim=1).reshape(30, 7, 7)
+    (tube,) = attention_to_tubes(maps, size, linking=Linking(smoothing=2.0))
+    assert tube_iou(tube, Tube("", 0, np.array(boxes, dtype=float))) > 0.6
+
+
+def test_steadiness_passes_over_a_flash() -> None:
+    maps = painted([(5, 5, 25, 25)] * 9)
+    maps[4] *= 0.8
+    maps[4, 35:55, 55:75] = 1.0
+    steady, restless = (
+        attention_to_tubes(maps, (60, 80), linking=Linking(smoothing=0.0, steadiness=worth))[0].boxes[4]
+        for worth in (1.0, 0.0)
+    )
+    assert steady.tolist() == [5, 5, 25, 25]
+    assert restless.tolist() == [55, 35, 75, 55]
+
+
+def test_further_tubes_lie_apart_and_are_worth_less() -> None:
+    strong, weak = painted([(5, 5, 25, 25)] * 6), painted([(50, 30, 70, 50)] * 6, value=0.6)
+    first, second = attention_to_tubes(
+        strong + weak, (60, 80), score=0.9, linking=Linking(smoothing=0.0, tubes=5)
+    )  # pieces inside the two do not make tubes of their own
+    assert first.boxes[0].tolist() == [5, 5, 25, 25]
+    assert second.boxes[0].tolist() == [50, 30, 70, 50]
+    # Each box is worth the cosine, and each of the five links of six frames 1.
+    total = np.sqrt(400 * (1 + 0.36))
+    worth = [20 * strength / total + 5 / 6 for strength in (1, 0.6)]
+    assert first.score == 0.9
+    assert second.score == pytest.approx(0.9 * worth[1] / worth[0])
+
+
+def test_a_level_map_points_at_the_whole_frame() -> None:
+    (tube,) = attention_to_tubes(torch.full((3, 7, 7), 1 / 49), (60, 80), score=0.5)
+    assert tube.boxes.tolist() == [[0, 0, 80, 60]] * 3
+    assert tube.score == 0.5
+
+
+def test_a_single_level_frame_does_not_break_the_tube() -> None:
+    maps = painted([(5, 5, 45, 45)] * 5)
+    maps[2] = 1.0
+    (tube,) = attention_to_tubes(maps, (60, 80), linking=STILL)
+    assert tube.boxes[[0, 2, 4]].tolist() == [[5, 5, 45, 45], [0, 0, 80, 60], [5, 5, 45, 45]]
+
+
+def test_the_centred_tube() -> None:
+    tube = centred_tube(4, (60, 80), 0.5, video="a", label=1, score=0.3)
+    assert tube.boxes.tolist() == [[20, 15, 60, 45]] * 4
+    assert (tube.video, tube.label, tube.score) == ("a", 1, 0.3)
+
+
+def test_frame_differences_find_what_moves_and_not_what_is_bright() -> None:
+    pixels = torch.zeros(12, 3, 64, 64, dtype=torch.uint8)
+    pixels[:, :, 44:60, 4:20] = 255
+    for step in range(12):
+        pixels[step, 0, 10:26, 8 + 3 * step : 24 + 3 * step] = 200
+    maps = frame_difference(pixels, (16, 16))
+    assert maps.shape == (12, 16, 16)
+    assert torch.equal(maps[0], maps[1])
+    assert maps[:, 11:].eq(0).all()
+    # By hand: between the first two frames columns 8 to 11 and 24 to 27 change by 200 in one channel of three.
+    assert maps[1, 4, 2].item() == pytest.approx(200 / 3 * 3 / 4)
+    assert maps[1, 4, 4].item() == 0
+    (tube,) = attention_to_tubes(maps, (64, 64), linking=STILL)
+    assert ((tube.boxes[:, 1] >= 4) & (tube.boxes[:, 3] <= 32)).all()
