@@ -9,10 +9,13 @@ from jaxtyping import install_import_hook
 # Every jaxtyping annotation of these packages is checked at run time while the tests run.
 _HOOK = install_import_hook(
     [
+        "muybridge.core.tubes",
         "muybridge.core.types",
         "muybridge.data.clip_ops",
         "muybridge.data.prepare",
         "muybridge.data.skeleton_ops",
+        "muybridge.engine.video_map",
+        "muybridge.localize",
         "muybridge.media",
         "muybridge.models",
         "muybridge.nn",

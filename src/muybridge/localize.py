@@ -7,7 +7,7 @@ the map and the box drawn as a map: the matched filter. Mean saliency inside, th
 smallest box around the peak. Beside it stand the two baselines that any use of attention has to beat: a box in the
 middle, and the difference between frames sent down the same path.
 
-Legend: V clips, T frames, h and w cells of a map, H and W pixels, C channels, N boxes.
+Legend: V clips, S steps of a clip, T frames, h and w cells of a map, H and W pixels, C channels, N boxes.
 """
 
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ class _Candidates:
         return _Candidates(self.boxes[shared <= apart], self.scores[shared <= apart])
 
 
-def average_over_clips(maps: Float[Tensor, "V T h w"], frames: Int64[Tensor, "V T"], length: int) -> Maps:
+def average_over_clips(maps: Float[Tensor, "V S h w"], frames: Int64[Tensor, "V S"], length: int) -> Maps:
     """One map for each frame of a video: the mean over all clips that show it.
 
     Args:
@@ -76,8 +76,8 @@ def average_over_clips(maps: Float[Tensor, "V T h w"], frames: Int64[Tensor, "V 
         frames: the frame that each step shows; a clip may repeat one.
         length: frames of the video. One that no clip shows takes the map of the nearest that is shown.
     """
-    steps = rearrange(frames, "v t -> (v t)")
-    total = torch.zeros(length, *maps.shape[2:]).index_add_(0, steps, rearrange(maps.float(), "v t h w -> (v t) h w"))
+    steps = rearrange(frames, "v s -> (v s)")
+    total = torch.zeros(length, *maps.shape[2:]).index_add_(0, steps, rearrange(maps.float(), "v s h w -> (v s) h w"))
     times = torch.bincount(steps, minlength=length)
     shown = times.nonzero()[:, 0]
     nearest = shown[(torch.arange(length)[:, None] - shown).abs().argmin(dim=1)]
@@ -168,12 +168,12 @@ def _candidates(frame: Float32[np.ndarray, "H W"], linking: Linking) -> _Candida
     }
     if not found:
         found = {(0, 0, frame.shape[1], frame.shape[0])}
-    boxes = np.array(sorted(found))
-    left, top, right, bottom = boxes.T
+    left, top, right, bottom = np.array(sorted(found)).T
+    boxes = np.stack([left, top, right, bottom], axis=1).astype(np.float64)
     inside = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
     length = np.sqrt(np.square(frame, dtype=np.float64).sum())
     worth = inside / (np.sqrt(area(boxes)) * length) if length else np.zeros(len(boxes))
-    return _Candidates(boxes.astype(np.float64), worth)
+    return _Candidates(boxes, worth)
 
 
 def _pieces(above: Bool[np.ndarray, "H W"]) -> list[tuple[slice, slice]]:
