@@ -1,13 +1,19 @@
 """Taking over the parameters that the authors released."""
 
+import pickle
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
-from muybridge.core.errors import RunError
+from muybridge.core.errors import DataError, RecipeError, RunError
+from muybridge.engine.checkpoint import RunFolder
+from muybridge.recipe import Recipe, load_recipe, recipe_of
 
 _SHOWN = 5
+_CLASSIFIERS = ("base_model.fc.weight", "new_fc.weight")
 
 
 @runtime_checkable
@@ -37,9 +43,7 @@ def adopt(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
             expected="a TSN, SELFYNet or TDN",
             cure="load a run folder of your own training instead",
         )
-    inner = state_dict.get("state_dict", state_dict)
-    assert isinstance(inner, Mapping)
-    state = model.from_authors({key.removeprefix("module."): value for key, value in inner.items()})
+    state = model.from_authors(_plain(state_dict))
     own = model.state_dict()
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or extra:
@@ -56,6 +60,108 @@ def adopt(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
                 cure="build the model with the options that the checkpoint was trained with",
             )
     model.load_state_dict(state)
+
+
+def adopt_file(
+    file: Path,
+    folder: Path,
+    *,
+    model: str | None = None,
+    recipe: str | None = None,
+    labels: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> RunFolder:
+    """Make a run folder of a released checkpoint.
+
+    Args:
+        file: the checkpoint; nothing in it is unpickled but tensors and numbers.
+        folder: where the run goes.
+        model: name of the model; its knobs are the defaults, which are those of the papers at 8 segments.
+        recipe: in place of ``model``, a recipe that says which model with which knobs, and how videos are looked at.
+        labels: class names in label order, one on each line; without it, they are called class 0 and so on.
+        settings: dotted knobs to replace, such as ``model.segments``.
+
+    Raises:
+        RunError: the file is no checkpoint, does not belong to the model, or the folder cannot be written.
+        RecipeError: neither or both of ``model`` and ``recipe`` are given, or they cannot be read.
+        DataError: the file of class names cannot be read, or has another number of them than the checkpoint.
+    """
+    if (model is None) == (recipe is None):
+        raise RecipeError(
+            "neither a model nor a recipe" if model is None else "both a model and a recipe",
+            expected="one of --model and --recipe",
+            cure="see `muybridge adopt --help`",
+        )
+    state = _plain(read_checkpoint(file))
+    names = _names(labels, next((len(state[key]) for key in _CLASSIFIERS if key in state), None))
+    data = {"name": "video_list", "root": ".", "classes": names}
+    settings = {"data": data, "title": f"adopted from {file.name}", **(settings or {})}
+    whole: Recipe = load_recipe(recipe, settings) if recipe else recipe_of({"model": {"name": model}}, settings)
+    whole = whole.model_copy(update={"view": whole.resolved().view, "expects": None})
+    network = whole.model.unfetched().build(len(names), whole.data.holds())
+    adopt(network, state)
+    if RunFolder(folder).exists:
+        raise RunError("holds a run already", expected="a new folder", cure="choose another --run", where=folder)
+    run = RunFolder.create(folder, whole, whole.data.labels(), {}, {})
+    run.write_weights("weights", network)
+    run.clear_state()
+    return run
+
+
+def read_checkpoint(file: Path) -> Mapping[str, Any]:
+    """What a file of ``torch.save`` holds, as far as that is tensors and numbers.
+
+    Raises:
+        RunError: it cannot be read, or holds something else.
+    """
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as problem:
+        reason = getattr(problem, "strerror", None) or str(problem).partition("\n")[0] or type(problem).__name__
+        raise RunError(
+            f"the checkpoint cannot be read ({reason})",
+            expected="a file of torch.save that holds tensors and numbers",
+            cure="download it again; where you trust its source and it holds more, keep its tensors alone with "
+            "torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)",
+            where=file,
+        ) from problem
+    if not isinstance(content, Mapping):
+        raise RunError(
+            f"the checkpoint holds a {type(content).__name__}",
+            expected="a dictionary of tensors",
+            cure="give the released checkpoint itself",
+            where=file,
+        )
+    return content
+
+
+def _plain(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The parameters of a checkpoint, without what training in parallel put before their names."""
+    inner = state_dict.get("state_dict", state_dict)
+    assert isinstance(inner, Mapping)
+    return {key.removeprefix("module."): value for key, value in inner.items()}
+
+
+def _names(labels: Path | None, count: int | None) -> list[str]:
+    if labels is None:
+        return [f"class {label}" for label in range(count or 1)]
+    try:
+        names = [line.strip() for line in labels.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as problem:
+        raise DataError(
+            f"it cannot be read ({getattr(problem, 'strerror', None) or problem})",
+            expected="class names, one on each line",
+            cure="correct --labels",
+            where=labels,
+        ) from None
+    if count is not None and len(names) != count:
+        raise DataError(
+            f"it names {len(names)} classes",
+            expected=f"{count}, as the checkpoint scores",
+            cure="give the class names of the data set that the checkpoint was trained on",
+            where=labels,
+        )
+    return names
 
 
 def _list(what: str, keys: list[str]) -> list[str]:

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from muybridge.models.selfy.similarity import Reach, self_similarity, unit_length
-from muybridge.nn.convnorm import ConvNorm
+from muybridge.nn.convnorm import ConvNorm, MatrixConvNorm
 
 Extraction = Literal["conv", "mlp", "soft_argmax"]
 Integration = Literal["conv", "mlp"]
@@ -36,10 +36,11 @@ class ConvExtraction(nn.Module):
         inputs = 1
         for index, width in enumerate(widths[:-1]):
             stride = (2 if index and rows > 3 else 1, 2 if index and columns > 3 else 1)
-            layers.append(ConvNorm.make(inputs, width, 3, stride=stride, padding=1, exact=True))
+            kind = ConvNorm if index else MatrixConvNorm
+            layers.append(kind.make(inputs, width, 3, stride=stride, padding=1, exact=True))
             rows, columns = (rows - 1) // stride[0] + 1, (columns - 1) // stride[1] + 1
             inputs = width
-        layers.append(ConvNorm.make(inputs, widths[-1], (rows, columns), padding=0, exact=True))
+        layers.append(MatrixConvNorm.make(inputs, widths[-1], (rows, columns), padding=0, exact=True))
         self.layers = nn.Sequential(*layers)
         self.width = widths[-1]
 
