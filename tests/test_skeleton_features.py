@@ -32,7 +32,7 @@ def test_they_agree_with_the_oracle(people: int, coordinates: int):
     joints[1, 4:] = 0
     layout = KINECT
     raw = (
-        built(*GROUPS, "bone", layout=layout, people=people, coordinates=coordinates)
+        built(*GROUPS, "bone", "movement", "travel", layout=layout, people=people, coordinates=coordinates)
         .double()
         .raw(joints, torch.tensor([6, 4]))
     )
@@ -55,6 +55,7 @@ def test_sizes_on_the_papers_skeleton():
     assert sizes == {"position": 60, "angle": 19, "offset": 60, "offset_first": 60, "velocity": 162, "distance": 190}
     assert built(layout=KINECT).size == 551
     assert built("bone", layout=KINECT).size == 57
+    assert built("movement", "travel", layout=KINECT).size == 63
 
 
 def test_angles_by_hand():
@@ -93,6 +94,22 @@ def test_poses_ignore_place_and_size_but_movements_see_the_walk():
     offsets = built("offset", layout=KINECT)
     assert not offsets.raw(still, length).any()
     assert offsets.raw(walking, length)[0, 1:].abs().min() > 0
+
+
+def test_movement_is_of_the_pose_and_travel_of_the_place():
+    still = walk(1, 1, 1, 4, 3).repeat(1, 5, 1, 1, 1)
+    walking = still + torch.tensor([0.5, 0.0, 0.0]) * torch.arange(5.0)[None, :, None, None, None]
+    length = torch.tensor([5])
+    assert built("movement").raw(walking, length).abs().max() < 1e-5
+    torso = (still[0, 0, 0, 1] - still[0, 0, 0, 0]).norm()
+    travel = built("travel").raw(walking, length)[0] * torso
+    torch.testing.assert_close(travel[:, 0], torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0]))
+    waving = still.clone()
+    waving[0, :, 0, 2, 1] += torch.arange(5.0)
+    movement = built("movement").raw(waving, length)[0].reshape(5, 4, 3) * torso
+    assert movement[1:4, 2, 1].tolist() == pytest.approx([2.0] * 3, rel=1e-5)
+    assert not movement[0].any()
+    assert not movement[4].any()
 
 
 def test_nobody_gives_zeros():

@@ -12,7 +12,7 @@ from muybridge.core.contracts import SkeletonData, SkeletonInput
 from muybridge.core.errors import DataError
 from muybridge.core.skeletons import LAYOUTS, Layout, plain
 from muybridge.core.types import SkeletonSequence
-from muybridge.data.skeleton_augment import SkeletonAugment, augment_skeleton, mirrored, resample
+from muybridge.data.skeleton_augment import SkeletonAugment, augment_skeleton, mirrored, rebuilt, resample
 from muybridge.data.skeleton_ops import (
     body_centres,
     centre,
@@ -388,3 +388,33 @@ def test_absent_people_stay_zero_through_everything():
 def test_knobs_out_of_range_are_refused(knobs):
     with pytest.raises(ValidationError):
         SkeletonAugment(**knobs)
+
+
+def test_another_body_makes_the_same_movement():
+    body = moving_body(3, people=2)
+    other = rebuilt(body, SMALL, torch.tensor([1.5, 0.5, 2.0]))
+    assert torch.equal(other.joints[:, :, 0], body.joints[:, :, 0])
+    # The torso of length 2 grows to 3, and carries the shoulders, whose bones of length 1 become 0.5 and 2.
+    torch.testing.assert_close(other.joints[0, 0], torch.tensor([[0, 1, 5], [0, 4, 5], [-0.5, 4, 5], [2, 4, 5.0]]))
+    torch.testing.assert_close(other.joints[2, 1, 3], torch.tensor([12.0, 4, 7]))
+
+
+def test_drawn_bodies_are_symmetric_and_within_bounds():
+    knobs = SkeletonAugment(build=0.3)
+    body = moving_body(4)
+    seen = []
+    for seed in range(50):
+        other, _ = augment_skeleton(body, 0, knobs, HOLDS, None, torch.Generator().manual_seed(seed))
+        left, right = ((other.joints[0, 0, side] - other.joints[0, 0, 1]).norm().item() for side in (2, 3))
+        assert left == pytest.approx(right)
+        seen.append(left)
+    assert 0.7 <= min(seen) < 0.8
+    assert 1.2 < max(seen) <= 1.3
+
+
+def test_an_absent_person_stays_absent_in_another_body():
+    body = moving_body(4, people=2)
+    gone = SkeletonSequence(body.joints * torch.tensor([1.0, 0.0])[:, None, None], body.present.clone())
+    gone.present[:, 1] = False
+    other = rebuilt(gone, SMALL, torch.tensor([1.5, 0.5, 2.0]))
+    assert not other.joints[:, 1].any()

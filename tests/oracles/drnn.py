@@ -48,7 +48,7 @@ def scan(weights, x, orders):
 
 
 def features(joints, root, torso, bones, pairs, directions, edges):
-    """All groups of features (T, N) of one recording ``joints`` (T, P, J, D), bones last, before z-scoring."""
+    """All groups of features (T, N) of one recording ``joints`` (T, P, J, D), before z-scoring."""
     frames, people, count, _ = joints.shape
     here = np.array([[bool(np.any(joints[t, p] != 0)) for p in range(people)] for t in range(frames)])
     lengths = []
@@ -58,11 +58,15 @@ def features(joints, root, torso, bones, pairs, directions, edges):
             if here[t, p] and length > 0:
                 lengths.append(length)
     unit = np.mean(lengths) if lengths else 1.0
-    rows = []
+    centres = []
     for t in range(frames):
         roots = [joints[t, p, root] for p in range(people) if here[t, p]]
-        centre = np.mean(roots, axis=0) if roots else 0.0
+        centres.append(np.mean(roots, axis=0) if roots else 0.0)
+    rows = []
+    for t in range(frames):
+        centre = centres[t]
         position, angle, offset, first, velocity, distance, bone = [], [], [], [], [], [], []
+        movement, travel = [], []
         points = []
         for p in range(people):
             votes = np.zeros((len(directions), len(edges) + 1))
@@ -80,6 +84,11 @@ def features(joints, root, torso, bones, pairs, directions, edges):
                 if speed > 0:
                     best = max(range(len(directions)), key=lambda k: step @ directions[k])
                     votes[best, sum(speed >= edge for edge in edges)] += 1 / count
+                around = 0 < t < frames - 1 and here[t - 1, p] and here[t, p] and here[t + 1, p]
+                after, before = ((joints[s, p, j] - centres[s]) / unit if around else 0 * pose for s in (t + 1, t - 1))
+                movement.extend(after - before)
+            gone = (joints[t, p, root] - joints[0, p, root]) / unit
+            travel.extend(gone if here[t, p] and here[0, p] else 0 * gone)
             velocity.extend(votes.reshape(-1))
             for parent, child in bones:
                 along = joints[t, p, child] - joints[t, p, parent]
@@ -93,5 +102,5 @@ def features(joints, root, torso, bones, pairs, directions, edges):
             for b in range(a + 1, len(points)):
                 apart = np.linalg.norm(points[a][1] - points[b][1])
                 distance.append(apart if points[a][0] and points[b][0] else 0.0)
-        rows.append(position + angle + offset + first + velocity + distance + bone)
+        rows.append(position + angle + offset + first + velocity + distance + bone + movement + travel)
     return np.array(rows)

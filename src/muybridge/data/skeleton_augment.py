@@ -24,6 +24,8 @@ class SkeletonAugment(BaseModel):
         rotate: largest turn about the vertical, in degrees; skeletons in 2-D have no vertical to turn about.
         tilt: largest turn in the image plane, in degrees; in 3-D also as much about the horizontal axis.
         scale: smallest and largest factor of size.
+        build: largest change of the length of each bone, as a share, the same on both sides: other people's bodies, the
+            same movement. Layouts without bones are left alone.
         speed: slowest and fastest factor of speed; frames are interpolated.
         crop: smallest share of the recording that is kept, from a random start.
         noise: standard deviation of what is added to every coordinate, in torso lengths.
@@ -36,6 +38,7 @@ class SkeletonAugment(BaseModel):
     rotate: NonNegativeFloat = 0.0
     tilt: NonNegativeFloat = 0.0
     scale: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+    build: float = Field(default=0.0, ge=0.0, lt=1.0)
     speed: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
     crop: float = Field(default=1.0, gt=0.0, le=1.0)
     noise: NonNegativeFloat = 0.0
@@ -73,8 +76,11 @@ def augment_skeleton(
     """
     dice = torch.rand(9, generator=rng).tolist()
     noise_rng = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=rng)))
+    build_rng = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=rng)))
     layout = holds.layout
     sequence = fill_absent(sequence)
+    if knobs.build and layout.known:
+        sequence = rebuilt(sequence, layout, 1 + knobs.build * _symmetric(layout, build_rng))
 
     kept = max(1, round(len(sequence) * _between((knobs.crop, 1.0), dice[0])))
     start = int(dice[1] * (len(sequence) - kept + 1))
@@ -101,6 +107,18 @@ def augment_skeleton(
     if dice[8] < knobs.swap_people and sequence.present.any(dim=0).all():
         sequence = SkeletonSequence(sequence.joints.flip(1), sequence.present.flip(1))
     return sequence, label
+
+
+def rebuilt(sequence: SkeletonSequence, layout: Layout, factors: Float[Tensor, " bones"]) -> SkeletonSequence:
+    """The same movement by other bodies: every bone keeps its direction, its length is multiplied, the root stays."""
+    parents, children = torch.tensor(layout.bones).T
+    # Row j marks the bones between the root and joint j; bones come from the root outwards.
+    chain = torch.zeros(len(layout), len(parents))
+    for bone, (parent, child) in enumerate(layout.bones):
+        chain[child] = chain[parent]
+        chain[child, bone] = 1
+    bones = sequence.joints[:, :, children] - sequence.joints[:, :, parents]
+    return moved(sequence, sequence.joints + chain @ (bones * (factors - 1)[:, None]))
 
 
 def resample(sequence: SkeletonSequence, speed: float) -> SkeletonSequence:
@@ -130,6 +148,15 @@ def mirrored(sequence: SkeletonSequence, layout: Layout) -> SkeletonSequence:
     middle = body_centres(sequence, layout)[0, 0]
     joints[..., 0] = 2 * middle - joints[..., 0]
     return moved(sequence, joints)
+
+
+def _symmetric(layout: Layout, rng: torch.Generator) -> Float[Tensor, " bones"]:
+    """A number between -1 and 1 for every bone, the same for a bone and its mirror image."""
+    throw = torch.rand(len(layout.bones), generator=rng) * 2 - 1
+    other = dict(layout.mirror) | {right: left for left, right in layout.mirror}
+    at = {child: bone for bone, (_, child) in enumerate(layout.bones)}
+    # The bone that comes first speaks for both sides.
+    return throw[[min(bone, at[other.get(child, child)]) for bone, (_, child) in enumerate(layout.bones)]]
 
 
 def _turn_limits(knobs: SkeletonAugment) -> tuple[float, float, float]:

@@ -27,8 +27,12 @@ from muybridge.core.skeletons import Layout
 from muybridge.nn.recurrent import valid_frames
 
 FeatureUnit = Literal["feature", "group"]
-FeatureGroup = Literal["position", "angle", "offset", "offset_first", "velocity", "distance", "bone"]
-# The paper's kinds. "bone" is not among them: the directions of bones, the same for long and for short limbs.
+FeatureGroup = Literal[
+    "position", "angle", "offset", "offset_first", "velocity", "distance", "bone", "movement", "travel"
+]
+# The paper's kinds. Not among them are "bone", the directions of bones, the same for long and for short limbs;
+# "movement", the change of the pose from the frame before to the frame after; "travel", the way of each person's root
+# since the first frame.
 GROUPS: tuple[FeatureGroup, ...] = get_args(FeatureGroup)[:6]
 
 # Upper edges of the histogram's magnitude bins, in torso lengths a frame; the ninth bin is open.
@@ -95,6 +99,8 @@ class SkeletonFeatures(nn.Module):
             "velocity": people * 18 * (len(_MAGNITUDES) + 1),
             "distance": joints * (joints - 1) // 2,
             "bone": people * len(layout.bones) * coordinates,
+            "movement": joints * coordinates,
+            "travel": people * coordinates,
         }
         self.group_sizes = [sizes[group] for group in self.groups]
         raw_size = sum(self.group_sizes)
@@ -153,6 +159,11 @@ class SkeletonFeatures(nn.Module):
             "velocity": lambda: self._histogram(step),
             "distance": lambda: self._distances(pose, present),
             "bone": lambda: rearrange(self._bones(pose), "b t p n d -> b t (p n d)"),
+            "movement": lambda: rearrange(self._movement(pose, present), "b t p j d -> b t (p j d)"),
+            "travel": lambda: rearrange(
+                (room - room[:, :1])[..., self.layout.root, :].where((present & present[:, :1])[..., None], 0),
+                "b t p d -> b t (p d)",
+            ),
         }
         return torch.cat([parts[group]() for group in self.groups], dim=-1)
 
@@ -170,6 +181,12 @@ class SkeletonFeatures(nn.Module):
     def _bones(self, pose: Tensor) -> Float[Tensor, "B T P n D"]:
         """Directions of the bones, of length 1; zero where a person is absent."""
         return F.normalize(pose[..., self.bones[:, 1], :] - pose[..., self.bones[:, 0], :], dim=-1)
+
+    def _movement(self, pose: Tensor, present: Bool[Tensor, "B T P"]) -> Float[Tensor, "B T P J D"]:
+        """Change of the pose over two frames, around each; zero at either end, and where a person comes or goes."""
+        change = F.pad(pose[:, 2:] - pose[:, :-2], (0, 0, 0, 0, 0, 0, 1, 1))
+        around = F.pad(present[:, 2:] & present[:, :-2], (0, 0, 1, 1)) & present
+        return change.where(around[..., None, None], 0)
 
     def _angles(self, pose: Tensor, present: Tensor) -> Float[Tensor, "B T N"]:
         """Angles between bones that meet, 0 to 1 for 0 to 180 degrees."""
