@@ -1,0 +1,122 @@
+"""The similarity transform against what one would write instead: all pairs by one matrix product, and unfold.
+
+    python benchmarks/similarity.py [--threads 4] [--repeats 15]
+
+Forward, and forward with backward, of 8 frames of 128 channels; peak memory is what tensors take beyond the input.
+Every repetition runs all of them one after the other.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from muybridge.models.selfy.similarity import self_similarity
+
+REACH = (4, 4)
+
+
+def neighbours(v: Tensor, offset: int) -> Tensor:
+    """The frames that many later, zero past the ends."""
+    return F.pad(v, (0, 0) * 3 + (max(-offset, 0), max(offset, 0)))[:, max(offset, 0) :][:, : v.shape[1]]
+
+
+def all_pairs(v: Tensor, offsets: tuple[int, ...], reach: tuple[int, int]) -> Tensor:
+    """Every position with every position, then the wanted ones are gathered."""
+    _, _, height, width, _ = v.shape
+    rows = torch.arange(height)[:, None] + torch.arange(2 * reach[0] + 1)  # X U, in the padded map
+    columns = torch.arange(width)[:, None] + torch.arange(2 * reach[1] + 1)
+    at = rows[:, None, :, None] * (width + 2 * reach[1]) + columns[None, :, None, :]
+    at = rearrange(at, "x y u v -> (x y) (u v)")
+    query = rearrange(v, "b t x y c -> b t (x y) c")
+    out = []
+    for offset in offsets:
+        pairs = query @ rearrange(neighbours(v, offset), "b t x y c -> b t c (x y)")
+        pairs = rearrange(pairs, "b t n (x y) -> b t n x y", x=height)
+        pairs = rearrange(F.pad(pairs, (reach[1], reach[1], reach[0], reach[0])), "b t n x y -> b t n (x y)")
+        out.append(pairs.gather(3, at.expand(*pairs.shape[:2], *at.shape)))
+    stacked = torch.stack(out, 3)
+    return rearrange(stacked, "b t (x y) l (u v) -> b t x y l u v", x=height, u=2 * reach[0] + 1)
+
+
+def unfold(v: Tensor, offsets: tuple[int, ...], reach: tuple[int, int]) -> Tensor:
+    """The neighbourhood of every position is copied out, then multiplied with it."""
+    batch, frames, height, width, channels = v.shape
+    size = (2 * reach[0] + 1, 2 * reach[1] + 1)
+    out = []
+    for offset in offsets:
+        images = rearrange(neighbours(v, offset), "b t x y c -> (b t) c x y")
+        patches = F.unfold(images, size, padding=reach)
+        patches = patches.unflatten(1, (channels, size[0] * size[1]))
+        query = rearrange(v, "b t x y c -> (b t) (x y) 1 c")
+        out.append((query @ rearrange(patches, "n c w p -> n p c w")).squeeze(2))
+    stacked = torch.stack(out, 2)
+    shape = {"b": batch, "t": frames, "x": height, "y": width, "u": size[0]}
+    return rearrange(stacked, "(b t) (x y) l (u v) -> b t x y l u v", **shape)
+
+
+WAYS: dict[str, Callable[..., Tensor]] = {"ours": self_similarity, "all pairs": all_pairs, "unfold": unfold}
+
+
+def ask(way: Callable[..., Tensor], v: Tensor, offsets: tuple[int, ...], cotangent: Tensor | None) -> None:
+    """One call, with its gradient when there is a cotangent."""
+    with torch.set_grad_enabled(cotangent is not None):
+        out = way(v, offsets, REACH)
+    if cotangent is not None:
+        torch.autograd.grad(out, v, cotangent)
+
+
+def peak_megabytes(call: Callable[[], None]) -> float:
+    """The most memory that tensors take during a call beyond what they take before it."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        call()
+    assert profile.profiler is not None
+    results = profile.profiler.kineto_results
+    assert results is not None
+    now = peak = 0
+    for event in sorted(results.events(), key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            now += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]
+            peak = max(peak, now)
+    return peak / 2**20
+
+
+def main() -> None:
+    """Prints one line per map size, window and way."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=15)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    print(f"torch {torch.__version__}, {arguments.threads} threads; median ms and peak MiB, 9x9 displacements")
+    for size in (14, 28):
+        for frames in (5, 9):
+            offsets = tuple(range(-(frames // 2), frames // 2 + 1))
+            v = F.normalize(torch.randn(1, 8, size, size, 128), dim=-1).requires_grad_()
+            cotangent = torch.randn(1, 8, size, size, frames, 9, 9)
+            for kind, given in (("forward", None), ("forward and backward", cotangent)):
+                calls = {name: partial(ask, way, v, offsets, given) for name, way in WAYS.items()}
+                for call in calls.values():
+                    call()
+                times: dict[str, list[float]] = {name: [] for name in calls}
+                for _ in range(arguments.repeats):
+                    for name, call in calls.items():
+                        start = time.perf_counter()
+                        call()
+                        times[name].append(1e3 * (time.perf_counter() - start))
+                figures = ", ".join(
+                    f"{name} {statistics.median(series):.1f} ms {peak_megabytes(calls[name]):.0f} MiB"
+                    for name, series in times.items()
+                )
+                print(f"{size}x{size}, L = {frames}, {kind}: {figures}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
