@@ -11,7 +11,9 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
+from muybridge.data.clip_ops import ClipAugment
 from muybridge.data.datasets import AnyDataset
+from muybridge.data.prepare import Viewing
 from muybridge.data.skeleton_augment import SkeletonAugment
 from muybridge.models import AnyModel
 from muybridge.recipe import SGD, Adam, Expects, RMSprop, Schedule, Stage, Train
@@ -29,7 +31,8 @@ def knob_list() -> str:
     """Every table of a recipe with its knobs, their defaults, and what their docstrings say."""
     tables: list[tuple[str, type[BaseModel]]] = [("train", Train)]
     tables += [(f'train.optimizer, name = "{kind().name}"', kind) for kind in (SGD, Adam, RMSprop)]
-    tables += [("train.schedule", Schedule), ("train.stages", Stage), ("augment.skeleton", SkeletonAugment)]
+    tables += [("train.schedule", Schedule), ("train.stages", Stage)]
+    tables += [("view", Viewing), ("augment.clip", ClipAugment), ("augment.skeleton", SkeletonAugment)]
     tables += [(f'model, name = "{kind.model_fields["name"].default}"', kind) for kind in members(AnyModel)]
     tables += [(f'data, name = "{kind.model_fields["name"].default}"', kind) for kind in members(AnyDataset)]
     tables += [("expects", Expects)]
@@ -79,7 +82,16 @@ def test_every_knob_is_documented():
 
 
 def test_every_knob_is_explained():
-    for kind in (Train, Schedule, Stage, SkeletonAugment, *members(AnyModel), *members(AnyDataset)):
+    for kind in (
+        Train,
+        Schedule,
+        Stage,
+        Viewing,
+        ClipAugment,
+        SkeletonAugment,
+        *members(AnyModel),
+        *members(AnyDataset),
+    ):
         silent = set(kind.model_fields) - set(explained(kind)) - {"name"}
         assert not silent, f"{kind.__name__} does not say what {silent} are"
 

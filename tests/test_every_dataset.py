@@ -8,13 +8,29 @@ from typing import get_args
 import numpy as np
 import pytest
 import tomli_w
+import torch
+from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 from scipy.io import savemat
 
-from muybridge.core.contracts import SkeletonData
+from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError, RecipeError
-from muybridge.data.datasets import NTURGBD, SBU, UTDMHAD, AnyDataset, Folder, MSRAction3D, Playground
+from muybridge.data.datasets import (
+    NTURGBD,
+    SBU,
+    UTDMHAD,
+    AnyDataset,
+    Folder,
+    MovingShapes,
+    MSRAction3D,
+    Playground,
+    UTDMHADArrow,
+    UTDMHADDepth,
+    VideoFolder,
+    VideoList,
+)
 from muybridge.data.datasets.base import Benchmark, DatasetConfig
+from tests.videos import write
 
 RNG = np.random.default_rng(0)
 MEMBERS = get_args(get_args(AnyDataset)[0])
@@ -86,6 +102,60 @@ def fabricate_playground(root: Path) -> DatasetConfig:
     return Playground(root=root, people=4, test_people=1, takes=1, val_groups=("p02",))
 
 
+def fabricate_shapes(root: Path) -> DatasetConfig:
+    return MovingShapes(root=root, scenes=3, test_scenes=1, height=32, width=32, frames=8, val_groups=("s002",))
+
+
+def fabricate_depth(root: Path) -> DatasetConfig:
+    (root / "depth").mkdir(parents=True)
+    video = write(root / "any.mp4", 20)
+    for action in (1, 2, 27):
+        for subject in (1, 2, 3):
+            shutil.copy(video, root / "depth" / f"a{action}_s{subject}_t1.mp4")
+    video.unlink()
+    return UTDMHADDepth(root=root, val_groups=("s3",), jitter=0.2)
+
+
+def fabricate_arrow(root: Path) -> DatasetConfig:
+    depth = fabricate_depth(root)
+    assert isinstance(depth, UTDMHADDepth)
+    return UTDMHADArrow(root=depth.root, val_groups=depth.val_groups)
+
+
+def fabricate_video_folder(root: Path) -> DatasetConfig:
+    root.mkdir()
+    video = write(root / "any.mp4", 6)
+    for label in ("bow", "nod"):
+        for person in "abcde":
+            (root / label).mkdir(exist_ok=True)
+            shutil.copy(video, root / label / f"{person}_1.MP4")
+    video.unlink()
+    write_frames(root / "nod" / "deeper" / "a_2")
+    put(root / "nod" / ".hidden.mp4", "")
+    return VideoFolder(root=root, group="/([a-z])_", test_groups=("b", "d"), val_groups=("e",), mirror_labels=())
+
+
+def write_frames(folder: Path, count: int = 4) -> None:
+    folder.mkdir(parents=True)
+    for number in range(1, count + 1):
+        Image.new("RGB", (24, 16), (number, 0, 0)).save(folder / f"img_{number:05}.jpg")
+
+
+def fabricate_video_list(root: Path) -> DatasetConfig:
+    root.mkdir()
+    video = write(root / "any.mp4", 6)
+    for name in ("one film.mp4", "two.mp4", "three.mp4"):
+        shutil.copy(video, root / name)
+    video.unlink()
+    write_frames(root / "frames" / "four")
+    put(root / "lists" / "train.txt", "one film.mp4 0\n\n# nobody\ntwo.mp4 1\n")
+    put(root / "lists" / "val.txt", "three.mp4 6 2\n")
+    put(root / "lists" / "test.txt", "frames/four 4 1\n")
+    put(root / "names.txt", "bow\nnod\nwave goodbye\n")
+    lists = {part: Path("lists") / f"{part}.txt" for part in ("train", "val", "test")}
+    return VideoList(root=root, classes=Path("names.txt"), mirror_labels=(("bow", 1),), **lists)
+
+
 FABRICATE = {
     MSRAction3D: fabricate_msr,
     SBU: fabricate_sbu,
@@ -93,6 +163,11 @@ FABRICATE = {
     NTURGBD: fabricate_ntu,
     Folder: fabricate_folder,
     Playground: fabricate_playground,
+    MovingShapes: fabricate_shapes,
+    UTDMHADDepth: fabricate_depth,
+    UTDMHADArrow: fabricate_arrow,
+    VideoFolder: fabricate_video_folder,
+    VideoList: fabricate_video_list,
 }
 
 
@@ -111,7 +186,10 @@ def test_index_is_stable_and_splits_are_disjoint(data):
     splits = {split: data.index(split) for split in ("train", "val", "test")}
     assert splits == {split: data.index(split) for split in splits}
     records = [record for index in splits.values() for record in index.records]
-    assert len({record.id for record in records}) == len(records) == len({record.path for record in records})
+    assert len({record.id for record in records}) == len(records)
+    assert len({(record.path, record.backwards) for record in records}) == len(records)
+    if data.name == "video_list":  # whose parts are lists, not groups
+        return
     groups = {split: {record.group for record in index.records} for split, index in splits.items()}
     assert groups["val"] == set(data.val_groups)
     assert not groups["train"] & groups["val"]
@@ -122,9 +200,9 @@ def test_index_is_stable_and_splits_are_disjoint(data):
 
 def test_without_val_groups_nothing_is_held_out(data):
     whole = data.model_copy(update={"val_groups": ()})
-    held = data.index("train").records + data.index("val").records
+    held = data.index("train").records + (data.index("val").records if data.val_groups else ())
     assert set(whole.index("train").records) == set(held)
-    assert not whole.index("val").records
+    assert not whole.index("val").records or data.name == "video_list"
 
 
 def test_an_unknown_val_group_is_refused(data):
@@ -134,9 +212,12 @@ def test_an_unknown_val_group_is_refused(data):
 
 def test_open_gives_what_holds_says(data):
     holds = data.holds()
-    assert isinstance(holds, SkeletonData)
     for split in ("train", "val", "test"):
         for record in data.index(split).records[:6]:
+            if isinstance(holds, ClipData):
+                with data.open(record) as video:
+                    assert video.read([0, len(video) - 1]).pixels.shape[:2] == (2, holds.channels)
+                continue
             sequence = data.open(record)
             assert sequence.joints.shape[1:] == (holds.people, len(holds.layout), holds.coordinates)
             assert sequence.present.any()
@@ -144,7 +225,7 @@ def test_open_gives_what_holds_says(data):
 
 def test_mirroring_twice_gives_the_label_back(data):
     mapping = data.mirror()
-    assert mapping is not None
+    assert isinstance(mapping, dict)
     assert all(mapping[mapping[label]] == label != mapping[label] for label in mapping)
 
 
@@ -172,7 +253,7 @@ def test_every_fold_tests_something_else(data):
     tested = [
         {record.id for record in type(data).model_validate(settings | {"fold": fold}).index("test").records}
         for settings in [
-            data.model_dump() | {"val_groups": ()} | ({"test_groups": ()} if data.name == "folder" else {})
+            data.model_dump() | {"val_groups": ()} | ({"test_groups": ()} if "folder" in data.name else {})
         ]
         for fold in data.folds()
         if not (data.name == "sbu" and fold in "35")  # no fabricated pair lies in these
@@ -352,7 +433,98 @@ def test_folder_knobs_out_of_range(knobs, message):
         Folder(root=Path("anywhere"), **knobs)
 
 
+# The user's own videos
+
+
+def test_video_folder_finds_files_and_folders_of_frames(tmp_path):
+    data = fabricate_video_folder(tmp_path / "data")
+    train = {record.id for record in data.index("train").records}
+    assert train == {"bow/a_1.MP4", "bow/c_1.MP4", "nod/a_1.MP4", "nod/c_1.MP4", "nod/deeper/a_2"}
+    frames = next(record for record in data.index("train").records if record.id == "nod/deeper/a_2")
+    assert data.open(frames).read([2]).pixels[0, 0].float().mean() == pytest.approx(3, abs=1)
+    put(tmp_path / "data" / "wink" / "readme.txt", "")
+    with pytest.raises(DataError, match=r"the class 'wink' has no recordings\. Expected videos that end in \.mp4, .*"):
+        data.index("train")
+
+
+def test_list_lines(tmp_path):
+    data = fabricate_video_list(tmp_path / "data")
+    (one, two) = data.index("train").records
+    assert (one.id, one.label, two.label) == ("one film.mp4", 0, 1)
+    assert data.labels() == ("bow", "nod", "wave goodbye")
+    assert data.mirror() == {0: 1, 1: 0}
+    (test,) = data.index("test").records
+    assert (test.id, test.label) == ("frames/four", 1)
+    numbered = data.model_copy(update={"classes": 3, "mirror_labels": None})
+    assert numbered.labels() == ("class 0", "class 1", "class 2")
+    assert numbered.mirror() is None
+
+
+def test_lists_are_looked_for_under_the_data_folder(tmp_path, monkeypatch):
+    data = fabricate_video_list(tmp_path / "lists of mine")
+    monkeypatch.setenv("MUYBRIDGE_DATA", str(tmp_path))
+    assert data.model_copy(update={"root": Path("lists of mine")}).index("train") == data.index("train")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "knobs", "message"),
+    [
+        ("train.txt", "a.mp4\n", {}, r"train.txt: the line 'a.mp4'\. Expected `path label`"),
+        ("train.txt", "a.mp4 3\n", {}, "with a label of 0 to 2"),
+        ("train.txt", "a.mp4 nod\n", {}, "the line 'a.mp4 nod'"),
+        ("train.txt", "frames/four 1\n", {}, "'frames/four' is named in train and in test"),
+        ("train.txt", "a.mp4 1\na.mp4 1\n", {}, "'a.mp4' is named in train and in train"),
+        ("train.txt", "# nobody\n", {}, "the train split is empty"),
+        ("train.txt", "a.mp4 1\n", {"test": Path("gone.txt")}, r"gone.txt: it cannot be read .*Correct data.test"),
+        ("train.txt", "a.mp4 1\n", {"classes": Path("gone.txt")}, r"gone.txt: .*Correct data.classes"),
+        ("train.txt", "a.mp4 1\n", {"mirror_labels": ((0, 9),)}, "mirror_labels names the class 9"),
+        ("train.txt", "a.mp4 1\n", {"mirror_labels": (("bow", "wink"),)}, "mirror_labels names the class 'wink'"),
+    ],
+)
+def test_list_defects(tmp_path, file, text, knobs, message):
+    data = fabricate_video_list(tmp_path / "data").model_copy(update=knobs)
+    put(tmp_path / "data" / "lists" / file, text)
+    with pytest.raises(DataError, match=message):
+        data.index("train"), data.mirror()
+
+
+# Depth
+
+
+def test_the_arrow_shows_the_same_frames_both_ways(tmp_path):
+    data = fabricate_arrow(tmp_path / "data").model_copy(update={"jitter": 0.3})
+    assert data.labels() == ("forwards", "backwards")
+    records = {record.id: record for record in data.index("train").records}
+    one, other = records["a1_s1_t1"], records["a1_s1_t1_backwards"]
+    assert (one.label, other.label) == (0, 1)
+    forwards, backwards = data.open(one), data.open(other)
+    assert len(forwards) == len(backwards) < 20  # its ends are cut off
+    seen = forwards.read(range(len(forwards)))
+    turned = backwards.read(range(len(backwards)))
+    assert torch.equal(seen.pixels, turned.pixels.flip(0))
+    torch.testing.assert_close(seen.seconds, turned.seconds)
+    phases = {len(data.open(record)) for record in records.values()}
+    assert len(phases) > 1
+
+
+def test_swipes_and_circles_swap_in_a_mirror():
+    names = UTDMHADDepth().labels()
+    swapped = {names[one]: names[other] for one, other in UTDMHADDepth().mirror().items()}
+    assert swapped["swipe left"] == "swipe right"
+    assert swapped["draw circle clockwise"] == "draw circle counter-clockwise"
+    assert len(swapped) == 4
+
+
 # The real ones
+
+
+@pytest.mark.parametrize(("config", "factor"), [(UTDMHADDepth(), 1), (UTDMHADArrow(), 2)], ids=["depth", "arrow"])
+def test_real_depth(real_data, config, factor):
+    train, test = config.index("train").records, config.index("test").records
+    assert (len(train), len(test)) == (431 * factor, 430 * factor)
+    with config.open(train[-1]) as video:
+        clip = video.read([0, len(video) - 1], short_side=120)
+        assert clip.pixels.shape == (2, 1, 120, 160)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,17 @@
 """What every model in the union promises."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+import numpy as np
+import onnxruntime
 import pytest
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from muybridge.core.contracts import SkeletonData
+from muybridge.core.contracts import ClipData, ClipInput, Holds, SkeletonData
 from muybridge.core.errors import RecipeError
 from muybridge.core.skeletons import LAYOUTS, plain
 from muybridge.core.types import Output
@@ -18,61 +21,106 @@ from muybridge.models.base import Model, ModelConfig
 
 KINDS = get_args(get_args(AnyModel)[0])
 CLASSES = 5
-HOLDS = {
+SKELETONS = {
     "kinect20": SkeletonData(LAYOUTS["kinect20"]),
     "two people": SkeletonData(LAYOUTS["sbu15"], people=2),
     "2-D": SkeletonData(LAYOUTS["coco17"], coordinates=2),
 }
+VIDEOS = {"RGB": ClipData(3), "grey": ClipData(1)}
+# Networks over clips are small here; 64 pixels leave two of each axis where TDN halves its last maps.
+SMALL = {"backbone": "resnet18", "segments": 3, "size": 64}
 
 
-def sample(frames: int, holds: SkeletonData, seed: int) -> dict[str, Tensor]:
-    """A recording in which everybody drifts about."""
-    rng = torch.Generator().manual_seed(seed)
-    pose = torch.randn(1, holds.people, len(holds.layout), holds.coordinates, generator=rng)
-    steps = 0.1 * torch.randn(frames, holds.people, len(holds.layout), holds.coordinates, generator=rng)
-    return {"joints": pose + steps.cumsum(0)}
+@dataclass(frozen=True)
+class Kind:
+    """A model with the recordings that it takes."""
+
+    config: ModelConfig
+
+    @property
+    def sees_clips(self) -> bool:
+        return isinstance(self.config.takes(), ClipInput)
+
+    @property
+    def holds(self) -> dict[str, Holds]:
+        return VIDEOS if self.sees_clips else SKELETONS
+
+    def sample(self, frames: int, seed: int, holds: Holds | None = None) -> dict[str, Tensor]:
+        """A recording in which everybody drifts about; a clip has as many frames as the model asks for."""
+        rng = torch.Generator().manual_seed(seed)
+        holds = holds or next(iter(self.holds.values()))
+        if isinstance(holds, ClipData):
+            takes = self.config.takes()
+            assert isinstance(takes, ClipInput)
+            count = takes.segments * takes.frames_per_segment
+            return {"video": torch.randn(1, count, holds.channels, takes.size, takes.size, generator=rng)}
+        shape = (holds.people, len(holds.layout), holds.coordinates)
+        pose = torch.randn(1, *shape, generator=rng)
+        return {"joints": pose + (0.1 * torch.randn(frames, *shape, generator=rng)).cumsum(0)}
+
+    def build(self, holds: Holds | None = None) -> Model:
+        torch.manual_seed(0)
+        holds = holds or next(iter(self.holds.values()))
+        model = self.config.build(CLASSES, holds)
+        model.calibrate([stack([self.sample(12, seed, holds) for seed in range(20, 24)])])
+        return model.eval()
 
 
-def built(kind: type[ModelConfig], holds: SkeletonData = HOLDS["kinect20"]) -> Model:
-    torch.manual_seed(0)
-    model = kind().build(CLASSES, holds)
-    model.calibrate([stack([sample(12, holds, seed) for seed in range(20, 24)])])
-    return model.eval()
+def known(config: type[ModelConfig]) -> Kind:
+    sees_clips = "segments" in config.model_fields
+    return Kind(config.model_validate(SMALL if sees_clips else {}))
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.spec.name)
-def kind(request: pytest.FixtureRequest) -> type[ModelConfig]:
-    return request.param
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return known(request.param)
 
 
-@pytest.mark.parametrize("holds", HOLDS.values(), ids=HOLDS)
-def test_it_scores_every_class_for_every_layout(kind: type[ModelConfig], holds: SkeletonData):
-    batch = stack([sample(frames, holds, frames) for frames in (9, 1, 6)])
-    output = built(kind, holds)(**batch)
+def awake(model: Model) -> Model:
+    """The model with its norms that begin at zero, and let nothing through, set to one half."""
+    with torch.no_grad():
+        for name, one in model.named_parameters():
+            if name.endswith("norm.weight") and not one.any():
+                one.fill_(0.5)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("config", "holds"),
+    [(one, holds) for one in KINDS for holds in known(one).holds.values()],
+    ids=[f"{one.spec.name}-{name}" for one in KINDS for name in known(one).holds],
+)
+def test_it_scores_every_class_for_every_kind_of_recording(config: type[ModelConfig], holds: Holds):
+    kind = known(config)
+    batch = stack([kind.sample(frames, frames, holds) for frames in (9, 1, 6)])
+    output = kind.build(holds)(**batch)
     assert isinstance(output, Output)
     assert output.logits.shape == (3, CLASSES)
     assert torch.isfinite(output.logits).all()
 
 
-def test_a_layout_without_bones_is_served_or_refused_in_words(kind: type[ModelConfig]):
+def test_a_layout_without_bones_is_served_or_refused_in_words(kind: Kind):
+    if kind.sees_clips:
+        return
     holds = SkeletonData(plain(7))
     try:
-        model = built(kind, holds)
+        model = kind.build(holds)
     except RecipeError as problem:
         assert "layout" in str(problem)  # noqa: PT017 - either outcome is right
     else:
-        assert model(**stack([sample(5, holds, 0)])).logits.shape == (1, CLASSES)
+        assert model(**stack([kind.sample(5, 0, holds)])).logits.shape == (1, CLASSES)
 
 
-def test_its_name_is_its_door_plate(kind: type[ModelConfig]):
-    assert kind.model_fields["name"].default == kind.spec.name
-    assert kind.spec.title
-    assert kind.spec.paper
+def test_its_name_is_its_door_plate(kind: Kind):
+    config = type(kind.config)
+    assert config.model_fields["name"].default == config.spec.name
+    assert config.spec.title
+    assert config.spec.paper
 
 
-def test_gradient_reaches_every_parameter(kind: type[ModelConfig]):
-    model = built(kind).train()
-    batch = stack([sample(frames, HOLDS["kinect20"], frames) for frames in (12, 7, 9, 10)])
+def test_gradient_reaches_every_parameter(kind: Kind):
+    model = awake(kind.build()).train()
+    batch = stack([kind.sample(frames, frames) for frames in (12, 7, 9, 10)])
     terms = model.losses(model(**batch), torch.tensor([0, 1, 2, 3]), batch)
     assert "cross_entropy" in terms
     assert all(term.shape == () for term in terms.values())
@@ -81,9 +129,9 @@ def test_gradient_reaches_every_parameter(kind: type[ModelConfig]):
     assert not silent
 
 
-def test_soft_labels_equal_hard_ones_when_they_are_sure(kind: type[ModelConfig]):
-    model = built(kind)
-    batch = stack([sample(8, HOLDS["kinect20"], seed) for seed in (1, 2)])
+def test_soft_labels_equal_hard_ones_when_they_are_sure(kind: Kind):
+    model = kind.build()
+    batch = stack([kind.sample(8, seed) for seed in (1, 2)])
     output, labels = model(**batch), torch.tensor([4, 0])
     hard = model.losses(output, labels, batch)
     soft = model.losses(output, torch.nn.functional.one_hot(labels, CLASSES).float(), batch)
@@ -91,46 +139,63 @@ def test_soft_labels_equal_hard_ones_when_they_are_sure(kind: type[ModelConfig])
         torch.testing.assert_close(value, soft[term])
 
 
-def test_samples_do_not_talk_and_padding_changes_nothing(kind: type[ModelConfig]):
-    model = built(kind)
-    samples = [sample(frames, HOLDS["kinect20"], frames) for frames in (9, 4, 12)]
+def test_samples_do_not_talk_and_padding_changes_nothing(kind: Kind):
+    model = awake(kind.build())
+    samples = [kind.sample(frames, frames) for frames in (9, 4, 12)]
     together = model(**stack(samples))
     garbage = stack(samples)
-    garbage["joints"][1, 4:] = 1e3
+    if not kind.sees_clips:
+        garbage["joints"][1, 4:] = 1e3
     spoiled = model(**garbage)
     for index, one in enumerate(samples):
         alone = model(**stack([one]))
         torch.testing.assert_close(together.logits[index], alone.logits[0], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(spoiled.logits[index], alone.logits[0], rtol=1e-4, atol=1e-5)
-        frames = len(one["joints"])
         for name, map_ in alone.maps.items():
+            frames = len(one["joints"])
             torch.testing.assert_close(together.maps[name][index, :frames], map_[0], rtol=1e-4, atol=1e-5)
 
 
-def test_eval_mode_is_deterministic(kind: type[ModelConfig]):
-    model = built(kind)
-    batch = stack([sample(8, HOLDS["kinect20"], 1)])
+def test_eval_mode_is_deterministic(kind: Kind):
+    model = kind.build()
+    batch = stack([kind.sample(8, 1)])
     assert torch.equal(model(**batch).logits, model(**batch).logits)
 
 
-def test_the_same_seed_builds_the_same_model(kind: type[ModelConfig]):
-    one, other = built(kind).state_dict(), built(kind).state_dict()
+def test_the_same_seed_builds_the_same_model(kind: Kind):
+    one, other = kind.build().state_dict(), kind.build().state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_weights_round_trip(kind: type[ModelConfig], tmp_path: Path):
-    model = built(kind)
-    safetensors.torch.save_file(model.state_dict(), tmp_path / "weights.safetensors")
+def test_weights_round_trip(kind: Kind, tmp_path: Path):
+    model = kind.build()
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    safetensors.torch.save_file(tensors, tmp_path / "weights.safetensors")
     torch.manual_seed(1)
-    other = kind().build(CLASSES, HOLDS["kinect20"]).eval()
+    other = kind.config.build(CLASSES, next(iter(kind.holds.values()))).eval()
     other.load_state_dict(safetensors.torch.load_file(tmp_path / "weights.safetensors"))
-    batch = stack([sample(8, HOLDS["kinect20"], 1)])
+    batch = stack([kind.sample(8, 1)])
     assert torch.equal(model(**batch).logits, other(**batch).logits)
 
 
 @pytest.mark.filterwarnings("ignore:.*_flat_weights.*:UserWarning")
-def test_it_survives_torch_export(kind: type[ModelConfig]):
-    model = built(kind)
-    batch = stack([sample(frames, HOLDS["kinect20"], frames) for frames in (8, 6)])
+def test_it_survives_torch_export(kind: Kind):
+    model = awake(kind.build())
+    batch = stack([kind.sample(frames, frames) for frames in (8, 6)])
     exported = torch.export.export(model, (), kwargs=batch).module()
     torch.testing.assert_close(exported(**batch).logits, model(**batch).logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's exporter and onnxscript speak of themselves
+@pytest.mark.parametrize("config", [one for one in KINDS if known(one).sees_clips], ids=lambda one: one.spec.name)
+def test_onnx_gives_the_same_answer_for_any_number_of_clips(config: type[ModelConfig], tmp_path: Path):
+    kind = known(config)
+    model: Any = awake(kind.build())
+    batch = stack([kind.sample(0, seed) for seed in (1, 2)])
+    shapes = {"video": {0: torch.export.Dim("batch")}}
+    torch.onnx.export(model, (), str(tmp_path / "model.onnx"), kwargs=batch, dynamo=True, dynamic_shapes=shapes)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    for seeds in ((1, 2), (3, 4, 5), (6,)):
+        video = stack([kind.sample(0, seed) for seed in seeds])["video"]
+        (logits,) = session.run(None, {"video": video.numpy()})[:1]
+        np.testing.assert_allclose(logits, model(video=video).logits.detach().numpy(), rtol=1e-3, atol=1e-4)

@@ -1,8 +1,9 @@
-"""A data set of a few seconds' training: three made-up actions of four people, in the format of MSR Action3D."""
+"""Data sets of a few seconds' training: three made-up actions of four people as MSR Action3D, and films of light."""
 
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 
 from muybridge.recipe import Recipe
@@ -44,6 +45,46 @@ def tiny_recipe(root: Path, **train: Any) -> Recipe:
             "data": {"name": "msr_action3d", "root": str(root), "files": "567"},
             "augment": {"skeleton": {"rotate": 10.0, "noise": 0.01}},
             "train": {"epochs": 3, "batch_size": 5, "save_seconds": 0.0, "optimizer": {"name": "adam", "lr": 0.01}}
+            | train,
+        }
+    )
+
+
+def write_films(root: Path, people: str = "abcd", takes: int = 2) -> Path:
+    """Light that grows in ``dawn`` and fades in ``dusk``, 12 frames of 48x40 pixels, as ``class/person_take.mp4``."""
+    rng = np.random.default_rng(0)
+    for label, way in (("dawn", 1), ("dusk", -1)):
+        (root / label).mkdir(parents=True, exist_ok=True)
+        for person in people:
+            for take in range(takes):
+                ramp = np.linspace(40, 200, 12)[::way] + rng.normal(0, 10)
+                with av.open(str(root / label / f"{person}_{take}.mp4"), "w") as container:
+                    stream = container.add_stream("libx264", rate=12, options={"g": "4"})
+                    stream.width, stream.height, stream.pix_fmt = 48, 40, "yuv420p"
+                    stream.codec_context.thread_count = 1
+                    for light in ramp:
+                        picture = np.clip(light + rng.normal(0, 5, (40, 48, 3)), 0, 255).astype(np.uint8)
+                        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+                    container.mux(stream.encode(None))
+    return root
+
+
+def tiny_clip_recipe(root: Path, **train: Any) -> Recipe:
+    """A small TSM on these films; person d tests."""
+    return Recipe.model_validate(
+        {
+            "title": "tiny",
+            "model": {
+                "name": "tsn",
+                "backbone": "resnet18",
+                "shift": True,
+                "segments": 4,
+                "size": 32,
+                "dropout": 0.0,
+            },
+            "data": {"name": "video_folder", "root": str(root), "group": "/([a-z])_", "test_groups": ["d"]},
+            "augment": {"clip": {"flip": 0.5, "keep": 0.8}},
+            "train": {"epochs": 2, "batch_size": 5, "save_seconds": 0.0, "optimizer": {"name": "adam", "lr": 1e-3}}
             | train,
         }
     )

@@ -13,6 +13,7 @@ import typer
 from muybridge.core.errors import MuybridgeError, RecipeError
 
 if TYPE_CHECKING:
+    from muybridge.engine.bench import Bench
     from muybridge.engine.metrics import Scores
     from muybridge.engine.repeat import Summary
     from muybridge.recipe import Recipe
@@ -97,10 +98,10 @@ def predict(
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to compute.")] = "cpu",
 ) -> None:
     """Name the action in each file."""
-    from muybridge.predict import Predictor, find_recordings
+    from muybridge.predict import Predictor
 
     predictor = Predictor(run, device)
-    answers = (predictor(path, top) for path in find_recordings(paths))
+    answers = (predictor(path, top) for path in predictor.find(paths))
     if as_json:
         rows = [{"path": one.id, "labels": one.labels, "scores": one.scores} for one in answers]
         typer.echo(json.dumps(rows, indent=1))
@@ -154,6 +155,48 @@ def show(
 
     for path in draw_run(run, sample, split, video):
         typer.echo(path)
+
+
+@app.command(epilog="Example: muybridge bench folder_tdn --set data.root=videos --set train.workers=4")
+def bench(
+    recipe: Annotated[str, typer.Argument(help="A TOML file or the name of a shipped recipe.")],
+    settings: Settings = None,
+    recordings: Annotated[int, typer.Option(min=1, help="How many are loaded one by one.")] = 32,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps that are timed.")] = 8,
+    as_json: AsJson = False,
+    device: Device = "auto",
+) -> None:
+    """Time every hop of a training on your data and your machine, and name the slowest."""
+    from dataclasses import asdict
+
+    from muybridge.engine.bench import bench as measure
+    from muybridge.engine.runtime import Runtime
+
+    loaded = _recipe(recipe, settings)
+    told = measure(loaded, recordings, steps, Runtime(loaded.train.precision, device))
+    if as_json:
+        typer.echo(json.dumps(asdict(told), indent=1))
+    else:
+        _print_bench(told)
+
+
+@app.command(epilog="Example: muybridge adopt tdn_sthv1_r50_8.pth --model tdn --labels names.txt --run runs/tdn")
+def adopt(
+    file: Annotated[Path, typer.Argument(help="A checkpoint that the authors released.")],
+    run: Annotated[Path, typer.Option(help="Run folder to make.")],
+    model: Annotated[str | None, typer.Option(help="As `muybridge models` names it.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="In place of --model: a recipe with the model and the view.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="Class names in label order, one on each line.")] = None,
+    settings: Settings = None,
+) -> None:
+    """Make a run folder of a released checkpoint, ready to test and to predict."""
+    from muybridge.engine.adopt import adopt_file
+    from muybridge.recipe import parse_settings
+
+    adopt_file(file, run, model=model, recipe=recipe, labels=labels, settings=parse_settings(settings or []))
+    typer.echo(f"adopted; next: muybridge predict {run} VIDEO")
 
 
 @app.command()
@@ -225,7 +268,7 @@ def demo(
     from muybridge.recipe import load_recipe
     from muybridge.viz.pictures import draw_run
 
-    recipe, report = load_recipe("playground_sta_lstm"), Reporter()
+    recipe, report = load_recipe("playground_drnn"), Reporter()
     report.say("1/4  training on stick figures whose movement, not pose, decides the class")
     folder = train_run(recipe, run, resume=(run / "run.json").is_file(), report=report)
     report.say("2/4  testing on people that were not in training")
@@ -310,6 +353,23 @@ def _print_scores(scores: "Scores", as_json: bool) -> None:
         f"{scores.count} recordings, {scores.skipped} left out of the index"
     )
     Console().print(table)
+
+
+def _print_bench(told: "Bench") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("hop", "median ms", "95th percentile ms", title="one recording", title_justify="left")
+    for hop, timing in told.hops.items():
+        table.add_row(hop, f"{timing.median:.2f}", f"{timing.p95:.2f}")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{told.per_second:.1f} recordings/s in training on {told.device}, batches of {told.batch_size}, "
+        f"{told.workers} loading processes; the model waits {told.waiting:.0%} of the time",
+        highlight=False,
+    )
+    console.print(f"bottleneck: {told.bottleneck}; {told.advice}", highlight=False, markup=False)
 
 
 def _print_summary(summary: "Summary", recipe: "Recipe") -> None:

@@ -5,12 +5,17 @@ from pathlib import Path
 
 import torch
 
+from muybridge.core.contracts import Holds, SkeletonData
 from muybridge.core.errors import DataError
 from muybridge.core.types import Prediction, SkeletonSequence
-from muybridge.data.prepare import Preparation, stack
+from muybridge.data.datasets.folder import skeletons_in
+from muybridge.data.prepare import stack
 from muybridge.data.skeleton_ops import conform
 from muybridge.engine.checkpoint import RunFolder
-from muybridge.media.skeleton import SUFFIXES, read_skeleton
+from muybridge.media.skeleton import SUFFIXES as SKELETONS
+from muybridge.media.skeleton import read_skeleton
+from muybridge.media.video import SUFFIXES as VIDEOS
+from muybridge.media.video import Video, videos_in
 
 
 class Predictor:
@@ -30,27 +35,52 @@ class Predictor:
         self.labels = folder.labels()
         self.device = torch.device(device)
         self.model = folder.model().to(self.device)
-        self.prepare = Preparation(self.recipe.model.takes(), self.recipe.data.holds())
+        self.prepare = self.recipe.preparation()
 
     def __repr__(self) -> str:
         return f"Predictor({self.recipe.model.name}, {len(self.labels)} classes)"
 
-    def __call__(self, what: str | Path | SkeletonSequence, top: int = 5) -> Prediction:
-        """Name the action in one file or one recording already in memory.
+    def __call__(self, what: str | Path | SkeletonSequence | Video, top: int = 5) -> Prediction:
+        """Name the action in one file or one recording already opened.
 
         Args:
-            what: a file in any known skeleton format, or a :class:`SkeletonSequence` in the layout of training.
+            what: for a model of skeletons, a file in any known format or a :class:`SkeletonSequence` in the layout of
+                training; for a model of clips, a video file, a folder of frames or a :class:`Video`.
             top: how many classes to name, best first.
 
         Raises:
-            DataError: the file cannot be read, or holds another skeleton than the model was trained on.
+            DataError: the file cannot be read, or holds another kind of recording than the model was trained on.
         """
-        recording = what if isinstance(what, SkeletonSequence) else self.read(Path(what))
-        name = "recording" if isinstance(what, SkeletonSequence) else str(what)
+        if not isinstance(what, str | Path):
+            return self._name(what, "recording", top)
+        recording = self.read(Path(what))
+        try:
+            return self._name(recording, str(what), top)
+        finally:
+            if isinstance(recording, Video):
+                recording.close()
+
+    def read(self, path: Path) -> SkeletonSequence | Video:
+        """A recording from a file in any known format; skeletons have as many people as in training."""
+        holds = self.recipe.data.holds()
+        if isinstance(holds, SkeletonData):
+            return conform(read_skeleton(path), holds, str(path))
+        return Video(path, channels=1 if holds.channels == 1 else 3)
+
+    def find(self, paths: Sequence[str | Path]) -> Iterator[Path]:
+        """The recordings of this run's kind that are meant by a list of files and folders.
+
+        Raises:
+            DataError: a path does not exist, or a folder holds no recording.
+        """
+        return find_recordings(paths, self.recipe.data.holds())
+
+    def _name(self, recording: SkeletonSequence | Video, name: str, top: int) -> Prediction:
         inputs, _ = self.prepare(recording)
         with torch.inference_mode():
             output = self.model(**{key: value.to(self.device) for key, value in stack([inputs]).items()})
-        scores, order = output.logits[0].float().softmax(0).cpu().sort(descending=True)
+        # One row for each view; their probabilities are averaged, as in testing.
+        scores, order = output.logits.float().softmax(1).mean(0).cpu().sort(descending=True)
         return Prediction(
             id=name,
             labels=tuple(self.labels[index] for index in order[:top].tolist()),
@@ -58,24 +88,22 @@ class Predictor:
             maps={key: value[0].cpu() for key, value in output.maps.items()},
         )
 
-    def read(self, path: Path) -> SkeletonSequence:
-        """A recording from a file in any known format, with as many people as in training."""
-        return conform(read_skeleton(path), self.recipe.data.holds(), str(path))
 
-
-def find_recordings(paths: Sequence[str | Path]) -> Iterator[Path]:
-    """The files meant by a list of files and folders; folders are searched for known endings.
+def find_recordings(paths: Sequence[str | Path], holds: Holds) -> Iterator[Path]:
+    """The recordings of a kind that are meant by a list of files and folders; folders are searched for known endings.
 
     Raises:
         DataError: a path does not exist, or a folder holds no recording.
     """
+    skeletons = isinstance(holds, SkeletonData)
+    endings = ", ".join(SKELETONS if skeletons else VIDEOS)
     for path in map(Path, paths):
         if path.is_dir():
-            found = [one for one in sorted(path.rglob("*")) if one.suffix.lower() in SUFFIXES]
+            found = skeletons_in(path) if skeletons else videos_in(path)
             if not found:
                 raise DataError(
                     "no recording in this folder",
-                    expected=f"files that end in {', '.join(SUFFIXES)}",
+                    expected=f"files that end in {endings}" + ("" if skeletons else ", or folders of pictures"),
                     cure="check the path",
                     where=path,
                 )

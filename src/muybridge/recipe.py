@@ -22,7 +22,9 @@ from pydantic import (
 
 from muybridge.core.contracts import SkeletonData, SkeletonInput
 from muybridge.core.errors import RecipeError
+from muybridge.data.clip_ops import ClipAugment
 from muybridge.data.datasets import AnyDataset
+from muybridge.data.prepare import Preparation, Viewing, preparation
 from muybridge.data.skeleton_augment import SkeletonAugment
 from muybridge.models import AnyModel
 
@@ -181,18 +183,21 @@ class Augment(Frozen):
     """Random changes of training samples, by kind of recording."""
 
     skeleton: SkeletonAugment | None = None
+    clip: ClipAugment | None = None
 
 
 class Recipe(Frozen):
-    """One complete run: model, data, augmentation, training, promise.
+    """One complete run: model, data, viewing, augmentation, training, promise.
 
     Attributes:
         title: one line that says what the recipe is for.
+        view: how videos are looked at; None takes the defaults for video, and says nothing about skeletons.
     """
 
     title: str = ""
     model: AnyModel
     data: AnyDataset
+    view: Viewing | None = None
     augment: Augment = Augment()
     train: Train = Train()
     expects: Expects | None = None
@@ -206,6 +211,14 @@ class Recipe(Frozen):
                 f"model {self.model.name!r} takes {kinds[isinstance(takes, SkeletonInput)]}, but data set "
                 f"{self.data.name!r} holds {kinds[isinstance(holds, SkeletonData)]}; choose another of either"
             )
+        skeletons = isinstance(takes, SkeletonInput)
+        for table, given in (("view", self.view), ("augment.clip", self.augment.clip)):
+            if skeletons and given is not None:
+                raise ValueError(f"[{table}] is for video, and model {self.model.name!r} takes skeletons; leave it out")
+        if not skeletons and self.augment.skeleton is not None:
+            raise ValueError(
+                f"[augment.skeleton] is for skeletons, and model {self.model.name!r} takes video; use [augment.clip]"
+            )
         for stage in self.train.stages:
             self.stage_model(stage)
         return self
@@ -214,6 +227,17 @@ class Recipe(Frozen):
         """The model's config as a stage trains it."""
         changed = self.model.model_dump() | stage.model
         return type(self.model).model_validate(changed)
+
+    def resolved(self) -> "Recipe":
+        """This recipe with everything written out that reading the data and the kind of recording tell."""
+        video = not isinstance(self.model.takes(), SkeletonInput)
+        found = {"data": self.data.resolved(), "view": (self.view or Viewing()) if video else None}
+        return self.model_copy(update=found)
+
+    def preparation(self, augment: bool = False) -> Preparation:
+        """What turns an opened recording into the model's inputs; with ``augment`` as training samples are."""
+        changes = self.augment.skeleton or self.augment.clip if augment else None
+        return preparation(self.model.takes(), self.data.holds(), self.view or Viewing(), self.data.mirror(), changes)
 
     def stages(self) -> tuple[Stage, ...]:
         """The stages to train: those of the recipe, or the whole recipe as one."""
@@ -252,6 +276,11 @@ def load_recipe(source: str | Path, settings: Mapping[str, Any] | None = None) -
             f"not readable as TOML ({problem})", expected="a TOML file", cure="mend it", where=path
         ) from None
     return _validate(_merge(tree, settings or {}), str(path))
+
+
+def recipe_of(tree: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe from the tables of its file; raises RecipeError as :func:`load_recipe` does."""
+    return _validate(_merge(tree, settings or {}), None)
 
 
 def shipped_recipes() -> dict[str, Path]:

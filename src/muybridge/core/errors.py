@@ -9,7 +9,9 @@ MuybridgeError
 The command line prints these without a traceback and exits with status 2. Anything else is our bug.
 """
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 
 class MuybridgeError(Exception):
@@ -26,6 +28,11 @@ class MuybridgeError(Exception):
         self.came, self.expected, self.cure, self.where = came, expected, cure, where
         place = f"{where}: " if where is not None else ""
         super().__init__(f"{place}{came}. Expected {expected}. {cure[:1].upper()}{cure[1:]}.")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Loading processes hand their errors over, which a keyword in __init__ would otherwise prevent.
+        made = partial(type(self), self.came, expected=self.expected, cure=self.cure, where=self.where)
+        return made, ()
 
 
 class DataError(MuybridgeError):

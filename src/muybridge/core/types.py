@@ -10,6 +10,8 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
+from muybridge.core.errors import DataError
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -20,12 +22,14 @@ class Record:
         path: the file or folder of frames.
         label: class index from 0; -1 when unknown.
         group: the person or source that splits go by; empty when unknown.
+        backwards: whether the video is played backwards.
     """
 
     id: str
     path: Path
     label: int
     group: str = ""
+    backwards: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +67,46 @@ class SkeletonSequence:
 
 
 @dataclass(frozen=True, slots=True)
+class Spoiled:
+    """A recording that was asked for and cannot be read."""
+
+    id: str
+    path: Path
+    problem: DataError
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Samples stacked for a model: ``model(**batch.inputs)``.
 
     Attributes:
-        inputs: tensors by the argument names of the model's ``forward``.
+        inputs: tensors by the argument names of the model's ``forward``; empty when no sample could be read.
         labels: class index of each sample.
         ids: record id of each sample.
+        views: rows of ``inputs`` for each sample, one after the other; scores are averaged over them.
+        spoiled: what was asked for, cannot be read and is not in the batch.
     """
 
     inputs: dict[str, Tensor]
     labels: Int64[Tensor, " B"]
     ids: tuple[str, ...]
+    views: int = 1
+    spoiled: tuple[Spoiled, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def whole(self) -> "Batch":
+        """This batch, if every sample of it could be read; raises DataError with the id of the first that could not."""
+        for one in self.spoiled:
+            problem = one.problem
+            raise DataError(
+                f"recording {one.id!r}: {problem.came}",
+                expected=problem.expected,
+                cure=problem.cure,
+                where=problem.where,
+            ) from problem
+        return self
 
 
 class Output(NamedTuple):

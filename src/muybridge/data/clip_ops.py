@@ -52,6 +52,7 @@ class ClipAugment(BaseModel):
         crop: "multi_scale" takes a corner, edge, quarter or centre crop at one of ``scales`` (TSN and its heirs);
             "random_resized" any crop of ``area`` and ``aspect``; "random" any crop of the final size after
             :class:`Framing`; "centre" none but the centre.
+        short_side: the shorter side that larger frames are decoded at; 0 takes 8/7 of the crop, 256 for 224.
         exact: frames are first brought to this height and width whatever the aspect; None leaves them.
         scales: sides of multi-scale crops, as shares of the shorter side.
         max_distort: how far apart in ``scales`` the two sides of a crop may be.
@@ -63,10 +64,12 @@ class ClipAugment(BaseModel):
         brightness, contrast, saturation: greatest change, as a share.
         hue: greatest turn of the colour circle, as a share of it.
         grey: how often colour is taken away.
+        keep: the smallest share of the video that frames are chosen from, at a random place in it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     crop: Literal["multi_scale", "random_resized", "random", "centre"] = "multi_scale"
+    short_side: int = Field(default=0, ge=0)
     exact: tuple[PositiveInt, PositiveInt] | None = None
     scales: tuple[PositiveFloat, ...] = Field(default=(1.0, 0.875, 0.75, 0.66), min_length=1)
     max_distort: int = Field(default=1, ge=0)
@@ -79,6 +82,7 @@ class ClipAugment(BaseModel):
     saturation: float = Field(default=0.0, ge=0, le=1)
     hue: float = Field(default=0.0, ge=0, le=0.5)
     grey: float = Field(default=0.0, ge=0, le=1)
+    keep: float = Field(default=1.0, gt=0, le=1)
 
     @model_validator(mode="after")
     def _in_order(self) -> "ClipAugment":

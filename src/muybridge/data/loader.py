@@ -7,9 +7,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from muybridge.core.dice import dice
-from muybridge.core.types import Batch, Record, SkeletonSequence
+from muybridge.core.errors import DataError
+from muybridge.core.types import Batch, Record, SkeletonSequence, Spoiled
 from muybridge.data.datasets.base import DatasetConfig
 from muybridge.data.prepare import Preparation, stack
+from muybridge.media.video import Video
 
 CACHE_BYTES = 2**30
 """Decoded skeletons are kept in memory up to this size, each process for itself."""
@@ -18,7 +20,7 @@ Draw = tuple[int, int]
 """Epoch and index of a sample; its dice depend on these two and the seed."""
 
 
-class Samples(Dataset[tuple]):
+class Samples(Dataset["tuple | Spoiled"]):
     """Opens and prepares records; asked by (epoch, index), where epoch -1 prepares without augmentation."""
 
     def __init__(self, records: Sequence[Record], data: DatasetConfig, prepare: Preparation, seed: int) -> None:
@@ -29,28 +31,42 @@ class Samples(Dataset[tuple]):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, draw: Draw) -> tuple:
-        """Inputs, label and id of one sample."""
+    def __getitem__(self, draw: Draw) -> tuple | Spoiled:
+        """Inputs, label and id of one sample, or why it cannot be read."""
         epoch, index = draw
         record = self.records[index]
         rng = dice(self.seed, "sample", epoch, index) if epoch >= 0 else None
-        inputs, label = self.prepare(self._open(index), record.label, rng)
+        try:
+            recording = self._open(index)
+            try:
+                inputs, label = self.prepare(recording, record.label, rng)
+            finally:
+                if isinstance(recording, Video):
+                    recording.close()
+        except DataError as problem:
+            return Spoiled(record.id, record.path, problem)
         return inputs, label, record.id
 
-    def _open(self, index: int) -> SkeletonSequence:
-        recording = self._opened.get(index)
+    def _open(self, index: int) -> SkeletonSequence | Video:
+        recording: SkeletonSequence | Video | None = self._opened.get(index)
         if recording is None:
             recording = self.data.open(self.records[index])
-            if recording.joints.nbytes <= self._room:
+            if isinstance(recording, SkeletonSequence) and recording.joints.nbytes <= self._room:
                 self._opened[index] = recording
                 self._room -= recording.joints.nbytes
         return recording
 
 
-def collate(samples: list[tuple]) -> Batch:
-    """Prepared samples as one batch."""
-    inputs, labels, ids = zip(*samples, strict=True)
-    return Batch(stack(list(inputs)), torch.tensor(labels), ids)
+def collate(samples: list[tuple | Spoiled]) -> Batch:
+    """Prepared samples as one batch, which also says what could not be read."""
+    spoiled = tuple(one for one in samples if isinstance(one, Spoiled))
+    sound = [one for one in samples if not isinstance(one, Spoiled)]
+    if not sound:
+        return Batch({}, torch.empty(0, dtype=torch.int64), (), spoiled=spoiled)
+    inputs, labels, ids = zip(*sound, strict=True)
+    stacked = stack(list(inputs))
+    views = len(next(iter(stacked.values()))) // len(ids)
+    return Batch(stacked, torch.tensor(labels), ids, views, spoiled)
 
 
 class Plan(Sampler[list[Draw]]):
@@ -97,7 +113,7 @@ def in_order(count: int, batch_size: int, rank: int = 0, world: int = 1) -> list
 
 
 def load(samples: Samples, plan: Plan | list[list[Draw]], workers: int = 0) -> DataLoader[Any]:
-    """Gives a :class:`Batch` for every step of the plan."""
+    """Gives a :class:`Batch` for every step of the plan, without what cannot be read: see :meth:`Batch.whole`."""
     return DataLoader(
         samples,
         batch_sampler=plan,

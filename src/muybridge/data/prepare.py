@@ -1,20 +1,58 @@
-"""From an opened recording to the tensors that a model's contract asks for."""
+"""From an opened recording to the tensors that a model's contract asks for.
+
+Legend: V views, T frames, C channels, S side of the crop, B samples.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
+from pydantic import Field
 from torch import Tensor
 
-from muybridge.core.contracts import SkeletonData, SkeletonInput
-from muybridge.core.types import SkeletonSequence
+from muybridge.core.contracts import ClipData, ClipInput, Holds, SkeletonData, SkeletonInput, Takes
+from muybridge.core.errors import RecipeError
+from muybridge.core.types import Clip, SkeletonSequence
+from muybridge.data.clip_ops import (
+    ClipAugment,
+    Framing,
+    augment_clip,
+    eval_short_side,
+    prepare_clip,
+    prepare_views,
+)
+from muybridge.data.sampling import Mode, choose
 from muybridge.data.skeleton_augment import SkeletonAugment, augment_skeleton
 from muybridge.data.skeleton_ops import prepare_skeleton
+from muybridge.media.video import Video
+
+Sample = tuple[dict[str, Tensor], int]
+"""A model's inputs for one recording, without batch axis, and its label."""
+
+
+class Viewing(Framing):
+    """How a video is looked at: which of its frames are read, and in testing how often.
+
+    Attributes:
+        mode: "segments" cuts the whole video into pieces (TSN, TSM, SELFY, TDN); "dense" spreads the segments over a
+            window of 64 frames, as for Kinetics; "clips" takes consecutive frames.
+        clips: testing takes the video this many times, at places evenly spread in time; each with every crop, and
+            probabilities averaged over all.
+    """
+
+    mode: Mode = "segments"
+    clips: int = Field(default=1, ge=1)
+
+    @property
+    def views(self) -> int:
+        """Inputs that testing makes of one video."""
+        return self.clips * {"centre": 1, "three": 3, "ten": 10}[self.crops]
 
 
 @dataclass(frozen=True, slots=True)
-class Preparation:
-    """Prepares exactly what the model takes from what the data set holds; training, testing and predicting share it.
+class SkeletonPreparation:
+    """Prepares what a model of skeletons takes from what the data set holds.
 
     Attributes:
         takes: the model's contract.
@@ -28,23 +66,151 @@ class Preparation:
     mirror: Mapping[int, int] | None = None
     augment: SkeletonAugment | None = None
 
+    @property
+    def views(self) -> int:
+        """A recording of skeletons is looked at once."""
+        return 1
+
     def __call__(
-        self, recording: SkeletonSequence, label: int = -1, rng: torch.Generator | None = None
-    ) -> tuple[dict[str, Tensor], int]:
-        """The model's inputs for one recording, without batch axis, and its label.
+        self, recording: SkeletonSequence | Video, label: int = -1, rng: torch.Generator | None = None
+    ) -> Sample:
+        """The model's inputs for one recording, and its label.
 
         Args:
             recording: what the data set opened.
             label: class index; mirroring may change it.
             rng: the dice of this sample; None prepares without augmentation.
         """
+        return self.transform(self.read(recording, rng), label, rng)
+
+    def read(self, recording: SkeletonSequence | Video, rng: torch.Generator | None = None) -> SkeletonSequence:
+        """The recording, which is in memory already."""
+        del rng
+        assert isinstance(recording, SkeletonSequence)
+        return recording
+
+    def transform(self, recording: SkeletonSequence, label: int = -1, rng: torch.Generator | None = None) -> Sample:
+        """The second half of a call: changes and normalises."""
         if rng is not None and self.augment is not None:
             recording, label = augment_skeleton(recording, label, self.augment, self.holds, self.mirror, rng)
         return {"joints": prepare_skeleton(recording, self.takes, self.holds)}, label
 
 
+@dataclass(frozen=True, slots=True)
+class ClipPreparation:
+    """Prepares what a model of clips takes from a video: ``video``, ``V T C S S``, a view after the other.
+
+    Attributes:
+        takes: the model's contract.
+        viewing: which frames are read, and how often in testing.
+        mirror: labels that change in a mirror; None where mirroring is forbidden.
+        augment: random changes for training samples; None leaves their frames as in testing.
+
+    Raises:
+        RecipeError: ten crops, of which five are mirrored, are asked for where a mirror changes a label.
+    """
+
+    takes: ClipInput
+    viewing: Viewing
+    mirror: Mapping[int, int] | None = None
+    augment: ClipAugment | None = None
+
+    def __post_init__(self) -> None:
+        if self.viewing.crops == "ten" and (self.mirror is None or self.mirror):
+            raise RecipeError(
+                'view.crops = "ten" mirrors half of the crops, and the data set '
+                + ("forbids mirroring" if self.mirror is None else "has classes that a mirror changes"),
+                expected="classes that a mirror leaves as they are",
+                cure='take view.crops = "three", or set data.mirror_labels = [] where no class has a side',
+            )
+
+    @property
+    def views(self) -> int:
+        """Inputs that testing makes of one video."""
+        return self.viewing.views
+
+    def __call__(
+        self, recording: SkeletonSequence | Video, label: int = -1, rng: torch.Generator | None = None
+    ) -> Sample:
+        """The model's inputs for one video, and its label; only the frames that are needed are decoded.
+
+        Args:
+            recording: what the data set opened.
+            label: class index; mirroring may change it.
+            rng: the dice of this sample, one view of randomly chosen frames; None takes the fixed views of testing.
+        """
+        return self.transform(self.read(recording, rng), label, rng)
+
+    def read(self, recording: SkeletonSequence | Video, rng: torch.Generator | None = None) -> Clip:
+        """The first half of a call: chooses frames and decodes them; those of all testing clips follow each other."""
+        assert isinstance(recording, Video)
+        mode, clips = self.viewing.mode, self.viewing.clips
+        if rng is None:
+            views = [choose(len(recording), self.takes, mode, view=view, views=clips) for view in range(clips)]
+            # All at once, so that a frame in several views is decoded once.
+            return recording.read([number for view in views for number in view], self._short_side(self.viewing))
+        if self.augment is None:
+            return recording.read(choose(len(recording), self.takes, mode, rng), self._short_side(self.viewing))
+        shown = cropped_in_time(recording, self.augment.keep, rng)
+        return shown.read(choose(len(shown), self.takes, mode, rng), self._short_side(self.augment))
+
+    def transform(self, clip: Clip, label: int = -1, rng: torch.Generator | None = None) -> Sample:
+        """The second half of a call: crops, changes and normalises."""
+        if rng is None:
+            length = len(clip) // self.viewing.clips
+            cuts = (slice(start, start + length) for start in range(0, len(clip), length))
+            each = (Clip(clip.pixels[cut], clip.seconds[cut]) for cut in cuts)
+            return {"video": torch.cat([prepare_views(one, self.takes, self.viewing) for one in each])}, label
+        if self.augment is None:
+            video = prepare_clip(clip, self.takes, self.viewing)
+        else:
+            video, label = augment_clip(clip, label, self.augment, self.takes, self.mirror, rng)
+        return {"video": rearrange(video, "t c h w -> 1 t c h w")}, label
+
+    def _short_side(self, knobs: Framing | ClipAugment) -> int:
+        """The shorter side that frames are decoded at, where theirs is larger."""
+        # Frames that are then squashed to an exact size have both sides at least as long as it needs.
+        return max(knobs.exact) if knobs.exact else knobs.short_side or eval_short_side(self.takes.size)
+
+
+def cropped_in_time(recording: Video, keep: float, rng: torch.Generator) -> Video:
+    """A random part of a video, of its whole length down to the share ``keep`` of it."""
+    if keep == 1:
+        return recording
+    length, place = torch.rand(2, generator=rng).tolist()
+    kept = max(1, round(len(recording) * (keep + (1 - keep) * length)))
+    start = int(place * (len(recording) - kept + 1))
+    return recording.part(start, start + kept)
+
+
+Preparation = SkeletonPreparation | ClipPreparation
+
+
+def preparation(
+    takes: Takes,
+    holds: Holds,
+    viewing: Viewing,
+    mirror: Mapping[int, int] | None,
+    augment: SkeletonAugment | ClipAugment | None = None,
+) -> Preparation:
+    """Prepares exactly what a model takes from what a data set holds; training, testing and predicting share it."""
+    if isinstance(takes, SkeletonInput):
+        assert isinstance(holds, SkeletonData)
+        assert augment is None or isinstance(augment, SkeletonAugment)
+        return SkeletonPreparation(takes, holds, mirror, augment)
+    assert isinstance(holds, ClipData)
+    assert augment is None or isinstance(augment, ClipAugment)
+    return ClipPreparation(takes, viewing, mirror, augment)
+
+
 def stack(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Samples of different length as one batch: ``joints`` zero-padded at the end, ``length`` the valid frames."""
+    """Samples as one batch.
+
+    ``joints`` of different length are zero-padded at the end, and ``length`` says how many frames are valid; the views
+    of a ``video`` lie one after the other, those of the first sample first.
+    """
+    if "video" in samples[0]:
+        return {"video": torch.cat([sample["video"] for sample in samples])}
     joints = [sample["joints"] for sample in samples]
     return {
         "joints": torch.nn.utils.rnn.pad_sequence(joints, batch_first=True),

@@ -132,7 +132,7 @@ class RunFolder:
                 where=self.path,
             )
         recipe = self.recipe()
-        model = recipe.model.build(len(self.labels()), recipe.data.holds())
+        model = recipe.model.unfetched().build(len(self.labels()), recipe.data.holds())
         put_weights(model, read_weights(self.path / "weights.safetensors"), self.path / "weights.safetensors")
         return model.eval()
 

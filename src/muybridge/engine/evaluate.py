@@ -1,14 +1,15 @@
 """Testing: every recording of a split once, whatever the number of processes."""
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from muybridge.core.types import Batch
 from muybridge.data.datasets.base import Split
 from muybridge.data.loader import Samples, in_order, load
-from muybridge.data.prepare import Preparation
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.journal import Reporter
 from muybridge.engine.metrics import Scores, score
@@ -19,13 +20,13 @@ from muybridge.recipe import Recipe
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a model said of every sample, in index order, on every process alike.
+    """What a model said of every sample, in index order, on every process alike; the mean over a sample's views.
 
     Attributes:
         probabilities: ``N K``, float32.
         labels: ``N``.
         ids: record ids.
-        loss: mean cross-entropy.
+        loss: mean cross-entropy of ``probabilities``.
     """
 
     probabilities: Tensor
@@ -35,30 +36,38 @@ class Answers:
 
 
 def ask(runtime: Runtime, model: Model, samples: Samples, batch_size: int, workers: int = 0) -> Answers:
-    """Ask the model about every sample exactly once; the processes share the work."""
-    plan = in_order(len(samples), batch_size, runtime.rank, runtime.world)
-    logits: list[Tensor] = []
+    """Ask the model about every sample exactly once; the processes share the work.
+
+    Probabilities, not scores, are averaged over the views of a sample, as TDN's and SELFY's tests do.
+
+    Raises:
+        DataError: a recording cannot be read.
+    """
+    views = samples.prepare.views
+    plan = in_order(len(samples), max(1, batch_size // views), runtime.rank, runtime.world)
+    chances: list[Tensor] = []
     labels: list[Tensor] = []
     was_training, dtype = model.training, next(model.parameters()).dtype
     model.eval()
     with torch.inference_mode():
         for batch in load(samples, plan, workers):
-            inputs = to_device(batch, runtime).inputs
+            inputs = to_device(batch.whole(), runtime).inputs
             inputs = {name: one.to(dtype) if one.is_floating_point() else one for name, one in inputs.items()}
             with runtime.fabric.autocast():
                 answer = model(**inputs)
-            logits.append(answer.logits.float().cpu())
+            rows = rearrange(answer.logits.float().log_softmax(1).cpu(), "(b v) k -> b v k", v=views)
+            chances.append(rows.logsumexp(1) - math.log(views))
             labels.append(batch.labels)
     model.train(was_training)
     # Process r holds samples r, r + world, ...; dealing its rows back restores index order.
-    shares = runtime.gather((torch.cat(logits) if logits else None, torch.cat(labels) if labels else None))
+    shares = runtime.gather((torch.cat(chances) if chances else None, torch.cat(labels) if labels else None))
     held = [share for share in shares if share[0] is not None]
-    all_logits = torch.empty(len(samples), held[0][0].shape[1])
+    all_chances = torch.empty(len(samples), held[0][0].shape[1])
     all_labels = torch.empty(len(samples), dtype=torch.int64)
     for rank, (rows, marks) in enumerate(held):
-        all_logits[rank :: runtime.world], all_labels[rank :: runtime.world] = rows, marks
-    loss = torch.nn.functional.cross_entropy(all_logits, all_labels).item()
-    return Answers(all_logits.softmax(1), all_labels, tuple(record.id for record in samples.records), loss)
+        all_chances[rank :: runtime.world], all_labels[rank :: runtime.world] = rows, marks
+    loss = torch.nn.functional.nll_loss(all_chances, all_labels).item()
+    return Answers(all_chances.exp(), all_labels, tuple(record.id for record in samples.records), loss)
 
 
 def evaluate(
@@ -89,13 +98,8 @@ def evaluate(
 
 def make_samples(recipe: Recipe, split: Split, augment: bool = False) -> Samples:
     """The samples of a split as the recipe's model takes them."""
-    prepare = Preparation(
-        takes=recipe.model.takes(),
-        holds=recipe.data.holds(),
-        mirror=recipe.data.mirror(),
-        augment=recipe.augment.skeleton if augment else None,
-    )
-    return Samples(recipe.data.index(split).records, recipe.data, prepare, recipe.train.seed)
+    records = recipe.data.index(split).records
+    return Samples(records, recipe.data, recipe.preparation(augment), recipe.train.seed)
 
 
 def to_device(batch: Batch, runtime: Runtime) -> Batch:
@@ -103,7 +107,7 @@ def to_device(batch: Batch, runtime: Runtime) -> Batch:
     if runtime.device.type == "cpu":
         return batch
     move = {key: value.to(runtime.device, non_blocking=True) for key, value in batch.inputs.items()}
-    return Batch(move, batch.labels.to(runtime.device, non_blocking=True), batch.ids)
+    return replace(batch, inputs=move, labels=batch.labels.to(runtime.device, non_blocking=True))
 
 
 def _table(answers: Answers, names: tuple[str, ...]) -> str:

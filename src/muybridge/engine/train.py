@@ -33,7 +33,7 @@ from muybridge.engine.journal import Journal, Reporter
 from muybridge.engine.metrics import score
 from muybridge.engine.optim import build_optimizer, rate_factor
 from muybridge.engine.runtime import Runtime
-from muybridge.models.base import Model
+from muybridge.models.base import Model, ModelConfig
 from muybridge.recipe import Recipe, Stage, dump
 
 
@@ -89,7 +89,7 @@ def train(
         InterruptedTrainingError: stopped by Ctrl-C or SIGTERM; the run can be resumed.
     """
     runtime = runtime or Runtime(recipe.train.precision)
-    recipe = recipe.model_copy(update={"data": recipe.data.resolved()})
+    recipe = recipe.resolved()
     run = RunFolder(folder)
     if run.exists:
         _check_same(recipe, RunFolder.open(folder), resume)
@@ -171,7 +171,7 @@ def train_stage(session: Session, stage: Stage, position: Position, state: dict[
         for group in optimizer.param_groups:
             group["lr"] = optimizer_knobs.lr * factor
         torch.manual_seed(seed_of(knobs.seed, "step", position.stage, position.step, runtime.rank))
-        told = train_step(session, wrapped, model, optimizer, batch, len(batch) * runtime.world / size)
+        told = train_step(session, wrapped, model, optimizer, batch.whole(), len(batch) * runtime.world / size)
         if average is not None:
             update_average(average, model, knobs.ema, position.step)
         for name, value in told.items():
@@ -233,10 +233,13 @@ def start_model(session: Session, stage: Stage, number: int, resumed: bool) -> M
     """The stage's model as it begins: fresh, calibrated, with what it takes from earlier stages, frozen where told."""
     recipe, seed = session.recipe, session.recipe.train.seed
     torch.manual_seed(seed_of(seed, "init", number))
-    model = recipe.stage_model(stage).build(len(recipe.data.labels()), recipe.data.holds())
+    config: ModelConfig = recipe.stage_model(stage)
+    if resumed:
+        config = config.unfetched()
+    model = config.build(len(recipe.data.labels()), recipe.data.holds())
     if not resumed:
         plain = load(session.plain, in_order(len(session.plain), recipe.train.batch_size), recipe.train.workers)
-        model.calibrate(batch.inputs for batch in plain)
+        model.calibrate(batch.whole().inputs for batch in plain)
         tensors = model.state_dict()
         for prefix, source in stage.take.items():
             path = session.run.path / "stages" / f"{source}.safetensors"

@@ -3,6 +3,7 @@
 Legend: T frames, C channels, H and W pixels.
 """
 
+import copy
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +18,13 @@ from torch import Tensor
 from muybridge.core.errors import DataError
 from muybridge.core.types import Clip
 from muybridge.media.decoders import TorchcodecFile, VideoFile, torchcodec_decoder
+from muybridge.media.frames import SUFFIXES as PICTURES
 from muybridge.media.frames import FrameFolder
 
 Decoder = Literal["pyav", "torchcodec"]
+
+SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".gif")
+"""Endings by which video files are found in folders."""
 
 
 class Video:
@@ -62,6 +67,7 @@ class Video:
             reader = TorchcodecFile if decoder == "torchcodec" and torchcodec_decoder() else VideoFile
             self._source = reader(self.path, channels, threads)
             self._clock, self.duration = self._source.index.seconds, self._source.index.duration
+        self._numbers = range(len(self._clock))
 
     def __len__(self) -> int:
         """Frames that are shown, counted in the file."""
@@ -100,6 +106,7 @@ class Video:
             DataError: a number past the end, or a frame that is damaged.
         """
         asked = np.asarray(indices, dtype=np.int64)
+        numbers = np.asarray(self._numbers, dtype=np.int64)
         outside = asked[(asked < 0) | (asked >= len(self))]
         if outside.size:
             raise DataError(
@@ -108,11 +115,31 @@ class Video:
                 cure="sample within the length of the video, or index the folder again if the file has changed",
                 where=self.path,
             )
-        ranks, slots = np.unique(asked, return_inverse=True)
+        ranks, slots = np.unique(numbers[asked], return_inverse=True)
         frames = self._source.read(ranks.tolist(), short_side)
-        if not np.array_equal(ranks, asked):
+        if not np.array_equal(ranks, numbers[asked]):
             frames = frames[torch.from_numpy(slots)]
         return Clip(rearrange(frames, "t h w c -> t c h w"), self.seconds[torch.from_numpy(asked)])
+
+    def part(self, first: int = 0, end: int | None = None, *, backwards: bool = False) -> "Video":
+        """The frames from ``first`` up to ``end`` as a video of their own; both share one file and one :meth:`close`.
+
+        Args:
+            first: number of the first frame.
+            end: number after the last; None takes all that follow.
+            backwards: the last frame comes first; the clock runs forwards all the same, in the same steps.
+        """
+        kept = np.arange(len(self))[first:end]
+        assert kept.size, f"nothing between {first} and {end} in {len(self)} frames"
+        part = copy.copy(self)
+        part.__dict__.pop("size", None)
+        clock = self._clock[kept]
+        part._numbers = self._numbers[first:end]
+        part._clock = clock[0] + clock[-1] - clock[::-1] if backwards else clock
+        if backwards:
+            part._numbers = part._numbers[::-1]
+        part.duration = self.duration * len(kept) / len(self)
+        return part
 
     def close(self) -> None:
         """Gives file handles and decoders back; the video cannot be read afterwards."""
@@ -123,3 +150,16 @@ class Video:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def videos_in(folder: Path) -> list[Path]:
+    """The videos at or below a folder, sorted: files with known endings, and folders that hold pictures."""
+    found = set()
+    for path in folder.rglob("*"):
+        if path.name.startswith("."):
+            continue
+        if path.suffix.lower() in SUFFIXES:
+            found.add(path)
+        elif path.suffix.lower() in PICTURES:
+            found.add(path.parent)
+    return sorted(found)

@@ -5,8 +5,11 @@ from typing import Annotated
 from pydantic import Field
 
 from muybridge.models.drnn import DRNNConfig
+from muybridge.models.selfy import SELFYConfig
 from muybridge.models.sta_lstm import STALSTMConfig
+from muybridge.models.tdn import TDNConfig
+from muybridge.models.tsn import TSNConfig
 
-AnyModel = Annotated[DRNNConfig | STALSTMConfig, Field(discriminator="name")]
+AnyModel = Annotated[DRNNConfig | SELFYConfig | STALSTMConfig | TDNConfig | TSNConfig, Field(discriminator="name")]
 
-__all__ = ["AnyModel", "DRNNConfig", "STALSTMConfig"]
+__all__ = ["AnyModel", "DRNNConfig", "SELFYConfig", "STALSTMConfig", "TDNConfig", "TSNConfig"]

@@ -12,7 +12,6 @@ from muybridge.core.contracts import Holds, Takes
 from muybridge.core.spec import ModelSpec
 from muybridge.core.types import Output
 
-
 Targets = Int64[Tensor, " B"] | Float[Tensor, "B K"]
 """The right class of each sample, or a probability for every class (label smoothing, mixup)."""
 
@@ -26,6 +25,10 @@ class ModelConfig(BaseModel):
     def takes(self) -> Takes:
         """What the data layer has to prepare for this model."""
         raise NotImplementedError
+
+    def unfetched(self) -> "ModelConfig":
+        """This config without fetching weights, for a model whose parameters are loaded once it is built."""
+        return self.model_copy(update={"pretrained": False}) if "pretrained" in type(self).model_fields else self
 
     def build(self, num_classes: int, holds: Holds | None = None) -> "Model":
         """The model, with fresh parameters drawn from torch's global generator.

@@ -7,10 +7,11 @@ from typing import Literal
 import numpy as np
 import torch
 
+from muybridge.core.contracts import SkeletonData, SkeletonInput
 from muybridge.core.errors import DataError
-from muybridge.core.types import Record
+from muybridge.core.types import Record, SkeletonSequence
 from muybridge.data.datasets.base import Split
-from muybridge.data.prepare import Preparation, stack
+from muybridge.data.prepare import stack
 from muybridge.data.skeleton_ops import clean_skeleton
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import evaluate
@@ -72,7 +73,10 @@ def _draw_sample(folder: RunFolder, record: Record, video: str) -> list[Path]:
     recipe, labels = folder.recipe(), folder.labels()
     takes, holds = recipe.model.takes(), recipe.data.holds()
     recording = recipe.data.open(record)
-    inputs, _ = Preparation(takes, holds)(recording)
+    if not (isinstance(recording, SkeletonSequence) and isinstance(takes, SkeletonInput)):
+        return []
+    assert isinstance(holds, SkeletonData)
+    inputs, _ = recipe.preparation()(recording)
     with torch.inference_mode():
         output = folder.model()(**stack([inputs]))
     chances = output.logits[0].softmax(0)

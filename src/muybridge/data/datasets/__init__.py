@@ -5,13 +5,42 @@ from typing import Annotated
 from pydantic import Field
 
 from muybridge.data.datasets.folder import Folder
+from muybridge.data.datasets.moving_shapes import MovingShapes
 from muybridge.data.datasets.msr_action3d import MSRAction3D
 from muybridge.data.datasets.ntu_rgbd import NTURGBD
 from muybridge.data.datasets.playground import Playground
 from muybridge.data.datasets.sbu import SBU
-from muybridge.data.datasets.utd_mhad import UTDMHAD
+from muybridge.data.datasets.utd_mhad import UTDMHAD, UTDMHADArrow, UTDMHADDepth
+from muybridge.data.datasets.video_folder import VideoFolder
+from muybridge.data.datasets.video_list import VideoList
 
-__all__ = ["NTURGBD", "SBU", "UTDMHAD", "AnyDataset", "Folder", "MSRAction3D", "Playground"]
+__all__ = [
+    "NTURGBD",
+    "SBU",
+    "UTDMHAD",
+    "AnyDataset",
+    "Folder",
+    "MSRAction3D",
+    "MovingShapes",
+    "Playground",
+    "UTDMHADArrow",
+    "UTDMHADDepth",
+    "VideoFolder",
+    "VideoList",
+]
 
-AnyDataset = Annotated[Folder | MSRAction3D | NTURGBD | Playground | SBU | UTDMHAD, Field(discriminator="name")]
+AnyDataset = Annotated[
+    Folder
+    | MovingShapes
+    | MSRAction3D
+    | NTURGBD
+    | Playground
+    | SBU
+    | UTDMHAD
+    | UTDMHADArrow
+    | UTDMHADDepth
+    | VideoFolder
+    | VideoList,
+    Field(discriminator="name"),
+]
 """Every data set there is; recipes, the command line and the tests read this union."""

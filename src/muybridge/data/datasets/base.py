@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from muybridge.core.contracts import Holds
 from muybridge.core.errors import DataError
 from muybridge.core.types import Record, SkeletonSequence
+from muybridge.media.video import Video
 
 Split = Literal["train", "val", "test"]
 
@@ -74,7 +75,7 @@ class DatasetConfig(BaseModel):
         """
         raise NotImplementedError
 
-    def open(self, record: Record) -> SkeletonSequence:
+    def open(self, record: Record) -> SkeletonSequence | Video:
         """The recording behind a record; raises DataError with file and line or frame if it cannot be read."""
         raise NotImplementedError
 

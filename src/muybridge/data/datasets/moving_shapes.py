@@ -102,7 +102,7 @@ class MovingShapes(DatasetConfig):
         kind = f"{self.height}x{self.width}x{self.frames}-distractors{self.distractors}-disturbance{self.disturbance:g}"
         return root / f"v{VERSION}-seed{self.seed}-{kind}"
 
-    def open(self, record: Record) -> Video:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def open(self, record: Record) -> Video:
         """The film behind a record.
 
         Raises:

@@ -1,13 +1,19 @@
-"""UTD-MHAD: 27 actions of 8 people, Kinect v1 skeletons (Chen, Jafari, Kehtarnavaz; ICIP 2015)."""
+"""UTD-MHAD: 27 actions of 8 people, Kinect v1 skeletons and depth (Chen, Jafari, Kehtarnavaz; ICIP 2015)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar, Literal
 
-from muybridge.core.contracts import SkeletonData
+import torch
+from pydantic import Field
+
+from muybridge.core.contracts import ClipData, SkeletonData
+from muybridge.core.dice import dice
 from muybridge.core.skeletons import LAYOUTS
 from muybridge.core.types import Record, SkeletonSequence
 from muybridge.data.datasets.base import Benchmark, Index, Split
 from muybridge.media.skeleton import read_utd
+from muybridge.media.video import Video
 
 _ACTIONS = (
     *("swipe left", "swipe right", "wave", "clap", "throw", "cross arms", "basketball shoot", "draw x"),
@@ -18,19 +24,15 @@ _ACTIONS = (
 _MIRRORED = (("swipe left", "swipe right"), ("draw circle clockwise", "draw circle counter-clockwise"))
 
 
-class UTDMHAD(Benchmark):
-    """Cross-subject: people 1, 3, 5, 7 train, the others test. Groups are people, ``s1`` to ``s8``."""
+class _Recordings(Benchmark):
+    """What the kinds of recording have in common: people 1, 3, 5, 7 train, the others test."""
 
-    name: Literal["utd_mhad"] = "utd_mhad"
     home: ClassVar[str] = "utd_mhad"
+    ending: ClassVar[str]
 
     def labels(self) -> tuple[str, ...]:
         """Action names."""
         return _ACTIONS
-
-    def holds(self) -> SkeletonData:
-        """One person, 20 joints, metres."""
-        return SkeletonData(LAYOUTS["kinect20"])
 
     def mirror(self) -> Mapping[int, int]:
         """Swipes and circles change their direction; the other actions are done by the other hand."""
@@ -39,13 +41,83 @@ class UTDMHAD(Benchmark):
 
     def index(self, split: Split) -> Index:
         """The recordings of one split; see :meth:`DatasetConfig.index`."""
+        return self.divide(split, self.records(), testing=lambda record: int(record.group[1:]) % 2 == 0)
+
+    def records(self) -> list[Record]:
+        """All recordings; the groups are people, ``s1`` to ``s8``."""
         records = []
-        for path in self.find("a*_s?_t?_skeleton.mat"):
-            identity = path.name.removesuffix("_skeleton.mat")
+        for path in self.find(f"a*_s?_t?{self.ending}"):
+            identity = path.name.removesuffix(self.ending)
             action, subject, _ = identity.split("_")
             records.append(Record(identity, path, int(action[1:]) - 1, subject))
-        return self.divide(split, records, testing=lambda record: int(record.group[1:]) % 2 == 0)
+        return records
+
+
+class UTDMHAD(_Recordings):
+    """Skeletons, cross-subject: people 1, 3, 5, 7 train, the others test. Groups are people, ``s1`` to ``s8``."""
+
+    name: Literal["utd_mhad"] = "utd_mhad"
+    ending: ClassVar[str] = "_skeleton.mat"
+
+    def holds(self) -> SkeletonData:
+        """One person, 20 joints, metres."""
+        return SkeletonData(LAYOUTS["kinect20"])
 
     def open(self, record: Record) -> SkeletonSequence:
         """See :func:`read_utd`."""
         return read_utd(record.path)
+
+
+class _Depth(_Recordings):
+    """The depth maps as grey video: near is bright, and 0 is the background, which the authors have removed.
+
+    Attributes:
+        channels: 1, or 3 for models with weights of colour images.
+        jitter: greatest share of a recording that is cut off at either end, drawn by its id. Recordings are aligned in
+            phase, so that without it a frame's place tells the phase of the action.
+    """
+
+    ending: ClassVar[str] = ".mp4"
+    channels: Literal[1, 3] = 1
+    jitter: float = Field(default=0.0, ge=0.0, lt=0.5)
+
+    def holds(self) -> ClipData:
+        """Grey videos."""
+        return ClipData(self.channels)
+
+    def open(self, record: Record) -> Video:
+        """See :class:`Video`."""
+        video = Video(record.path, channels=self.channels)
+        # Both directions of a recording lose the same frames, so that which are left says nothing about direction.
+        cuts = torch.rand(2, generator=dice("jitter", record.path.stem)) * self.jitter * len(video)
+        first, last = cuts.int().tolist()
+        return video.part(first, len(video) - last, backwards=record.backwards)
+
+
+class UTDMHADDepth(_Depth):
+    """Depth video, cross-subject: people 1, 3, 5, 7 train, the others test. Groups are people, ``s1`` to ``s8``."""
+
+    name: Literal["utd_mhad_depth"] = "utd_mhad_depth"
+
+
+class UTDMHADArrow(_Depth):
+    """Does a depth video run forwards or backwards? Each is shown both ways; the people are divided as for actions.
+
+    What does not see the order of frames scores one half.
+    """
+
+    name: Literal["utd_mhad_arrow"] = "utd_mhad_arrow"
+    jitter: float = Field(default=0.1, ge=0.0, lt=0.5)
+
+    def labels(self) -> tuple[str, ...]:
+        """The two directions."""
+        return "forwards", "backwards"
+
+    def mirror(self) -> Mapping[int, int]:
+        """Empty: a mirror does not turn time round."""
+        return {}
+
+    def records(self) -> list[Record]:
+        """Every recording twice."""
+        forwards = [replace(record, label=0) for record in super().records()]
+        return forwards + [replace(record, id=f"{record.id}_backwards", label=1, backwards=True) for record in forwards]

@@ -1,0 +1,41 @@
+"""The user's own videos: a folder for each class."""
+
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import PositiveFloat
+
+from muybridge.core.contracts import ClipData
+from muybridge.core.types import Record
+from muybridge.data.datasets.class_folder import ClassFolder
+from muybridge.media.video import SUFFIXES, Video, videos_in
+
+
+class VideoFolder(ClassFolder):
+    """Videos ``class/name.mp4`` (or deeper), each a file or a folder of numbered pictures.
+
+    Attributes:
+        channels: 3 for colour, 1 for brightness (depth, infrared, X-ray).
+        fps: of folders of pictures, which keep no clock.
+    """
+
+    recordings: ClassVar[str] = f"videos that end in {', '.join(SUFFIXES)}, or folders of numbered pictures"
+    name: Literal["video_folder"] = "video_folder"
+    channels: Literal[1, 3] = 3
+    fps: PositiveFloat = 30.0
+
+    def resolved(self) -> Self:
+        """With an absolute root, and classes written out."""
+        return self.model_copy(update={"root": self.root.resolve(), "classes": self.labels()})
+
+    def holds(self) -> ClipData:
+        """Videos of the channels that are given."""
+        return ClipData(self.channels)
+
+    def open(self, record: Record) -> Video:
+        """See :class:`Video`."""
+        return Video(record.path, channels=self.channels, fps=self.fps)
+
+    def search(self, folder: Path) -> list[Path]:
+        """See :func:`videos_in`; pictures in the class folder itself are no video."""
+        return [path for path in videos_in(folder) if path != folder]

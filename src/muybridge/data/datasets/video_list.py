@@ -1,0 +1,155 @@
+"""Videos named by list files, as most benchmarks hand out their splits."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import PositiveFloat, PositiveInt
+
+from muybridge.core.contracts import ClipData
+from muybridge.core.errors import DataError
+from muybridge.core.types import Record
+from muybridge.data.datasets.base import DatasetConfig, Index, Split
+from muybridge.data.datasets.class_folder import mirror_map
+from muybridge.media.video import Video
+
+
+class VideoList(DatasetConfig):
+    """Text files with a line ``path label`` or ``path frames label`` for each video, a file or a folder of frames.
+
+    Labels count from 0. Paths, which may contain spaces, are relative to ``root``. The number of frames is not looked
+    at: videos are counted, not believed. Empty lines and lines that begin with ``#`` are passed over.
+
+    Attributes:
+        root: the folder that the lists' paths and the names of the lists are relative to. One that is relative itself
+            and does not exist here is looked for under the environment variable MUYBRIDGE_DATA.
+        train, test: the lists; where a benchmark keeps the labels of its test to itself, its validation list tests.
+        val: a list for choosing settings; empty, there is none.
+        classes: names in label order, or a file with one on each line, or how many there are.
+        mirror_labels: pairs of classes that are each other's mirror image, by name or number; [] where no class has a
+            side. Unless this is given, videos are not mirrored.
+        channels: 3 for colour, 1 for brightness.
+        fps: of folders of frames, which keep no clock.
+        prefix: of the frames' names, where a folder holds several series.
+    """
+
+    name: Literal["video_list"] = "video_list"
+    root: Path
+    train: Path = Path("train.txt")
+    test: Path = Path("test.txt")
+    val: Path | None = None
+    classes: PositiveInt | tuple[str, ...] | Path
+    mirror_labels: tuple[tuple[int | str, int | str], ...] | None = None
+    channels: Literal[1, 3] = 3
+    fps: PositiveFloat = 30.0
+    prefix: str | None = None
+
+    def resolved(self) -> Self:
+        """With an absolute root, and class names written out."""
+        return self.model_copy(update={"root": self.folder().resolve(), "classes": self.labels()})
+
+    def labels(self) -> tuple[str, ...]:
+        """Class names; ``class 0`` and so on where only their number is known.
+
+        Raises:
+            DataError: the file of class names cannot be read.
+        """
+        if isinstance(self.classes, int):
+            return tuple(f"class {label}" for label in range(self.classes))
+        if isinstance(self.classes, Path):
+            return tuple(self._lines(self.classes, "a file with a class name on each line", "data.classes"))
+        return self.classes
+
+    def holds(self) -> ClipData:
+        """Videos of the channels that are given."""
+        return ClipData(self.channels)
+
+    def mirror(self) -> Mapping[int, int] | None:
+        """As ``mirror_labels`` says; forbidden where it says nothing."""
+        if self.mirror_labels is None:
+            return None
+        labels = self.labels()
+        named = [(_name(one, labels, self.root), _name(other, labels, self.root)) for one, other in self.mirror_labels]
+        return mirror_map(named, labels, self.root)
+
+    def index(self, split: Split) -> Index:
+        """The videos of one list.
+
+        Raises:
+            DataError: a list cannot be read, a line of it is neither form or has an unknown label, or a video is named
+                twice.
+        """
+        lists = {"train": self.train, "val": self.val, "test": self.test}
+        parts = {part: self._records(path) if path else [] for part, path in lists.items()}
+        seen: dict[str, str] = {}
+        for part, records in parts.items():
+            for record in records:
+                if record.id in seen:
+                    raise DataError(
+                        f"{record.id!r} is named in {seen[record.id]} and in {part}",
+                        expected="each video once, in one list",
+                        cure="take it out of one of them, or two tests become one",
+                        where=self.folder() / (lists[part] or ""),
+                    )
+                seen[record.id] = part
+        return self.divide(
+            split,
+            [record for records in parts.values() for record in records],
+            testing=lambda record: seen[record.id] == "test",
+            validating=lambda record: seen[record.id] == "val",
+        )
+
+    def open(self, record: Record) -> Video:
+        """See :class:`Video`."""
+        return Video(record.path, channels=self.channels, fps=self.fps, prefix=self.prefix)
+
+    def folder(self) -> Path:
+        """The folder of the lists."""
+        root, data = self.root.expanduser(), os.environ.get("MUYBRIDGE_DATA", "")
+        return Path(data) / root if data and not root.is_absolute() and not root.is_dir() else root
+
+    def _records(self, path: Path) -> list[Record]:
+        knob = f"data.{'train' if path == self.train else 'test' if path == self.test else 'val'}"
+        lines = self._lines(path, "a list with a line `path label` or `path frames label` for each video", knob)
+        frames = all(len(words := line.rsplit(None, 2)) == 3 and words[1].isdigit() for line in lines)
+        count, records = len(self.labels()), []
+        for line in lines:
+            words = line.rsplit(None, 2 if frames else 1)
+            if len(words) < 2 or not words[-1].isdigit() or int(words[-1]) >= count:
+                raise DataError(
+                    f"the line {line!r}",
+                    expected=f"`path label` or `path frames label`, with a label of 0 to {count - 1}",
+                    cure="mend the line, or correct data.classes",
+                    where=self.folder() / path,
+                )
+            records.append(Record(words[0], self.folder() / words[0], int(words[-1])))
+        return records
+
+    def _lines(self, path: Path, expected: str, knob: str) -> list[str]:
+        file = self.folder() / path.expanduser()
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as problem:
+            reason = getattr(problem, "strerror", None) or problem
+            raise DataError(
+                f"it cannot be read ({reason})",
+                expected=expected,
+                cure=f"correct {knob}, data.root or the environment variable MUYBRIDGE_DATA",
+                where=file,
+            ) from None
+        lines = [line.strip() for line in text.splitlines()]
+        return [line for line in lines if line and not line.startswith("#")]
+
+
+def _name(label: int | str, labels: tuple[str, ...], where: Path) -> str:
+    if isinstance(label, str):
+        return label
+    if not 0 <= label < len(labels):
+        raise DataError(
+            f"mirror_labels names the class {label}",
+            expected=f"a name, or a number of 0 to {len(labels) - 1}",
+            cure="correct data.mirror_labels",
+            where=where,
+        )
+    return labels[label]

@@ -1,0 +1,259 @@
+"""Videos from file to answer: prepared, batched, trained on, tested and named along one path."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import muybridge
+from muybridge.core.contracts import ClipData, ClipInput
+from muybridge.core.dice import dice
+from muybridge.core.errors import DataError, RecipeError
+from muybridge.core.types import Record
+from muybridge.data.clip_ops import ClipAugment, prepare_views
+from muybridge.data.loader import Samples, collate, in_order, load
+from muybridge.data.prepare import ClipPreparation, Viewing, cropped_in_time, preparation
+from muybridge.data.sampling import choose
+from muybridge.engine.evaluate import ask, evaluate, make_samples
+from muybridge.engine.runtime import Runtime
+from muybridge.engine.train import train
+from muybridge.media.video import Video, videos_in
+from muybridge.nn.backbones import Trunk, resnet
+from muybridge.predict import find_recordings
+from muybridge.recipe import load_recipe, save_recipe
+from tests.test_train import KillAt, KilledError, assert_equal_weights
+from tests.tiny import tiny_clip_recipe, tiny_recipe, write_films
+from tests.videos import write
+
+TAKES = ClipInput(4, 2, size=16)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_films(tmp_path_factory.mktemp("films"))
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("film") / "film.mp4", 40)
+
+
+# Parts of a video
+
+
+def test_a_part_is_a_video(file: Path):
+    with Video(file) as video:
+        whole = video.read(range(40))
+        part = video.part(10, 30)
+        assert len(part) == 20
+        assert part.fps == pytest.approx(video.fps)
+        assert torch.equal(part.read([0, 19]).pixels, whole.pixels[[10, 29]])
+        assert torch.equal(part.seconds, video.seconds[10:30])
+        assert torch.equal(part.part(5, 8).read([2]).pixels, whole.pixels[[17]])
+        with pytest.raises(DataError, match="0 to 19, as the video has 20 frames"):
+            part.read([20])
+
+
+def test_backwards_the_clock_runs_forwards(tmp_path: Path):
+    stamps = [0, 40, 80, 200, 240]
+    with Video(write(tmp_path / "film.mkv", 5, name="h264_open_gop.mkv", stamps=stamps)) as video:
+        turned = video.part(backwards=True)
+        assert torch.equal(turned.read(range(5)).pixels, video.read([4, 3, 2, 1, 0]).pixels)
+        np.testing.assert_allclose(turned.seconds, [0, 0.04, 0.16, 0.2, 0.24], atol=1e-9)
+        assert torch.equal(turned.part(1, 3).read([0]).pixels, video.read([3]).pixels)
+        assert torch.equal(turned.part(backwards=True).read([0]).pixels, video.read([0]).pixels)
+
+
+# Preparing
+
+
+def test_testing_sees_every_clip_with_every_crop(file: Path):
+    viewing = Viewing(clips=3, crops="three", short_side=20)
+    prepare = ClipPreparation(TAKES, viewing, {})
+    assert prepare.views == viewing.views == 9
+    with Video(file) as video:
+        inputs, label = prepare(video, 7)
+        assert label == 7
+        assert inputs["video"].shape == (9, 8, 3, 16, 16)
+        for view in range(3):
+            clip = video.read(choose(40, TAKES, view=view, views=3), short_side=20)
+            assert torch.equal(inputs["video"][3 * view : 3 * view + 3], prepare_views(clip, TAKES, viewing))
+
+
+def test_training_draws_one_view_that_the_dice_decide(file: Path):
+    prepare = ClipPreparation(TAKES, Viewing(clips=2), {0: 1, 1: 0}, ClipAugment(flip=0.5, keep=0.5))
+    with Video(file) as video:
+        seen = [prepare(video, 0, dice("a", throw)) for throw in range(8)]
+        again, _ = prepare(video, 0, dice("a", 3))
+    assert torch.equal(again["video"], seen[3][0]["video"])
+    assert {tuple(inputs["video"].shape) for inputs, _ in seen} == {(1, 8, 3, 16, 16)}
+    assert {label for _, label in seen} == {0, 1}  # half of them mirrored
+    assert len({float(inputs["video"].sum()) for inputs, _ in seen}) == 8
+
+
+def test_without_augmentation_training_draws_frames_alone(file: Path):
+    prepare = ClipPreparation(TAKES, Viewing(), {})
+    with Video(file) as video:
+        numbers = choose(40, TAKES, rng=dice("b"))
+        expected = prepare_views(video.read(numbers, short_side=18), TAKES, Viewing())
+        inputs, _ = prepare(video, 0, dice("b"))
+    assert torch.equal(inputs["video"], expected)
+
+
+def test_frames_are_decoded_no_larger_than_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    read = Video.read
+    monkeypatch.setattr(Video, "read", lambda self, n, side=None: (asked.append(side), read(self, n, side))[1])
+    with Video(write(tmp_path / "film.mp4", 10)) as video:
+        ClipPreparation(TAKES, Viewing(), {})(video)
+        ClipPreparation(TAKES, Viewing(short_side=24), {})(video)
+        ClipPreparation(TAKES, Viewing(exact=(20, 30)), {})(video)
+        ClipPreparation(TAKES, Viewing(), {}, ClipAugment(short_side=40))(video, 0, dice())
+    assert asked == [18, 24, 30, 40]
+
+
+def test_crops_in_time_keep_their_share(file: Path):
+    with Video(file) as video:
+        parts = [cropped_in_time(video, 0.5, dice(throw)) for throw in range(200)]
+        assert cropped_in_time(video, 1.0, dice()) is video
+        lengths = [len(part) for part in parts]
+        starts = {part.seconds[0].item() for part in parts}
+    assert min(lengths) == 20
+    assert max(lengths) == 40
+    assert len(starts) > 10
+
+
+@pytest.mark.parametrize("mirror", [None, {0: 1, 1: 0}])
+def test_ten_crops_are_refused_where_a_mirror_changes_classes(mirror: dict | None):
+    said = "forbids mirroring" if mirror is None else "has classes that a mirror changes"
+    with pytest.raises(RecipeError, match=rf'view.crops = "ten" mirrors .*{said}.*"three"'):
+        preparation(TAKES, ClipData(), Viewing(crops="ten"), mirror)
+    assert preparation(TAKES, ClipData(), Viewing(crops="ten"), {}).views == 10
+
+
+# Recipes
+
+
+def test_a_recipe_of_clips_survives_its_file(root: Path, tmp_path: Path):
+    recipe = tiny_clip_recipe(root).resolved()
+    assert recipe.view == Viewing()
+    save_recipe(recipe, tmp_path / "recipe.toml")
+    assert load_recipe(tmp_path / "recipe.toml") == recipe
+
+
+def test_tables_of_the_other_kind_are_refused(root: Path, tmp_path: Path):
+    clips, skeletons = tiny_clip_recipe(root), tiny_recipe(tmp_path)
+    with pytest.raises(RecipeError, match=r"\[view\] is for video, and model 'sta_lstm' takes skeletons"):
+        skeletons.with_settings({"view.clips": 2})
+    with pytest.raises(RecipeError, match=r"\[augment.clip\] is for video"):
+        skeletons.with_settings({"augment.clip.flip": 0.5})
+    with pytest.raises(RecipeError, match=r"\[augment.skeleton\] is for skeletons"):
+        clips.with_settings({"augment.skeleton.rotate": 3.0})
+    with pytest.raises(RecipeError, match="model 'tsn' takes video, but data set 'playground' holds skeletons"):
+        clips.with_settings({"data": {"name": "playground"}})
+
+
+# Batches and answers
+
+
+def test_views_lie_one_after_the_other(root: Path):
+    recipe = tiny_clip_recipe(root).with_settings({"view.clips": 2})
+    samples = make_samples(recipe, "test")
+    (batch,) = load(samples, in_order(len(samples), 8))
+    assert (len(batch), batch.views) == (4, 2)
+    assert batch.inputs["video"].shape[0] == 8
+    alone = collate([samples[-1, 2]])
+    assert torch.equal(batch.inputs["video"][4:6], alone.inputs["video"])
+
+
+def test_probabilities_are_averaged_over_views(root: Path):
+    recipe = tiny_clip_recipe(root).with_settings({"view.clips": 2, "view.crops": "three"})
+    torch.manual_seed(0)
+    model = recipe.model.build(2, recipe.data.holds()).eval()
+    samples, runtime = make_samples(recipe, "test"), Runtime(device="cpu")
+    answers = ask(runtime, model, samples, batch_size=8)
+    with torch.inference_mode():
+        for index in range(len(samples)):
+            rows = model(**collate([samples[-1, index]]).inputs).logits
+            torch.testing.assert_close(answers.probabilities[index], rows.softmax(1).mean(0), rtol=1e-4, atol=1e-6)
+    chosen = answers.probabilities.gather(1, answers.labels[:, None])
+    assert answers.loss == pytest.approx(-chosen.log().mean().item(), rel=1e-5)
+
+
+def test_what_cannot_be_read_is_told_with_its_id_whatever_the_workers(tmp_path: Path):
+    root = write_films(tmp_path / "films", takes=1)
+    (root / "dusk" / "d_0.mp4").write_bytes(b"no film")
+    recipe = tiny_clip_recipe(root)
+    for workers in (0, 1):
+        batches = list(load(make_samples(recipe, "test"), in_order(2, 4), workers))
+        assert [one.id for one in batches[0].spoiled] == ["dusk/d_0.mp4"]
+        with pytest.raises(DataError, match=r"d_0.mp4: recording 'dusk/d_0.mp4': .*"):
+            batches[0].whole()
+    (root / "dusk" / "a_0.mp4").unlink()
+    gone = Record("dusk/a_0.mp4", root / "dusk" / "a_0.mp4", 1)
+    (only,) = load(Samples([gone], recipe.data, recipe.preparation(), 0), in_order(1, 1))
+    assert len(only) == 0
+    with pytest.raises(DataError, match=r"recording 'dusk/a_0\.mp4'"):
+        only.whole()
+
+
+def test_from_a_folder_of_videos_to_named_actions(root: Path, tmp_path: Path):
+    recipe = tiny_clip_recipe(root, epochs=12, save_seconds=60.0).with_settings({"view.clips": 2})
+    run = train(recipe, tmp_path / "run")
+    assert evaluate(run).top1 == 100
+    predictor = muybridge.load(run.path)
+    asked = root / "dawn" / "d_1.mp4"
+    answer = predictor(asked, top=2)
+    assert answer.labels == ("dawn", "dusk")
+    rows = (run.path / "test-answers.csv").read_text().splitlines()
+    told = dict(zip(rows[0].split(",")[3:], next(row for row in rows if "dawn/d_1" in row).split(",")[3:], strict=True))
+    assert answer.scores[0] == pytest.approx(float(told['"dawn"']), abs=1e-5)
+    with Video(asked) as video:
+        assert predictor(video).scores == answer.scores
+        assert predictor(video.part(backwards=True)).labels[0] == "dusk"
+    assert list(predictor.find([root / "dusk"])) == sorted((root / "dusk").iterdir())
+    assert json.loads((run.path / "test.json").read_text())["count"] == 4
+
+
+def test_killed_anywhere_it_resumes_bit_for_bit_whatever_the_workers(root: Path, tmp_path: Path):
+    train(tiny_clip_recipe(root, workers=1), tmp_path / "whole")
+    recipe = tiny_clip_recipe(root)
+    for steps in (0, 3, 5):
+        run = tmp_path / f"killed{steps}"
+        with pytest.raises(KilledError):
+            train(recipe, run, report=KillAt(steps))
+        train(recipe, run, resume=True)
+        assert_equal_weights(tmp_path / "whole", run)
+
+
+def test_weights_are_fetched_once_and_never_to_predict(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    fetched = []
+
+    def fetch(backbone: str, channels: int = 3, *, pretrained: bool = False, **knobs: bool) -> Trunk:
+        fetched.append(pretrained)
+        return resnet("resnet18", channels, pretrained=False, **knobs)
+
+    monkeypatch.setattr("muybridge.models.tsn.resnet", fetch)
+    recipe = tiny_clip_recipe(root, epochs=1).with_settings({"model.pretrained": True})
+    with pytest.raises(KilledError):
+        train(recipe, tmp_path / "run", report=KillAt(1))
+    run = train(recipe, tmp_path / "run", resume=True)
+    muybridge.load(run.path)
+    assert fetched == [True, False, False]
+    assert run.recipe().model == recipe.model
+
+
+# Files
+
+
+def test_videos_in_a_folder(tmp_path: Path):
+    for name in ("a.mp4", "deep/b.AVI", "frames/img_1.jpg", "frames/img_2.jpg", ".c.mp4", "d.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert videos_in(tmp_path) == [tmp_path / "a.mp4", tmp_path / "deep" / "b.AVI", tmp_path / "frames"]
+    assert list(find_recordings([tmp_path / "frames"], ClipData())) == [tmp_path / "frames"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no recording in this folder\. Expected files that end in .mp4.*pictures"):
+        list(find_recordings([tmp_path / "empty"], ClipData()))
