@@ -1,5 +1,3 @@
-import sys
-
 import numpy as np
 import pytest
 import timm
@@ -8,7 +6,7 @@ from einops import rearrange
 from torch import nn
 
 from muybridge.core.contracts import ClipData, ClipInput
-from muybridge.core.errors import MissingExtraError, RecipeError, RunError
+from muybridge.core.errors import RecipeError, RunError
 from muybridge.engine.adopt import adopt
 from muybridge.models.selfy import SELFYConfig
 from muybridge.models.selfy.block import SelfSimilarityBlock
@@ -200,11 +198,6 @@ class TestBackbone:
         model = TSNConfig(backbone="resnet18", pretrained=True).build(5)
         assert asked == [("resnet18.tv_in1k", True)]
         assert (model.trunk.stem.conv.weight == 0.25).all()
-
-    def test_timm_missing_names_its_cure(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "timm", None)
-        with pytest.raises(MissingExtraError, match=r"pip install 'muybridge\[video\]'"):
-            resnet("resnet18")
 
 
 class TestTSN:

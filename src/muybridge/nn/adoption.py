@@ -53,7 +53,7 @@ def _depth(state: Mapping[str, Tensor]) -> Backbone | None:
         if found := _LAYER.search(key):
             last[found[1]] = max(last.get(found[1], 0), int(found[2]) + 1)
     blocks = tuple(last[stage] for stage in sorted(last))
-    bottleneck = any(".conv3." in key for key in state if _LAYER.search(key))
+    bottleneck = any(key[found.end() :].startswith("conv3.") for key in state if (found := _LAYER.search(key)))
     for name, known in BLOCKS.items():
         if known == blocks and (name in ("resnet50", "resnet101")) == bottleneck:
             return name

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from muybridge.core.errors import MissingExtraError, RecipeError
+from muybridge.core.errors import RecipeError
 from muybridge.nn.convnorm import ConvNorm
 
 Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
@@ -96,7 +96,6 @@ def resnet(backbone: Backbone, channels: int = 3, *, pretrained: bool = False, z
         zero_last: start the last norm of each block at zero, when the weights are drawn.
 
     Raises:
-        MissingExtraError: timm is not installed.
         RecipeError: the weights cannot be reached.
     """
     if pretrained:
@@ -113,17 +112,10 @@ def timm_model(name: str, *, pretrained: bool = False, **options: Any) -> Any:
         options: of ``timm.create_model``.
 
     Raises:
-        MissingExtraError: timm is not installed.
         RecipeError: timm knows no such model, or the weights cannot be reached.
     """
-    try:
-        import timm
-    except ImportError as error:
-        raise MissingExtraError(
-            f"backbone {name!r} needs the package timm, which is not installed",
-            expected="timm",
-            cure="run pip install 'muybridge[video]'",
-        ) from error
+    import timm  # here, because it takes seconds to import
+
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise RecipeError(
