@@ -158,14 +158,14 @@ class DifferentialLSTM(nn.Module):
         return torch.stack([times(d, w) for d, w in zip(derivatives, weights, strict=True)]).sum(0)
 
     def _scan(self, sequence: Tensor, length: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The same numbers from one product a step over [h, s, earlier s ...], and a second for o's current memory."""
-        weight, now = self.hidden_weight, None
+        """The same numbers from two products a step; the gates' rows are put into the order of the scan."""
+        memory_weight = None
         if self.derivatives:
             state = self.state_weight.diag_embed() if self.diagonal else self.state_weight
-            lagged = torch.einsum("nk,ngoi->kgoi", self.binomial.to(state.dtype), state)
-            i, f, o = rearrange(lagged, "k g o i -> g o k i").unbind()
-            now, o = o[:, 0].contiguous(), F.pad(o[:, 1:], (0, 0, 0, 1))
-            weight = torch.cat([weight, rearrange([i, f, torch.zeros_like(i), o], "g o k i -> (g o) (k i)")], dim=1)
+            # o leads, as it sees s_t where i and f see s_{t-1}: o_t | i_{t+1}, f_{t+1}, o_{t+1} | ... | ..., zero
+            lagged = torch.einsum("nk,ngoi->kgoi", self.binomial.to(state.dtype), state.roll(1, dims=1))
+            memory_weight = F.pad(rearrange(lagged, "k g o i -> (k g o) i"), (0, 0, 0, self.hidden_size))
+        weights = (_cell_input_first(one) for one in (self.input_weight, self.bias, self.hidden_weight))
         batch, frames, _ = sequence.shape
         active, rows = [batch] * frames, None
         steps = rearrange(sequence, "b t d -> t b d").contiguous()
@@ -176,10 +176,15 @@ class DifferentialLSTM(nn.Module):
             steps = steps.index_select(1, order)
             time = torch.minimum(torch.arange(frames, device=length.device)[:, None], length - 1)
             rows = rearrange(time * batch + order.argsort(), "t b -> (t b)")
-        h, s = DifferentialScan.apply(steps, self.input_weight, self.bias, weight, now, active, self.truncate)
+        h, s = DifferentialScan.apply(steps, *weights, memory_weight, active, self.truncate)
         if rows is not None:
             h, s = (_take_rows(sequence, rows) for sequence in (h, s))
         return rearrange(h, "t b h -> b t h"), rearrange(s, "t b h -> b t h")
+
+
+def _cell_input_first(rows: Tensor) -> Tensor:
+    i, f, c, o = rows.chunk(4)
+    return torch.cat([c, i, f, o])
 
 
 def _take_rows(sequence: Tensor, rows: Tensor) -> Tensor:
