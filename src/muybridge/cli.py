@@ -205,11 +205,11 @@ def models() -> None:
     from typing import get_args
 
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from muybridge.models import AnyModel
 
-    table = Table("model", "what it is", "paper", "departures")
+    table = Table(Column("model", no_wrap=True), "what it is", Column("paper", overflow="fold"), "departures")
     for config in get_args(get_args(AnyModel)[0]):
         spec = config.spec
         table.add_row(spec.name, spec.title, f"{spec.paper}\n{spec.link}", ", ".join(spec.departures))
@@ -222,19 +222,17 @@ def recipes() -> None:
     import tomllib
 
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from muybridge.recipe import shipped_recipes
 
-    table = Table("recipe", "what it is", "model", "data", "top-1", "minutes")
+    table = Table(Column("recipe", no_wrap=True), "what it is", "top-1", "minutes")
     for name, path in shipped_recipes().items():
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
         promise = tree.get("expects", {})
         table.add_row(
             name,
             tree.get("title", ""),
-            tree["model"]["name"],
-            tree["data"]["name"],
             str(promise.get("top1", "")),
             str(promise.get("minutes", "")),
         )

@@ -246,7 +246,7 @@ def start_model(session: Session, stage: Stage, number: int, resumed: bool) -> M
             tensors |= {name: one for name, one in read_weights(path).items() if name.startswith(prefix)}
             put_weights(model, tensors, path)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not name.startswith(stage.freeze))
+        parameter.requires_grad_(parameter.requires_grad and not name.startswith(stage.freeze))
     return model
 
 

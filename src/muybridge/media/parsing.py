@@ -1,4 +1,4 @@
-"""What readers of skeletons and annotations share: text to numbers, numbers to a sequence, and what to say when it fails.
+"""What readers of skeletons and annotations share: text to numbers, numbers to sequences, and errors in words.
 
 Legend: R rows, N numbers in a row, T frames, P people, J joints, D coordinates.
 """
