@@ -93,10 +93,13 @@ class DifferentialLSTM(nn.Module):
         if derivatives:
             columns = () if diagonal else (hidden_size,)
             self.state_weight = nn.Parameter(torch.empty(len(derivatives), 3, hidden_size, *columns))
-            # d^(n)_t is the sum over k of (-1)^k C(n, k) s_{t-k}: one row a term, one column a lag.
-            rows = [[(-1) ** k * comb(n, k) for k in range(self.lags)] for n in derivatives]
-            self.register_buffer("binomial", torch.tensor(rows, dtype=torch.float32), persistent=False)
-        self.binomial: Tensor
+            # d^(n)_t is the sum over k of (-1)^k C(n, k) s_{t-k}: one row a lag, one column a term.
+            binomial = torch.tensor([[(-1.0) ** k * comb(n, k) for n in derivatives] for k in range(self.lags)])
+            # From (i, f, o) of each term to what s_t tells o_t | i_{t+1}, f_{t+1}, o_{t+1} | ... | i_{t+L}, f_{t+L}, 0.
+            # The gate o leads, as it sees s_t where i and f see s_{t-1}.
+            mixing = F.pad(torch.kron(binomial, torch.eye(3).roll(1, 0)), (0, 0, 0, 1))
+            self.register_buffer("mixing", mixing, persistent=False)
+        self.mixing: Tensor
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -162,9 +165,8 @@ class DifferentialLSTM(nn.Module):
         memory_weight = None
         if self.derivatives:
             state = self.state_weight.diag_embed() if self.diagonal else self.state_weight
-            # o leads, as it sees s_t where i and f see s_{t-1}: o_t | i_{t+1}, f_{t+1}, o_{t+1} | ... | ..., zero
-            lagged = torch.einsum("nk,ngoi->kgoi", self.binomial.to(state.dtype), state.roll(1, dims=1))
-            memory_weight = F.pad(rearrange(lagged, "k g o i -> (k g o) i"), (0, 0, 0, self.hidden_size))
+            blocks = self.mixing.to(state.dtype) @ rearrange(state, "n g o i -> (n g) (o i)")
+            memory_weight = rearrange(blocks, "b (o i) -> (b o) i", o=self.hidden_size)
         weights = (_cell_input_first(one) for one in (self.input_weight, self.bias, self.hidden_weight))
         batch, frames, _ = sequence.shape
         active, rows = [batch] * frames, None
