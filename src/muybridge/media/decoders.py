@@ -228,8 +228,8 @@ class TorchcodecFile(VideoFile):
 def torchcodec_decoder() -> Any:
     """torchcodec's decoder class, or None where the package or a system FFmpeg is missing; looked for once."""
     try:
-        from torchcodec import ffmpeg_major_version  # pyright: ignore[reportPrivateImportUsage]
-        from torchcodec.decoders import VideoDecoder  # pyright: ignore[reportPrivateImportUsage]
+        from torchcodec import ffmpeg_major_version  # pyright: ignore
+        from torchcodec.decoders import VideoDecoder  # pyright: ignore
     except (ImportError, OSError, RuntimeError):
         return None
     return VideoDecoder if ffmpeg_major_version else None
