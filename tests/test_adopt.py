@@ -1,0 +1,81 @@
+"""From a released checkpoint to a run folder that answers as the network did."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import muybridge
+from muybridge import cli
+from muybridge.core.errors import DataError, RecipeError, RunError
+from muybridge.engine.adopt import adopt_file, read_checkpoint
+from muybridge.media.video import Video
+from muybridge.models.tdn import TDNConfig
+from tests.authors import TDN, names, stirred
+from tests.videos import write
+
+KNOBS = {"model.backbone": "resnet18", "model.segments": 3, "model.size": 64}
+SMALL = TDNConfig(backbone="resnet18", segments=3, size=64)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    state = names(stirred(SMALL.build(4)).state_dict(), TDN, prefix="module.")
+    torch.save({"epoch": 50, "state_dict": state, "best_prec1": torch.tensor(52.3)}, tmp_path / "tdn.pth")
+    return tmp_path / "tdn.pth"
+
+
+def test_a_checkpoint_becomes_a_run(file: Path, tmp_path: Path):
+    (tmp_path / "names.txt").write_text("push\npull\nlift\ndrop\n")
+    run = adopt_file(file, tmp_path / "run", model="tdn", labels=tmp_path / "names.txt", settings=KNOBS)
+    assert run.finished
+    assert run.labels() == ("push", "pull", "lift", "drop")
+    predictor = muybridge.load(run.path)
+    original = stirred(SMALL.build(4)).eval()
+    with Video(write(tmp_path / "film.mp4", 30)) as video, torch.no_grad():
+        inputs, _ = predictor.prepare(video)
+        expected = original(**inputs).logits.softmax(1)[0]
+        answer = predictor(video, top=4)
+    scores = dict(zip(answer.labels, answer.scores, strict=True))
+    assert [scores[label] for label in run.labels()] == pytest.approx(expected.tolist(), rel=1e-3)
+
+
+def test_the_command(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    settings = [f"--set={knob}={value}" for knob, value in KNOBS.items()]
+    words = ["muybridge", "adopt", str(file), "--model", "tdn", "--run", str(tmp_path / "run"), *settings]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    assert muybridge.load(tmp_path / "run").labels == ("class 0", "class 1", "class 2", "class 3")
+
+
+def test_what_is_wrong_is_said(file: Path, tmp_path: Path):
+    def refused(error: type[Exception], match: str, **knobs) -> None:
+        with pytest.raises(error, match=match):
+            adopt_file(file, tmp_path / "run", **({"model": "tdn", "settings": KNOBS} | knobs))
+        assert not (tmp_path / "run").exists()
+
+    (tmp_path / "two.txt").write_text("push\npull\n")
+    refused(DataError, r"two.txt: it names 2 classes\. Expected 4", labels=tmp_path / "two.txt")
+    refused(DataError, r"gone.txt: it cannot be read", labels=tmp_path / "gone.txt")
+    refused(RecipeError, "both a model and a recipe", recipe="folder_tdn")
+    refused(RecipeError, "neither a model nor a recipe", model=None)
+    refused(RunError, r"holds a resnet18.*backbone", settings={})
+    torch.save([1, 2], file)
+    refused(RunError, r"tdn.pth: the checkpoint holds a list")
+    file.write_bytes(b"not a checkpoint")
+    refused(RunError, r"tdn.pth: the checkpoint cannot be read")
+
+
+def test_nothing_is_unpickled_but_tensors(tmp_path: Path):
+    torch.save({"state_dict": {}, "path": tmp_path}, tmp_path / "more.pth")
+    with pytest.raises(RunError, match=r"cannot be read .*weights_only=False"):
+        read_checkpoint(tmp_path / "more.pth")
+
+
+def test_a_run_is_not_overwritten(file: Path, tmp_path: Path):
+    adopt_file(file, tmp_path / "run", model="tdn", settings=KNOBS)
+    with pytest.raises(RunError, match="holds a run already"):
+        adopt_file(file, tmp_path / "run", model="tdn", settings=KNOBS)

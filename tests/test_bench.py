@@ -1,0 +1,68 @@
+"""Where the time goes: hops add up, and what is made slow is named."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from muybridge import cli
+from muybridge.engine.bench import HOPS, bench
+from muybridge.media.video import Video
+from muybridge.models.base import Model
+from muybridge.recipe import save_recipe
+from tests.tiny import tiny_clip_recipe, tiny_recipe, write_films, write_recordings
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_films(tmp_path_factory.mktemp("films"))
+
+
+def test_slow_decoding_is_measured_and_named(root: Path, monkeypatch: pytest.MonkeyPatch):
+    read = Video.read
+
+    def slowly(self: Video, *words, **knobs):
+        time.sleep(0.2)
+        return read(self, *words, **knobs)
+
+    monkeypatch.setattr(Video, "read", slowly)
+    told = bench(tiny_clip_recipe(root, batch_size=4), recordings=4, steps=3)
+    assert tuple(told.hops) == HOPS
+    assert told.hops["decode"].median > 200
+    assert told.hops["decode"].p95 >= told.hops["decode"].median
+    assert told.hops["open"].median < 200
+    assert told.bottleneck == "decode"
+    assert "train.workers" in told.advice
+    assert told.waiting > 0.5
+    assert told.per_second < 1000 / told.hops["decode"].median
+
+
+def test_a_slow_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    losses = Model.losses
+
+    def slowly(self: Model, *words, **knobs):
+        time.sleep(0.5)
+        return losses(self, *words, **knobs)
+
+    monkeypatch.setattr(Model, "losses", slowly)
+    told = bench(tiny_recipe(write_recordings(tmp_path)), recordings=4, steps=2)
+    assert told.bottleneck == "model"
+    assert told.waiting < 0.5
+
+
+def test_the_command_prints_a_table_or_json(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    save_recipe(tiny_clip_recipe(root), tmp_path / "mine.toml")
+    words = ["muybridge", "bench", str(tmp_path / "mine.toml"), "--recordings", "2", "--steps", "1"]
+    for more in ([], ["--json"]):
+        monkeypatch.setattr(sys, "argv", words + more)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert not ended.value.code
+    out = capsys.readouterr().out
+    table, brace, rest = out.partition("{")
+    assert all(hop in table for hop in (*HOPS, "recordings/s", "bottleneck"))
+    assert json.loads(brace + rest)["hops"].keys() == set(HOPS)
