@@ -8,7 +8,7 @@ demo: .venv/installed
 	$(BIN)/muybridge demo
 
 test: lint
-	$(BIN)/pytest -q -n auto
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto  # the processes fill the cores; threads beside them would only fight
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
