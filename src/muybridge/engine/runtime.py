@@ -1,5 +1,6 @@
 """Where a run executes: device, number format and processes. Fabric and ``torch.distributed`` live here alone."""
 
+import atexit
 import os
 from typing import Any, Literal
 
@@ -34,6 +35,8 @@ class Runtime:
         )
         if world > 1:
             self.fabric.launch()
+            # Left open, the group's threads can bring a process down on its way out.
+            atexit.register(_leave)
 
     @property
     def rank(self) -> int:
@@ -72,3 +75,8 @@ class Runtime:
         if self.world == 1:
             return list(flags)
         return (self.total(torch.tensor(flags, dtype=torch.float32, device=self.device)) > 0).tolist()
+
+
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
