@@ -16,7 +16,7 @@ from muybridge.data.datasets import AnyDataset
 from muybridge.data.prepare import Viewing
 from muybridge.data.skeleton_augment import SkeletonAugment
 from muybridge.models import AnyModel
-from muybridge.recipe import SGD, Adam, Expects, RMSprop, Schedule, Stage, Train
+from muybridge.recipe import SGD, Adam, Expects, ParameterGroup, RMSprop, Schedule, Stage, Train
 
 ROOT = Path(__file__).parents[1]
 MARK = "<!-- knobs: tests/test_docs.py compares this list with the code -->\n"
@@ -31,7 +31,7 @@ def knob_list() -> str:
     """Every table of a recipe with its knobs, their defaults, and what their docstrings say."""
     tables: list[tuple[str, type[BaseModel]]] = [("train", Train)]
     tables += [(f'train.optimizer, name = "{kind().name}"', kind) for kind in (SGD, Adam, RMSprop)]
-    tables += [("train.schedule", Schedule), ("train.stages", Stage)]
+    tables += [("train.schedule", Schedule), ("train.groups", ParameterGroup), ("train.stages", Stage)]
     tables += [("view", Viewing), ("augment.clip", ClipAugment), ("augment.skeleton", SkeletonAugment)]
     tables += [(f'model, name = "{kind.model_fields["name"].default}"', kind) for kind in members(AnyModel)]
     tables += [(f'data, name = "{kind.model_fields["name"].default}"', kind) for kind in members(AnyDataset)]
@@ -85,6 +85,7 @@ def test_every_knob_is_explained():
     for kind in (
         Train,
         Schedule,
+        ParameterGroup,
         Stage,
         Viewing,
         ClipAugment,

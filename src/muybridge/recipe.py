@@ -68,6 +68,20 @@ class RMSprop(Frozen):
 AnyOptimizer = Annotated[SGD | Adam | RMSprop, Field(discriminator="name")]
 
 
+class ParameterGroup(Frozen):
+    """Parameters that learn at their own pace.
+
+    Attributes:
+        of: "norm" for all of normalisation layers; "bias" for the biases of all others; or how names begin.
+        lr: what the learning rate is multiplied by.
+        weight_decay: what the weight decay is multiplied by; 0 lets them be.
+    """
+
+    of: str
+    lr: NonNegativeFloat = 1.0
+    weight_decay: NonNegativeFloat = 1.0
+
+
 class Schedule(Frozen):
     """How the learning rate moves.
 
@@ -119,15 +133,25 @@ class Train(Frozen):
         accumulate: pieces a batch is cut into when it does not fit into memory.
         optimizer: how parameters move.
         schedule: how the learning rate moves.
+        groups: parameters with another learning rate or weight decay, such as ``{ of = "bias", weight_decay = 0 }``;
+            the first group that fits takes a parameter.
         clip_norm: largest L2 norm of the gradient; 0 does not clip.
         label_smoothing: share of the label's probability spread over all classes.
+        mixup: blend each clip of a batch with another, and their labels alike; the share is drawn once for a batch from
+            Beta(mixup, mixup). 0 blends nothing.
+        cutmix: put a box of another clip into each, through all its frames, and blend labels by area; the area is drawn
+            from Beta(cutmix, cutmix). With both, each batch takes one or the other.
+        partial_bn: batch normalisations but the first stay as they are (TSN); for small batches of few videos.
         ema: decay of the running average of the weights that is tested and kept; 0 keeps the weights themselves.
         precision: Fabric's name for the number format.
+        compile: let torch compile the model: minutes at the start, which a long training on a GPU wins back.
         seed: all dice of the run; item i of epoch e depends on (seed, e, i) alone.
         workers: processes that prepare samples; 0 prepares in the training process. Never changes a result.
         keep: the weights of the last epoch, or of the epoch with the best top-1 on ``val``.
         eval_every: epochs between looks at ``val``, where there is one.
         save_seconds: at most this many seconds of work are lost when the process is killed.
+        on_error: a training recording that cannot be read stops the training, or is skipped, counted and listed in the
+            run folder; past one in a hundred it stops all the same. Nothing is ever skipped in testing.
         stages: parts of the training, in order; empty trains once with the settings above.
     """
 
@@ -136,15 +160,21 @@ class Train(Frozen):
     accumulate: PositiveInt = 1
     optimizer: AnyOptimizer = Adam()
     schedule: Schedule = Schedule()
+    groups: tuple[ParameterGroup, ...] = ()
     clip_norm: NonNegativeFloat = 0.0
     label_smoothing: NonNegativeFloat = 0.0
+    mixup: NonNegativeFloat = 0.0
+    cutmix: NonNegativeFloat = 0.0
+    partial_bn: bool = False
     ema: float = Field(default=0.0, ge=0.0, lt=1.0)
     precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
+    compile: bool = False
     seed: NonNegativeInt = 0
     workers: NonNegativeInt = 0
     keep: Literal["last", "best"] = "last"
     eval_every: PositiveInt = 1
     save_seconds: NonNegativeFloat = 30.0
+    on_error: Literal["raise", "skip"] = "raise"
     stages: tuple[Stage, ...] = ()
 
     @model_validator(mode="after")
@@ -212,9 +242,15 @@ class Recipe(Frozen):
                 f"{self.data.name!r} holds {kinds[isinstance(holds, SkeletonData)]}; choose another of either"
             )
         skeletons = isinstance(takes, SkeletonInput)
-        for table, given in (("view", self.view), ("augment.clip", self.augment.clip)):
-            if skeletons and given is not None:
-                raise ValueError(f"[{table}] is for video, and model {self.model.name!r} takes skeletons; leave it out")
+        given = {
+            "[view]": self.view is not None,
+            "[augment.clip]": self.augment.clip is not None,
+            "train.mixup": self.train.mixup > 0,
+            "train.cutmix": self.train.cutmix > 0,
+        }
+        if skeletons and any(given.values()):
+            table = next(table for table in given if given[table])
+            raise ValueError(f"{table} is for video, and model {self.model.name!r} takes skeletons; leave it out")
         if not skeletons and self.augment.skeleton is not None:
             raise ValueError(
                 f"[augment.skeleton] is for skeletons, and model {self.model.name!r} takes video; use [augment.clip]"

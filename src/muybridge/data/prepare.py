@@ -4,7 +4,7 @@ Legend: V views, T frames, C channels, S side of the crop, B samples.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
@@ -39,10 +39,13 @@ class Viewing(Framing):
             window of 64 frames, as for Kinetics; "clips" takes consecutive frames.
         clips: testing takes the video this many times, at places evenly spread in time; each with every crop, and
             probabilities averaged over all.
+        size: side of the crops of testing; 0 takes the model's. Networks of convolutions may look at more than they
+            were trained on.
     """
 
     mode: Mode = "segments"
     clips: int = Field(default=1, ge=1)
+    size: int = Field(default=0, ge=0)
 
     @property
     def views(self) -> int:
@@ -148,11 +151,14 @@ class ClipPreparation:
         if rng is None:
             views = [choose(len(recording), self.takes, mode, view=view, views=clips) for view in range(clips)]
             # All at once, so that a frame in several views is decoded once.
-            return recording.read([number for view in views for number in view], self._short_side(self.viewing))
+            return recording.read(
+                [number for view in views for number in view], self._short_side(self.viewing, self._tested().size)
+            )
         if self.augment is None:
-            return recording.read(choose(len(recording), self.takes, mode, rng), self._short_side(self.viewing))
+            numbers = choose(len(recording), self.takes, mode, rng)
+            return recording.read(numbers, self._short_side(self.viewing, self.takes.size))
         shown = cropped_in_time(recording, self.augment.keep, rng)
-        return shown.read(choose(len(shown), self.takes, mode, rng), self._short_side(self.augment))
+        return shown.read(choose(len(shown), self.takes, mode, rng), self._short_side(self.augment, self.takes.size))
 
     def transform(self, clip: Clip, label: int = -1, rng: torch.Generator | None = None) -> Sample:
         """The second half of a call: crops, changes and normalises."""
@@ -160,17 +166,22 @@ class ClipPreparation:
             length = len(clip) // self.viewing.clips
             cuts = (slice(start, start + length) for start in range(0, len(clip), length))
             each = (Clip(clip.pixels[cut], clip.seconds[cut]) for cut in cuts)
-            return {"video": torch.cat([prepare_views(one, self.takes, self.viewing) for one in each])}, label
+            takes = self._tested()
+            return {"video": torch.cat([prepare_views(one, takes, self.viewing) for one in each])}, label
         if self.augment is None:
             video = prepare_clip(clip, self.takes, self.viewing)
         else:
             video, label = augment_clip(clip, label, self.augment, self.takes, self.mirror, rng)
         return {"video": rearrange(video, "t c h w -> 1 t c h w")}, label
 
-    def _short_side(self, knobs: Framing | ClipAugment) -> int:
+    def _tested(self) -> ClipInput:
+        """The contract with the size of test crops."""
+        return replace(self.takes, size=self.viewing.size or self.takes.size)
+
+    def _short_side(self, knobs: Framing | ClipAugment, size: int) -> int:
         """The shorter side that frames are decoded at, where theirs is larger."""
         # Frames that are then squashed to an exact size have both sides at least as long as it needs.
-        return max(knobs.exact) if knobs.exact else knobs.short_side or eval_short_side(self.takes.size)
+        return max(knobs.exact) if knobs.exact else knobs.short_side or eval_short_side(size)
 
 
 def cropped_in_time(recording: Video, keep: float, rng: torch.Generator) -> Video:

@@ -61,14 +61,19 @@ class RunFolder:
         with run.writing("labels.txt") as file:
             file.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
         with run.writing("left_out.tsv") as file:
-            rows = [
-                f"{split}\t{one.id}\t{one.path}\t{one.reason}\n" for split, all_ in left_out.items() for one in all_
-            ]
+            rows = [_left_out(split, one) for split, all_ in left_out.items() for one in all_]
             file.write_text("".join(["split\tid\tpath\treason\n", *rows]), encoding="utf-8")
         run.write_state(state)
         # Last, because its presence makes the folder a run.
         run.write_json("run.json", {"format": FORMAT, "muybridge": version("muybridge"), "torch": torch.__version__})
         return run
+
+    def leave_out(self, split: str, recordings: Iterable[Excluded]) -> None:
+        """Add recordings to ``left_out.tsv``, each once."""
+        text = (self.path / "left_out.tsv").read_text(encoding="utf-8")
+        rows = [_left_out(split, one) for one in recordings]
+        with self.writing("left_out.tsv") as file:
+            file.write_text("".join([text, *(row for row in rows if row not in text)]), encoding="utf-8")
 
     @classmethod
     def open(cls, path: str | Path) -> "RunFolder":
@@ -241,6 +246,10 @@ def put_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: Path) ->
             where=where,
         )
     model.load_state_dict(dict(tensors))
+
+
+def _left_out(split: str, one: Excluded) -> str:
+    return f"{split}\t{one.id}\t{one.path}\t{one.reason}\n"
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,17 +23,19 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from muybridge.core.dice import seed_of
+from muybridge.core.dice import dice, seed_of
 from muybridge.core.errors import DataError, RunError
 from muybridge.core.types import Batch
+from muybridge.data.datasets.base import Excluded
 from muybridge.data.loader import Plan, Samples, in_order, load
 from muybridge.engine.checkpoint import RunFolder, put_weights, read_weights
 from muybridge.engine.evaluate import ask, make_samples, to_device
 from muybridge.engine.journal import Journal, Reporter
 from muybridge.engine.metrics import score
+from muybridge.engine.mixing import mix
 from muybridge.engine.optim import build_optimizer, rate_factor
 from muybridge.engine.runtime import Runtime
-from muybridge.models.base import Model, ModelConfig
+from muybridge.models.base import Model, ModelConfig, Targets
 from muybridge.recipe import Recipe, Stage, dump
 
 
@@ -50,6 +52,11 @@ class Position:
     seconds: float = 0.0
     best: float = -1.0
     sums: dict[str, float] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
+
+
+MOST_LOST = 0.01
+"""Share of the training recordings that may turn out to be unreadable, where they are skipped at all."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +150,7 @@ def train_stage(session: Session, stage: Stage, position: Position, state: dict[
     resumed = "model" in state
     model = start_model(session, stage, position.stage, resumed)
     optimizer_knobs, schedule = stage.optimizer or knobs.optimizer, stage.schedule or knobs.schedule
-    optimizer = build_optimizer(optimizer_knobs, (one for one in model.parameters() if one.requires_grad))
+    optimizer = build_optimizer(optimizer_knobs, model, knobs.groups)
     average = copy.deepcopy(model).requires_grad_(False) if knobs.ema else None
     kept = model if average is None else average
     if resumed:
@@ -152,7 +159,8 @@ def train_stage(session: Session, stage: Stage, position: Position, state: dict[
         if average is not None:
             average.load_state_dict(state["average"])
     run.check_room(model)
-    wrapped, optimizer = runtime.fabric.setup(model, optimizer)
+    run_as = cast("nn.Module", torch.compile(model)) if knobs.compile else model
+    wrapped, optimizer = runtime.fabric.setup(run_as, optimizer)
     kept.to(runtime.device)
 
     plan_seed = seed_of(knobs.seed, "stage", position.stage)
@@ -169,18 +177,30 @@ def train_stage(session: Session, stage: Stage, position: Position, state: dict[
         sums["data_seconds"] += time.monotonic() - waited_from
         factor = rate_factor(schedule, position.step / steps_per_epoch, total / steps_per_epoch)
         for group in optimizer.param_groups:
-            group["lr"] = optimizer_knobs.lr * factor
+            group["lr"] = optimizer_knobs.lr * factor * group["scale"]
         torch.manual_seed(seed_of(knobs.seed, "step", position.stage, position.step, runtime.rank))
-        told = train_step(session, wrapped, model, optimizer, batch.whole(), len(batch) * runtime.world / size)
-        if average is not None:
-            update_average(average, model, knobs.ema, position.step)
-        for name, value in told.items():
-            sums[name] += value
+        if knobs.partial_bn:
+            hold_norms(model)
+        batch, size = readable(session, batch, size, position)
+        if size:
+            batch = to_device(batch, runtime)
+            inputs, targets = batch.inputs, batch.labels
+            if knobs.mixup or knobs.cutmix:
+                rng = dice(knobs.seed, "mix", position.stage, position.step, runtime.rank)
+                classes = len(recipe.data.labels())
+                video, targets = mix(inputs["video"], targets, classes, rng, mixup=knobs.mixup, cutmix=knobs.cutmix)
+                inputs = {**inputs, "video": video}
+            told = train_step(session, wrapped, model, optimizer, inputs, targets, len(batch) * runtime.world / size)
+            if average is not None:
+                update_average(average, model, knobs.ema, position.step)
+            for name, value in told.items():
+                sums[name] += value
         position.step += 1
         session.report.step()
         if position.step % steps_per_epoch == 0 or position.step == total:
             row = _epoch_row(session, stage, math.ceil(position.step / steps_per_epoch), position.step, sums)
-            row |= {"lr": optimizer.param_groups[0]["lr"], "seconds": round(time.monotonic() - started, 3)}
+            row |= {"lost": len(position.lost)} if knobs.on_error == "skip" else {}
+            row |= {"lr": optimizer_knobs.lr * factor, "seconds": round(time.monotonic() - started, 3)}
             if session.val and (position.step == total or row["epoch"] % knobs.eval_every == 0):
                 answers = ask(runtime, kept, session.val, knobs.batch_size, knobs.workers)
                 top1 = score(answers.probabilities, answers.labels, recipe.data.labels()).top1
@@ -209,7 +229,7 @@ def train_stage(session: Session, stage: Stage, position: Position, state: dict[
                 cure=f"go on with `muybridge train --run {run.path} --resume`",
             )
         waited_from = time.monotonic()
-    following = Position(stage=position.stage + 1)
+    following = Position(stage=position.stage + 1, lost=position.lost)
     if runtime.leads:
         run.write_weights(f"stages/{stage.name}", kept)
         if last_stage and knobs.keep == "last":
@@ -229,6 +249,31 @@ def walk(plan: Plan, loader: DataLoader[Any], step: int, total: int) -> Iterator
         step += len(sizes)
 
 
+def readable(session: Session, batch: Batch, size: int, position: Position) -> tuple[Batch, int]:
+    """The batch without what cannot be read, and its size over all processes; 0 where one of them has nothing left.
+
+    Raises:
+        DataError: a recording cannot be read, and is not to be skipped or is one too many.
+    """
+    if session.recipe.train.on_error == "raise":
+        return batch.whole(), size
+    shares = session.runtime.gather((len(batch), batch.spoiled))
+    spoiled = {one.id: one for _, some in shares for one in some if one.id not in position.lost}
+    if spoiled:
+        position.lost = sorted({*position.lost, *spoiled})
+        if session.runtime.leads:
+            rows = [Excluded(one.id, one.path, f"cannot be read: {one.problem.came}") for one in spoiled.values()]
+            session.run.leave_out("train", rows)
+        if len(position.lost) > MOST_LOST * len(session.train):
+            raise DataError(
+                f"{len(position.lost)} of {len(session.train)} training recordings cannot be read",
+                expected=f"{MOST_LOST:.0%} of them at most",
+                cure=f"mend or remove them; {session.run.path / 'left_out.tsv'} lists them",
+            ) from next(iter(spoiled.values())).problem
+    sizes = [count for count, _ in shares]
+    return batch, sum(sizes) if all(sizes) else 0
+
+
 def start_model(session: Session, stage: Stage, number: int, resumed: bool) -> Model:
     """The stage's model as it begins: fresh, calibrated, with what it takes from earlier stages, frozen where told."""
     recipe, seed = session.recipe, session.recipe.train.seed
@@ -239,7 +284,9 @@ def start_model(session: Session, stage: Stage, number: int, resumed: bool) -> M
     model = config.build(len(recipe.data.labels()), recipe.data.holds())
     if not resumed:
         plain = load(session.plain, in_order(len(session.plain), recipe.train.batch_size), recipe.train.workers)
-        model.calibrate(batch.whole().inputs for batch in plain)
+        skip = recipe.train.on_error == "skip"
+        batches = (batch if skip else batch.whole() for batch in plain)
+        model.calibrate(batch.inputs for batch in batches if len(batch))
         tensors = model.state_dict()
         for prefix, source in stage.take.items():
             path = session.run.path / "stages" / f"{source}.safetensors"
@@ -247,11 +294,26 @@ def start_model(session: Session, stage: Stage, number: int, resumed: bool) -> M
             put_weights(model, tensors, path)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(parameter.requires_grad and not name.startswith(stage.freeze))
+    if recipe.train.partial_bn:
+        hold_norms(model)
     return model
 
 
+def hold_norms(model: nn.Module) -> None:
+    """Keep all batch normalisations but the first as they are (partial BN of TSN, Wang et al., ECCV 2016)."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms[1:]:
+        norm.eval().requires_grad_(False)
+
+
 def train_step(
-    session: Session, wrapped: Any, model: Model, optimizer: Optimizer, batch: Batch, share: float
+    session: Session,
+    wrapped: Any,
+    model: Model,
+    optimizer: Optimizer,
+    inputs: dict[str, Tensor],
+    targets: Targets,
+    share: float,
 ) -> dict[str, Tensor | float]:
     """One optimizer step; gives sums over the batch: each loss term, the right answers, the samples, the seconds.
 
@@ -260,31 +322,32 @@ def train_step(
         wrapped: the model as Fabric runs it.
         model: the model itself, which names its losses.
         optimizer: over the parameters that learn.
-        batch: this process's samples.
+        inputs: of this process's samples.
+        targets: the right class of each, or a probability for every class.
         share: weight of this process's mean loss, so that the mean over processes is the mean over all samples.
     """
     started = time.monotonic()
     runtime, knobs = session.runtime, session.recipe.train
-    batch = to_device(batch, runtime)
-    targets = batch.labels
-    told: dict[str, Tensor | float] = defaultdict(float, count=len(batch))
-    pieces = torch.arange(len(batch), device=runtime.device).chunk(knobs.accumulate)
+    count = len(targets)
+    told: dict[str, Tensor | float] = defaultdict(float, count=count)
+    pieces = torch.arange(count, device=runtime.device).chunk(knobs.accumulate)
     for number, piece in enumerate(pieces, start=1):
-        inputs = {name: value[piece] for name, value in batch.inputs.items()} if len(pieces) > 1 else batch.inputs
+        part = {name: value[piece] for name, value in inputs.items()} if len(pieces) > 1 else inputs
         target = targets[piece]
         with runtime.fabric.no_backward_sync(wrapped, enabled=number < len(pieces)):
-            output = wrapped(**inputs)
+            output = wrapped(**part)
             if knobs.label_smoothing:
-                sure = F.one_hot(target, output.logits.shape[1]).to(output.logits.dtype)
-                soft = torch.lerp(sure, torch.full_like(sure, 1 / sure.shape[1]), knobs.label_smoothing)
-                terms = model.losses(output, soft, inputs)
+                soft = target if target.ndim == 2 else F.one_hot(target, output.logits.shape[1])
+                soft = soft.to(output.logits.dtype)
+                soft = torch.lerp(soft, torch.full_like(soft, 1 / soft.shape[1]), knobs.label_smoothing)
+                terms = model.losses(output, soft, part)
             else:
-                terms = model.losses(output, target, inputs)
+                terms = model.losses(output, target, part)
             loss = torch.stack(list(terms.values())).sum()
-            runtime.fabric.backward(loss * (share * len(piece) / len(batch)))
+            runtime.fabric.backward(loss * (share * len(piece) / count))
         for name, value in {"loss": loss, **terms}.items():
             told[name] += value.detach() * len(piece)
-        told["right"] += (output.logits.detach().argmax(1) == target).sum()
+        told["right"] += (output.logits.detach().argmax(1) == (target.argmax(1) if target.ndim == 2 else target)).sum()
     if knobs.clip_norm:
         runtime.fabric.clip_gradients(wrapped, optimizer, max_norm=knobs.clip_norm, error_if_nonfinite=False)
     optimizer.step()

@@ -41,7 +41,13 @@ class ModelConfig(BaseModel):
 
 
 class Model(nn.Module):
-    """An ``nn.Module`` that answers with :class:`Output` and can be asked for its losses."""
+    """An ``nn.Module`` that answers with :class:`Output` and can be asked for its losses.
+
+    Attributes:
+        draws: whether the output carries also those maps that are for pictures alone and cost time; set before a call.
+    """
+
+    draws: bool = False
 
     if TYPE_CHECKING:  # each paper has its own arguments; an abstract method here would make each an override error
         forward: Callable[..., Output]

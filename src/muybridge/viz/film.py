@@ -3,7 +3,7 @@
 Legend: T frames, P people, J joints, H height, W width.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +23,7 @@ from muybridge.viz.skeleton import needs_key, strips_of
 from muybridge.viz.stage import Stage, clock, draw_key, draw_strip, set_stage
 from muybridge.viz.style import FAINT, INK, SOFT, bare, checked_suffix, new_figure, styled, whole_file, wrapped
 
-_DPI = 100
+DPI = 100
 _LONGEST_GIF = 300  # frames
 
 
@@ -49,17 +49,22 @@ def animate_skeleton(
         MissingExtraError: a .mp4 is asked for and PyAV is not installed.
         RunError: another suffix, or ``path`` cannot be written.
     """
-    suffix = checked_suffix(path, (".gif", ".mp4"))
     stage = set_stage(sequence, layout, alpha, up, zoom=1.4)
     with styled():
         strips = strips_of(beta, derivative)
-        if suffix == ".mp4":
-            _write_mp4(_pictures(stage, strips, title, fps, range(len(stage))), path, fps)
-            return
-        shown = range(0, len(stage), -(-len(stage) // _LONGEST_GIF))
-        few = shown[:: max(1, len(shown) // 8)]
-        palette = _palette(_pictures(stage, strips, title, fps, few))
-        _write_gif(_pictures(stage, strips, title, fps, shown), palette, path, fps / shown.step)
+        write_film(lambda frames: _pictures(stage, strips, title, fps, frames), len(stage), path, fps)
+
+
+def write_film(
+    draw: Callable[[Iterable[int]], Iterator[UInt8[np.ndarray, "H W 3"]]], count: int, path: Path, fps: float
+) -> None:
+    """Write pictures as a film of ``count`` frames; ``draw`` gives those with certain numbers. See animate_skeleton."""
+    if checked_suffix(path, (".gif", ".mp4")) == ".mp4":
+        _write_mp4(draw(range(count)), path, fps)
+        return
+    shown = range(0, count, -(-count // _LONGEST_GIF))
+    palette = _palette(draw(shown[:: max(1, len(shown) // 8)]))
+    _write_gif(draw(shown), palette, path, fps / shown.step)
 
 
 def _pictures(
@@ -73,8 +78,8 @@ def _pictures(
     title = wrapped(title, 10.0, left + wide + right - 0.25)
     top = 0.22 + 0.18 * len(title.splitlines())
     bottom = 0.4 + 0.65 * len(strips)
-    width, height = _even(left + wide + right), _even(top + high + bottom)
-    figure = new_figure(width, height, dpi=_DPI)
+    width, height = even(left + wide + right), even(top + high + bottom)
+    figure = new_figure(width, height, dpi=DPI)
 
     def inches(x: float, y: float, across: float, tall: float) -> Axes:
         return figure.add_axes((x / width, y / height, across / width, tall / height))
@@ -129,9 +134,9 @@ def _pictures(
         yield np.array(canvas.buffer_rgba())[..., :3]
 
 
-def _even(inches: float) -> float:
+def even(inches: float) -> float:
     """Inches rounded up so that they are an even number of pixels, as video codecs want."""
-    return 2 * np.ceil(inches * _DPI / 2) / _DPI
+    return 2 * np.ceil(inches * DPI / 2) / DPI
 
 
 def _palette(pictures: Iterable[np.ndarray]) -> Image.Image:

@@ -6,17 +6,25 @@ from typing import Literal
 
 import numpy as np
 import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
 
 from muybridge.core.contracts import SkeletonData, SkeletonInput
 from muybridge.core.errors import DataError
-from muybridge.core.types import Record, SkeletonSequence
+from muybridge.core.types import Record
+from muybridge.data.clip_ops import prepare_clip
 from muybridge.data.datasets.base import Split
-from muybridge.data.prepare import stack
+from muybridge.data.prepare import ClipPreparation, stack
+from muybridge.data.sampling import choose
 from muybridge.data.skeleton_ops import clean_skeleton
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import evaluate
 from muybridge.engine.journal import Journal
+from muybridge.media.video import Video
+from muybridge.models.base import Model
 from muybridge.viz.attention import draw_attention_matrix
+from muybridge.viz.clip import animate_clip, draw_clip_sheet
 from muybridge.viz.confusion import draw_confusion
 from muybridge.viz.curves import draw_curves
 from muybridge.viz.film import animate_skeleton
@@ -45,8 +53,10 @@ def draw_run(
     pictures = folder.path / "pictures"
     pictures.mkdir(exist_ok=True)
     title = folder.recipe().title or folder.recipe().model.spec.title
-    draw_curves(Journal(folder.path / "journal.jsonl").rows(), pictures / "curves.png", title=title)
-    drawn = [pictures / "curves.png"]
+    journal, drawn = Journal(folder.path / "journal.jsonl"), []
+    if journal.path.exists() or not folder.finished:  # an adopted run was not trained here
+        draw_curves(journal.rows(), pictures / "curves.png", title=title)
+        drawn.append(pictures / "curves.png")
     if not folder.finished:
         return drawn
     if not (folder.path / f"{split}.json").is_file():
@@ -69,23 +79,29 @@ def _find(folder: RunFolder, sample: str | None, split: Split) -> Record:
 
 
 def _draw_sample(folder: RunFolder, record: Record, video: str) -> list[Path]:
-    """Sheet, film and attention matrix of one recording, named after it."""
+    """Sheet and film of one recording, and the attention matrix where there is one, named after it."""
     recipe, labels = folder.recipe(), folder.labels()
     takes, holds = recipe.model.takes(), recipe.data.holds()
+    stem = folder.path / "pictures" / Path(record.id).as_posix().replace("/", "-")
     recording = recipe.data.open(record)
-    if not (isinstance(recording, SkeletonSequence) and isinstance(takes, SkeletonInput)):
-        return []
-    assert isinstance(holds, SkeletonData)
-    inputs, _ = recipe.preparation()(recording)
+    prepare, model = recipe.preparation(), folder.model()
+    assert isinstance(model, Model)
+    model.draws = True
+    inputs, _ = prepare(recording)
     with torch.inference_mode():
-        output = folder.model()(**stack([inputs]))
-    chances = output.logits[0].softmax(0)
+        output = model(**stack([inputs]))
+    chances = output.logits.softmax(1).mean(0)
     best = int(chances.argmax())
     title = f"{record.id}: {labels[record.label]}; seen as {labels[best]} ({chances[best]:.0%})"
     maps = {name: value[0] for name, value in output.maps.items()}
+    if isinstance(recording, Video):
+        assert isinstance(prepare, ClipPreparation)
+        with recording:
+            return _draw_clip(recording, prepare, inputs["video"][0], maps, stem, video, title, labels[best])
+    assert isinstance(takes, SkeletonInput)
+    assert isinstance(holds, SkeletonData)
     alpha, beta, derivative = maps.get("alpha"), maps.get("beta"), maps.get("derivative_norm")
     seen = clean_skeleton(recording, takes, holds)
-    stem = folder.path / "pictures" / Path(record.id).as_posix().replace("/", "-")
     sheet, film = stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.{video}")
     draw_skeleton_sheet(seen, holds.layout, sheet, alpha=alpha, beta=beta, derivative=derivative, title=title)
     animate_skeleton(seen, holds.layout, film, alpha=alpha, beta=beta, derivative=derivative, title=title)
@@ -94,3 +110,75 @@ def _draw_sample(folder: RunFolder, record: Record, video: str) -> list[Path]:
     matrix = stem.with_name(f"{stem.name}-attention.png")
     draw_attention_matrix(alpha, beta, holds.layout.joints, matrix, title=title)
     return [sheet, film, matrix]
+
+
+_LONGEST = 300  # frames of a video that are drawn; of longer ones every second, third, ...
+_WORDS = {"class_activation": "what speaks for\n{}", "differences": "change within\nthe segment"}
+
+
+def _draw_clip(
+    recording: Video,
+    prepare: ClipPreparation,
+    video: Float[Tensor, "T C S S"],
+    maps: dict[str, Tensor],
+    stem: Path,
+    suffix: str,
+    title: str,
+    label: str,
+) -> list[Path]:
+    """Sheet of the segments and film of the whole video, with class activation laid over."""
+    takes, viewing = prepare.takes, prepare.viewing
+    numbers = choose(len(recording), takes, viewing.mode, views=viewing.clips)
+    middles = slice(takes.frames_per_segment // 2, None, takes.frames_per_segment)
+    shown, at = _pixels(video[middles], prepare), np.array(numbers[middles])
+    heats = {name: one.clamp(min=0) if name == "class_activation" else one.abs() for name, one in maps.items()}
+    rows = {_WORDS.get(name, _between(name)).format(label): one.numpy() for name, one in heats.items() if one.ndim == 3}
+    activation = heats["class_activation"].numpy()
+    marks, windows = None, {}
+    for name, similarity in maps.items():
+        if name.startswith("similarity"):
+            marks, seen = _most_active(activation), similarity.shape[3] // 2
+            # From one segment to the next, where the model looks that far.
+            ahead = min(seen + 1, similarity.shape[3] - 1)
+            rows_, columns = (marks * similarity.shape[1:3]).astype(int).T
+            windows["where the place\nis in the\nnext segment"] = np.stack(
+                [similarity[t, y, x, ahead].numpy() for t, (y, x) in enumerate(zip(rows_, columns, strict=True))]
+            )
+    sheet, film = stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.{suffix}")
+    captions = [f"{recording.seconds[number]:.2f} s" for number in at]
+    draw_clip_sheet(shown, rows, sheet, windows=windows, marks=marks, captions=captions, title=title)
+    every = range(0, len(recording), -(-len(recording) // _LONGEST))
+    clip = recording.read(every, short_side=max(240, takes.size))
+    whole = _pixels(prepare_clip(clip, takes, viewing), prepare)
+    order = np.argsort(at, kind="stable")
+    heat = _in_between(at[order], activation[order], np.array(every))
+    animate_clip(whole, heat, film, fps=recording.fps / every.step, title=title, words=f"what speaks for {label}")
+    return [sheet, film]
+
+
+def _pixels(video: Float[Tensor, "T C S S"], prepare: ClipPreparation) -> Float[np.ndarray, "T S S 3"]:
+    """What the model saw, as colours of 0..1."""
+    mean, std = torch.tensor(prepare.takes.mean), torch.tensor(prepare.takes.std)
+    if video.shape[1] != len(mean):
+        mean, std = mean.mean().expand(video.shape[1]), std.mean().expand(video.shape[1])
+    colours = (video * rearrange(std, "c -> c 1 1") + rearrange(mean, "c -> c 1 1")).clamp(0, 1)
+    return rearrange(colours.expand(-1, 3, -1, -1), "t c h w -> t h w c").numpy()
+
+
+def _between(name: str) -> str:
+    """Words for a map of gates, ``gates_res4``."""
+    return f"change between\nsegments ({name.rpartition('_')[2]})"
+
+
+def _most_active(heat: Float[np.ndarray, "T h w"]) -> Float[np.ndarray, "T 2"]:
+    """Row and column of each maximum, as shares of the map."""
+    places = np.stack(np.unravel_index(rearrange(heat, "t h w -> t (h w)").argmax(1), heat.shape[1:]), axis=1)
+    return (places + 0.5) / heat.shape[1:]
+
+
+def _in_between(at: np.ndarray, heat: Float[np.ndarray, "S h w"], frames: np.ndarray) -> Float[np.ndarray, "T h w"]:
+    """Heat of each frame, by straight lines between the segments' middle frames."""
+    after = np.searchsorted(at, frames).clip(0, len(at) - 1)
+    before = (after - 1).clip(0)
+    share = np.clip((frames - at[before]) / np.maximum(at[after] - at[before], 1), 0, 1)[:, None, None]
+    return (1 - share) * heat[before] + share * heat[after]

@@ -1,0 +1,164 @@
+"""Knobs of the training loop that networks of clips want: mixing, groups, held norms, half precision, compiling."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from muybridge.core.dice import dice
+from muybridge.core.errors import RecipeError
+from muybridge.engine.journal import Journal
+from muybridge.engine.mixing import mix
+from muybridge.engine.optim import build_optimizer
+from muybridge.engine.train import hold_norms, train
+from muybridge.recipe import SGD, ParameterGroup
+from tests.test_train import KillAt, KilledError, assert_equal_weights, weights
+from tests.tiny import tiny_clip_recipe, tiny_recipe, write_films
+
+VIDEO = torch.arange(4.0).reshape(4, 1, 1, 1, 1).expand(4, 2, 3, 8, 8)
+LABELS = torch.tensor([0, 1, 2, 0])
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_films(tmp_path_factory.mktemp("films"), takes=1)
+
+
+# Mixing
+
+
+def test_mixup_blends_clips_and_labels_alike():
+    for throw in range(20):
+        mixed, soft = mix(VIDEO, LABELS, 3, dice(throw), mixup=0.8)
+        share = float(soft[1, 1])  # of clip 1, whose partner is clip 2 with label 2
+        assert soft[1].tolist() == pytest.approx([0, share, 1 - share])
+        assert mixed[1].unique().tolist() == pytest.approx([share * 1 + (1 - share) * 2])
+        assert soft[0].tolist() == pytest.approx([1, 0, 0])  # its partner has the same label
+        torch.testing.assert_close(soft.sum(1), torch.ones(4))
+
+
+def test_cutmix_puts_one_box_through_all_frames_and_counts_its_area():
+    areas = set()
+    for throw in range(40):
+        mixed, soft = mix(VIDEO, LABELS, 3, dice(throw), cutmix=1.0)
+        strange = mixed[1] == 2
+        assert torch.equal(strange, strange[:1, :1].expand_as(strange))
+        assert float(soft[1, 2]) == pytest.approx(float(strange.float().mean()), abs=1e-6)
+        rows, columns = strange[0, 0].any(1).nonzero(), strange[0, 0].any(0).nonzero()
+        if len(rows):
+            assert strange[0, 0, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].all()
+        areas.add(int(strange[0, 0].sum()))
+    assert len(areas) > 8
+
+
+def test_with_both_each_batch_takes_one():
+    cut = [len(mix(VIDEO, LABELS, 3, dice(throw), mixup=1.0, cutmix=1.0)[0][1].unique()) > 1 for throw in range(100)]
+    assert 20 < sum(cut) < 70  # a box of no area looks like mixup
+
+
+def test_shares_have_the_distribution_asked_for():
+    shares = torch.tensor([float(mix(VIDEO, LABELS, 3, dice("s", n), mixup=0.2)[1][1, 1]) for n in range(500)])
+    assert shares.mean() == pytest.approx(0.5, abs=0.06)
+    assert shares.var() == pytest.approx(1 / (4 * (2 * 0.2 + 1)), abs=0.02)
+
+
+def test_mixing_is_resumed_bit_for_bit(root: Path, tmp_path: Path):
+    recipe = tiny_clip_recipe(root, mixup=0.8, cutmix=1.0, label_smoothing=0.1, batch_size=3)
+    train(recipe, tmp_path / "whole")
+    with pytest.raises(KilledError):
+        train(recipe, tmp_path / "killed", report=KillAt(2))
+    train(recipe, tmp_path / "killed", resume=True)
+    assert_equal_weights(tmp_path / "whole", tmp_path / "killed")
+    train(tiny_clip_recipe(root, label_smoothing=0.1, batch_size=3), tmp_path / "unmixed")
+    assert any(
+        not torch.equal(one, weights(tmp_path / "unmixed")[key]) for key, one in weights(tmp_path / "whole").items()
+    )
+
+
+@pytest.mark.parametrize("knob", ["mixup", "cutmix"])
+def test_skeletons_are_not_mixed(tmp_path: Path, knob: str):
+    with pytest.raises(RecipeError, match=rf"train.{knob} is for video, and model 'sta_lstm' takes skeletons"):
+        tiny_recipe(tmp_path).with_settings({f"train.{knob}": 0.5})
+
+
+# Groups of parameters
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 1)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 2)
+
+
+def test_the_first_group_that_fits_takes_a_parameter():
+    net = Net()
+    net.stem.weight.requires_grad_(False)
+    groups = (
+        ParameterGroup(of="norm", weight_decay=0),
+        ParameterGroup(of="bias", lr=2, weight_decay=0),
+        ParameterGroup(of="head.", lr=5),
+    )
+    made = build_optimizer(SGD(lr=0.1, weight_decay=0.01), net, groups).param_groups
+    told = [({id(one) for one in group["params"]}, group["scale"], group["weight_decay"]) for group in made]
+    assert told == [
+        ({id(net.norm.weight), id(net.norm.bias)}, 1, 0),
+        ({id(net.stem.bias), id(net.head.bias)}, 2, 0),
+        ({id(net.head.weight)}, 5, pytest.approx(0.01)),
+    ]
+
+
+def test_a_group_of_nobody_is_refused():
+    with pytest.raises(RecipeError, match=r"train.groups names 'haed', .*such as stem.weight"):
+        build_optimizer(SGD(), Net(), [ParameterGroup(of="haed")])
+
+
+def test_groups_set_the_pace(root: Path, tmp_path: Path):
+    recipe = tiny_clip_recipe(root, epochs=1, groups=[{"of": "trunk.", "lr": 0}], optimizer={"name": "sgd", "lr": 0.1})
+    torch.manual_seed(0)
+    run = train(recipe, tmp_path / "run")
+    still = train(recipe.with_settings({"train.optimizer.lr": 0.0}), tmp_path / "still")
+    for key, one in weights(run.path).items():
+        if key.endswith(("running_mean", "running_var")):
+            continue
+        assert torch.equal(one, weights(still.path)[key]) == (not key.startswith("head.")), key
+
+
+# Norms, number formats, compiling
+
+
+def test_held_norms_neither_learn_nor_count(root: Path, tmp_path: Path):
+    model = tiny_clip_recipe(root).model.build(2).train()
+    hold_norms(model)
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert [norm.training for norm in norms] == [True] + [False] * (len(norms) - 1)
+    recipe = tiny_clip_recipe(root, partial_bn=True, epochs=2).with_settings({"data.val_groups": ["c"]})
+    run = train(recipe, tmp_path / "run")
+    means = {key: one for key, one in weights(run.path).items() if key.endswith("running_mean")}
+    assert [key for key, one in means.items() if one.any()] == ["trunk.stem.norm.running_mean"]
+
+
+def test_bf16_trains_to_finite_weights_of_full_precision(root: Path, tmp_path: Path):
+    run = train(tiny_clip_recipe(root, precision="bf16-mixed"), tmp_path / "run")
+    tensors = weights(run.path)
+    assert all(torch.isfinite(one).all() for one in tensors.values())
+    assert {one.dtype for one in tensors.values()} == {torch.float32, torch.int64}
+    first, second = Journal(run.path / "journal.jsonl").rows()
+    assert second["train"]["loss"] < first["train"]["loss"] + 1
+
+
+def test_compiling_is_asked_of_torch_and_keeps_the_names(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    compile_ = torch.compile
+
+    def eagerly(model: nn.Module, **_: str) -> object:
+        asked.append(type(model).__name__)
+        return compile_(model, disable=True)  # type checks of the tests do not compile
+
+    monkeypatch.setattr(torch, "compile", eagerly)
+    train(tiny_clip_recipe(root, compile=True, epochs=1), tmp_path / "compiled")
+    train(tiny_clip_recipe(root, epochs=1), tmp_path / "plain")
+    assert set(asked) == {"TSN"}
+    assert_equal_weights(tmp_path / "compiled", tmp_path / "plain")
