@@ -1,5 +1,6 @@
 """What a model takes and what a data set holds; the data layer prepares exactly the one from the other."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -81,3 +82,20 @@ class ClipInput:
 
 
 Takes = SkeletonInput | ClipInput
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenPart:
+    """A part of a model that looks at each frame by itself and never learns: its answers can be kept on disk.
+
+    Attributes:
+        name: of the module.
+        reads: the argument of ``forward`` whose frames it is asked about.
+        gives: the argument of ``forward`` that takes its answers in their place.
+        made: the knobs that decide, beside its weights, what it answers.
+    """
+
+    name: str
+    reads: str
+    gives: str
+    made: Mapping[str, str | int | bool]

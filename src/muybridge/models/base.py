@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from muybridge.core.contracts import Holds, Takes
+from muybridge.core.contracts import FrozenPart, Holds, Takes
 from muybridge.core.spec import ModelSpec
 from muybridge.core.types import Output
 
@@ -25,6 +25,10 @@ class ModelConfig(BaseModel):
     def takes(self) -> Takes:
         """What the data layer has to prepare for this model."""
         raise NotImplementedError
+
+    def frozen_parts(self) -> tuple[FrozenPart, ...]:
+        """The parts whose answers can be computed once and kept, so that training does without them; often none."""
+        return ()
 
     def unfetched(self) -> "ModelConfig":
         """This config without fetching weights, for a model whose parameters are loaded once it is built."""

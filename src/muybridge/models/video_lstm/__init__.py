@@ -13,7 +13,7 @@ from jaxtyping import Float
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from muybridge.core.contracts import ClipData, ClipInput, Holds
+from muybridge.core.contracts import ClipData, ClipInput, FrozenPart, Holds
 from muybridge.core.errors import DataError
 from muybridge.core.spec import ModelSpec
 from muybridge.core.types import Output
@@ -25,6 +25,9 @@ from muybridge.nn.feature_maps import FeatureMaps, feature_maps
 Architecture = Literal["lstm", "alstm", "conv_lstm", "conv_alstm", "motion_alstm", "video_lstm"]
 Stream = Literal["appearance", "motion"]
 Kernel = Literal[1, 3, 5, 7]
+
+INPUTS: dict[Stream, tuple[str, str]] = {"appearance": ("video", "features"), "motion": ("flow", "flow_features")}
+"""What each stream reads, and what stands for it when its CNN was asked beforehand."""
 
 SPEC = ModelSpec(
     name="video_lstm",
@@ -139,6 +142,19 @@ class VideoLSTMConfig(ModelConfig):
             flow="motion" in self.streams,
         )
 
+    def frozen_parts(self) -> tuple[FrozenPart, ...]:
+        """The CNN of each stream that is read, unless it learns."""
+        return tuple(
+            FrozenPart(stream, *INPUTS[stream], made=self._made(stream))
+            for stream in self.streams
+            if not self.train_backbone
+        )
+
+    def _made(self, stream: Stream) -> dict[str, str | int | bool]:
+        # Only a VGG has a vector that is not the mean of its map.
+        vector = self.vector(stream) and self.backbone.startswith("vgg")
+        return {"backbone": self.backbone} | ({"vector": True} if vector else {"level": self.level})
+
     def build(self, num_classes: int, holds: Holds | None = None) -> "VideoLSTM":
         """The model for videos of the channels that the data set holds; without one, for RGB."""
         holds = holds or ClipData()
@@ -189,7 +205,7 @@ class VideoLSTM(Model):
         Args:
             video: frames, for the architectures that read them.
             flow: optical flow of the same moments, likewise.
-            features: what ``appearance`` makes of the frames, in their place; vectors are maps of 1x1.
+            features: what ``appearance`` makes of the frames, in their place, in any precision; vectors are maps of 1x1.
             flow_features: what ``motion`` makes of the flow, in its place.
 
         Raises:
@@ -210,7 +226,7 @@ class VideoLSTM(Model):
     ) -> Tensor | None:
         if cnn is None:
             return None
-        names = {"appearance": ("video", "features"), "motion": ("flow", "flow_features")}[stream]
+        names = INPUTS[stream]
         if maps is None and frames is None:
             raise DataError(
                 f"neither {names[0]} nor {names[1]} came",
@@ -225,7 +241,7 @@ class VideoLSTM(Model):
                 expected=f"{'x'.join(map(str, self.shapes[stream]))}, as {self.config.backbone} makes of {names[0]}",
                 cure="compute the features again with this model, or set model.backbone, level and size as they were",
             )
-        return maps
+        return maps.to(self.recurrent.head.classify.weight.dtype)
 
     def losses(self, output: Output, labels: Targets, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """The terms of the objective; the second is absent without attention or with ``attention_lambda = 0``.
