@@ -64,7 +64,7 @@ def attend(weights, name, x, states, tau):
     key = convolve(x, weights[f"{name}.from_map.weight"], weights[f"{name}.from_map.bias"])
     for number, state in enumerate(states):
         key = key + convolve(state, weights[f"{name}.from_states.{number}"])
-    scores = convolve(np.tanh(key), weights[f"{name}.score.weight"], weights[f"{name}.score.bias"])[0]
+    scores = convolve(np.tanh(key), weights[f"{name}.score.weight"])[0]
     alpha = np.exp(tau * scores)
     return alpha / alpha.sum()
 

@@ -218,10 +218,10 @@ def stack(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Samples as one batch.
 
     ``joints`` of different length are zero-padded at the end, and ``length`` says how many frames are valid; the views
-    of a ``video`` lie one after the other, those of the first sample first.
+    of a video lie one after the other, those of the first sample first.
     """
-    if "video" in samples[0]:
-        return {"video": torch.cat([sample["video"] for sample in samples])}
+    if "joints" not in samples[0]:
+        return {name: torch.cat([sample[name] for sample in samples]) for name in samples[0]}
     joints = [sample["joints"] for sample in samples]
     return {
         "joints": torch.nn.utils.rnn.pad_sequence(joints, batch_first=True),

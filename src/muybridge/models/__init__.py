@@ -9,7 +9,10 @@ from muybridge.models.selfy import SELFYConfig
 from muybridge.models.sta_lstm import STALSTMConfig
 from muybridge.models.tdn import TDNConfig
 from muybridge.models.tsn import TSNConfig
+from muybridge.models.video_lstm import VideoLSTMConfig
 
-AnyModel = Annotated[DRNNConfig | SELFYConfig | STALSTMConfig | TDNConfig | TSNConfig, Field(discriminator="name")]
+AnyModel = Annotated[
+    DRNNConfig | SELFYConfig | STALSTMConfig | TDNConfig | TSNConfig | VideoLSTMConfig, Field(discriminator="name")
+]
 
-__all__ = ["AnyModel", "DRNNConfig", "SELFYConfig", "STALSTMConfig", "TDNConfig", "TSNConfig"]
+__all__ = ["AnyModel", "DRNNConfig", "SELFYConfig", "STALSTMConfig", "TDNConfig", "TSNConfig", "VideoLSTMConfig"]

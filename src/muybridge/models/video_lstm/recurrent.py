@@ -35,7 +35,7 @@ class Attention(nn.Module):
         self.tau = tau
         self.from_map = nn.Conv2d(channels, width, kernel, padding="same")
         self.from_states = nn.ParameterList(torch.empty(width, size, kernel, kernel) for size in states)
-        self.score = nn.Conv2d(width, 1, 1)
+        self.score = nn.Conv2d(width, 1, 1, bias=False)  # a softmax does not see a constant
 
     def looker(self) -> Look:
         """A function (what the map says, the states) -> weights ``B 1 h w`` that sum to 1."""
