@@ -205,7 +205,7 @@ class VideoLSTM(Model):
         Args:
             video: frames, for the architectures that read them.
             flow: optical flow of the same moments, likewise.
-            features: what ``appearance`` makes of the frames, in their place, in any precision; vectors are maps of 1x1.
+            features: what ``appearance`` makes of the frames, in their place; vectors are maps of 1x1. Any precision.
             flow_features: what ``motion`` makes of the flow, in its place.
 
         Raises:
