@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import get_args
 
+import av
 import numpy as np
 import pytest
 import tomli_w
@@ -30,6 +31,7 @@ from muybridge.data.datasets import (
     VideoList,
 )
 from muybridge.data.datasets.base import Benchmark, DatasetConfig
+from muybridge.data.datasets.utd_mhad import foreground
 from tests.videos import write
 
 RNG = np.random.default_rng(0)
@@ -491,6 +493,16 @@ def test_list_defects(tmp_path, file, text, knobs, message):
 # Depth
 
 
+def write_grey(path: Path, frames: np.ndarray) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "1"})
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:], "yuv420p"
+        stream.codec_context.thread_count = 1
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray").reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+
+
 def test_the_arrow_shows_the_same_frames_both_ways(tmp_path):
     data = fabricate_arrow(tmp_path / "data").model_copy(update={"jitter": 0.3})
     assert data.labels() == ("forwards", "backwards")
@@ -505,6 +517,23 @@ def test_the_arrow_shows_the_same_frames_both_ways(tmp_path):
     torch.testing.assert_close(seen.seconds, turned.seconds)
     phases = {len(data.open(record)) for record in records.values()}
     assert len(phases) > 1
+
+
+def test_the_foreground_is_a_square_around_all_that_moves(tmp_path):
+    data = UTDMHADDepth(root=tmp_path, foreground=True)
+    path = tmp_path / "depth" / "a1_s1_t1.mp4"
+    path.parent.mkdir()
+    still = np.zeros((10, 96, 128), np.uint8)
+    for number, frame in enumerate(still):
+        frame[40:80, 60 + 2 * number : 64 + 2 * number] = 200  # reaches over rows 40 to 79 and columns 60 to 81
+    write_grey(path, still)
+    with data.open(data.records()[0]) as video:
+        assert video.size == (40, 40)
+        seen = video.read(range(10)).pixels
+        top, left, height, width = foreground(path)
+    assert (top, height, width) == (40, 40, 40)
+    assert left <= 60 < 82 <= left + width
+    assert ((seen[:, 0] > 100).float().mean((1, 2)) * 10).tolist() == pytest.approx([1.0] * 10, abs=0.1)
 
 
 def test_swipes_and_circles_swap_in_a_mirror():

@@ -12,12 +12,12 @@ from typing import Literal
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float64
+from jaxtyping import Float64, UInt8
 from torch import Tensor
 
 from muybridge.core.errors import DataError
 from muybridge.core.types import Clip
-from muybridge.media.decoders import TorchcodecFile, VideoFile, torchcodec_decoder
+from muybridge.media.decoders import TorchcodecFile, VideoFile, scaled_size, torchcodec_decoder
 from muybridge.media.frames import SUFFIXES as PICTURES
 from muybridge.media.frames import FrameFolder
 
@@ -68,6 +68,7 @@ class Video:
             self._source = reader(self.path, channels, threads)
             self._clock, self.duration = self._source.index.seconds, self._source.index.duration
         self._numbers = range(len(self._clock))
+        self._box: tuple[int, int, int, int] | None = None
 
     def __len__(self) -> int:
         """Frames that are shown, counted in the file."""
@@ -89,6 +90,10 @@ class Video:
     @cached_property
     def size(self) -> tuple[int, int]:
         """Height and width of the upright frames in pixels; decodes the first."""
+        return self._source_size if self._box is None else self._box[2:]
+
+    @cached_property
+    def _source_size(self) -> tuple[int, int]:
         _, height, width, _ = self._source.read([0], None).shape
         return height, width
 
@@ -116,7 +121,7 @@ class Video:
                 where=self.path,
             )
         ranks, slots = np.unique(numbers[asked], return_inverse=True)
-        frames = self._source.read(ranks.tolist(), short_side)
+        frames = self._source.read(ranks.tolist(), short_side) if self._box is None else self._cut(ranks, short_side)
         if not np.array_equal(ranks, numbers[asked]):
             frames = frames[torch.from_numpy(slots)]
         return Clip(rearrange(frames, "t h w c -> t c h w"), self.seconds[torch.from_numpy(asked)])
@@ -140,6 +145,40 @@ class Video:
             part._numbers = part._numbers[::-1]
         part.duration = self.duration * len(kept) / len(self)
         return part
+
+    def within(self, top: int, left: int, height: int, width: int) -> "Video":
+        """What lies in a box of every frame as a video of its own; both share one file and one :meth:`close`.
+
+        Raises:
+            DataError: the box is not inside the frame.
+        """
+        down, across = self.size
+        if not (0 <= top < top + height <= down and 0 <= left < left + width <= across):
+            raise DataError(
+                f"a box of {width}x{height} pixels at ({left}, {top})",
+                expected=f"one inside the frame of {across}x{down}",
+                cure="cut the box off at the edges of the frame",
+                where=self.path,
+            )
+        if self._box is not None:
+            top, left = top + self._box[0], left + self._box[1]
+        inside = copy.copy(self)
+        inside.__dict__.pop("size", None)
+        inside._box = top, left, height, width
+        return inside
+
+    def _cut(self, ranks: np.ndarray, short_side: int | None) -> UInt8[Tensor, "T H W C"]:
+        """The box of the frames with these rising numbers, scaled as if it were the frame."""
+        assert self._box is not None
+        top, left, height, width = self._box
+        scaled_height, scaled_width = scaled_size(height, width, short_side)
+        scale = scaled_height / height
+        whole = None if scale == 1 else round(scale * min(self._source_size))
+        frames = self._source.read(ranks.tolist(), whole)
+        # Rounding may put the far edges a pixel outside.
+        top = min(round(top * scale), frames.shape[1] - scaled_height)
+        left = min(round(left * scale), frames.shape[2] - scaled_width)
+        return frames[:, top : top + scaled_height, left : left + scaled_width].contiguous()
 
     def close(self) -> None:
         """Gives file handles and decoders back; the video cannot be read afterwards."""

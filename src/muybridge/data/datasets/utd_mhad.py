@@ -1,7 +1,9 @@
 """UTD-MHAD: 27 actions of 8 people, Kinect v1 skeletons and depth (Chen, Jafari, Kehtarnavaz; ICIP 2015)."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
@@ -21,6 +23,7 @@ _ACTIONS = (
     *("baseball swing", "tennis swing", "arm curl", "tennis serve", "push", "knock", "catch", "pick up and throw"),
     *("jog", "walk", "sit to stand", "stand to sit", "lunge", "squat"),
 )
+_BACKGROUND = 24  # compression leaves the background not quite at 0
 _MIRRORED = (("swipe left", "swipe right"), ("draw circle clockwise", "draw circle counter-clockwise"))
 
 
@@ -75,11 +78,13 @@ class _Depth(_Recordings):
         channels: 1, or 3 for models with weights of colour images.
         jitter: greatest share of a recording that is cut off at either end, drawn by its id. Recordings are aligned in
             phase, so that without it a frame's place tells the phase of the action.
+        foreground: cut every recording to the square around all that ever stands before the background.
     """
 
     ending: ClassVar[str] = ".mp4"
     channels: Literal[1, 3] = 1
     jitter: float = Field(default=0.0, ge=0.0, lt=0.5)
+    foreground: bool = False
 
     def holds(self) -> ClipData:
         """Grey videos."""
@@ -88,10 +93,37 @@ class _Depth(_Recordings):
     def open(self, record: Record) -> Video:
         """See :class:`Video`."""
         video = Video(record.path, channels=self.channels)
+        if self.foreground:
+            video = video.within(*foreground(record.path))
         # Both directions of a recording lose the same frames, so that which are left says nothing about direction.
         cuts = torch.rand(2, generator=dice("jitter", record.path.stem)) * self.jitter * len(video)
         first, last = cuts.int().tolist()
         return video.part(first, len(video) - last, backwards=record.backwards)
+
+
+@functools.cache
+def foreground(path: Path) -> tuple[int, int, int, int]:
+    """Top, left, height and width of the smallest square around what is not background in any frame of a depth video.
+
+    At the edge of the frame it is no square: it is cut off there.
+    """
+    with Video(path, channels=1) as video:
+        near = video.read(range(len(video))).pixels.amax((0, 1)) > _BACKGROUND
+    rows, columns = (near.any(axis).nonzero()[:, 0] for axis in (1, 0))
+    if not len(rows):
+        return 0, 0, near.shape[0], near.shape[1]
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    side = max(bottom - top, right - left)
+    (top, height), (left, width) = (
+        _around((first + last) // 2, side, whole)
+        for first, last, whole in ((top, bottom, near.shape[0]), (left, right, near.shape[1]))
+    )
+    return top, left, height, width
+
+
+def _around(middle: int, side: int, whole: int) -> tuple[int, int]:
+    """Start and length of a stretch around ``middle``, shifted to lie in the ``whole``, or all of it."""
+    return min(max(0, middle - side // 2), max(0, whole - side)), min(side, whole)
 
 
 class UTDMHADDepth(_Depth):
