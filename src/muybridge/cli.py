@@ -233,7 +233,7 @@ def recipes() -> None:
         table.add_row(
             name,
             tree.get("title", ""),
-            str(promise.get("top1", "")),
+            f"{promise['mean_class']} (mean class)" if "mean_class" in promise else str(promise.get("top1", "")),
             str(promise.get("minutes", "")),
         )
     Console().print(table)
@@ -384,7 +384,7 @@ def _print_summary(summary: "Summary", recipe: "Recipe") -> None:
     console = Console()
     console.print(table)
     console.print(f"top-1 {summary.mean:.2f} ± {summary.deviation:.2f} over {len(summary.by_seed)} seeds")
-    if recipe.expects:
+    if recipe.expects and recipe.expects.top1 is not None:
         low, high = recipe.expects.top1 - recipe.expects.tolerance, recipe.expects.top1 + recipe.expects.tolerance
         verdict = "within" if low <= summary.mean <= high else "outside"
         console.print(f"the recipe expects {recipe.expects.top1} ± {recipe.expects.tolerance}: {verdict}")

@@ -197,16 +197,24 @@ class Expects(Frozen):
 
     Attributes:
         top1: accuracy in percent.
+        mean_class: mean over classes of the accuracy in each, in percent, where that is what is published.
         tolerance: points up or down within which a repetition still counts as the same.
         minutes: training time of one run on ``hardware``.
         source: the command or publication the number comes from.
     """
 
-    top1: float
+    top1: float | None = None
+    mean_class: float | None = None
     tolerance: float = 2.0
     minutes: float | None = None
     hardware: str = ""
     source: str = ""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.top1 is None and self.mean_class is None:
+            raise ValueError("[expects] needs top1 or mean_class; leave it out where nothing is promised")
+        return self
 
 
 class Augment(Frozen):
