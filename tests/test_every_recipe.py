@@ -13,6 +13,7 @@ from muybridge.core.dice import dice
 from muybridge.data.datasets.video_list import VideoList
 from muybridge.data.prepare import ClipPreparation
 from muybridge.engine.optim import build_optimizer, rate_factor
+from muybridge.media.video import Video
 from muybridge.recipe import Recipe, load_recipe, shipped_recipes
 
 NAMES = sorted(shipped_recipes())
@@ -85,7 +86,9 @@ def test_a_published_recipe_reads_lists_where_it_says(name: str, made_up: Recipe
     prepare = made_up.preparation(augment=True)
     assert isinstance(prepare, ClipPreparation)
     takes, labels = prepare.takes, set()
-    with made_up.data.open(record) as video:
+    video = made_up.data.open(record)
+    assert isinstance(video, Video)
+    with video:
         for draw in range(8):
             inputs, label = prepare(video, record.label, dice(draw))
             assert inputs["video"].shape == (1, takes.segments * takes.frames_per_segment, 3, 224, 224)
@@ -100,7 +103,9 @@ def test_a_published_recipe_tests_as_the_paper_does(name: str, made_up: Recipe):
     assert made_up.preparation().views == {"tdn_kinetics400": 30, "selfy_diving48": 2}.get(name, 1)
     prepare = made_up.with_settings({"view.clips": 1}).preparation()
     assert isinstance(prepare, ClipPreparation)
-    with made_up.data.open(record) as video:
+    video = made_up.data.open(record)
+    assert isinstance(video, Video)
+    with video:
         inputs, _ = prepare(video)
     assert inputs["video"].shape[0] == (3 if dense else 1)
     assert inputs["video"].shape[3:] == ((256, 256) if dense else (224, 224))
