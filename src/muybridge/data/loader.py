@@ -1,7 +1,7 @@
 """Batches in a stated order, the same whatever the number of workers, processes or restarts."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -9,9 +9,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from muybridge.core.dice import dice
 from muybridge.core.errors import DataError
 from muybridge.core.types import Batch, Record, SkeletonSequence, Spoiled
-from muybridge.data.datasets.base import DatasetConfig
-from muybridge.data.prepare import Preparation, stack
-from muybridge.media.video import Video
+from muybridge.data.prepare import Preparation, Recording, stack
 
 CACHE_BYTES = 2**30
 """Decoded skeletons are kept in memory up to this size, each process for itself."""
@@ -20,10 +18,18 @@ Draw = tuple[int, int]
 """Epoch and index of a sample; its dice depend on these two and the seed."""
 
 
+class Source(Protocol):
+    """Where recordings are opened: a data set, or a store of features made of one."""
+
+    def open(self, record: Record) -> Recording:
+        """The recording behind a record; raises DataError if it cannot be read."""
+        ...
+
+
 class Samples(Dataset["tuple | Spoiled"]):
     """Opens and prepares records; asked by (epoch, index), where epoch -1 prepares without augmentation."""
 
-    def __init__(self, records: Sequence[Record], data: DatasetConfig, prepare: Preparation, seed: int) -> None:
+    def __init__(self, records: Sequence[Record], data: Source, prepare: Preparation, seed: int) -> None:
         self.records, self.data, self.prepare, self.seed = records, data, prepare, seed
         self._opened: dict[int, SkeletonSequence] = {}
         self._room = CACHE_BYTES
@@ -41,14 +47,14 @@ class Samples(Dataset["tuple | Spoiled"]):
             try:
                 inputs, label = self.prepare(recording, record.label, rng)
             finally:
-                if isinstance(recording, Video):
+                if not isinstance(recording, SkeletonSequence):
                     recording.close()
         except DataError as problem:
             return Spoiled(record.id, record.path, problem)
         return inputs, label, record.id
 
-    def _open(self, index: int) -> SkeletonSequence | Video:
-        recording: SkeletonSequence | Video | None = self._opened.get(index)
+    def _open(self, index: int) -> Recording:
+        recording: Recording | None = self._opened.get(index)
         if recording is None:
             recording = self.data.open(self.records[index])
             if isinstance(recording, SkeletonSequence) and recording.joints.nbytes <= self._room:

@@ -3,8 +3,9 @@
 Legend: V views, T frames, C channels, S side of the crop, B samples.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from einops import rearrange
@@ -22,10 +23,14 @@ from muybridge.data.clip_ops import (
     prepare_clip,
     prepare_views,
 )
+from muybridge.data.feature_store import StoredFrames
 from muybridge.data.sampling import Mode, choose
 from muybridge.data.skeleton_augment import SkeletonAugment, augment_skeleton
 from muybridge.data.skeleton_ops import prepare_skeleton
 from muybridge.media.video import Video
+
+Recording = SkeletonSequence | Video | StoredFrames
+"""What a data set, or a feature store made of one, opens."""
 
 Sample = tuple[dict[str, Tensor], int]
 """A model's inputs for one recording, without batch axis, and its label."""
@@ -41,11 +46,14 @@ class Viewing(Framing):
             probabilities averaged over all.
         size: side of the crops of testing; 0 takes the model's. Networks of convolutions may look at more than they
             were trained on.
+        features: a feature store that `muybridge features` made; training and testing read what the model's frozen CNN
+            made of the frames from there, and the videos themselves are not opened.
     """
 
     mode: Mode = "segments"
     clips: int = Field(default=1, ge=1)
     size: int = Field(default=0, ge=0)
+    features: Path | None = None
 
     @property
     def views(self) -> int:
@@ -74,9 +82,7 @@ class SkeletonPreparation:
         """A recording of skeletons is looked at once."""
         return 1
 
-    def __call__(
-        self, recording: SkeletonSequence | Video, label: int = -1, rng: torch.Generator | None = None
-    ) -> Sample:
+    def __call__(self, recording: Recording, label: int = -1, rng: torch.Generator | None = None) -> Sample:
         """The model's inputs for one recording, and its label.
 
         Args:
@@ -86,7 +92,7 @@ class SkeletonPreparation:
         """
         return self.transform(self.read(recording, rng), label, rng)
 
-    def read(self, recording: SkeletonSequence | Video, rng: torch.Generator | None = None) -> SkeletonSequence:
+    def read(self, recording: Recording, rng: torch.Generator | None = None) -> SkeletonSequence:
         """The recording, which is in memory already."""
         del rng
         assert isinstance(recording, SkeletonSequence)
@@ -132,9 +138,7 @@ class ClipPreparation:
         """Inputs that testing makes of one video."""
         return self.viewing.views
 
-    def __call__(
-        self, recording: SkeletonSequence | Video, label: int = -1, rng: torch.Generator | None = None
-    ) -> Sample:
+    def __call__(self, recording: Recording, label: int = -1, rng: torch.Generator | None = None) -> Sample:
         """The model's inputs for one video, and its label; only the frames that are needed are decoded.
 
         Args:
@@ -144,7 +148,7 @@ class ClipPreparation:
         """
         return self.transform(self.read(recording, rng), label, rng)
 
-    def read(self, recording: SkeletonSequence | Video, rng: torch.Generator | None = None) -> Clip:
+    def read(self, recording: Recording, rng: torch.Generator | None = None) -> Clip:
         """The first half of a call: chooses frames and decodes them; those of all testing clips follow each other."""
         assert isinstance(recording, Video)
         mode, clips = self.viewing.mode, self.viewing.clips
@@ -174,6 +178,12 @@ class ClipPreparation:
             video, label = augment_clip(clip, label, self.augment, self.takes, self.mirror, rng)
         return {"video": rearrange(video, "t c h w -> 1 t c h w")}, label
 
+    def frames(self, recording: Video, numbers: Sequence[int]) -> dict[str, Tensor]:
+        """The frames with these numbers as testing sees their first crop, ``T C S S``."""
+        takes = self._tested()
+        clip = recording.read(numbers, self._short_side(self.viewing, takes.size))
+        return {"video": prepare_clip(clip, takes, self.viewing)}
+
     def _tested(self) -> ClipInput:
         """The contract with the size of test crops."""
         return replace(self.takes, size=self.viewing.size or self.takes.size)
@@ -184,17 +194,67 @@ class ClipPreparation:
         return max(knobs.exact) if knobs.exact else knobs.short_side or eval_short_side(size)
 
 
+@dataclass(frozen=True, slots=True)
+class FeaturePreparation:
+    """Reads what frozen CNNs made of the very frames that :class:`ClipPreparation` would have read.
+
+    Attributes:
+        takes: the model's contract.
+        viewing: which frames are read, and how often in testing.
+        keep: the smallest share of a training video that frames are chosen from, see :class:`ClipAugment`.
+    """
+
+    takes: ClipInput
+    viewing: Viewing
+    keep: float = 1.0
+
+    @property
+    def views(self) -> int:
+        """Inputs that testing makes of one video."""
+        return self.viewing.clips
+
+    def __call__(self, recording: Recording, label: int = -1, rng: torch.Generator | None = None) -> Sample:
+        """The maps of one recording, ``V T D h w`` by the model's arguments, and its label.
+
+        Args:
+            recording: what the feature store opened.
+            label: class index.
+            rng: the dice of this sample, one view of randomly chosen frames; None takes the fixed views of testing.
+        """
+        return self.transform(self.read(recording, rng), label, rng)
+
+    def read(self, recording: Recording, rng: torch.Generator | None = None) -> dict[str, Tensor]:
+        """The first half of a call: chooses frames and reads their maps; those of all views follow each other."""
+        assert isinstance(recording, StoredFrames)
+        mode, clips = self.viewing.mode, self.viewing.clips
+        if rng is not None:
+            start, kept = part_in_time(len(recording), self.keep, rng)
+            return recording.read([start + number for number in choose(kept, self.takes, mode, rng)])
+        views = [choose(len(recording), self.takes, mode, view=view, views=clips) for view in range(clips)]
+        return recording.read([number for view in views for number in view])
+
+    def transform(self, maps: dict[str, Tensor], label: int = -1, rng: torch.Generator | None = None) -> Sample:
+        """The second half of a call: one view after the other."""
+        views = self.views if rng is None else 1
+        return {name: rearrange(one, "(v t) d h w -> v t d h w", v=views) for name, one in maps.items()}, label
+
+
 def cropped_in_time(recording: Video, keep: float, rng: torch.Generator) -> Video:
     """A random part of a video, of its whole length down to the share ``keep`` of it."""
+    start, kept = part_in_time(len(recording), keep, rng)
+    return recording if kept == len(recording) else recording.part(start, start + kept)
+
+
+def part_in_time(frames: int, keep: float, rng: torch.Generator) -> tuple[int, int]:
+    """First frame and length of a random part of a video of ``frames``; ``keep`` is the smallest share."""
     if keep == 1:
-        return recording
+        return 0, frames
     length, place = torch.rand(2, generator=rng).tolist()
-    kept = max(1, round(len(recording) * (keep + (1 - keep) * length)))
-    start = int(place * (len(recording) - kept + 1))
-    return recording.part(start, start + kept)
+    kept = max(1, round(frames * (keep + (1 - keep) * length)))
+    return int(place * (frames - kept + 1)), kept
 
 
-Preparation = SkeletonPreparation | ClipPreparation
+Preparation = SkeletonPreparation | ClipPreparation | FeaturePreparation
 
 
 def preparation(
