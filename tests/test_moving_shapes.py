@@ -91,6 +91,24 @@ def test_at_every_frame_the_actor_is_spread_as_promised(tracks, motion, frame):
     assert np.abs(together).max() < 4 / np.sqrt(len(x))
 
 
+def test_the_actor_can_be_small_and_anywhere(tmp_path):
+    stage = Stage(actor=(0.08, 0.12), spread=0.36)
+    ends = [states(actor_track(stage, motion, scene, 1))[13] for motion in MOTIONS for scene in range(100)]
+    x, y, size, *_ = np.transpose(ends)
+    area = ((x - 56) ** 2 + (y - 56) ** 2) / (0.36 * 112) ** 2
+    share = (size - np.log(0.08 * 112)) / np.log(0.12 / 0.08)
+    assert stats.kstest(area, "uniform").pvalue > 1e-4
+    assert stats.kstest(share, "uniform").pvalue > 1e-4
+    told = [told_by_order(actor_track(stage, "shake", scene, 1)) for scene in range(100)]
+    assert told.count("shake") >= 98
+    plain, other = MovingShapes(root=tmp_path), MovingShapes(root=tmp_path, actor=(0.08, 0.12), spread=0.36)
+    assert other.stage() == Stage(distractors=1, actor=(0.08, 0.12), spread=0.36)
+    assert plain.folder() != other.folder()
+    assert plain.folder().name == "v1-seed0-112x112x32-distractors1-disturbance1"
+    with pytest.raises(ValueError, match=r"radius from 0.3 to 0.2 of the frame"):
+        MovingShapes(actor=(0.3, 0.2))
+
+
 def test_pixels_of_one_frame_tell_nothing():
     scenes = [make_scene(TINY, number) for number in range(60)]
     films = np.stack(

@@ -48,8 +48,6 @@ MIRRORED = (
 """Classes that are each other's mirror image."""
 
 # Shares of the shorter side of the frame.
-_DISC = 0.27  # radius of the disc of the actor's centre
-_SMALLEST, _LARGEST = 0.12, 0.25  # radius of the actor
 _OTHERS = 0.07, 0.15  # radius of the other shapes
 _CELL = 0.09  # way of a shake
 _JITTER, _DRIFT = 0.008, 0.009  # standard deviation of the camera, most of the backdrop in a frame
@@ -65,6 +63,8 @@ class Stage:
         distractors: other shapes, which wander behind the actor.
         disturbance: strength of camera jitter, drift of the backdrop and change of light; 0 is a quiet studio.
         seed: another seed gives other scenes and films.
+        actor: least and largest radius of the actor, as shares of the shorter side of the frame.
+        spread: radius of the disc of the actor's centre, likewise.
     """
 
     height: int = 112
@@ -73,6 +73,8 @@ class Stage:
     distractors: int = 1
     disturbance: float = 1.0
     seed: int = 0
+    actor: tuple[float, float] = (0.12, 0.25)
+    spread: float = 0.27
 
     @property
     def side(self) -> int:
@@ -158,22 +160,26 @@ def actor_track(stage: Stage, motion: str, scene: int, take: int) -> Track:
             phase = (rng.uniform() + rng.uniform(0.9, 1.25) * time) % 1
             y = half - 2 * half * rng.beta(1.5, 0.5) * 4 * phase * (1 - phase)
         case "shake":
-            x, y = _shake(rng, time, radius * math.cos(bearing), radius * math.sin(bearing))
-    disc, ratio = _DISC * stage.side, math.log(_LARGEST / _SMALLEST)
+            start = radius * math.cos(bearing), radius * math.sin(bearing)
+            x, y = _shake(rng, time, *start, _CELL / stage.spread)
+    disc, smallest, ratio = stage.spread * stage.side, stage.actor[0], math.log(stage.actor[1] / stage.actor[0])
     return Track(
-        stage.width / 2 + disc * x, stage.height / 2 + disc * y, _SMALLEST * stage.side * np.exp(ratio * size), angle
+        stage.width / 2 + disc * x, stage.height / 2 + disc * y, smallest * stage.side * np.exp(ratio * size), angle
     )
 
 
 def _shake(
-    rng: np.random.Generator, time: Float64[np.ndarray, " T"], x: float, y: float
+    rng: np.random.Generator, time: Float64[np.ndarray, " T"], x: float, y: float, way: float
 ) -> tuple[Float64[np.ndarray, " T"], Float64[np.ndarray, " T"]]:
-    """There and back at steady speed in the cell of the point (x, y) of the unit disc, along a random line."""
+    """There and back at steady speed in the cell of the point (x, y) of the unit disc, along a random line.
+
+    Cells are about as long as ``way``, in radii of the disc.
+    """
     slope = math.pi * rng.uniform()
     cos, sin = math.cos(slope), math.sin(slope)
     along, beside = cos * x + sin * y, cos * y - sin * x
     half = math.sqrt(1 - beside**2)
-    cell = 2 * half / max(1, round(2 * half * _DISC / _CELL))
+    cell = 2 * half / max(1, round(2 * half / way))
     count, share = divmod((along + half) / cell, 1)
     begin = share if rng.uniform() < 0.5 else 2 - share
     swing = np.abs((begin + 2 * rng.uniform(2.2, 3.2) * time + 1) % 2 - 1)

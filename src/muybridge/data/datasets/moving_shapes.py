@@ -11,7 +11,7 @@ from typing import Literal, Self
 import numpy as np
 import torch
 from jaxtyping import Float32
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 
 from muybridge.core.contracts import ClipData
@@ -37,6 +37,9 @@ class MovingShapes(DatasetConfig):
         distractors: other shapes, which wander behind the actor whatever it does.
         disturbance: strength of camera jitter, drift of the backdrop and change of light; 0 is a quiet studio.
         seed: another seed gives other scenes and films.
+        actor: least and largest radius of the actor, as shares of the shorter side of the frame.
+        spread: radius of the disc over which its centre is spread, likewise. A small actor far from the middle makes
+            it hard to say where it is: ``distractors = 3, actor = [0.07, 0.11], spread = 0.36``.
     """
 
     name: Literal["moving_shapes"] = "moving_shapes"
@@ -50,11 +53,15 @@ class MovingShapes(DatasetConfig):
     distractors: int = Field(default=1, ge=0, le=3)
     disturbance: float = Field(default=1.0, ge=0.0, le=2.0)
     seed: int = Field(default=0, ge=0)
+    actor: tuple[PositiveFloat, PositiveFloat] = (0.12, 0.25)
+    spread: float = Field(default=0.27, gt=0.0, le=0.4)
 
     @model_validator(mode="after")
     def _something_trains(self) -> Self:
         if self.test_scenes >= self.scenes:
             raise ValueError(f"of {self.scenes} scenes, {self.test_scenes} test and none is left to train")
+        if not self.actor[0] <= self.actor[1] <= 0.5:
+            raise ValueError(f"an actor's radius from {self.actor[0]} to {self.actor[1]} of the frame; at most 0.5")
         return self
 
     def resolved(self) -> Self:
@@ -93,13 +100,17 @@ class MovingShapes(DatasetConfig):
 
     def stage(self) -> Stage:
         """What all films have in common."""
-        return Stage(self.height, self.width, self.frames, self.distractors, self.disturbance, self.seed)
+        return Stage(
+            self.height, self.width, self.frames, self.distractors, self.disturbance, self.seed, self.actor, self.spread
+        )
 
     def folder(self) -> Path:
         """Where the films are; each seed and kind has its own."""
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "muybridge" / "moving_shapes"
         root = self.root.expanduser() if self.root else cache
         kind = f"{self.height}x{self.width}x{self.frames}-distractors{self.distractors}-disturbance{self.disturbance:g}"
+        if (self.actor, self.spread) != (Stage().actor, Stage().spread):
+            kind += f"-actor{self.actor[0]:g}to{self.actor[1]:g}-spread{self.spread:g}"
         return root / f"v{VERSION}-seed{self.seed}-{kind}"
 
     def open(self, record: Record) -> Video:
