@@ -16,7 +16,7 @@ from muybridge.core.types import Clip
 from muybridge.data.clip_ops import (
     ClipAugment,
     Framing,
-    augment_clip,
+    augment_clips,
     crop_boxes,
     cut,
     draw_box,
@@ -36,6 +36,14 @@ STILL = ClipAugment(crop="centre", flip=0.0)
 
 def dice(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def augment_clip(
+    source: Clip, label: int, knobs: ClipAugment, takes: ClipInput, mirror: dict | None, rng: torch.Generator
+) -> tuple[Tensor, int]:
+    """What becomes of frames alone."""
+    inputs, label = augment_clips({"video": source}, label, knobs, takes, mirror, rng)
+    return inputs["video"], label
 
 
 def clip(frames: int = 4, height: int = 48, width: int = 64, channels: int = 3, seed: int = 0) -> Clip:

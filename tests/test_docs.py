@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from muybridge.data.clip_ops import ClipAugment
 from muybridge.data.datasets import AnyDataset
-from muybridge.data.prepare import Viewing
+from muybridge.data.prepare import FlowSource, Viewing
 from muybridge.data.skeleton_augment import SkeletonAugment
 from muybridge.models import AnyModel
 from muybridge.recipe import SGD, Adam, Expects, ParameterGroup, RMSprop, Schedule, Stage, Train
@@ -32,7 +32,12 @@ def knob_list() -> str:
     tables: list[tuple[str, type[BaseModel]]] = [("train", Train)]
     tables += [(f'train.optimizer, name = "{kind().name}"', kind) for kind in (SGD, Adam, RMSprop)]
     tables += [("train.schedule", Schedule), ("train.groups", ParameterGroup), ("train.stages", Stage)]
-    tables += [("view", Viewing), ("augment.clip", ClipAugment), ("augment.skeleton", SkeletonAugment)]
+    tables += [
+        ("view", Viewing),
+        ("flow", FlowSource),
+        ("augment.clip", ClipAugment),
+        ("augment.skeleton", SkeletonAugment),
+    ]
     tables += [(f'model, name = "{kind.model_fields["name"].default}"', kind) for kind in members(AnyModel)]
     tables += [(f'data, name = "{kind.model_fields["name"].default}"', kind) for kind in members(AnyDataset)]
     tables += [("expects", Expects)]
@@ -88,6 +93,7 @@ def test_every_knob_is_explained():
         ParameterGroup,
         Stage,
         Viewing,
+        FlowSource,
         ClipAugment,
         SkeletonAugment,
         *members(AnyModel),

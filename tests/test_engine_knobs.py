@@ -17,6 +17,7 @@ from tests.test_train import KillAt, KilledError, assert_equal_weights, weights
 from tests.tiny import tiny_clip_recipe, tiny_recipe, write_films
 
 VIDEO = torch.arange(4.0).reshape(4, 1, 1, 1, 1).expand(4, 2, 3, 8, 8)
+CLIPS = {"video": VIDEO, "flow": VIDEO[:, :, :2]}
 LABELS = torch.tensor([0, 1, 2, 0])
 
 
@@ -30,7 +31,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_mixup_blends_clips_and_labels_alike():
     for throw in range(20):
-        mixed, soft = mix(VIDEO, LABELS, 3, dice(throw), mixup=0.8)
+        inputs, soft = mix(CLIPS, LABELS, 3, dice(throw), mixup=0.8)
+        mixed = inputs["video"]
+        assert torch.equal(inputs["flow"], mixed[:, :, :2])
         share = float(soft[1, 1])  # of clip 1, whose partner is clip 2 with label 2
         assert soft[1].tolist() == pytest.approx([0, share, 1 - share])
         assert mixed[1].unique().tolist() == pytest.approx([share * 1 + (1 - share) * 2])
@@ -41,7 +44,9 @@ def test_mixup_blends_clips_and_labels_alike():
 def test_cutmix_puts_one_box_through_all_frames_and_counts_its_area():
     areas = set()
     for throw in range(40):
-        mixed, soft = mix(VIDEO, LABELS, 3, dice(throw), cutmix=1.0)
+        inputs, soft = mix(CLIPS, LABELS, 3, dice(throw), cutmix=1.0)
+        mixed = inputs["video"]
+        assert torch.equal(inputs["flow"], mixed[:, :, :2])
         strange = mixed[1] == 2
         assert torch.equal(strange, strange[:1, :1].expand_as(strange))
         assert float(soft[1, 2]) == pytest.approx(float(strange.float().mean()), abs=1e-6)
@@ -53,12 +58,13 @@ def test_cutmix_puts_one_box_through_all_frames_and_counts_its_area():
 
 
 def test_with_both_each_batch_takes_one():
-    cut = [len(mix(VIDEO, LABELS, 3, dice(throw), mixup=1.0, cutmix=1.0)[0][1].unique()) > 1 for throw in range(100)]
+    mixed = [mix(CLIPS, LABELS, 3, dice(throw), mixup=1.0, cutmix=1.0)[0]["video"] for throw in range(100)]
+    cut = [len(video[1].unique()) > 1 for video in mixed]
     assert 20 < sum(cut) < 70  # a box of no area looks like mixup
 
 
 def test_shares_have_the_distribution_asked_for():
-    shares = torch.tensor([float(mix(VIDEO, LABELS, 3, dice("s", n), mixup=0.2)[1][1, 1]) for n in range(500)])
+    shares = torch.tensor([float(mix(CLIPS, LABELS, 3, dice("s", n), mixup=0.2)[1][1, 1]) for n in range(500)])
     assert shares.mean() == pytest.approx(0.5, abs=0.06)
     assert shares.var() == pytest.approx(1 / (4 * (2 * 0.2 + 1)), abs=0.02)
 

@@ -20,13 +20,14 @@ from pydantic import (
     model_validator,
 )
 
-from muybridge.core.contracts import SkeletonData, SkeletonInput
+from muybridge.core.contracts import ClipInput, SkeletonData, SkeletonInput
 from muybridge.core.errors import RecipeError
 from muybridge.data.clip_ops import ClipAugment
 from muybridge.data.datasets import AnyDataset
-from muybridge.data.prepare import Preparation, Viewing, preparation
+from muybridge.data.prepare import COMPUTED, FlowSource, Preparation, Viewing, preparation
 from muybridge.data.skeleton_augment import SkeletonAugment
 from muybridge.models import AnyModel
+from muybridge.models.base import ModelConfig
 
 
 class Frozen(BaseModel):
@@ -230,12 +231,14 @@ class Recipe(Frozen):
     Attributes:
         title: one line that says what the recipe is for.
         view: how videos are looked at; None takes the defaults for video, and says nothing about skeletons.
+        flow: where optical flow comes from; None computes it, for models that take it.
     """
 
     title: str = ""
     model: AnyModel
     data: AnyDataset
     view: Viewing | None = None
+    flow: FlowSource | None = None
     augment: Augment = Augment()
     train: Train = Train()
     expects: Expects | None = None
@@ -252,6 +255,7 @@ class Recipe(Frozen):
         skeletons = isinstance(takes, SkeletonInput)
         given = {
             "[view]": self.view is not None,
+            "[flow]": self.flow is not None,
             "[augment.clip]": self.augment.clip is not None,
             "train.mixup": self.train.mixup > 0,
             "train.cutmix": self.train.cutmix > 0,
@@ -263,8 +267,9 @@ class Recipe(Frozen):
             raise ValueError(
                 f"[augment.skeleton] is for skeletons, and model {self.model.name!r} takes video; use [augment.clip]"
             )
-        for stage in self.train.stages:
-            self.stage_model(stage)
+        models = [self.model, *map(self.stage_model, self.train.stages)]
+        if self.flow is not None and not any(_takes_flow(model) for model in models):
+            raise ValueError(f"[flow] is for models that take optical flow, and {self.model.name!r} takes none here")
         return self
 
     def stage_model(self, stage: Stage) -> AnyModel:
@@ -275,13 +280,24 @@ class Recipe(Frozen):
     def resolved(self) -> "Recipe":
         """This recipe with everything written out that reading the data and the kind of recording tell."""
         video = not isinstance(self.model.takes(), SkeletonInput)
-        found = {"data": self.data.resolved(), "view": (self.view or Viewing()) if video else None}
+        flows = any(_takes_flow(model) for model in (self.model, *map(self.stage_model, self.train.stages)))
+        found = {
+            "data": self.data.resolved(),
+            "view": (self.view or Viewing()) if video else None,
+            "flow": (self.flow or COMPUTED).resolved() if flows else None,
+        }
         return self.model_copy(update=found)
 
-    def preparation(self, augment: bool = False) -> Preparation:
-        """What turns an opened recording into the model's inputs; with ``augment`` as training samples are."""
+    def preparation(self, augment: bool = False, model: ModelConfig | None = None) -> Preparation:
+        """What turns an opened recording into inputs of the model; with ``augment`` as training samples are.
+
+        Args:
+            augment: whether training samples are prepared.
+            model: that of a stage, which may take less than the recipe's.
+        """
+        takes, view = (model or self.model).takes(), self.view or Viewing()
         changes = self.augment.skeleton or self.augment.clip if augment else None
-        return preparation(self.model.takes(), self.data.holds(), self.view or Viewing(), self.data.mirror(), changes)
+        return preparation(takes, self.data.holds(), view, self.data.mirror(), changes, self.flow or COMPUTED)
 
     def stages(self) -> tuple[Stage, ...]:
         """The stages to train: those of the recipe, or the whole recipe as one."""
@@ -290,6 +306,11 @@ class Recipe(Frozen):
     def with_settings(self, settings: Mapping[str, Any], where: str | None = None) -> "Recipe":
         """A copy with dotted knobs replaced, ``{"train.seed": 1}``; raises RecipeError for unknown ones."""
         return _validate(_merge(dump(self), settings), where)
+
+
+def _takes_flow(model: ModelConfig) -> bool:
+    takes = model.takes()
+    return isinstance(takes, ClipInput) and takes.flow
 
 
 def load_recipe(source: str | Path, settings: Mapping[str, Any] | None = None) -> Recipe:

@@ -16,11 +16,15 @@ from torch import Tensor
 
 from muybridge.core.contracts import ClipInput
 from muybridge.core.types import Clip
+from muybridge.media.flow import mirror_flow, to_pixels
 
 Box = tuple[int, int, int, int]
 """Top, left, height and width in pixels."""
 
 Crops = Literal["centre", "three", "ten"]
+
+Stream = Literal["video", "flow"]
+"""What is seen of a clip: its frames, or the optical flow that leads from each to the next."""
 
 Frames = Shaped[Tensor, "T C H W"]
 Resized = Shaped[Tensor, "T C h w"]
@@ -98,44 +102,53 @@ class ClipAugment(BaseModel):
 PLAIN = Framing()
 
 
-def augment_clip(
-    clip: Clip,
+def augment_clips(
+    clips: Mapping[Stream, Clip],
     label: int,
     knobs: ClipAugment,
     takes: ClipInput,
     mirror: Mapping[int, int] | None,
     rng: torch.Generator,
-) -> tuple[Float32[Tensor, "T C S S"], int]:
-    """A training clip, cropped, perhaps mirrored and coloured, and normalised; and its label.
+) -> tuple[dict[Stream, Float32[Tensor, "T _ S S"]], int]:
+    """The frames and the flow of a training clip, cropped and perhaps mirrored alike, and normalised; and its label.
 
     Args:
-        clip: decoded frames.
+        clips: decoded frames, flow, or both, of one size.
         label: class index.
         knobs: how much changes.
         takes: the size and the normalisation.
         mirror: new label of each label that a mirror changes; None where mirroring is forbidden.
         rng: the dice of this sample.
     """
-    frames = clip.pixels if knobs.exact is None else resize(clip.pixels, *knobs.exact)
+    streams: dict[Stream, Tensor] = {name: clip.pixels for name, clip in clips.items()}
+    if knobs.exact is not None:
+        streams = {name: resize(frames, *knobs.exact) for name, frames in streams.items()}
     if knobs.crop == "random":
-        frames = resize_short(frames, eval_short_side(takes.size))
-    box = draw_box(frames.shape[2], frames.shape[3], takes.size, knobs, rng)
-    frames = resize(cut(frames, box), takes.size, takes.size)
+        streams = {name: resize_short(frames, eval_short_side(takes.size)) for name, frames in streams.items()}
+    ((height, width),) = {frames.shape[2:] for frames in streams.values()}
+    box = draw_box(height, width, takes.size, knobs, rng)
+    streams = {name: resize(cut(frames, box), takes.size, takes.size) for name, frames in streams.items()}
     if _throw(rng) < knobs.flip and mirror is not None:
         swapped = mirror.get(label, label)
         if swapped == label or knobs.flip_labels == "swap":
-            frames, label = frames.flip(-1), swapped
-    colours = _draw_colours(frames, knobs, rng)
-    return normalise(frames if colours is None else recolour(frames, *colours), takes), label
+            streams, label = {name: mirrored(frames, name) for name, frames in streams.items()}, swapped
+    colours = _draw_colours(streams["video"], knobs, rng) if "video" in streams else None
+    if colours is not None:
+        streams["video"] = recolour(streams["video"], *colours)
+    return {name: normalise(frames, takes, name) for name, frames in streams.items()}, label
 
 
-def prepare_clip(clip: Clip, takes: ClipInput, framing: Framing = PLAIN) -> Float32[Tensor, "T C S S"]:
+def prepare_clip(
+    clip: Clip, takes: ClipInput, framing: Framing = PLAIN, stream: Stream = "video"
+) -> Float32[Tensor, "T C S S"]:
     """A clip as testing and predicting see it: brought to size, its first crop (the centre, if one), normalised."""
-    return prepare_views(clip, takes, framing)[0]
+    return prepare_views(clip, takes, framing, stream)[0]
 
 
-def prepare_views(clip: Clip, takes: ClipInput, framing: Framing = PLAIN) -> Float32[Tensor, "V T C S S"]:
-    """All test crops of a clip, normalised; scores are averaged over them."""
+def prepare_views(
+    clip: Clip, takes: ClipInput, framing: Framing = PLAIN, stream: Stream = "video"
+) -> Float32[Tensor, "V T C S S"]:
+    """All test crops of a clip of frames or of flow, normalised; scores are averaged over them."""
     if framing.exact is not None:
         frames = resize(clip.pixels, *framing.exact)
     else:
@@ -144,8 +157,8 @@ def prepare_views(clip: Clip, takes: ClipInput, framing: Framing = PLAIN) -> Flo
         frames = resize_short(frames, takes.size)
     crops = [cut(frames, box) for box in crop_boxes(frames.shape[2], frames.shape[3], takes.size, framing.crops)]
     if framing.crops == "ten":
-        crops += [crop.flip(-1) for crop in crops]
-    return torch.stack([normalise(crop, takes) for crop in crops])
+        crops += [mirrored(crop, stream) for crop in crops]
+    return torch.stack([normalise(crop, takes, stream) for crop in crops])
 
 
 def eval_short_side(size: int) -> int:
@@ -171,6 +184,11 @@ def cut(frames: Frames, box: Box) -> Resized:
     """The part of each frame that lies in the box; shares memory."""
     top, left, height, width = box
     return frames[:, :, top : top + height, left : left + width]
+
+
+def mirrored(frames: Frames, stream: Stream) -> Frames:
+    """Frames with left and right exchanged; in flow, what moved to the left then moves to the right."""
+    return mirror_flow(frames) if stream == "flow" else frames.flip(-1)
 
 
 def draw_box(height: int, width: int, size: int, knobs: ClipAugment, rng: torch.Generator) -> Box:
@@ -233,11 +251,14 @@ def recolour(
     return F.conv2d(frames.float(), rearrange(matrix, "o c -> o c 1 1") / 255, shift).clamp_(0, 1)
 
 
-def normalise(frames: Frames, takes: ClipInput) -> Float32[Tensor, "T C H W"]:
+def normalise(frames: Frames, takes: ClipInput, stream: Stream = "video") -> Float32[Tensor, "T C H W"]:
     """Frames (bytes, or floats of 0..1) less the mean, over the standard deviation, channels-last in memory.
 
-    Frames of another number of channels than the statistics have take their average, as grey has in colour.
+    Frames of another number of channels than the statistics have take their average, as grey has in colour. The bytes
+    of flow become bounds, -1 to 1.
     """
+    if stream == "flow":
+        return to_pixels(frames, bound=1.0)
     channels, width = frames.shape[1], frames.shape[3]
     mean, std = torch.tensor(takes.mean), torch.tensor(takes.std)
     if len(mean) != channels:

@@ -45,7 +45,7 @@ class Samples(Dataset["tuple | Spoiled"]):
         try:
             recording = self._open(index)
             try:
-                inputs, label = self.prepare(recording, record.label, rng)
+                inputs, label = self.prepare(recording, record.label, rng, record.id)
             finally:
                 if not isinstance(recording, SkeletonSequence):
                     recording.close()

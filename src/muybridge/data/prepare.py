@@ -9,24 +9,28 @@ from pathlib import Path
 
 import torch
 from einops import rearrange
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 from torch import Tensor
 
 from muybridge.core.contracts import ClipData, ClipInput, Holds, SkeletonData, SkeletonInput, Takes
-from muybridge.core.errors import RecipeError
+from muybridge.core.errors import DataError, RecipeError
 from muybridge.core.types import Clip, SkeletonSequence
 from muybridge.data.clip_ops import (
     ClipAugment,
     Framing,
-    augment_clip,
+    Stream,
+    augment_clips,
     eval_short_side,
     prepare_clip,
     prepare_views,
 )
+from muybridge.data.datasets.base import in_data_folder
 from muybridge.data.feature_store import StoredFrames
 from muybridge.data.sampling import Mode, choose
 from muybridge.data.skeleton_augment import SkeletonAugment, augment_skeleton
 from muybridge.data.skeleton_ops import prepare_skeleton
+from muybridge.media.flow import BOUND, ComputedFlow, Flow, Method
+from muybridge.media.flow_store import StoredFlow, find_flow
 from muybridge.media.video import Video
 
 Recording = SkeletonSequence | Video | StoredFrames
@@ -61,6 +65,45 @@ class Viewing(Framing):
         return self.clips * {"centre": 1, "three": 3, "ten": 10}[self.crops]
 
 
+class FlowSource(BaseModel):
+    """Where optical flow comes from, for models that take it.
+
+    Attributes:
+        folder: what ``muybridge flow`` or another tool made of the recordings, by their ids. One that is relative and
+            does not exist here is looked for under the environment variable MUYBRIDGE_DATA. Without a folder, flow is
+            computed whenever it is read.
+        method: "dis" is dense inverse search; "tvl1" is TV-L1, the papers' choice, about a hundred times slower.
+        bound: in pixels of the video, beyond which flow is cut off; models see flow as shares of it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    folder: Path | None = None
+    method: Method = "dis"
+    bound: PositiveFloat = BOUND
+
+    def resolved(self) -> "FlowSource":
+        """With an absolute folder, where one is given."""
+        return self.model_copy(update={"folder": in_data_folder(self.folder).resolve()}) if self.folder else self
+
+    def of(self, video: Video, name: str | None) -> Flow:
+        """The flow of a video: the stored one of the recording of this name, where there is a folder; else computed.
+
+        Args:
+            video: whose flow is meant; it stays open when the flow is closed.
+            name: record id; a recording without one belongs to no data set, and has no stored flow.
+
+        Raises:
+            DataError: there is no flow of that name, or it is another video's or was made otherwise.
+            MissingExtraError: OpenCV is needed and not installed.
+        """
+        if self.folder is None or name is None:
+            return ComputedFlow(video.grey(), self.method, self.bound)
+        return StoredFlow(find_flow(in_data_folder(self.folder), name), video, bound=self.bound, method=self.method)
+
+
+COMPUTED = FlowSource()
+
+
 @dataclass(frozen=True, slots=True)
 class SkeletonPreparation:
     """Prepares what a model of skeletons takes from what the data set holds.
@@ -82,19 +125,24 @@ class SkeletonPreparation:
         """A recording of skeletons is looked at once."""
         return 1
 
-    def __call__(self, recording: Recording, label: int = -1, rng: torch.Generator | None = None) -> Sample:
+    def __call__(
+        self, recording: Recording, label: int = -1, rng: torch.Generator | None = None, name: str | None = None
+    ) -> Sample:
         """The model's inputs for one recording, and its label.
 
         Args:
             recording: what the data set opened.
             label: class index; mirroring may change it.
             rng: the dice of this sample; None prepares without augmentation.
+            name: record id.
         """
-        return self.transform(self.read(recording, rng), label, rng)
+        return self.transform(self.read(recording, rng, name), label, rng)
 
-    def read(self, recording: Recording, rng: torch.Generator | None = None) -> SkeletonSequence:
+    def read(
+        self, recording: Recording, rng: torch.Generator | None = None, name: str | None = None
+    ) -> SkeletonSequence:
         """The recording, which is in memory already."""
-        del rng
+        del rng, name
         assert isinstance(recording, SkeletonSequence)
         return recording
 
@@ -109,11 +157,15 @@ class SkeletonPreparation:
 class ClipPreparation:
     """Prepares what a model of clips takes from a video: ``video``, ``V T C S S``, a view after the other.
 
+    For models that take it there is ``flow``, ``V T 2 S S``, beside it or in its place: of the same moments, cropped
+    and mirrored alike. The last frame of a video, which no flow leads on from, is then not looked at.
+
     Attributes:
         takes: the model's contract.
         viewing: which frames are read, and how often in testing.
         mirror: labels that change in a mirror; None where mirroring is forbidden.
         augment: random changes for training samples; None leaves their frames as in testing.
+        flow: where flow comes from.
 
     Raises:
         RecipeError: ten crops, of which five are mirrored, are asked for where a mirror changes a label.
@@ -123,6 +175,7 @@ class ClipPreparation:
     viewing: Viewing
     mirror: Mapping[int, int] | None = None
     augment: ClipAugment | None = None
+    flow: FlowSource = COMPUTED
 
     def __post_init__(self) -> None:
         if self.viewing.crops == "ten" and (self.mirror is None or self.mirror):
@@ -138,51 +191,78 @@ class ClipPreparation:
         """Inputs that testing makes of one video."""
         return self.viewing.views
 
-    def __call__(self, recording: Recording, label: int = -1, rng: torch.Generator | None = None) -> Sample:
+    def __call__(
+        self, recording: Recording, label: int = -1, rng: torch.Generator | None = None, name: str | None = None
+    ) -> Sample:
         """The model's inputs for one video, and its label; only the frames that are needed are decoded.
 
         Args:
             recording: what the data set opened.
             label: class index; mirroring may change it.
             rng: the dice of this sample, one view of randomly chosen frames; None takes the fixed views of testing.
+            name: record id, by which stored flow is found; without one flow is computed.
         """
-        return self.transform(self.read(recording, rng), label, rng)
+        return self.transform(self.read(recording, rng, name), label, rng)
 
-    def read(self, recording: Recording, rng: torch.Generator | None = None) -> Clip:
-        """The first half of a call: chooses frames and decodes them; those of all testing clips follow each other."""
+    def read(
+        self, recording: Recording, rng: torch.Generator | None = None, name: str | None = None
+    ) -> dict[Stream, Clip]:
+        """The first half of a call: chooses moments and decodes them; those of all testing clips follow each other."""
         assert isinstance(recording, Video)
-        mode, clips = self.viewing.mode, self.viewing.clips
+        # All views at once, so that a frame in several of them is decoded once.
+        keep = self.augment.keep if self.augment else 1.0
+        numbers = moments(self.usable(recording), self.takes, self.viewing, keep, rng)
         if rng is None:
-            views = [choose(len(recording), self.takes, mode, view=view, views=clips) for view in range(clips)]
-            # All at once, so that a frame in several views is decoded once.
-            return recording.read(
-                [number for view in views for number in view], self._short_side(self.viewing, self._tested().size)
-            )
-        if self.augment is None:
-            numbers = choose(len(recording), self.takes, mode, rng)
-            return recording.read(numbers, self._short_side(self.viewing, self.takes.size))
-        shown = cropped_in_time(recording, self.augment.keep, rng)
-        return shown.read(choose(len(shown), self.takes, mode, rng), self._short_side(self.augment, self.takes.size))
-
-    def transform(self, clip: Clip, label: int = -1, rng: torch.Generator | None = None) -> Sample:
-        """The second half of a call: crops, changes and normalises."""
-        if rng is None:
-            length = len(clip) // self.viewing.clips
-            cuts = (slice(start, start + length) for start in range(0, len(clip), length))
-            each = (Clip(clip.pixels[cut], clip.seconds[cut]) for cut in cuts)
-            takes = self._tested()
-            return {"video": torch.cat([prepare_views(one, takes, self.viewing) for one in each])}, label
-        if self.augment is None:
-            video = prepare_clip(clip, self.takes, self.viewing)
+            short_side = self._short_side(self.viewing, self._tested().size)
         else:
-            video, label = augment_clip(clip, label, self.augment, self.takes, self.mirror, rng)
-        return {"video": rearrange(video, "t c h w -> 1 t c h w")}, label
+            short_side = self._short_side(self.augment or self.viewing, self.takes.size)
+        return self._decode(recording, numbers, short_side, name)
 
-    def frames(self, recording: Video, numbers: Sequence[int]) -> dict[str, Tensor]:
-        """The frames with these numbers as testing sees their first crop, ``T C S S``."""
+    def transform(self, clips: Mapping[Stream, Clip], label: int = -1, rng: torch.Generator | None = None) -> Sample:
+        """The second half of a call: crops, changes and normalises."""
+        if rng is not None:
+            if self.augment is None:
+                inputs = {name: prepare_clip(clip, self.takes, self.viewing, name) for name, clip in clips.items()}
+            else:
+                inputs, label = augment_clips(clips, label, self.augment, self.takes, self.mirror, rng)
+            return {name: rearrange(one, "t c h w -> 1 t c h w") for name, one in inputs.items()}, label
+        views = {}
+        for name, clip in clips.items():
+            each = zip(clip.pixels.chunk(self.viewing.clips), clip.seconds.chunk(self.viewing.clips), strict=True)
+            views[name] = torch.cat([prepare_views(Clip(*one), self._tested(), self.viewing, name) for one in each])
+        return views, label
+
+    def usable(self, recording: Video) -> int:
+        """How many moments of a video can be looked at: a video of n frames has flow at n - 1 of them.
+
+        Raises:
+            DataError: there is none.
+        """
+        if self.takes.flow and len(recording) < 2:
+            raise DataError(
+                "a video of a single frame has no optical flow",
+                expected="two frames or more",
+                cure="leave it out, or take a model that reads no flow",
+                where=recording.path,
+            )
+        return len(recording) - self.takes.flow
+
+    def frames(self, recording: Video, numbers: Sequence[int], name: str | None = None) -> dict[str, Tensor]:
+        """The moments with these numbers as testing sees their first crop, ``T C S S`` by the model's arguments."""
         takes = self._tested()
-        clip = recording.read(numbers, self._short_side(self.viewing, takes.size))
-        return {"video": prepare_clip(clip, takes, self.viewing)}
+        clips = self._decode(recording, numbers, self._short_side(self.viewing, takes.size), name)
+        return {stream: prepare_clip(clip, takes, self.viewing, stream) for stream, clip in clips.items()}
+
+    def _decode(
+        self, recording: Video, numbers: Sequence[int], short_side: int, name: str | None
+    ) -> dict[Stream, Clip]:
+        clips: dict[Stream, Clip] = {}
+        if self.takes.pixels:
+            clips["video"] = recording.read(numbers, short_side)
+        if self.takes.flow:
+            with self.flow.of(recording, name) as flow:
+                clips["flow"] = flow.read(numbers, short_side)
+        return clips
 
     def _tested(self) -> ClipInput:
         """The contract with the size of test crops."""
@@ -213,25 +293,26 @@ class FeaturePreparation:
         """Inputs that testing makes of one video."""
         return self.viewing.clips
 
-    def __call__(self, recording: Recording, label: int = -1, rng: torch.Generator | None = None) -> Sample:
+    def __call__(
+        self, recording: Recording, label: int = -1, rng: torch.Generator | None = None, name: str | None = None
+    ) -> Sample:
         """The maps of one recording, ``V T D h w`` by the model's arguments, and its label.
 
         Args:
             recording: what the feature store opened.
             label: class index.
             rng: the dice of this sample, one view of randomly chosen frames; None takes the fixed views of testing.
+            name: record id.
         """
-        return self.transform(self.read(recording, rng), label, rng)
+        return self.transform(self.read(recording, rng, name), label, rng)
 
-    def read(self, recording: Recording, rng: torch.Generator | None = None) -> dict[str, Tensor]:
+    def read(
+        self, recording: Recording, rng: torch.Generator | None = None, name: str | None = None
+    ) -> dict[str, Tensor]:
         """The first half of a call: chooses frames and reads their maps; those of all views follow each other."""
+        del name
         assert isinstance(recording, StoredFrames)
-        mode, clips = self.viewing.mode, self.viewing.clips
-        if rng is not None:
-            start, kept = part_in_time(len(recording), self.keep, rng)
-            return recording.read([start + number for number in choose(kept, self.takes, mode, rng)])
-        views = [choose(len(recording), self.takes, mode, view=view, views=clips) for view in range(clips)]
-        return recording.read([number for view in views for number in view])
+        return recording.read(moments(len(recording), self.takes, self.viewing, self.keep, rng))
 
     def transform(self, maps: dict[str, Tensor], label: int = -1, rng: torch.Generator | None = None) -> Sample:
         """The second half of a call: one view after the other."""
@@ -239,10 +320,23 @@ class FeaturePreparation:
         return {name: rearrange(one, "(v t) d h w -> v t d h w", v=views) for name, one in maps.items()}, label
 
 
-def cropped_in_time(recording: Video, keep: float, rng: torch.Generator) -> Video:
-    """A random part of a video, of its whole length down to the share ``keep`` of it."""
-    start, kept = part_in_time(len(recording), keep, rng)
-    return recording if kept == len(recording) else recording.part(start, start + kept)
+def moments(
+    frames: int, takes: ClipInput, viewing: Viewing, keep: float, rng: torch.Generator | None = None
+) -> list[int]:
+    """Which frames of a video are read: with dice for one view of a random part of it, else for all views of testing.
+
+    Args:
+        frames: of the video that can be looked at.
+        takes: the model's contract.
+        viewing: how a video is looked at.
+        keep: the smallest share of the video that a training sample is chosen from.
+        rng: the dice of a training sample.
+    """
+    mode, clips = viewing.mode, viewing.clips
+    if rng is None:
+        return [number for view in range(clips) for number in choose(frames, takes, mode, view=view, views=clips)]
+    start, kept = part_in_time(frames, keep, rng)
+    return [start + number for number in choose(kept, takes, mode, rng)]
 
 
 def part_in_time(frames: int, keep: float, rng: torch.Generator) -> tuple[int, int]:
@@ -263,6 +357,7 @@ def preparation(
     viewing: Viewing,
     mirror: Mapping[int, int] | None,
     augment: SkeletonAugment | ClipAugment | None = None,
+    flow: FlowSource = COMPUTED,
 ) -> Preparation:
     """Prepares exactly what a model takes from what a data set holds; training, testing and predicting share it."""
     if isinstance(takes, SkeletonInput):
@@ -271,7 +366,7 @@ def preparation(
         return SkeletonPreparation(takes, holds, mirror, augment)
     assert isinstance(holds, ClipData)
     assert augment is None or isinstance(augment, ClipAugment)
-    return ClipPreparation(takes, viewing, mirror, augment)
+    return ClipPreparation(takes, viewing, mirror, augment, flow)
 
 
 def stack(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:

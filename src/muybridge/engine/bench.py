@@ -125,7 +125,7 @@ def _load_timed(samples: Samples, index: int, spent: dict[str, list[float]]) -> 
     marks = [time.perf_counter()]
     recording = samples.data.open(record)
     marks.append(time.perf_counter())
-    read: Any = prepare.read(recording, rng)
+    read: Any = prepare.read(recording, rng, record.id)
     marks.append(time.perf_counter())
     prepare.transform(read, record.label, rng)
     marks.append(time.perf_counter())

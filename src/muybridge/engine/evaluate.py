@@ -14,7 +14,7 @@ from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.journal import Reporter
 from muybridge.engine.metrics import Scores, score
 from muybridge.engine.runtime import Runtime
-from muybridge.models.base import Model
+from muybridge.models.base import Model, ModelConfig
 from muybridge.recipe import Recipe
 
 
@@ -96,10 +96,10 @@ def evaluate(
     return scores
 
 
-def make_samples(recipe: Recipe, split: Split, augment: bool = False) -> Samples:
-    """The samples of a split as the recipe's model takes them."""
+def make_samples(recipe: Recipe, split: Split, augment: bool = False, model: ModelConfig | None = None) -> Samples:
+    """The samples of a split as the recipe's model takes them, or that of one of its stages."""
     records = recipe.data.index(split).records
-    return Samples(records, recipe.data, recipe.preparation(augment), recipe.train.seed)
+    return Samples(records, recipe.data, recipe.preparation(augment, model), recipe.train.seed)
 
 
 def to_device(batch: Batch, runtime: Runtime) -> Batch:

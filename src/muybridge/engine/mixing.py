@@ -1,9 +1,10 @@
 """Clips blended with others of their batch, and their labels alike.
 
-Legend: B clips, T frames, C channels, H and W pixels, K classes.
+Legend: B clips, T frames, H and W pixels, K classes.
 """
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -13,34 +14,36 @@ from torch import Tensor
 
 
 def mix(
-    video: Float[Tensor, "B T C H W"],
+    inputs: Mapping[str, Float[Tensor, "B T _ H W"]],
     labels: Int64[Tensor, " B"],
     num_classes: int,
     rng: torch.Generator,
     *,
     mixup: float = 0.0,
     cutmix: float = 0.0,
-) -> tuple[Float[Tensor, "B T C H W"], Float[Tensor, "B K"]]:
-    """Each clip blended with the one that stands opposite in the batch, with one draw for all.
+) -> tuple[dict[str, Float[Tensor, "B T _ H W"]], Float[Tensor, "B K"]]:
+    """Each clip blended with the one that stands opposite in the batch, with one draw for all, frames and flow alike.
 
     Args:
-        video: the clips.
+        inputs: the clips: their frames, flow, or both.
         labels: class indices.
         num_classes: K.
         rng: the dice.
         mixup: alpha of the Beta distribution of shares (Zhang et al., ICLR 2018); 0 blends nothing.
         cutmix: alpha of that of areas (Yun et al., ICCV 2019); with both, one of the two is drawn.
     """
-    sure = F.one_hot(labels, num_classes).to(video.dtype)
+    ((height, width),) = {one.shape[-2:] for one in inputs.values()}
+    sure = F.one_hot(labels, num_classes).to(next(iter(inputs.values())).dtype)
     cuts = cutmix > 0 and (mixup == 0 or bool(torch.rand((), generator=rng) < 0.5))
     share = _beta(cutmix if cuts else mixup, rng)
     if cuts:
-        rows, columns = (_span(side, math.sqrt(1 - share), rng) for side in video.shape[-2:])
-        mixed = video.clone()
-        mixed[..., rows, columns] = video.flip(0)[..., rows, columns]
-        share = 1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (video.shape[-2] * video.shape[-1])
+        rows, columns = (_span(side, math.sqrt(1 - share), rng) for side in (height, width))
+        mixed = {name: one.clone() for name, one in inputs.items()}
+        for name, one in inputs.items():
+            mixed[name][..., rows, columns] = one.flip(0)[..., rows, columns]
+        share = 1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
     else:
-        mixed = video.flip(0).lerp(video, share)
+        mixed = {name: one.flip(0).lerp(one, share) for name, one in inputs.items()}
     # One clip alone, or the middle one of an odd number, stands opposite itself.
     return mixed, sure.flip(0).lerp(sure, share)
 

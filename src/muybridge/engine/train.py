@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -61,7 +61,7 @@ MOST_LOST = 0.01
 
 @dataclass(frozen=True)
 class Session:
-    """What stays the same for a whole training."""
+    """What stays the same for a stage of a training, and but for the samples for all of it."""
 
     recipe: Recipe
     run: RunFolder
@@ -71,6 +71,16 @@ class Session:
     train: Samples
     plain: Samples
     val: Samples | None
+
+    def of(self, stage: Stage) -> "Session":
+        """The samples as the model of a stage takes them."""
+        model = self.recipe.stage_model(stage)
+        return replace(
+            self,
+            train=make_samples(self.recipe, "train", augment=True, model=model),
+            plain=make_samples(self.recipe, "train", model=model),
+            val=self.val and make_samples(self.recipe, "val", model=model),
+        )
 
 
 def train(
@@ -136,7 +146,7 @@ def train(
             session.journal.cut(state["journal"])
         for number, stage in enumerate(recipe.stages()):
             if number == position.stage:
-                position = train_stage(session, stage, position, state, stop)
+                position = train_stage(session.of(stage), stage, position, state, stop)
                 state = {}
     if runtime.leads:
         run.clear_state()
@@ -188,8 +198,7 @@ def train_stage(session: Session, stage: Stage, position: Position, state: dict[
             if knobs.mixup or knobs.cutmix:
                 rng = dice(knobs.seed, "mix", position.stage, position.step, runtime.rank)
                 classes = len(recipe.data.labels())
-                video, targets = mix(inputs["video"], targets, classes, rng, mixup=knobs.mixup, cutmix=knobs.cutmix)
-                inputs = {**inputs, "video": video}
+                inputs, targets = mix(inputs, targets, classes, rng, mixup=knobs.mixup, cutmix=knobs.cutmix)
             told = train_step(session, wrapped, model, optimizer, inputs, targets, len(batch) * runtime.world / size)
             if average is not None:
                 update_average(average, model, knobs.ema, position.step)

@@ -3,6 +3,7 @@
 Legend: T frames, H and W pixels, C channels.
 """
 
+import copy
 import functools
 import itertools
 from collections.abc import Collection, Iterator, Sequence
@@ -91,6 +92,13 @@ class VideoFile:
     def close(self) -> None:
         """Gives the file handle and the decoder back."""
         self._container.close()
+
+    def grey(self) -> "VideoFile":
+        """The same file, opened once more to read its brightness."""
+        twin = copy.copy(self)
+        twin.channels, twin._scaler = 1, VideoReformatter()
+        twin._open()
+        return twin
 
     def read(self, ranks: Sequence[int], short_side: int | None) -> Pictures:
         """The frames with these rising numbers."""

@@ -3,6 +3,7 @@
 Legend: H and W pixels, C channels, T frames.
 """
 
+import copy
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -45,6 +46,12 @@ class FrameFolder:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+    def grey(self) -> "FrameFolder":
+        """The same pictures, read as brightness."""
+        twin = copy.copy(self)
+        twin.channels = 1
+        return twin
 
     def read(self, ranks: Sequence[int], short_side: int | None) -> Pictures:
         """The frames with these rising numbers."""

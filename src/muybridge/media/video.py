@@ -146,6 +146,12 @@ class Video:
         part.duration = self.duration * len(kept) / len(self)
         return part
 
+    def grey(self) -> "Video":
+        """The same frames as brightness, with file handles of its own."""
+        twin = copy.copy(self)
+        twin._source = self._source.grey()
+        return twin
+
     def within(self, top: int, left: int, height: int, width: int) -> "Video":
         """What lies in a box of every frame as a video of its own; both share one file and one :meth:`close`.
 

@@ -87,7 +87,7 @@ def _draw_sample(folder: RunFolder, record: Record, video: str) -> list[Path]:
     prepare, model = recipe.preparation(), folder.model()
     assert isinstance(model, Model)
     model.draws = True
-    inputs, _ = prepare(recording)
+    inputs, _ = prepare(recording, name=record.id)
     with torch.inference_mode():
         output = model(**stack([inputs]))
     chances = output.logits.softmax(1).mean(0)

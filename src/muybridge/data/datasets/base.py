@@ -42,9 +42,11 @@ class DatasetConfig(BaseModel):
     Attributes:
         val_groups: people or sources of the training part that are held out for choosing settings; they leave
             ``train`` and make up ``val``. Empty trains on the whole training part and leaves ``val`` empty.
+        shows: the knobs that change what a recording shows, and not only which there are and how they are divided.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    shows: ClassVar[tuple[str, ...]] = ()
     val_groups: tuple[str, ...] = ()
 
     def resolved(self) -> Self:
@@ -125,6 +127,12 @@ class DatasetConfig(BaseModel):
                 cure="check data.root, data.val_groups and the fold or test groups",
             )
         return index
+
+
+def in_data_folder(path: Path) -> Path:
+    """A folder, looked for under the environment variable MUYBRIDGE_DATA where it is relative and not here."""
+    path, data = path.expanduser(), os.environ.get("MUYBRIDGE_DATA", "")
+    return Path(data) / path if data and not path.is_absolute() and not path.is_dir() else path
 
 
 class Benchmark(DatasetConfig):

@@ -1,16 +1,15 @@
 """Videos named by list files, as most benchmarks hand out their splits."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import PositiveFloat, PositiveInt
 
 from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError
 from muybridge.core.types import Record
-from muybridge.data.datasets.base import DatasetConfig, Index, Split
+from muybridge.data.datasets.base import DatasetConfig, Index, Split, in_data_folder
 from muybridge.data.datasets.class_folder import mirror_map
 from muybridge.media.video import Video
 
@@ -34,6 +33,7 @@ class VideoList(DatasetConfig):
         prefix: of the frames' names, where a folder holds several series.
     """
 
+    shows: ClassVar[tuple[str, ...]] = ("channels", "fps", "prefix")
     name: Literal["video_list"] = "video_list"
     root: Path
     train: Path = Path("train.txt")
@@ -106,8 +106,7 @@ class VideoList(DatasetConfig):
 
     def folder(self) -> Path:
         """The folder of the lists."""
-        root, data = self.root.expanduser(), os.environ.get("MUYBRIDGE_DATA", "")
-        return Path(data) / root if data and not root.is_absolute() and not root.is_dir() else root
+        return in_data_folder(self.root)
 
     def _records(self, path: Path) -> list[Record]:
         knob = f"data.{'train' if path == self.train else 'test' if path == self.test else 'val'}"
