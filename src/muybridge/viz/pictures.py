@@ -1,6 +1,7 @@
 """Everything there is to look at in a run folder, drawn into RUN/pictures."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,8 +16,7 @@ from muybridge.core.errors import DataError
 from muybridge.core.types import Record
 from muybridge.data.clip_ops import prepare_clip
 from muybridge.data.datasets.base import Split
-from muybridge.data.prepare import ClipPreparation, stack
-from muybridge.data.sampling import choose
+from muybridge.data.prepare import ClipPreparation, moments, stack
 from muybridge.data.skeleton_ops import clean_skeleton
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import evaluate
@@ -93,11 +93,11 @@ def _draw_sample(folder: RunFolder, record: Record, video: str) -> list[Path]:
     chances = output.logits.softmax(1).mean(0)
     best = int(chances.argmax())
     title = f"{record.id}: {labels[record.label]}; seen as {labels[best]} ({chances[best]:.0%})"
-    maps = {name: value[0] for name, value in output.maps.items()}
     if isinstance(recording, Video):
         assert isinstance(prepare, ClipPreparation)
         with recording:
-            return _draw_clip(recording, prepare, inputs["video"][0], maps, stem, video, title, labels[best])
+            return _draw_clip(recording, prepare, output.maps, stem, video, title, labels[best])
+    maps = {name: value[0] for name, value in output.maps.items()}
     assert isinstance(takes, SkeletonInput)
     assert isinstance(holds, SkeletonData)
     alpha, beta, derivative = maps.get("alpha"), maps.get("beta"), maps.get("derivative_norm")
@@ -113,31 +113,35 @@ def _draw_sample(folder: RunFolder, record: Record, video: str) -> list[Path]:
 
 
 _LONGEST = 300  # frames of a video that are drawn; of longer ones every second, third, ...
-_WORDS = {"class_activation": "what speaks for\n{}", "differences": "change within\nthe segment"}
+_WORDS = {
+    "class_activation": "what speaks for\n{}",
+    "differences": "change within\nthe segment",
+    "attention": "where it looks",
+}
 
 
 def _draw_clip(
     recording: Video,
     prepare: ClipPreparation,
-    video: Float[Tensor, "T C S S"],
     maps: dict[str, Tensor],
     stem: Path,
     suffix: str,
     title: str,
     label: str,
 ) -> list[Path]:
-    """Sheet of the segments and film of the whole video, with class activation laid over."""
+    """Sheet of what was seen and film of the whole video, with attention or else class activation laid over."""
     takes, viewing = prepare.takes, prepare.viewing
-    numbers = choose(len(recording), takes, viewing.mode, views=viewing.clips)
-    middles = slice(takes.frames_per_segment // 2, None, takes.frames_per_segment)
-    shown, at = _pixels(video[middles], prepare), np.array(numbers[middles])
+    numbers = np.array(moments(prepare.usable(recording), takes, viewing, 1.0))
+    each = takes.frames_per_segment if takes.segments > 1 else 1  # a map for each segment, or for each frame
+    at, slots = np.unique(numbers[each // 2 :: each], return_inverse=True)
+    crops = viewing.views // viewing.clips
+    maps = {name: _at_each(one[::crops], slots) for name, one in maps.items() if one.ndim > 3}
     heats = {name: one.clamp(min=0) if name == "class_activation" else one.abs() for name, one in maps.items()}
     rows = {_WORDS.get(name, _between(name)).format(label): one.numpy() for name, one in heats.items() if one.ndim == 3}
-    activation = heats["class_activation"].numpy()
     marks, windows = None, {}
     for name, similarity in maps.items():
         if name.startswith("similarity"):
-            marks, seen = _most_active(activation), similarity.shape[3] // 2
+            marks, seen = _most_active(heats["class_activation"].numpy()), similarity.shape[3] // 2
             # From one segment to the next, where the model looks that far.
             ahead = min(seen + 1, similarity.shape[3] - 1)
             rows_, columns = (marks * similarity.shape[1:3]).astype(int).T
@@ -146,14 +150,26 @@ def _draw_clip(
             )
     sheet, film = stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.{suffix}")
     captions = [f"{recording.seconds[number]:.2f} s" for number in at]
+    seen = replace(prepare, takes=replace(takes, pixels=True, flow=False))
+    shown = _pixels(seen.frames(recording, at.tolist())["video"], seen)
     draw_clip_sheet(shown, rows, sheet, windows=windows, marks=marks, captions=captions, title=title)
+    laid = next((name for name in ("attention", "class_activation") if name in heats), None)
+    if laid is None:
+        return [sheet]
     every = range(0, len(recording), -(-len(recording) // _LONGEST))
-    clip = recording.read(every, short_side=max(240, takes.size))
-    whole = _pixels(prepare_clip(clip, takes, viewing), prepare)
-    order = np.argsort(at, kind="stable")
-    heat = _in_between(at[order], activation[order], np.array(every))
-    animate_clip(whole, heat, film, fps=recording.fps / every.step, title=title, words=f"what speaks for {label}")
+    whole = _pixels(prepare_clip(recording.read(every, short_side=max(240, takes.size)), takes, viewing), prepare)
+    heat = _in_between(at, heats[laid].numpy(), np.array(every))
+    words = _WORDS[laid].replace("\n", " ").format(label)
+    animate_clip(whole, heat, film, fps=recording.fps / every.step, title=title, words=words)
     return [sheet, film]
+
+
+def _at_each(maps: Float[Tensor, "V S ..."], slots: np.ndarray) -> Float[Tensor, "U ..."]:
+    """The maps of all views, those of the same moment averaged."""
+    every = rearrange(maps, "v s ... -> (v s) ...")
+    places = torch.from_numpy(slots)
+    sums = torch.zeros(int(places.max()) + 1, *every.shape[1:]).index_add_(0, places, every)
+    return sums / rearrange(torch.bincount(places), f"u -> u {'1 ' * (every.ndim - 1)}")
 
 
 def _pixels(video: Float[Tensor, "T C S S"], prepare: ClipPreparation) -> Float[np.ndarray, "T S S 3"]:

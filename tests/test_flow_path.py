@@ -1,0 +1,267 @@
+"""Flow from file to model: of the same moments as the frames, cropped and mirrored with them, stored or computed."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import muybridge
+from muybridge.core.contracts import ClipData, ClipInput
+from muybridge.core.dice import dice
+from muybridge.core.errors import DataError, RecipeError
+from muybridge.core.types import Clip, Record
+from muybridge.data.clip_ops import ClipAugment, augment_clips, prepare_views
+from muybridge.data.prepare import ClipPreparation, FlowSource, Viewing, moments, preparation
+from muybridge.engine.bench import bench
+from muybridge.engine.evaluate import evaluate, make_samples
+from muybridge.engine.train import train
+from muybridge.media.flow import ComputedFlow, mirror_flow
+from muybridge.media.flow_extract import extract_flow
+from muybridge.media.video import Video
+from muybridge.recipe import Recipe, load_recipe, recipe_of, save_recipe
+from muybridge.viz.pictures import draw_run
+from tests.test_train import KillAt, KilledError, assert_equal_weights
+from tests.tiny import tiny_clip_recipe, tiny_recipe, write_films
+from tests.videos import write
+
+TAKES = ClipInput(1, 6, size=32, mean=(0.0,) * 3, std=(1.0,) * 3, flow=True)
+CLIPS = Viewing(mode="clips")
+FRAMES = 13
+
+
+@pytest.fixture(scope="module")
+def sliding(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A texture that moves by 2 pixels a frame to the right and by 1 downwards, as a folder of pictures of 48x64."""
+    folder = tmp_path_factory.mktemp("sliding")
+    texture = np.random.default_rng(0).normal(size=(120, 160, 3)).astype(np.float32)
+    texture = cv2.normalize(cv2.GaussianBlur(texture, (0, 0), 2), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    for step in range(FRAMES):
+        picture = texture[30 - step : 78 - step, 60 - 2 * step : 124 - 2 * step]
+        Image.fromarray(picture).save(folder / f"{step:03}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("film") / "film.mp4", 20)
+
+
+# What is seen
+
+
+def test_flow_says_where_the_frames_move_in_bounds(sliding: Path):
+    with Video(sliding) as video:
+        inputs, label = ClipPreparation(TAKES, CLIPS, {})(video, 3)
+        halved, _ = ClipPreparation(TAKES, CLIPS, {}, flow=FlowSource(bound=10.0))(video)
+        turned, _ = ClipPreparation(TAKES, CLIPS, {})(video.part(backwards=True))
+    assert label == 3
+    assert inputs["video"].shape == (1, 6, 3, 32, 32)
+    assert inputs["flow"].shape == (1, 6, 2, 32, 32)
+    medians = inputs["flow"][0].median(-1).values.median(-1).values
+    torch.testing.assert_close(medians, torch.tensor([2 / 20, 1 / 20]).expand(6, 2), atol=0.01, rtol=0)
+    torch.testing.assert_close(halved["flow"].median(), 2 * inputs["flow"].median(), atol=0.01, rtol=0.1)
+    assert turned["flow"][:, :, 0].median() == pytest.approx(-2 / 20, abs=0.01)
+
+
+@pytest.mark.parametrize("augment", [None, ClipAugment(flip=0.0, crop="centre", keep=0.6)])
+@pytest.mark.parametrize("throw", [None, 0, 1, 2])
+def test_frames_and_flow_are_of_the_same_moments(film: Path, augment: ClipAugment | None, throw: int | None):
+    viewing = Viewing(mode="clips", clips=3, short_side=40)
+    prepare = ClipPreparation(TAKES, viewing, {}, augment)
+    with Video(film) as video, ComputedFlow(video.grey()) as flow:
+        rng = None if throw is None else dice(throw)
+        clips = prepare.read(video, rng)
+        keep = augment.keep if augment else 1.0
+        numbers = moments(19, TAKES, viewing, keep, None if throw is None else dice(throw))
+        assert max(numbers) < 19  # no flow leads on from the last of 20 frames
+        assert len(numbers) == (6 if throw is not None else 18)
+        short_side = 40 if augment is None or throw is None else 37
+        assert torch.equal(clips["video"].pixels, video.read(numbers, short_side).pixels)
+        assert torch.equal(clips["flow"].pixels, flow.read(numbers, short_side).pixels)
+        assert torch.equal(clips["flow"].seconds, clips["video"].seconds)
+
+
+def test_what_is_not_taken_is_not_read(film: Path, monkeypatch: pytest.MonkeyPatch):
+    only_flow = ClipInput(1, 6, size=32, pixels=False, flow=True)
+    with Video(film) as video:
+        both, _ = ClipPreparation(TAKES, CLIPS, {})(video)
+        inputs, _ = ClipPreparation(only_flow, CLIPS, {})(video)
+        assert inputs.keys() == {"flow"}
+        assert torch.equal(inputs["flow"], both["flow"])
+        changes = ClipAugment(brightness=0.5)
+        inputs, _ = ClipPreparation(only_flow, CLIPS, {}, changes)(video, 0, dice(1))
+        assert inputs["flow"].shape == (1, 6, 2, 32, 32)
+        monkeypatch.setattr(Video, "grey", None)
+        assert ClipPreparation(ClipInput(1, 6, size=32), CLIPS, {})(video)[0].keys() == {"video"}
+
+
+# Crops and mirrors
+
+
+def of_one_kind(seed: int = 0) -> dict:
+    """Frames, and flow whose bytes are those of red and green."""
+    pixels = torch.randint(0, 256, (4, 3, 48, 64), generator=dice(seed)).to(torch.uint8)
+    return {"video": Clip(pixels, torch.arange(4) / 25), "flow": Clip(pixels[:, :2], torch.arange(4) / 25)}
+
+
+@pytest.mark.parametrize("crop", ["multi_scale", "random_resized", "random", "centre"])
+def test_frames_and_flow_are_cropped_and_mirrored_by_one_draw(crop: str):
+    knobs = ClipAugment(crop=crop, exact=(50, 60))  # pyright: ignore[reportArgumentType]
+    mirrored = 0
+    for throw in range(12):
+        inputs, label = augment_clips(of_one_kind(), 0, knobs, TAKES, {0: 1, 1: 0}, dice(throw))
+        frames = 2 * inputs["video"][:, :2] - 1
+        mirrored += label
+        torch.testing.assert_close(inputs["flow"][:, 1], frames[:, 1])
+        torch.testing.assert_close(inputs["flow"][:, 0], frames[:, 0] * (-1 if label else 1))
+    assert 0 < mirrored < 12
+
+
+def test_colours_leave_flow_alone():
+    for throw in range(4):
+        plain, changed = (
+            augment_clips(of_one_kind(), 0, ClipAugment(brightness=share, hue=share / 2), TAKES, {}, dice(throw))[0]
+            for share in (0.0, 0.8)
+        )
+        assert torch.equal(plain["flow"], changed["flow"])
+        assert not torch.equal(plain["video"], changed["video"])
+
+
+def test_mirrored_test_crops_negate_x():
+    views = prepare_views(of_one_kind()["flow"], TAKES, Viewing(crops="ten"), "flow")
+    assert views.shape == (10, 4, 2, 32, 32)
+    for plain, mirrored in zip(views[:5], views[5:], strict=True):
+        torch.testing.assert_close(mirrored, mirror_flow(plain))
+
+
+# Where flow comes from
+
+
+@pytest.fixture(scope="module")
+def folder(film: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("flow")
+    extract_flow([Record("class/film.mp4", film, 0)], out, form="npz", workers=1)
+    return out
+
+
+def test_stored_flow_is_found_by_the_id_and_equals_computed_flow(film: Path, folder: Path):
+    stored = ClipPreparation(TAKES, CLIPS, {}, flow=FlowSource(folder=folder))
+    with Video(film) as video:
+        computed, _ = ClipPreparation(TAKES, CLIPS, {})(video)
+        assert torch.equal(stored(video, name="class/film.mp4")[0]["flow"], computed["flow"])
+        assert torch.equal(stored(video)[0]["flow"], computed["flow"])  # no recording of the data set
+        assert stored.flow.of(video, "class/film.mp4").path == folder / "class" / "film.mp4.npz"
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "said"),
+    [
+        ({}, "class/other.mp4", r"there is no flow of class/other.mp4\. .*make it with muybridge flow"),
+        ({"bound": 15.0}, "class/film.mp4", r"made by dis with bound 20\. Expected dis with bound 15"),
+        ({"method": "tvl1"}, "class/film.mp4", r"made by dis with bound 20\. Expected tvl1"),
+    ],
+)
+def test_flow_that_is_missing_or_made_otherwise_is_refused(
+    film: Path, folder: Path, source: dict, name: str, said: str
+):
+    prepare = ClipPreparation(TAKES, CLIPS, {}, flow=FlowSource.model_validate({"folder": folder} | source))
+    with Video(film) as video, pytest.raises(DataError, match=f"(?is){said}"):
+        prepare(video, name=name)
+
+
+def test_flow_of_other_frames_is_refused(film: Path, folder: Path, sliding: Path):
+    prepare = ClipPreparation(TAKES, CLIPS, {}, flow=FlowSource(folder=folder))
+    for video in (Video(sliding), Video(film).part(0, 15)):
+        with video, pytest.raises(DataError, match=r"the flow is that of 20 frames of 64x48 pixels"):
+            prepare(video, name="class/film.mp4")
+    with Video(film) as video, pytest.raises(DataError, match="a video of a single frame has no optical flow"):
+        prepare(video.part(3, 4), name="class/film.mp4")
+
+
+# Recipes
+
+
+def flow_recipe(root: Path, model: dict | None = None, **train) -> Recipe:
+    """A small VideoLSTM on films of light."""
+    small = {
+        "name": "video_lstm",
+        "backbone": "resnet18",
+        "frames": 3,
+        "size": 32,
+        "hidden": 4,
+        "attention_width": 4,
+        "head": 8,
+    }
+    tree = tiny_clip_recipe(root).model_dump(mode="json", exclude_none=True)
+    chosen = {"model": small | (model or {}), "view": {"mode": "clips", "clips": 2}, "train": tree["train"] | train}
+    return recipe_of(tree | chosen)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_films(tmp_path_factory.mktemp("films"), takes=1)
+
+
+def test_where_flow_comes_from_is_written_out(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "stored").mkdir()
+    monkeypatch.setenv("MUYBRIDGE_DATA", str(tmp_path))
+    recipe = flow_recipe(root).with_settings({"flow.folder": "stored"}).resolved()
+    assert recipe.flow == FlowSource(folder=tmp_path / "stored")
+    save_recipe(recipe, tmp_path / "recipe.toml")
+    assert load_recipe(tmp_path / "recipe.toml") == recipe
+    assert flow_recipe(root).resolved().flow == FlowSource()
+    assert tiny_clip_recipe(root).resolved().flow is None
+    prepare = preparation(TAKES, ClipData(), Viewing(), {}, flow=FlowSource(bound=7.0))
+    assert prepare.flow.bound == 7.0  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_flow_where_none_is_taken_is_refused(root: Path, tmp_path: Path):
+    with pytest.raises(RecipeError, match=r"\[flow\] is for models that take optical flow, and 'tsn' takes none"):
+        tiny_clip_recipe(root).with_settings({"flow.bound": 15.0})
+    with pytest.raises(RecipeError, match=r"\[flow\] is for models .* 'video_lstm' takes none here"):
+        flow_recipe(root, {"architecture": "conv_alstm"}).with_settings({"flow.bound": 15.0})
+    with pytest.raises(RecipeError, match=r"\[flow\] is for video, and model 'sta_lstm' takes skeletons"):
+        tiny_recipe(tmp_path).with_settings({"flow.bound": 15.0})
+
+
+def test_each_stage_reads_what_its_model_takes(root: Path):
+    stages = [
+        {"name": "flow", "epochs": 1, "model": {"architecture": "conv_lstm", "stream": "motion"}},
+        {"name": "colour", "epochs": 1, "model": {"architecture": "conv_alstm"}},
+        {"name": "whole", "epochs": 1},
+    ]
+    recipe = flow_recipe(root, stages=stages)
+    read = [
+        set(make_samples(recipe, "train", model=recipe.stage_model(stage))[-1, 0][0]) for stage in recipe.train.stages
+    ]
+    assert read == [{"flow"}, {"video"}, {"video", "flow"}]
+
+
+@pytest.mark.parametrize("stream", ["appearance", "motion"])
+def test_from_films_to_named_actions_with_flow(root: Path, tmp_path: Path, stream: str):
+    recipe = flow_recipe(root, {"stream": stream}, epochs=1)
+    extract_flow(
+        [*recipe.data.index("train").records, *recipe.data.index("test").records], tmp_path / "flow", workers=1
+    )
+    run = train(recipe.with_settings({"flow.folder": str(tmp_path / "flow")}), tmp_path / "run")
+    scores = evaluate(run)
+    assert scores.count == 2
+    asked = root / "dawn" / "d_0.mp4"
+    answer = muybridge.load(run.path)(asked, top=2)
+    assert set(answer.labels) == {"dawn", "dusk"}
+    assert answer.maps["attention"].shape == (3, 1, 1)
+    drawn = draw_run(run.path, sample="dawn/d_0.mp4")
+    assert all(path.stat().st_size > 1000 for path in drawn)
+    assert bench(recipe, recordings=2, steps=1).per_second > 0
+
+
+def test_training_with_flow_resumes_bit_for_bit_whatever_the_workers(root: Path, tmp_path: Path):
+    recipe = flow_recipe(root, epochs=1, mixup=0.5)
+    train(recipe.with_settings({"train.workers": 1}), tmp_path / "whole")
+    with pytest.raises(KilledError):
+        train(recipe, tmp_path / "killed", report=KillAt(1))
+    train(recipe, tmp_path / "killed", resume=True)
+    assert_equal_weights(tmp_path / "whole", tmp_path / "killed")
