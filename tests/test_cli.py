@@ -11,7 +11,10 @@ from typer.testing import CliRunner
 from muybridge import cli
 from tests.tiny import write_recordings
 
-COMMANDS = ("train", "test", "predict", "repeat", "show", "models", "recipes", "init", "demo", "bench", "adopt")
+COMMANDS = (
+    *("train", "test", "predict", "repeat", "show", "models", "recipes", "init", "demo", "bench", "adopt"),
+    "features",
+)
 QUICK = ("--set", "train.epochs=2", "--set", "model.hidden=8", "--set", "model.layers=1")
 
 

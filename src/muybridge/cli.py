@@ -75,6 +75,9 @@ def test(
     split: Annotated[Split, typer.Option(help="The part of the data.")] = "test",
     as_json: AsJson = False,
     device: Device = "auto",
+    pixels: Annotated[
+        bool, typer.Option("--pixels", help="Look at the videos themselves, not at the feature store.")
+    ] = False,
 ) -> None:
     """Test a trained run: top-1, top-5, mean class accuracy."""
     from muybridge.engine.checkpoint import RunFolder
@@ -84,9 +87,35 @@ def test(
 
     folder = RunFolder.open(run)
     runtime = Runtime(folder.recipe().train.precision, device)
-    scores = evaluate(folder, split, runtime, Reporter(quiet=as_json or not runtime.leads))
+    scores = evaluate(folder, split, runtime, Reporter(quiet=as_json or not runtime.leads), pixels=pixels)
     if runtime.leads:
         _print_scores(scores, as_json)
+
+
+@app.command(epilog="Example: muybridge features video_lstm_playground --out features/playground")
+def features(
+    recipe: Annotated[str, typer.Argument(help="A TOML file or the name of a shipped recipe.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The feature store; by default view.features, or else features/RECIPE.")
+    ] = None,
+    settings: Settings = None,
+    precision: Annotated[
+        Literal["float16", "float32"], typer.Option(help="In which the maps are kept; float16 takes half the disk.")
+    ] = "float16",
+    device: Device = "auto",
+) -> None:
+    """Compute once what a model's frozen CNN makes of every frame; view.features then trains without the CNN."""
+    from muybridge.engine.features import extract_features
+    from muybridge.engine.journal import Reporter
+    from muybridge.engine.runtime import Runtime
+
+    loaded = _recipe(recipe, settings)
+    folder = out or (loaded.view and loaded.view.features) or Path("features") / _name(recipe)
+    runtime, report = Runtime(device=device), Reporter()
+    report.console.quiet = not runtime.leads
+    report.say(f"maps of {loaded.title or loaded.model.spec.title} -> {folder}")
+    extract_features(loaded, folder, precision=precision, runtime=runtime, report=report)
+    report.say(f"next: muybridge train {recipe} --set view.features={folder}")
 
 
 @app.command(epilog="Example: muybridge predict runs/mine recording.npz more/ --top 3")

@@ -22,9 +22,10 @@ from pydantic import (
 
 from muybridge.core.contracts import ClipInput, SkeletonData, SkeletonInput
 from muybridge.core.errors import RecipeError
-from muybridge.data.clip_ops import ClipAugment
+from muybridge.data.clip_ops import ClipAugment, eval_short_side
 from muybridge.data.datasets import AnyDataset
-from muybridge.data.prepare import COMPUTED, FlowSource, Preparation, Viewing, preparation
+from muybridge.data.feature_store import FeatureStore
+from muybridge.data.prepare import COMPUTED, FeaturePreparation, FlowSource, Preparation, Viewing, preparation
 from muybridge.data.skeleton_augment import SkeletonAugment
 from muybridge.models import AnyModel
 from muybridge.models.base import ModelConfig
@@ -272,6 +273,29 @@ class Recipe(Frozen):
             raise ValueError(f"[flow] is for models that take optical flow, and {self.model.name!r} takes none here")
         return self
 
+    @model_validator(mode="after")
+    def _features_fit(self) -> Self:
+        view, changes = self.view or Viewing(), self.augment.clip
+        if view.features is None:
+            return self
+        models = [self.model, *map(self.stage_model, self.train.stages)]
+        if not all(model.frozen_parts() for model in models):
+            raise ValueError(
+                f"view.features keeps what a frozen CNN makes of single frames, and model {self.model.name!r} has none "
+                "here; leave it out, or take video_lstm with train_backbone = false"
+            )
+        if view.crops != "centre" or view.size:
+            raise ValueError('view.features holds one crop of each frame: take view.crops = "centre" and view.size = 0')
+        if self.train.mixup or self.train.cutmix:
+            raise ValueError("train.mixup and train.cutmix blend frames, and view.features holds none; set them to 0")
+        coloured = changes and (changes.brightness or changes.contrast or changes.saturation or changes.hue)
+        if changes and (changes.crop != "centre" or changes.flip or coloured or changes.grey):
+            raise ValueError(
+                "[augment.clip] changes pixels, and view.features holds what the CNN made of them as they are; leave "
+                'it out, or change time alone: crop = "centre", flip = 0, no colours, and keep as you like'
+            )
+        return self
+
     def stage_model(self, stage: Stage) -> AnyModel:
         """The model's config as a stage trains it."""
         changed = self.model.model_dump() | stage.model
@@ -283,7 +307,7 @@ class Recipe(Frozen):
         flows = any(_takes_flow(model) for model in (self.model, *map(self.stage_model, self.train.stages)))
         found = {
             "data": self.data.resolved(),
-            "view": (self.view or Viewing()) if video else None,
+            "view": (self.view or Viewing()).resolved() if video else None,
             "flow": (self.flow or COMPUTED).resolved() if flows else None,
         }
         return self.model_copy(update=found)
@@ -298,6 +322,40 @@ class Recipe(Frozen):
         takes, view = (model or self.model).takes(), self.view or Viewing()
         changes = self.augment.skeleton or self.augment.clip if augment else None
         return preparation(takes, self.data.holds(), view, self.data.mirror(), changes, self.flow or COMPUTED)
+
+    def feature_stamps(self, model: ModelConfig) -> dict[str, dict[str, Any]]:
+        """What the maps of each frozen part of a model depend on, beside its weights, by the names of knobs."""
+        takes, view, flow = model.takes(), self.view or Viewing(), self.flow or COMPUTED
+        assert isinstance(takes, ClipInput)
+        sides = {"view.short_side": view.short_side or eval_short_side(takes.size)}
+        shown = {"model.size": takes.size} | ({"view.exact": view.exact} if view.exact else sides)
+        shown |= {f"data.{knob}": getattr(self.data, knob) for knob in ("name", *self.data.shows)}
+        folder = flow.folder.name if flow.folder else None
+        read = {
+            "video": {"model.mean": takes.mean, "model.std": takes.std},
+            "flow": {"flow.method": flow.method, "flow.bound": flow.bound, "flow.folder": folder},
+        }
+        return {
+            part.name: {f"model.{knob}": value for knob, value in part.made.items()} | shown | read[part.reads]
+            for part in model.frozen_parts()
+        }
+
+    def feature_store(self, model: ModelConfig) -> FeatureStore | None:
+        """Where a model's frozen parts need not be asked, if the recipe names such a place.
+
+        Raises:
+            DataError: there is no store, or its stamp says that the maps were made otherwise.
+        """
+        if self.view is None or self.view.features is None:
+            return None
+        gives = {part.name: part.gives for part in model.frozen_parts()}
+        return FeatureStore(self.view.features, self.feature_stamps(model), gives)
+
+    def feature_preparation(self, augment: bool, model: ModelConfig) -> FeaturePreparation:
+        """What turns a recording of a feature store into inputs of a model; with ``augment`` as for training."""
+        takes, changes = model.takes(), self.augment.clip
+        assert isinstance(takes, ClipInput)
+        return FeaturePreparation(takes, self.view or Viewing(), changes.keep if augment and changes else 1.0)
 
     def stages(self) -> tuple[Stage, ...]:
         """The stages to train: those of the recipe, or the whole recipe as one."""

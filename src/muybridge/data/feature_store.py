@@ -2,8 +2,9 @@
 
 A store is a folder with a folder for each part of the model, ``appearance`` and ``motion`` say. In each lies
 ``store.json``, the stamp that says what made the maps, and ``ID.safetensors`` for each recording: the maps of all its
-frames, and a fingerprint of the file they come from. Every file appears whole or not at all, so that a store that
-lacks recordings can be completed, and a recording that has changed is noticed.
+frames (of optical flow, all but the last), how many frames it has, and a fingerprint of its file. Every file appears
+whole or not at all, so that a store that lacks recordings can be completed, and a recording that has changed is
+noticed.
 
 Legend: T frames, D features, h and w map size.
 """
@@ -12,7 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +39,7 @@ Precision = Literal["float16", "float32"]
 
 _COMPLETE = "complete it with `muybridge features RECIPE`"
 _ELSEWHERE = "set the knob as it was, or make maps for this recipe in another folder with `muybridge features`"
+_ANOTHER = "start the CNN from the weights that made them, or make maps for this recipe in another folder"
 _PROBED = 2**16  # bytes at either end of a file that make its fingerprint
 
 
@@ -113,7 +115,7 @@ class PartStore:
             raise DataError(
                 "maps made with other " + ", ".join(f"{name} ({self.stamp.get(name)})" for name in differ),
                 expected=", ".join(f"{name} ({wanted[name]})" for name in differ),
-                cure=_ELSEWHERE,
+                cure=_ANOTHER if differ == ["weights"] else _ELSEWHERE,
                 where=self.folder,
             )
 
@@ -131,8 +133,8 @@ class PartStore:
             return False
         return True
 
-    def write(self, record: Record, maps: Maps) -> int:
-        """Keep the maps of all frames of a recording; the bytes they take.
+    def write(self, record: Record, maps: Maps, frames: int) -> int:
+        """Keep the maps of a recording of so many frames; the bytes they take.
 
         Raises:
             DataError: the file cannot be written, or 16 bits cannot hold a number among the maps.
@@ -146,13 +148,16 @@ class PartStore:
                 where=self.folder,
             )
         path = self.path(record)
+        # One word of metadata: of several the order would be left to chance, and equal maps should be equal files.
+        told = json.dumps({"source": fingerprint(record), "frames": frames})
         with _writing(path) as draft:
-            safetensors.torch.save_file({"maps": kept}, draft, {"source": fingerprint(record)})
+            safetensors.torch.save_file({"maps": kept}, draft, {"recording": told})
         return path.stat().st_size
 
-    def frames(self, record: Record) -> int:
-        """How many frames of a recording have a map; see :meth:`read` for what is raised."""
-        return self._read_header(record)[0]
+    def count(self, record: Record) -> tuple[int, int]:
+        """How many maps a recording has, and how many frames; see :meth:`read` for what is raised."""
+        maps, frames, _ = self._read_header(record)
+        return maps, frames
 
     def read(self, record: Record, numbers: Sequence[int]) -> Maps:
         """The maps of the frames with these numbers, in this order; what lies between is read once.
@@ -160,9 +165,9 @@ class PartStore:
         Raises:
             DataError: the recording has no maps, the file is damaged, or was made from another recording.
         """
-        frames, file = self._read_header(record)
+        count, _, file = self._read_header(record)
         first, last = min(numbers), max(numbers)
-        assert 0 <= first <= last < frames, f"frames {first} to {last} of {frames}"
+        assert 0 <= first <= last < count, f"maps {first} to {last} of {count}"
         stretch = file.get_slice("maps")[first : last + 1]
         return stretch if list(numbers) == list(range(first, last + 1)) else stretch[torch.tensor(numbers) - first]
 
@@ -171,14 +176,15 @@ class PartStore:
         """The fingerprints of recordings, which this process takes once."""
         return {}
 
-    def _read_header(self, record: Record) -> tuple[int, Any]:
+    def _read_header(self, record: Record) -> tuple[int, int, Any]:
         path = self.path(record)
         try:
             file = safetensors.safe_open(path, framework="pt")
-            source, (frames, *_) = file.metadata()["source"], file.get_slice("maps").get_shape()
+            told, (maps, *_) = json.loads(file.metadata()["recording"]), file.get_slice("maps").get_shape()
+            source, frames = told["source"], told["frames"]
         except FileNotFoundError:
             raise DataError("there are no maps of it", expected="its maps", cure=_COMPLETE, where=path) from None
-        except (safetensors.SafetensorError, OSError, KeyError, TypeError) as problem:
+        except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as problem:
             raise DataError(
                 f"damaged maps ({problem})",
                 expected="a whole safetensors file",
@@ -194,22 +200,26 @@ class PartStore:
                 cure=_COMPLETE,
                 where=path,
             )
-        return frames, file
+        return maps, frames, file
 
 
 class StoredFrames:
-    """A recording in a store: the maps of its frames, by the names of the arguments that take them."""
+    """A recording in a store: the maps of its frames, by the names of the arguments that take them.
+
+    There are as many as every part has: where one reads optical flow, the last frame is left out.
+    """
 
     def __init__(self, record: Record, parts: Mapping[str, PartStore]) -> None:
         self.record, self.parts = record, parts
-        lengths = {part.folder.name: part.frames(record) for part in parts.values()}
-        self._length = next(iter(lengths.values()))
-        if len(set(lengths.values())) > 1:
-            told = " and ".join(f"{count} frames of {name}" for name, count in lengths.items())
+        counts = {name: part.count(record) for name, part in parts.items()}
+        self._length = min(maps for maps, _ in counts.values())
+        frames = {name: count for name, (_, count) in counts.items()}
+        if len(set(frames.values())) > 1:
             raise DataError(
-                f"maps of {told}",
-                expected="the same frames of every part",
-                cure="delete both files and " + _COMPLETE,
+                "maps of a recording of "
+                + " and of ".join(f"{count} frames ({name})" for name, count in frames.items()),
+                expected="maps of the same recording in every part",
+                cure=f"delete the files of {record.id!r} in the store and {_COMPLETE}",
                 where=record.path,
             )
 
@@ -309,7 +319,8 @@ def _writing(final: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         draft.replace(final)
     except (OSError, safetensors.SafetensorError) as problem:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()
         raise DataError(
             f"the maps cannot be written ({getattr(problem, 'strerror', None) or problem})",
             expected="a folder with room that may be written",

@@ -64,6 +64,11 @@ class Viewing(Framing):
         """Inputs that testing makes of one video."""
         return self.clips * {"centre": 1, "three": 3, "ten": 10}[self.crops]
 
+    def resolved(self) -> "Viewing":
+        """With an absolute path of the feature store, where one is given."""
+        found = self.features.expanduser().resolve() if self.features else None
+        return self.model_copy(update={"features": found})
+
 
 class FlowSource(BaseModel):
     """Where optical flow comes from, for models that take it.

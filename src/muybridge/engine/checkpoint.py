@@ -145,7 +145,7 @@ class RunFolder:
         """Keep a model's parameters and buffers as ``NAME.safetensors``, with a checksum."""
         tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
         with self.writing(f"{name}.safetensors") as file:
-            safetensors.torch.save_file(tensors, file, metadata={"format": "pt", "checksum": _checksum(tensors)})
+            safetensors.torch.save_file(tensors, file, metadata={"format": "pt", "checksum": checksum(tensors)})
 
     def write_state(self, state: dict[str, Any]) -> None:
         """Keep where the training stands."""
@@ -210,7 +210,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-            checksum = (file.metadata() or {}).get("checksum")
+            told = (file.metadata() or {}).get("checksum")
     except (safetensors.SafetensorError, OSError) as problem:
         raise RunError(
             f"damaged weights file ({problem})",
@@ -218,7 +218,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             cure="restore the file or train again",
             where=path,
         ) from None
-    if checksum is not None and checksum != _checksum(tensors):
+    if told is not None and told != checksum(tensors):
         raise RunError(
             "damaged weights file (checksum differs)",
             expected="the bytes that were written",
@@ -252,11 +252,12 @@ def _left_out(split: str, one: Excluded) -> str:
     return f"{split}\t{one.id}\t{one.path}\t{one.reason}\n"
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
+def checksum(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names and bytes of tensors, in the order of their names."""
     digest = hashlib.sha256()
     for key in sorted(tensors):
         digest.update(key.encode())
-        digest.update(tensors[key].reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(tensors[key].detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -5,12 +5,13 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 from muybridge.core.types import Batch
 from muybridge.data.datasets.base import Split
+from muybridge.data.feature_store import FeatureStore
 from muybridge.data.loader import Samples, in_order, load
-from muybridge.engine.checkpoint import RunFolder
+from muybridge.engine.checkpoint import RunFolder, checksum
 from muybridge.engine.journal import Reporter
 from muybridge.engine.metrics import Scores, score
 from muybridge.engine.runtime import Runtime
@@ -71,20 +72,34 @@ def ask(runtime: Runtime, model: Model, samples: Samples, batch_size: int, worke
 
 
 def evaluate(
-    run: RunFolder, split: Split = "test", runtime: Runtime | None = None, report: Reporter | None = None
+    run: RunFolder,
+    split: Split = "test",
+    runtime: Runtime | None = None,
+    report: Reporter | None = None,
+    *,
+    pixels: bool = False,
 ) -> Scores:
     """Test a trained run on one split, and leave ``SPLIT.json`` and ``SPLIT-answers.csv`` in its folder.
 
+    Args:
+        run: what was trained.
+        split: the part of the data.
+        runtime: device and processes; by default those of the recipe's precision.
+        report: where progress is shown; by default nowhere.
+        pixels: look at the videos themselves also where the recipe names a feature store.
+
     Raises:
         RunError: the run is not trained or damaged.
-        DataError: the split is empty or a recording cannot be read; nothing is ever skipped or replaced in testing.
+        DataError: the split is empty, a recording cannot be read, or the feature store belongs to another CNN; nothing
+            is ever skipped or replaced in testing.
     """
     recipe = run.recipe()
     runtime = runtime or Runtime(recipe.train.precision)
     model = run.model()
     assert isinstance(model, Model)
     index = recipe.data.index(split)
-    samples = make_samples(recipe, split)
+    samples = make_samples(recipe, split, pixels=pixels)
+    check_features(samples, recipe.model, model)
     if report:
         report.say(f"testing {len(samples)} recordings of {split}")
     answers = ask(runtime, model.to(runtime.device), samples, recipe.train.batch_size, recipe.train.workers)
@@ -96,10 +111,40 @@ def evaluate(
     return scores
 
 
-def make_samples(recipe: Recipe, split: Split, augment: bool = False, model: ModelConfig | None = None) -> Samples:
-    """The samples of a split as the recipe's model takes them, or that of one of its stages."""
-    records = recipe.data.index(split).records
-    return Samples(records, recipe.data, recipe.preparation(augment, model), recipe.train.seed)
+def make_samples(
+    recipe: Recipe, split: Split, augment: bool = False, model: ModelConfig | None = None, *, pixels: bool = False
+) -> Samples:
+    """The samples of a split as the recipe's model takes them.
+
+    Args:
+        recipe: what is trained.
+        split: the part of the data.
+        augment: whether training samples are prepared.
+        model: that of a stage, which may take less than the recipe's.
+        pixels: look at the videos themselves also where the recipe names a feature store.
+
+    Raises:
+        DataError: the feature store is missing, was made otherwise, or lacks recordings.
+    """
+    records, model = recipe.data.index(split).records, model or recipe.model
+    store = None if pixels else recipe.feature_store(model)
+    if store is None:
+        return Samples(records, recipe.data, recipe.preparation(augment, model), recipe.train.seed)
+    if split != "train" or recipe.train.on_error == "raise":
+        store.check_complete(records)
+    return Samples(records, store, recipe.feature_preparation(augment, model), recipe.train.seed)
+
+
+def check_features(samples: Samples, config: ModelConfig, model: nn.Module) -> None:
+    """Refuse a model whose frozen parts are not those that made the features it is to be fed with.
+
+    Raises:
+        DataError: a part has other weights than the stamp of the store says.
+    """
+    if isinstance(samples.data, FeatureStore):
+        for part in config.frozen_parts():
+            weights = checksum(model.get_submodule(part.name).state_dict())
+            samples.data.parts[part.gives].check({"weights": weights})
 
 
 def to_device(batch: Batch, runtime: Runtime) -> Batch:

@@ -29,7 +29,7 @@ from muybridge.core.types import Batch
 from muybridge.data.datasets.base import Excluded
 from muybridge.data.loader import Plan, Samples, in_order, load
 from muybridge.engine.checkpoint import RunFolder, put_weights, read_weights
-from muybridge.engine.evaluate import ask, make_samples, to_device
+from muybridge.engine.evaluate import ask, check_features, make_samples, to_device
 from muybridge.engine.journal import Journal, Reporter
 from muybridge.engine.metrics import score
 from muybridge.engine.mixing import mix
@@ -168,6 +168,7 @@ def train_stage(session: Session, stage: Stage, position: Position, state: dict[
         optimizer.load_state_dict(state["optimizer"])
         if average is not None:
             average.load_state_dict(state["average"])
+    check_features(session.train, recipe.stage_model(stage), model)
     run.check_room(model)
     run_as = cast("nn.Module", torch.compile(model)) if knobs.compile else model
     wrapped, optimizer = runtime.fabric.setup(run_as, optimizer)
@@ -285,12 +286,8 @@ def readable(session: Session, batch: Batch, size: int, position: Position) -> t
 
 def start_model(session: Session, stage: Stage, number: int, resumed: bool) -> Model:
     """The stage's model as it begins: fresh, calibrated, with what it takes from earlier stages, frozen where told."""
-    recipe, seed = session.recipe, session.recipe.train.seed
-    torch.manual_seed(seed_of(seed, "init", number))
-    config: ModelConfig = recipe.stage_model(stage)
-    if resumed:
-        config = config.unfetched()
-    model = config.build(len(recipe.data.labels()), recipe.data.holds())
+    recipe = session.recipe
+    model = fresh_model(recipe, stage, number, fetch=not resumed)
     if not resumed:
         plain = load(session.plain, in_order(len(session.plain), recipe.train.batch_size), recipe.train.workers)
         skip = recipe.train.on_error == "skip"
@@ -306,6 +303,13 @@ def start_model(session: Session, stage: Stage, number: int, resumed: bool) -> M
     if recipe.train.partial_bn:
         hold_norms(model)
     return model
+
+
+def fresh_model(recipe: Recipe, stage: Stage, number: int, *, fetch: bool = True) -> Model:
+    """The model of a stage with weights drawn, or fetched from where pretrained ones come from."""
+    torch.manual_seed(seed_of(recipe.train.seed, "init", number))
+    config: ModelConfig = recipe.stage_model(stage)
+    return (config if fetch else config.unfetched()).build(len(recipe.data.labels()), recipe.data.holds())
 
 
 def hold_norms(model: nn.Module) -> None:

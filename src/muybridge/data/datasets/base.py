@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
+from jaxtyping import Float32
 from pydantic import BaseModel, ConfigDict
+from torch import Tensor
 
 from muybridge.core.contracts import Holds
 from muybridge.core.errors import DataError
@@ -80,6 +82,11 @@ class DatasetConfig(BaseModel):
     def open(self, record: Record) -> SkeletonSequence | Video:
         """The recording behind a record; raises DataError with file and line or frame if it cannot be read."""
         raise NotImplementedError
+
+    def boxes(self, record: Record) -> Float32[Tensor, "T 4"] | None:
+        """The true box around who acts in each frame (left, top, right, bottom in pixels); None where nobody knows."""
+        del record
+        return None
 
     def divide(
         self,

@@ -82,6 +82,7 @@ class _Depth(_Recordings):
     """
 
     ending: ClassVar[str] = ".mp4"
+    shows: ClassVar[tuple[str, ...]] = ("channels", "jitter", "foreground")
     channels: Literal[1, 3] = 1
     jitter: float = Field(default=0.0, ge=0.0, lt=0.5)
     foreground: bool = False

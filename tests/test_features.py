@@ -1,0 +1,416 @@
+"""The feature store: made once, checked against what is asked for, and as good as the CNN itself."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import muybridge
+from muybridge import cli
+from muybridge.core.errors import DataError, RecipeError
+from muybridge.core.types import Record
+from muybridge.data.feature_store import PartStore, StoredFrames, fingerprint
+from muybridge.engine.checkpoint import RunFolder
+from muybridge.engine.evaluate import ask, evaluate, make_samples
+from muybridge.engine.features import extract_features
+from muybridge.engine.runtime import Runtime
+from muybridge.engine.train import fresh_model, train
+from muybridge.nn.feature_maps import FeatureMaps
+from muybridge.recipe import Recipe, load_recipe, save_recipe
+from tests.test_train import KillAt, KilledError, assert_equal_weights
+from tests.tiny import tiny_clip_recipe, write_films
+
+SMALL = {
+    "name": "video_lstm",
+    "architecture": "conv_alstm",
+    "backbone": "resnet18",
+    "level": -2,
+    "frames": 4,
+    "size": 32,
+    "hidden": 4,
+    "attention_width": 4,
+    "head": 8,
+    "dropout": 0.0,
+}
+STAMP = {"weights": "abc", "model.size": 32, "precision": "float32", "view.exact": (32, 32)}
+IN_TIME = {"crop": "centre", "exact": [32, 32], "flip": 0.0, "keep": 0.8}
+VIEW = {"mode": "clips", "clips": 3, "exact": [32, 32]}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_films(tmp_path_factory.mktemp("films"), takes=1)
+
+
+def recipe_of(root: Path, architecture: str = "conv_alstm", **settings) -> Recipe:
+    chosen = {"model": SMALL | {"architecture": architecture}, "view": VIEW, "augment.clip": IN_TIME, "train.seed": 3}
+    return tiny_clip_recipe(root).with_settings(chosen | settings)
+
+
+@pytest.fixture(scope="module")
+def store(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both streams of the films, without loss."""
+    folder = tmp_path_factory.mktemp("store")
+    extract_features(recipe_of(root, "video_lstm"), folder, precision="float32", runtime=Runtime(device="cpu"))
+    return folder
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Record:
+    (tmp_path / "film.mp4").write_bytes(bytes(range(256)) * 4)
+    return Record("dawn/film.mp4", tmp_path / "film.mp4", 0)
+
+
+# The files
+
+
+def test_maps_come_back_in_the_order_they_are_asked_for(tmp_path: Path, record: Record):
+    part = PartStore.create(tmp_path / "appearance", STAMP)
+    maps = torch.randn(6, 3, 2, 2)
+    assert part.write(record, maps, 7) > maps.nbytes
+    again = PartStore.open(tmp_path / "appearance", {"model.size": 32, "view.exact": (32, 32)})
+    assert again.holds(record)
+    assert again.count(record) == (6, 7)
+    for numbers in ([0], [2, 3, 4], [5, 5, 0, 2], list(range(6))):
+        assert torch.equal(again.read(record, numbers), maps[numbers])
+    assert not list(tmp_path.rglob("*.draft"))
+    assert (again.path(record).stat().st_mode & 0o777) == ((tmp_path / "film.mp4").stat().st_mode & 0o777)
+
+
+@pytest.mark.parametrize(
+    ("knob", "value", "said"),
+    [
+        ("model.size", 16, r"other model.size \(32\).* Expected model.size \(16\).*make maps for this recipe"),
+        ("view.short_side", 36, r"other view.short_side \(None\).* Expected view.short_side \(36\)"),
+        ("weights", "def", r"other weights \(abc\).* Expected weights \(def\).*[Ss]tart the CNN from the weights"),
+    ],
+)
+def test_a_stamp_that_says_something_else_is_refused(tmp_path: Path, knob: str, value: object, said: str):
+    PartStore.create(tmp_path, STAMP)
+    with pytest.raises(DataError, match=said):
+        PartStore.open(tmp_path, {knob: value})
+    with pytest.raises(DataError, match=said):
+        PartStore.create(tmp_path, STAMP | {knob: value})
+
+
+def test_what_is_no_store_is_refused(tmp_path: Path):
+    with pytest.raises(DataError, match=r"there is no feature store.*Make one with `muybridge features"):
+        PartStore.open(tmp_path / "none", STAMP)
+    (tmp_path / "store.json").write_text("{")
+    with pytest.raises(DataError, match="its stamp cannot be read"):
+        PartStore.open(tmp_path, STAMP)
+    (tmp_path / "store.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(DataError, match=r"format 99\. Expected format 1"):
+        PartStore.open(tmp_path, STAMP)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        PartStore.create(tmp_path / "file" / "store", STAMP)
+
+
+def test_a_recording_that_changed_is_noticed(tmp_path: Path, record: Record):
+    part = PartStore.create(tmp_path / "appearance", STAMP)
+    with pytest.raises(DataError, match=r"there are no maps of it.*Complete it with `muybridge features"):
+        part.count(record)
+    part.write(record, torch.ones(6, 3, 2, 2), 6)
+    with record.path.open("ab") as file:
+        file.write(b"more")
+    fresh = PartStore.open(tmp_path / "appearance", STAMP)
+    assert not fresh.holds(record)
+    with pytest.raises(DataError, match=r"maps of another file than .*film\.mp4"):
+        fresh.read(record, [0])
+    record.path.unlink()
+    with pytest.raises(DataError, match=r"the recording cannot be read"):
+        PartStore.open(tmp_path / "appearance", STAMP).read(record, [0])
+
+
+def test_fingerprints_tell_recordings_apart(tmp_path: Path, record: Record):
+    assert fingerprint(record) != fingerprint(replace(record, backwards=True))
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    (frames / "1.png").write_bytes(b"12")
+    folder = Record("frames", frames, 0)
+    before = fingerprint(folder)
+    assert before == fingerprint(replace(folder, id="moved"))
+    (frames / "2.png").write_bytes(b"12")
+    assert fingerprint(folder) != before
+
+
+def test_damaged_maps_are_refused(tmp_path: Path, record: Record):
+    part = PartStore.create(tmp_path / "appearance", STAMP)
+    part.write(record, torch.ones(6, 3, 2, 2), 6)
+    whole = part.path(record).read_bytes()
+    for damaged in (whole[:-8], whole[:20], b"", b"\xff" * 99):
+        part.path(record).write_bytes(damaged)
+        with pytest.raises(DataError, match=r"damaged maps .*Delete it and complete it"):
+            part.read(record, [0])
+        assert not part.holds(record)
+
+
+def test_numbers_that_16_bits_cannot_hold_are_refused(tmp_path: Path, record: Record):
+    part = PartStore.create(tmp_path, STAMP | {"precision": "float16"})
+    with pytest.raises(DataError, match=r"reach 1e\+05. Expected finite numbers that float16 can hold.*float32"):
+        part.write(record, torch.full((2, 1, 1, 1), 1e5), 2)
+    assert not part.path(record).exists()
+
+
+@pytest.mark.parametrize("name", ["../outside", "/outside", "a/../../outside"])
+def test_no_id_leads_out_of_the_store(tmp_path: Path, record: Record, name: str):
+    part = PartStore.create(tmp_path / "store", STAMP)
+    inside = part.path(replace(record, id=name))
+    assert inside.parent == tmp_path / "store"
+
+
+def test_parts_have_to_be_of_the_same_recording(tmp_path: Path, record: Record):
+    parts = {name: PartStore.create(tmp_path / name, STAMP) for name in ("features", "flow_features")}
+    parts["features"].write(record, torch.ones(6, 3, 2, 2), 6)
+    parts["flow_features"].write(record, torch.ones(5, 3, 2, 2), 6)
+    stored = StoredFrames(record, parts)
+    assert len(stored) == 5
+    assert {name: one.shape[0] for name, one in stored.read([0, 4]).items()} == {"features": 2, "flow_features": 2}
+    parts["flow_features"].write(record, torch.ones(6, 3, 2, 2), 7)
+    with pytest.raises(DataError, match=r"of 6 frames \(features\) and of 7 frames \(flow_features\)"):
+        StoredFrames(record, parts)
+
+
+# Making it
+
+
+def test_both_streams_of_all_splits_are_kept(root: Path, store: Path):
+    films = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.mp4"))
+    for part, frames in (("appearance", 12), ("motion", 11)):
+        kept = sorted((store / part).rglob("*.safetensors"))
+        assert [path.relative_to(store / part).as_posix() for path in kept] == [f"{name}.safetensors" for name in films]
+        told = json.loads((store / part / "store.json").read_text())
+        assert told["model.backbone"] == "resnet18"
+        parts = PartStore.open(store / part, {})
+        assert parts.count(Record(films[0], root / films[0], 0)) == (frames, 12)
+    assert told["flow.method"] == "dis"
+
+
+def test_what_is_there_is_not_made_again(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    recipe = recipe_of(root)
+    (first,) = extract_features(recipe, tmp_path, runtime=Runtime(device="cpu"))
+    assert (first.made, first.kept, first.frames) == (8, 0, 96)
+    assert "8 recordings; 96 frames in" in str(first)
+    (tmp_path / "appearance" / "dawn" / "a_0.mp4.safetensors").unlink()
+    asked = []
+    monkeypatch.setattr(FeatureMaps, "forward", _counting(FeatureMaps.forward, asked))
+    (second,) = extract_features(recipe, tmp_path, runtime=Runtime(device="cpu"))
+    assert (second.made, second.kept, second.frames, sum(asked)) == (1, 7, 12, 12)
+
+
+def _counting(forward, asked: list[int]):
+    def counted(self, frames):
+        asked.append(frames.shape[1])
+        return forward(self, frames)
+
+    return counted
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_change_nothing(root: Path, store: Path, tmp_path: Path, workers: int):
+    recipe = recipe_of(root, **{"train.workers": workers})
+    extract_features(recipe, tmp_path, precision="float32", runtime=Runtime(device="cpu"))
+    for path in (tmp_path / "appearance").rglob("*.safetensors"):
+        assert path.read_bytes() == (store / path.relative_to(tmp_path)).read_bytes()
+
+
+def test_what_cannot_be_read_is_told_at_the_end(tmp_path: Path):
+    root = write_films(tmp_path / "films", takes=1)
+    (root / "dawn" / "b_0.mp4").write_bytes(b"no film")
+    with pytest.raises(DataError, match=r"1 of 8 recordings cannot be read; 'dawn/b_0.mp4'.*all others are kept"):
+        extract_features(recipe_of(root), tmp_path / "store", runtime=Runtime(device="cpu"))
+    assert len(list((tmp_path / "store").rglob("*.safetensors"))) == 7
+
+
+def test_a_model_without_a_frozen_part_has_nothing_to_keep(root: Path, tmp_path: Path):
+    with pytest.raises(RecipeError, match=r"model 'tsn' has no part that .* never learns.*train_backbone = false"):
+        extract_features(tiny_clip_recipe(root), tmp_path, runtime=Runtime(device="cpu"))
+
+
+def test_killed_at_any_moment_it_is_completed(root: Path, tmp_path: Path):
+    """Killed by the system thrice, each time a little later; never is a store that lacks something taken for whole."""
+    recipe = recipe_of(root, **{"view.features": str(tmp_path / "store"), "model.size": 160})
+    save_recipe(recipe, tmp_path / "recipe.toml")
+    command = [sys.executable, "-m", "muybridge", "features", str(tmp_path / "recipe.toml"), "--device", "cpu"]
+    part = tmp_path / "store" / "appearance"
+    for count in (0, 1, 3):
+        made = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        while len(list(part.rglob("*.safetensors"))) <= count:
+            assert made.poll() is None
+            time.sleep(0.001)
+        made.send_signal(signal.SIGKILL)
+        made.wait()
+        if len(list(part.rglob("*.safetensors"))) < 8:
+            everything = [one for split in ("train", "test") for one in recipe.data.index(split).records]
+            store = recipe.feature_store(recipe.model)
+            with pytest.raises(DataError, match=r"of 8 recordings have no maps, '.*' among them.*where it stopped"):
+                store.check_complete(everything)
+    (told,) = extract_features(recipe, tmp_path / "store", runtime=Runtime(device="cpu"))
+    assert told.kept >= 4
+    assert told.made + told.kept == 8
+    store = recipe.feature_store(recipe.model)
+    assert store is not None
+    for split in ("train", "test"):
+        store.check_complete(recipe.data.index(split).records)
+        for record in recipe.data.index(split).records:
+            assert len(store.open(record)) == 12
+
+
+# Learning from it
+
+
+@pytest.mark.parametrize("architecture", ["lstm", "conv_alstm", "video_lstm"])
+@pytest.mark.parametrize("keep", [1.0, 0.6])
+def test_samples_are_the_maps_of_the_very_frames(root: Path, store: Path, architecture: str, keep: float):
+    plain = recipe_of(root, architecture, **{"augment.clip": IN_TIME | {"keep": keep}})
+    model = fresh_model(plain, plain.stages()[0], 0).eval()
+    stored = plain.with_settings({"view.features": str(store)})
+    for augment, draw in ((False, (-1, 0)), (False, (5, 1)), (True, (2, 3)), (True, (4, 5))):
+        seen, label, _ = make_samples(plain, "train", augment)[draw]
+        kept, same, _ = make_samples(stored, "train", augment)[draw]
+        assert label == same
+        with torch.inference_mode():
+            torch.testing.assert_close(model(**kept).logits, model(**seen).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_overlapping_clips_are_read_once(root: Path, store: Path, monkeypatch: pytest.MonkeyPatch):
+    samples = make_samples(recipe_of(root, **{"view.features": str(store), "view.clips": 25}), "test")
+    asked = []
+    read = StoredFrames.read
+    monkeypatch.setattr(StoredFrames, "read", lambda self, numbers: (asked.append(numbers), read(self, numbers))[1])
+    inputs, _, _ = samples[-1, 0]
+    assert inputs["features"].shape == (25, 4, 256, 2, 2)
+    assert [len(numbers) for numbers in asked] == [100]
+
+
+def test_training_from_the_store_is_training_from_pixels(root: Path, store: Path, tmp_path: Path):
+    plain = recipe_of(root, "video_lstm")
+    stored = plain.with_settings({"view.features": str(store)})
+    runs = [train(recipe, tmp_path / name) for name, recipe in (("pixels", plain), ("store", stored))]
+    pixels, kept = (RunFolder.open(run.path).model().state_dict() for run in runs)
+    for name, one in pixels.items():
+        torch.testing.assert_close(kept[name], one, rtol=1e-3, atol=1e-3)
+        assert not name.startswith(("appearance", "motion")) or torch.equal(kept[name], one)
+    # Tested from the store, from the videos, and with a file of its own, the run says the same.
+    fast, slow = evaluate(runs[1]), evaluate(runs[1], pixels=True)
+    assert fast.top1 == slow.top1
+    answers = {
+        pixels: ask(Runtime(device="cpu"), runs[1].model(), make_samples(stored, "test", pixels=pixels), 4)
+        for pixels in (False, True)
+    }
+    torch.testing.assert_close(answers[False].probabilities, answers[True].probabilities, rtol=1e-4, atol=1e-5)
+    predictor = muybridge.load(runs[1].path)
+    record = stored.data.index("test").records[0]
+    scores = dict(zip(*_named(predictor(record.path)), strict=True))
+    for label, chance in zip(predictor.labels, answers[False].probabilities[0].tolist(), strict=True):
+        assert scores[label] == pytest.approx(chance, abs=1e-4)
+
+
+def _named(prediction) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    return prediction.labels, prediction.scores
+
+
+def test_16_bits_change_little(root: Path, tmp_path: Path):
+    plain = recipe_of(root)
+    extract_features(plain, tmp_path, runtime=Runtime(device="cpu"))
+    stored = plain.with_settings({"view.features": str(tmp_path)})
+    samples = {recipe: make_samples(recipe, "test") for recipe in (plain, stored)}
+    assert samples[stored][-1, 0][0]["features"].dtype == torch.float16
+    model = fresh_model(plain, plain.stages()[0], 0).eval()
+    pixels, kept = (ask(Runtime(device="cpu"), model, one, 4).probabilities for one in samples.values())
+    torch.testing.assert_close(kept, pixels, rtol=0.01, atol=0.01)
+
+
+def test_killed_anywhere_it_resumes_bit_for_bit(root: Path, store: Path, tmp_path: Path):
+    recipe = recipe_of(root, **{"view.features": str(store), "train.save_seconds": 0.0})
+    train(recipe.with_settings({"train.workers": 1}), tmp_path / "whole")
+    with pytest.raises(KilledError):
+        train(recipe, tmp_path / "killed", report=KillAt(3))
+    train(recipe, tmp_path / "killed", resume=True)
+    assert_equal_weights(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_model_with_another_cnn_is_refused(root: Path, store: Path, tmp_path: Path):
+    recipe = recipe_of(root, **{"view.features": str(store)})
+    said = r"maps made with other weights \(\w+\).*Start the CNN from the weights that made them"
+    with pytest.raises(DataError, match=said):
+        train(recipe.with_settings({"train.seed": 4}), tmp_path / "run")
+    run = train(recipe, tmp_path / "run2")
+    shutil.copytree(store, tmp_path / "other")
+    told = json.loads((tmp_path / "other" / "appearance" / "store.json").read_text())
+    (tmp_path / "other" / "appearance" / "store.json").write_text(json.dumps(told | {"weights": "f" * 64}))
+    text = (run.path / "recipe.toml").read_text().replace(str(store), str(tmp_path / "other"))
+    (run.path / "recipe.toml").write_text(text)
+    with pytest.raises(DataError, match=said):
+        evaluate(run)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"view.exact": [32, 40]}, r"other view.exact \(\[32, 32\]\). Expected view.exact \(\[32, 40\]\)"),
+        ({"view.exact": [40, 40], "model.size": 40}, r"other model.size \(32\), view.exact"),
+        ({"model.level": -1}, r"other model.level \(-2\). Expected model.level \(-1\)"),
+        ({"model.backbone": "resnet34"}, "other model.backbone"),
+        ({"model.mean": [0, 0, 0]}, "other model.mean"),
+        ({"flow.bound": 10.0}, r"other flow.bound \(20.0\)"),
+        ({"data.channels": 1}, r"other data.channels \(3\)"),
+    ],
+)
+def test_a_store_made_otherwise_is_refused(root: Path, store: Path, settings: dict, said: str):
+    recipe = recipe_of(root, "video_lstm", **{"view.features": str(store)}).with_settings(settings)
+    with pytest.raises(DataError, match=said):
+        make_samples(recipe, "train")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"model.train_backbone": True}, r"view.features .*'video_lstm' has none here"),
+        ({"model": {"name": "tsn"}}, r"view.features .*model 'tsn' has none here"),
+        ({"view.crops": "three"}, 'take view.crops = "centre"'),
+        ({"view.size": 64}, "and view.size = 0"),
+        ({"train.mixup": 0.2}, "blend frames, and view.features holds none"),
+        ({"augment.clip.flip": 0.5}, r"\[augment.clip\] changes pixels.*change time alone"),
+        ({"augment.clip.crop": "multi_scale"}, r"\[augment.clip\] changes pixels"),
+        ({"augment.clip.hue": 0.1}, r"\[augment.clip\] changes pixels"),
+    ],
+)
+def test_what_needs_pixels_is_refused(root: Path, settings: dict, said: str):
+    recipe = recipe_of(root, **{"view.features": "store"})
+    with pytest.raises(RecipeError, match=said):
+        recipe.with_settings(settings)
+
+
+def test_the_store_has_an_absolute_place_in_the_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = recipe_of(root, **{"view.features": "store"}).resolved()
+    assert recipe.view is not None
+    assert recipe.view.features == tmp_path / "store"
+
+
+def test_from_the_command_line(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    save_recipe(recipe_of(root), tmp_path / "mine.toml")
+    told = CliRunner().invoke(cli.app, ["features", "mine.toml", "--device", "cpu"])
+    assert told.exit_code == 0, told.output
+    assert "frames" in told.stderr
+    assert "next: muybridge train mine.toml --set view.features=features/mine" in told.stderr
+    settings = ["--set", "view.features=features/mine", "--device", "cpu"]
+    told = CliRunner().invoke(cli.app, ["train", "mine.toml", "--run", "run", *settings])
+    assert told.exit_code == 0, told.output
+    assert load_recipe(tmp_path / "run" / "recipe.toml").view.features == tmp_path / "features" / "mine"
+    for words in ((), ("--pixels",)):
+        told = CliRunner().invoke(cli.app, ["test", "run", "--json", "--device", "cpu", *words])
+        assert told.exit_code == 0, told.output
+        assert json.loads(told.stdout)["count"] == 2
