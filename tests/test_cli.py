@@ -12,7 +12,7 @@ from muybridge import cli
 from tests.tiny import write_recordings
 
 COMMANDS = (
-    *("train", "test", "predict", "repeat", "show", "models", "recipes", "init", "demo", "bench", "adopt"),
+    *("train", "test", "predict", "repeat", "show", "models", "recipes", "init", "demo", "bench", "adopt", "flow"),
     "features",
 )
 QUICK = ("--set", "train.epochs=2", "--set", "model.hidden=8", "--set", "model.layers=1")

@@ -66,6 +66,13 @@ def test_flow_is_the_movement_between_the_frames(method: Method, x: int, y: int)
     assert np.abs(flow - np.array([x, y])[:, None, None]).mean() < 0.3
 
 
+@pytest.mark.parametrize("method", ["dis", "tvl1"])
+def test_flow_depends_on_its_two_frames_alone(film: Path, method: Method) -> None:
+    with grey(film) as video:
+        small = ComputedFlow(video.within(4, 8, 30, 40), method)
+        assert torch.equal(small.read(range(8)).pixels[5:], small.read(range(5, 8)).pixels)
+
+
 def test_the_number_of_threads_is_left_as_it_was() -> None:
     threads = cv2.getNumThreads()
     FlowSolver()(*moving(1, 1))

@@ -1,5 +1,7 @@
 """Flow from file to model: of the same moments as the frames, cropped and mirrored with them, stored or computed."""
 
+import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -9,6 +11,7 @@ import torch
 from PIL import Image
 
 import muybridge
+from muybridge import cli
 from muybridge.core.contracts import ClipData, ClipInput
 from muybridge.core.dice import dice
 from muybridge.core.errors import DataError, RecipeError
@@ -20,6 +23,7 @@ from muybridge.engine.evaluate import evaluate, make_samples
 from muybridge.engine.train import train
 from muybridge.media.flow import ComputedFlow, mirror_flow
 from muybridge.media.flow_extract import extract_flow
+from muybridge.media.flow_store import find_flow, flow_path
 from muybridge.media.video import Video
 from muybridge.recipe import Recipe, load_recipe, recipe_of, save_recipe
 from muybridge.viz.pictures import draw_run
@@ -265,3 +269,96 @@ def test_training_with_flow_resumes_bit_for_bit_whatever_the_workers(root: Path,
         train(recipe, tmp_path / "killed", report=KillAt(1))
     train(recipe, tmp_path / "killed", resume=True)
     assert_equal_weights(tmp_path / "whole", tmp_path / "killed")
+
+
+# The command
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Runs the command line in an empty folder; gives exit status and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["muybridge", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0), capsys.readouterr().err
+
+    return run
+
+
+def test_flow_of_a_recipe_is_made_resumed_and_found_by_its_training(call, root: Path, tmp_path: Path):
+    save_recipe(flow_recipe(root, {"architecture": "conv_lstm", "stream": "motion"}, epochs=1), tmp_path / "mine.toml")
+    code, said = call("flow", "mine.toml", "--form", "npz", "--jobs", "1", "--bound", "12")
+    assert code == 0, said
+    assert "88 fields of 8 videos in" in said  # 11 of each
+    assert "a second" in said
+    words = said.partition("next: muybridge ")[2].split()
+    assert words[:2] == ["train", "mine.toml"]
+    assert words[2:] == ["--set", "flow.folder=flow/mine", "--set", "flow.method=dis", "--set", "flow.bound=12"]
+    (tmp_path / "flow/mine/dusk/b_0.mp4.npz").unlink()
+    code, said = call(*words, "--run", "runs/mine")
+    assert code == 2
+    assert "recording 'dusk/b_0.mp4': there is no flow of dusk/b_0.mp4" in said
+    assert "Make it with muybridge flow" in said
+    code, said = call("flow", "mine.toml", "--form", "npz", "--jobs", "1", "--bound", "12")
+    assert code == 0
+    assert "11 fields of 1 videos" in said
+    assert "that of 7 was there" in said
+    code, said = call(*words, "--run", "runs/mine", "--resume")
+    assert code == 0, said
+    assert load_recipe(tmp_path / "runs/mine/recipe.toml").flow == FlowSource(folder=tmp_path / "flow/mine", bound=12)
+
+
+def test_flow_of_a_folder_has_the_ids_of_a_folders_recordings(call, root: Path, tmp_path: Path):
+    code, said = call("flow", str(root), "--out", "there", "--jobs", "1")
+    assert code == 0, said
+    assert {path.parent.name for path in tmp_path.glob("there/*/*.mp4/flow.json")} == {
+        f"{person}_0.mp4" for person in "abcd"
+    }
+    assert find_flow(tmp_path / "there", "dawn/a_0.mp4").is_dir()
+    (tmp_path / "films").mkdir()
+    code, said = call("flow", str(root), "--out", str(root / "flow"))
+    assert code == 2
+    assert "the flow would lie among the videos" in said
+    code, said = call("flow", str(tmp_path / "films"))
+    assert code == 2
+    assert "no video in this folder" in said
+    (tmp_path / "films" / "broken.mp4").write_bytes(b"no film")
+    shutil.copy(root / "dawn" / "a_0.mp4", tmp_path / "films" / "whole.mp4")
+    code, said = call("flow", str(tmp_path / "films"), "--jobs", "1")
+    assert code == 2
+    assert "1 of 2 videos have no flow, 'broken.mp4' among them" in said
+    assert (tmp_path / "flow" / "films" / "whole.mp4").is_dir()
+
+
+def test_skeletons_have_no_flow(call, tmp_path: Path):
+    save_recipe(tiny_recipe(tmp_path), tmp_path / "mine.toml")
+    code, said = call("flow", "mine.toml")
+    assert code == 2
+    assert "data set 'msr_action3d' holds skeletons" in said
+
+
+def test_what_is_played_backwards_or_cut_off_has_its_own_flow(film: Path, tmp_path: Path):
+    forwards, backwards = Record("film", film, 0), Record("film_backwards", film, 1, backwards=True)
+    extract_flow([forwards, backwards], tmp_path, form="npz", workers=1, open_record=opened)
+    for record in (forwards, backwards):
+        with opened(record) as video:
+            stored = ClipPreparation(TAKES, CLIPS, {}, flow=FlowSource(folder=tmp_path))(video, name=record.id)[0]
+            assert torch.equal(stored["flow"], ClipPreparation(TAKES, CLIPS, {})(video)[0]["flow"])
+    assert np.load(tmp_path / "film.npz")["flow"].shape == (14, 2, 30, 40)
+
+
+def opened(record: Record) -> Video:
+    return Video(record.path).within(4, 8, 30, 40).part(2, 17, backwards=record.backwards)
+
+
+def test_flow_stays_in_its_folder_and_is_found_without_the_videos_ending(tmp_path: Path):
+    for name in ("/etc/passwd", "../../elsewhere", "a/../../b"):
+        assert flow_path(tmp_path, name, "npz").parent == tmp_path
+    assert flow_path(tmp_path, "a/b.avi", "video") == tmp_path / "a" / "b.avi.mkv"
+    (tmp_path / "class" / "jump").mkdir(parents=True)
+    assert find_flow(tmp_path, "class/jump.avi") == tmp_path / "class" / "jump"
+    with pytest.raises(DataError, match="there is no flow of class/jump"):
+        find_flow(tmp_path, "class/jump.1")

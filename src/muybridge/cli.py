@@ -92,6 +92,40 @@ def test(
         _print_scores(scores, as_json)
 
 
+@app.command(epilog="Example: muybridge flow videos/ --method tvl1   or: muybridge flow video_lstm_ucf101")
+def flow(
+    source: Annotated[str, typer.Argument(help="A TOML file, the name of a shipped recipe, or a folder of videos.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The folder of flow; by default flow.folder of the recipe, or flow/NAME.")
+    ] = None,
+    method: Annotated[
+        Literal["dis", "tvl1"] | None, typer.Option(help="By default flow.method of the recipe, or dis.")
+    ] = None,
+    bound: Annotated[
+        float | None, typer.Option(help="In pixels, beyond which flow is cut off; by default the recipe's, or 20.")
+    ] = None,
+    form: Annotated[
+        Literal["frames", "npz", "video"], typer.Option(help="Pictures; arrays without loss; or the smallest, a video.")
+    ] = "frames",
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; by default one for each core.")] = None,
+    settings: Settings = None,
+) -> None:
+    """Compute the optical flow of all videos once, on all cores; what is there is kept."""
+    from muybridge.engine.flow import make_flow
+    from muybridge.engine.journal import Reporter
+    from muybridge.recipe import parse_settings
+
+    given = {name: one for name, one in (("flow.method", method), ("flow.bound", bound)) if one is not None}
+    report = Reporter()
+    _, made = make_flow(
+        source, out, settings=parse_settings(settings or []) | given, form=form, jobs=jobs, report=report
+    )
+    words = f"--set flow.folder={made.folder} --set flow.method={made.method} --set flow.bound={made.bound:g}"
+    report.say(
+        f"next: muybridge train RECIPE {words}" if Path(source).is_dir() else f"next: muybridge train {source} {words}"
+    )
+
+
 @app.command(epilog="Example: muybridge features video_lstm_playground --out features/playground")
 def features(
     recipe: Annotated[str, typer.Argument(help="A TOML file or the name of a shipped recipe.")],

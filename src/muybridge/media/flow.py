@@ -101,11 +101,7 @@ class FlowSolver:
 
     def __init__(self, method: Method = "dis") -> None:
         self._cv2 = _opencv(method)
-        self._solver: Any = (
-            self._cv2.DISOpticalFlow.create(self._cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-            if method == "dis"
-            else self._cv2.optflow.DualTVL1OpticalFlow_create()
-        )
+        self._method = method
 
     def __call__(
         self, before: UInt8[np.ndarray, "H W"], after: UInt8[np.ndarray, "H W"]
@@ -115,9 +111,15 @@ class FlowSolver:
         # More threads slow DIS down on frames of this size, and the cores are better spent on other videos.
         self._cv2.setNumThreads(1)
         try:
-            return rearrange(self._solver.calc(before, after, None), "h w c -> c h w")
+            return rearrange(self._fresh().calc(before, after, None), "h w c -> c h w")
         finally:
             self._cv2.setNumThreads(threads)
+
+    def _fresh(self) -> Any:
+        """A solver that has seen nothing yet: on small frames OpenCV's DIS is swayed by the frames it saw before."""
+        if self._method == "tvl1":
+            return self._cv2.optflow.DualTVL1OpticalFlow_create()
+        return self._cv2.DISOpticalFlow.create(self._cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
 
 class ComputedFlow(Flow):

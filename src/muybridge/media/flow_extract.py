@@ -19,7 +19,7 @@ from typing import NamedTuple
 from muybridge.core.errors import DataError, RunError
 from muybridge.core.types import Record
 from muybridge.media.flow import BOUND, ComputedFlow, Fields, FlowSolver, Method
-from muybridge.media.flow_store import SUFFIX, Form, Stamp, StoredFlow, write_flow
+from muybridge.media.flow_store import SUFFIX, Form, Stamp, StoredFlow, flow_path, write_flow
 from muybridge.media.video import Video
 
 _DRAFTS = ".drafts-"
@@ -63,10 +63,16 @@ class _Outcome(NamedTuple):
     problem: str = ""
 
 
+def open_video(record: Record) -> Video:
+    """The file or folder of frames behind a record."""
+    return Video(record.path)
+
+
 class _Job(NamedTuple):
     """The flow of one video: where from, where to, and how."""
 
-    source: Path
+    record: Record
+    open: Callable[[Record], Video]
     target: Path
     drafts: Path
     method: Method
@@ -83,6 +89,7 @@ def extract_flow(
     form: Form = "frames",
     workers: int | None = None,
     progress: Callable[[Progress], None] | None = None,
+    open_record: Callable[[Record], Video] = open_video,
 ) -> Progress:
     """The flow of every video, kept as ``out/ID`` (with ``.npz`` or ``.mkv`` for those forms).
 
@@ -98,6 +105,7 @@ def extract_flow(
         workers: processes; None takes one for each core this process may use, 1 works in this process. Several need
             the usual ``if __name__ == "__main__":`` around a script's own work.
         progress: told after each video.
+        open_record: how a recording is opened, where it is more than a file: a function that workers can be sent.
 
     Raises:
         MissingExtraError: OpenCV is not installed, or lacks TV-L1.
@@ -108,7 +116,7 @@ def extract_flow(
     start, state = time.perf_counter(), Progress(len(records))
     with _drafts(out) as drafts:
         jobs = {
-            record.id: _Job(record.path, out / f"{record.id}{SUFFIX[form]}", drafts, method, bound, form)
+            record.id: _Job(record, open_record, flow_path(out, record.id, form), drafts, method, bound, form)
             for record in _longest_first(records)
         }
         for name, outcome in _outcomes(jobs, min(workers or available_cores(), len(jobs))):
@@ -153,7 +161,7 @@ def _outcomes(jobs: dict[str, _Job], workers: int) -> Iterator[tuple[str, _Outco
 def _extract(job: _Job) -> _Outcome:
     """The flow of one video, made unless it is there; what is wrong with the video is told, not raised."""
     try:
-        with Video(job.source, channels=1) as video:
+        with job.open(job.record) as recording, recording.grey() as video:
             if job.target.exists():
                 StoredFlow(job.target, video, bound=job.bound, method=job.method).close()
                 return _Outcome()

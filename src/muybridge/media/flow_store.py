@@ -11,12 +11,14 @@ Legend: N fields, H and W pixels; the axis of 2 is x, y.
 """
 
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 import av
 import numpy as np
@@ -28,7 +30,7 @@ from PIL import Image
 from muybridge.core.errors import DataError
 from muybridge.media.flow import BOUND, Fields, Flow, Method
 from muybridge.media.frames import FrameFolder
-from muybridge.media.video import Video
+from muybridge.media.video import SUFFIXES, Video
 
 Form = Literal["frames", "npz", "video"]
 
@@ -132,18 +134,28 @@ class StoredFlow(Flow):
 def find_flow(folder: Path, name: str) -> Path:
     """Where the flow of the recording called ``name`` lies in a folder of flow.
 
+    Tools that name flow after a video without its ending (``jump.mp4``, ``jump``) are understood.
+
     Raises:
         DataError: there is none.
     """
-    for suffix in SUFFIX.values():
-        if (path := folder / f"{name}{suffix}").exists():
-            return path
+    bare = name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in SUFFIXES else name
+    for called in (name, bare):
+        for form in SUFFIX:
+            if (path := flow_path(folder, called, form)).exists():
+                return path
     raise DataError(
         f"there is no flow of {name}",
         expected=f"{name}, {name}.npz or {name}.mkv",
         cure=f"{_MAKE}, or name the folder that holds it",
         where=folder,
     )
+
+
+def flow_path(folder: Path, name: str, form: Form) -> Path:
+    """Where the flow of a recording is kept, inside the folder whatever its name."""
+    inside = os.path.normpath(f"{name}{SUFFIX[form]}")
+    return folder / (quote(inside, safe="") if inside.startswith((os.sep, "..")) else inside)
 
 
 def write_flow(draft: Path, form: Form, chunks: Iterable[Fields], stamp: Stamp) -> None:
