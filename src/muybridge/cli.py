@@ -175,6 +175,24 @@ def predict(
             typer.echo(f"  {score:7.2%}  {label}")
 
 
+@app.command(epilog="Example: muybridge fuse runs/appearance runs/motion --weights 1,2")
+def fuse(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders that were tested on the same recordings.")],
+    weights: Annotated[str | None, typer.Option(help="Of each run, such as 1,2; by default all alike.")] = None,
+    split: Annotated[Split, typer.Option(help="The part that they were tested on.")] = "test",
+    as_json: AsJson = False,
+) -> None:
+    """Average what several tested runs said, such as the two streams of a network: late fusion."""
+    from muybridge.engine.checkpoint import RunFolder
+    from muybridge.engine.fuse import fuse as fuse_runs
+
+    try:
+        shares = [float(word) for word in weights.split(",")] if weights else []
+    except ValueError:
+        raise RecipeError(f"--weights {weights}", expected="numbers such as 1,2", cure="write them so") from None
+    _print_scores(fuse_runs([RunFolder.open(run) for run in runs], shares, split), as_json)
+
+
 @app.command(epilog="Example: muybridge repeat sta_lstm_sbu --seeds 0,1,2 --folds all --jobs 4")
 def repeat(
     recipe: Annotated[str, typer.Argument(help="A TOML file or the name of a shipped recipe.")],

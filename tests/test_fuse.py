@@ -1,0 +1,75 @@
+"""Late fusion of runs against means worked out by hand, and what cannot be fused."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from muybridge.cli import app
+from muybridge.core.errors import RunError
+from muybridge.engine.checkpoint import RunFolder
+from muybridge.engine.evaluate import evaluate
+from muybridge.engine.fuse import fuse
+from muybridge.engine.train import train
+from tests.tiny import tiny_recipe, write_recordings
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    root = tmp_path_factory.mktemp("run")
+    folder = train(tiny_recipe(write_recordings(root / "data"), epochs=1), root / "run")
+    evaluate(folder)
+    return folder
+
+
+def told(run: RunFolder, path: Path, rows: list[tuple[str, str, tuple[float, float, float]]]) -> RunFolder:
+    """A run that said this of its test."""
+    path.mkdir()
+    for name in ("run.json", "labels.txt", "recipe.toml"):
+        (path / name).write_text((run.path / name).read_text())
+    names = ",".join(f'"{name}"' for name in run.labels())
+    lines = [f'"{id_}","{true}","",' + ",".join(map(str, (*chances, *[0.0] * 17))) for id_, true, chances in rows]
+    (path / "test-answers.csv").write_text("\n".join([f"id,true,predicted,{names}", *lines]) + "\n")
+    return RunFolder.open(path)
+
+
+def test_one_run_fused_with_itself_is_itself(run: RunFolder):
+    assert fuse([run, run]) == evaluate(run)
+
+
+def test_probabilities_are_averaged_with_weights(run: RunFolder, tmp_path: Path):
+    first, second, _ = run.labels()[:3]
+    sure = told(run, tmp_path / "sure", [("a", first, (0.9, 0.1, 0)), ("b", first, (0.1, 0.9, 0))])
+    torn = told(run, tmp_path / "torn", [("a", first, (0.4, 0.6, 0)), ("b", first, (0.7, 0.3, 0))])
+    assert fuse([sure, torn]).top1 == 50.0  # a: 0.65 of the first class, b: 0.40
+    assert fuse([sure, torn], [1, 5]).top1 == 50.0  # a: 0.48, b: 0.60
+    assert fuse([sure, torn], [1, 3]).top1 == 100.0  # a: 0.525, b: 0.55
+    assert fuse([sure, torn], [0, 1]).per_class[first] == 50.0
+    assert fuse([sure, torn], [0, 1]).confusion[0][:2] == [1, 1]
+    assert fuse([sure, torn]).per_class[second] is None
+
+
+def test_the_command_prints_scores(run: RunFolder):
+    done = CliRunner().invoke(app, ["fuse", str(run.path), str(run.path), "--weights", "1,2", "--json"])
+    assert json.loads(done.stdout)["count"] == evaluate(run).count
+    done = CliRunner().invoke(app, ["fuse", str(run.path), "--weights", "one"])
+    assert "numbers such as 1,2" in str(done.exception)
+
+
+def test_what_cannot_be_fused(run: RunFolder, tmp_path: Path):
+    first = run.labels()[0]
+    one = told(run, tmp_path / "one", [("a", first, (1, 0, 0))])
+    other = told(run, tmp_path / "other", [("b", first, (1, 0, 0))])
+    with pytest.raises(RunError, match=r"other: the run was tested on other recordings\. Expected the 1 of"):
+        fuse([one, other])
+    with pytest.raises(RunError, match=r"weights 1\. Expected 2 of them"):
+        fuse([one, one], [1])
+    with pytest.raises(RunError, match="not all zero"):
+        fuse([one, one], [0, 0])
+    (tmp_path / "other" / "labels.txt").write_text("x\ny\n")
+    with pytest.raises(RunError, match=r"its answers cannot be read"):
+        fuse([one, RunFolder.open(tmp_path / "other")])
+    (tmp_path / "one" / "test-answers.csv").unlink()
+    with pytest.raises(RunError, match=r"answers cannot be read .*muybridge test .*one --split test"):
+        fuse([one])
