@@ -14,6 +14,7 @@ from tests.tiny import write_recordings
 COMMANDS = (
     *("train", "test", "predict", "repeat", "show", "models", "recipes", "init", "demo", "bench", "adopt", "flow"),
     "features",
+    "localize",
 )
 QUICK = ("--set", "train.epochs=2", "--set", "model.hidden=8", "--set", "model.layers=1")
 
@@ -140,6 +141,7 @@ def test_models_and_recipes_are_listed(call):
         (("test", "nowhere"), "nowhere: no such folder"),
         (("predict", "nowhere", "x.npz"), "nowhere: no such folder"),
         (("show", "nowhere"), "nowhere: no such folder"),
+        (("localize", "nowhere"), "nowhere: no such folder"),
         (("repeat", "playground_sta_lstm", "--seeds", "a"), "--seeds a"),
         (("repeat", "playground_sta_lstm", "--folds", "9"), "--folds 9"),
         (("init", "--model", "lstm"), "no model 'lstm'"),

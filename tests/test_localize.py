@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from muybridge.core.tubes import Tube, box_iou, tube_iou
-from muybridge.localize import (
+from muybridge.localize.linking import (
     Linking,
     _best_path,
     _Candidates,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from muybridge.engine.bench import Bench
     from muybridge.engine.metrics import Scores
     from muybridge.engine.repeat import Summary
+    from muybridge.localize import Benchmark
     from muybridge.recipe import Recipe
 
 app = typer.Typer(
@@ -230,12 +231,55 @@ def show(
     ] = None,
     split: Annotated[Split, typer.Option(help="Part of the confusion matrix and the recording.")] = "test",
     video: Annotated[Literal["gif", "mp4"], typer.Option(help="Format of the film.")] = "gif",
+    beside: Annotated[
+        Path | None, typer.Option(help="Another run on videos, whose attention is drawn beside this one's.")
+    ] = None,
 ) -> None:
-    """Draw learning curves, the confusion matrix, and attention on a moving skeleton, into RUN/pictures."""
+    """Draw learning curves, the confusion matrix, and what a recording's attention lies on, into RUN/pictures."""
     from muybridge.viz.pictures import draw_run
 
-    for path in draw_run(run, sample, split, video):
+    for path in draw_run(run, sample, split, video, beside):
         typer.echo(path)
+
+
+@app.command(epilog="Example: muybridge localize runs/mine video.mp4")
+def localize(
+    run: Annotated[Path, typer.Argument(help="A run folder of a model that says where it looks.")],
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Videos, or folders of them; none takes the run's own data set.")
+    ] = None,
+    split: Annotated[Split, typer.Option(help="Without videos: the part of the data.")] = "test",
+    boxes: Annotated[
+        Path | None,
+        typer.Option(help="Without videos: true tubes (.json, finalAnnots.mat, ViPER folder), if the data has none."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of what is written; by default RUN/localized.")] = None,
+    smoothing: Annotated[float, typer.Option(min=0, help="Deviation of the Gaussian along time, in frames.")] = 5.0,
+    tubes: Annotated[int, typer.Option(min=1, help="At most this many for each video.")] = 1,
+    video: Annotated[Literal["gif", "mp4"], typer.Option(help="Format of the films.")] = "mp4",
+    as_json: AsJson = False,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to compute.")] = "cpu",
+) -> None:
+    """Say where the action is: tubes as JSON, films with boxes; for a data set, video-mAP beside two baselines."""
+    from muybridge.engine.journal import Reporter
+    from muybridge.localize import Linking, Localizer, benchmark
+    from muybridge.media.tubes import read_tubes, write_tubes
+    from muybridge.viz.located import write_located
+
+    localizer, folder = Localizer(run, device, Linking(smoothing=smoothing, tubes=tubes)), out or run / "localized"
+    folder.mkdir(parents=True, exist_ok=True)
+    if paths:
+        for path, found in write_located(localizer, localizer.predictor.find(paths), folder, video):
+            label, score = found.labels[found.label], float(found.scores.max())
+            if not as_json:
+                typer.echo(f"{found.id}  {score:.2%}  {label}  ->  {path}")
+            else:
+                typer.echo(json.dumps({"path": found.id, "label": label, "score": score, "boxes": str(path)}))
+        return
+    truth = read_tubes(boxes) if boxes else None
+    told = benchmark(localizer, split, truth, Reporter(quiet=as_json))
+    write_tubes(folder / f"{split}.json", told.found)
+    _print_localisation(told, folder / f"{split}.json", as_json)
 
 
 @app.command(epilog="Example: muybridge bench folder_tdn --set data.root=videos --set train.workers=4")
@@ -432,6 +476,27 @@ def _print_scores(scores: "Scores", as_json: bool) -> None:
         f"{scores.count} recordings, {scores.skipped} left out of the index"
     )
     Console().print(table)
+
+
+def _print_localisation(told: "Benchmark", path: Path, as_json: bool) -> None:
+    if as_json:
+        precision = {name: {str(at): 100 * one for at, one in row.items()} for name, row in told.precision.items()}
+        typer.echo(json.dumps({"boxes": str(path), "top1": told.top1, "video_map": precision}, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    console = Console()
+    if told.precision:
+        thresholds = next(iter(told.precision.values()))
+        columns = [Column(f"{at:g}", justify="right") for at in thresholds]
+        table = Table("video-mAP % at IoU", *columns, title=f"{len(told.found.frames)} videos, top-1 {told.top1:.2f} %")
+        for name, row in told.precision.items():
+            table.add_row(name, *(f"{100 * one:.1f}" for one in row.values()))
+        console.print(table)
+    else:
+        console.print("the data set knows no true boxes; give them with --boxes to read video-mAP", highlight=False)
+    console.print(f"tubes: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_bench(told: "Bench") -> None:

@@ -7,7 +7,7 @@ Legend: T frames of a tube, N boxes.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float64
@@ -55,11 +55,13 @@ class TubeSet:
         labels: class names in label order.
         tubes: in any order.
         frames: the length of each video, which need not have a tube.
+        fps: frames a second, of the videos for which it is known.
     """
 
     labels: tuple[str, ...]
     tubes: tuple[Tube, ...]
     frames: Mapping[str, int]
+    fps: Mapping[str, float] = field(default_factory=dict)
 
     def only(self, videos: Collection[str]) -> "TubeSet":
         """The part that lies in some of the videos, such as those of a test list.
@@ -78,6 +80,7 @@ class TubeSet:
             self,
             tubes=tuple(tube for tube in self.tubes if tube.video in wanted),
             frames={video: length for video, length in self.frames.items() if video in wanted},
+            fps={video: fps for video, fps in self.fps.items() if video in wanted},
         )
 
 

@@ -165,6 +165,10 @@ def read_viper(path: Path) -> TubeSet:
 def write_tubes(path: Path, tubes: TubeSet) -> None:
     """Tubes as JSON, put in place in one step; :func:`read_tubes` gives them back, to a hundredth of a pixel.
 
+    ``labels`` are class names; ``frames`` and ``fps`` tell length and pace of each video; each of ``tubes`` has
+    ``video``, ``label`` (a name), ``score``, ``first`` (its first frame, from 0) and ``boxes``, one for each frame from
+    there on: left, top, right, bottom in pixels of the file.
+
     Raises:
         DataError: the file cannot be written.
     """
@@ -172,6 +176,7 @@ def write_tubes(path: Path, tubes: TubeSet) -> None:
         "format": "muybridge tubes 1",
         "labels": tubes.labels,
         "frames": dict(tubes.frames),
+        "fps": dict(tubes.fps),
         "tubes": [
             {
                 "video": tube.video,
@@ -206,6 +211,7 @@ def read_json_tubes(path: Path) -> TubeSet:
         content = json.loads(read_bytes(path))
         labels = tuple(content["labels"])
         frames = {str(video): int(length) for video, length in content["frames"].items()}
+        fps = {str(video): float(pace) for video, pace in content.get("fps", {}).items()}
         tubes = tuple(_json_tube(item, labels, path) for item in content["tubes"])
     except (KeyError, ValueError, TypeError, AttributeError) as problem:
         raise DataError(
@@ -214,7 +220,7 @@ def read_json_tubes(path: Path) -> TubeSet:
             cure="write it with write_tubes, or lay it out as that does",
             where=path,
         ) from None
-    return TubeSet(labels, tubes, frames)
+    return TubeSet(labels, tubes, frames, fps)
 
 
 def _json_tube(item: dict[str, Any], labels: Sequence[str], path: Path) -> Tube:

@@ -21,6 +21,7 @@ from muybridge.data.skeleton_ops import clean_skeleton
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import evaluate
 from muybridge.engine.journal import Journal
+from muybridge.localize import Localizer
 from muybridge.media.video import Video
 from muybridge.models.base import Model
 from muybridge.viz.attention import draw_attention_matrix
@@ -28,11 +29,16 @@ from muybridge.viz.clip import animate_clip, draw_clip_sheet
 from muybridge.viz.confusion import draw_confusion
 from muybridge.viz.curves import draw_curves
 from muybridge.viz.film import animate_skeleton
+from muybridge.viz.located import LONGEST, draw_located, words_of
 from muybridge.viz.skeleton import draw_skeleton_sheet
 
 
 def draw_run(
-    run: str | Path, sample: str | None = None, split: Split = "test", video: Literal["gif", "mp4"] = "gif"
+    run: str | Path,
+    sample: str | None = None,
+    split: Split = "test",
+    video: Literal["gif", "mp4"] = "gif",
+    beside: str | Path | None = None,
 ) -> list[Path]:
     """Learning curves, confusion matrix, and one recording with what the model attends to.
 
@@ -41,12 +47,13 @@ def draw_run(
         sample: record id of the recording to draw; None takes the first of the split.
         split: of the confusion matrix (tested if that was not done yet) and of the recording.
         video: "gif" or "mp4".
+        beside: another run on videos, whose looks are drawn beside those of the first.
 
     Returns:
         The files, in the order above.
 
     Raises:
-        RunError: no such run, or nothing trained yet.
+        RunError: no such run, nothing trained yet, or one of two runs does not say where it looks.
         DataError: no such recording.
     """
     folder = RunFolder.open(run)
@@ -63,7 +70,8 @@ def draw_run(
         evaluate(folder, split)
     counts = np.array(json.loads((folder.path / f"{split}.json").read_text(encoding="utf-8"))["confusion"])
     draw_confusion(counts, folder.labels(), pictures / f"confusion-{split}.png", title=f"{title}: {split}")
-    return [*drawn, pictures / f"confusion-{split}.png", *_draw_sample(folder, _find(folder, sample, split), video)]
+    drawn.append(pictures / f"confusion-{split}.png")
+    return [*drawn, *_draw_sample(folder, _find(folder, sample, split), video, beside)]
 
 
 def _find(folder: RunFolder, sample: str | None, split: Split) -> Record:
@@ -78,7 +86,7 @@ def _find(folder: RunFolder, sample: str | None, split: Split) -> Record:
     return chosen
 
 
-def _draw_sample(folder: RunFolder, record: Record, video: str) -> list[Path]:
+def _draw_sample(folder: RunFolder, record: Record, video: str, beside: str | Path | None) -> list[Path]:
     """Sheet and film of one recording, and the attention matrix where there is one, named after it."""
     recipe, labels = folder.recipe(), folder.labels()
     takes, holds = recipe.model.takes(), recipe.data.holds()
@@ -96,7 +104,11 @@ def _draw_sample(folder: RunFolder, record: Record, video: str) -> list[Path]:
     if isinstance(recording, Video):
         assert isinstance(prepare, ClipPreparation)
         with recording:
-            return _draw_clip(recording, prepare, output.maps, stem, video, title, labels[best])
+            if beside is None and "attention" not in output.maps:
+                return _draw_clip(recording, prepare, output.maps, stem, video, title, labels[best])
+            looking = [folder.path] if beside is None else [folder.path, beside]
+            located = {words_of(run): Localizer(run)(recording, record.id) for run in looking}
+            return draw_located(located, recording, stem, video, title, recipe.data.boxes(record))
     maps = {name: value[0] for name, value in output.maps.items()}
     assert isinstance(takes, SkeletonInput)
     assert isinstance(holds, SkeletonData)
@@ -112,12 +124,7 @@ def _draw_sample(folder: RunFolder, record: Record, video: str) -> list[Path]:
     return [sheet, film, matrix]
 
 
-_LONGEST = 300  # frames of a video that are drawn; of longer ones every second, third, ...
-_WORDS = {
-    "class_activation": "what speaks for\n{}",
-    "differences": "change within\nthe segment",
-    "attention": "where it looks",
-}
+_WORDS = {"class_activation": "what speaks for\n{}", "differences": "change within\nthe segment"}
 
 
 def _draw_clip(
@@ -129,7 +136,7 @@ def _draw_clip(
     title: str,
     label: str,
 ) -> list[Path]:
-    """Sheet of what was seen and film of the whole video, with attention or else class activation laid over."""
+    """Sheet of what was seen and film of the whole video, with class activation laid over where there is one."""
     takes, viewing = prepare.takes, prepare.viewing
     numbers = np.array(moments(prepare.usable(recording), takes, viewing, 1.0))
     each = takes.frames_per_segment if takes.segments > 1 else 1  # a map for each segment, or for each frame
@@ -153,14 +160,12 @@ def _draw_clip(
     seen = replace(prepare, takes=replace(takes, pixels=True, flow=False))
     shown = _pixels(seen.frames(recording, at.tolist())["video"], seen)
     draw_clip_sheet(shown, rows, sheet, windows=windows, marks=marks, captions=captions, title=title)
-    laid = next((name for name in ("attention", "class_activation") if name in heats), None)
-    if laid is None:
+    if "class_activation" not in heats:
         return [sheet]
-    every = range(0, len(recording), -(-len(recording) // _LONGEST))
+    every = range(0, len(recording), -(-len(recording) // LONGEST))
     whole = _pixels(prepare_clip(recording.read(every, short_side=max(240, takes.size)), takes, viewing), prepare)
-    heat = _in_between(at, heats[laid].numpy(), np.array(every))
-    words = _WORDS[laid].replace("\n", " ").format(label)
-    animate_clip(whole, heat, film, fps=recording.fps / every.step, title=title, words=words)
+    heat = _in_between(at, heats["class_activation"].numpy(), np.array(every))
+    animate_clip(whole, {f"what speaks for {label}": heat}, film, fps=recording.fps / every.step, title=title)
     return [sheet, film]
 
 

@@ -1,0 +1,10 @@
+"""Where an action takes place, by a network that never saw a box: from a run and a video to tubes.
+
+``linking`` turns maps of attention into tubes, ``locate`` asks a run about a video, ``benchmark`` scores a data set.
+"""
+
+from muybridge.localize.benchmark import Benchmark, benchmark
+from muybridge.localize.linking import LINKING, Linking, attention_to_tubes
+from muybridge.localize.locate import Localizer, Located
+
+__all__ = ["LINKING", "Benchmark", "Linking", "Localizer", "Located", "attention_to_tubes", "benchmark"]

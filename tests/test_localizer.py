@@ -1,0 +1,304 @@
+"""A run says where the action is: every frame seen, boxes in pixels of the file, scored beside the baselines."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from einops import reduce
+from PIL import Image
+from torch import Tensor
+from typer.testing import CliRunner
+
+from muybridge import cli
+from muybridge.core.contracts import ClipInput
+from muybridge.core.errors import DataError, RunError
+from muybridge.core.tubes import Tube, TubeSet, tube_iou
+from muybridge.core.types import Output
+from muybridge.data.prepare import Viewing
+from muybridge.engine.train import train
+from muybridge.localize import Linking, Localizer, benchmark
+from muybridge.localize.locate import covering_starts, over_frame
+from muybridge.media.tubes import read_tubes, write_tubes
+from muybridge.media.video import Video
+from muybridge.models.base import Model
+from muybridge.recipe import Recipe
+from muybridge.viz.clip import animate_clip, draw_clip_sheet
+from muybridge.viz.located import write_located
+from muybridge.viz.pictures import draw_run
+from tests.tiny import tiny_recipe, write_recordings
+
+STILL = Linking(smoothing=0.0)
+VIDEO_LSTM = {
+    "name": "video_lstm",
+    "backbone": "resnet18",
+    "level": -4,
+    "size": 32,
+    "frames": 6,
+    "hidden": 4,
+    "attention_width": 4,
+    "head": 8,
+}
+SHAPES = {"name": "moving_shapes", "scenes": 2, "test_scenes": 1, "height": 32, "width": 48, "frames": 8}
+
+
+def make_run(folder: Path, model: dict[str, Any], view: dict[str, Any]) -> Path:
+    """A run that trained for one step."""
+    data = SHAPES | {"root": str(folder.parent / "films")}
+    knobs = {"epochs": 1, "batch_size": 12}
+    train(Recipe.model_validate({"model": model, "data": data, "view": view, "train": knobs}), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("runs")
+    whole = {"mode": "clips", "exact": [32, 32]}
+    return {
+        "motion": make_run(root / "motion", VIDEO_LSTM, whole),
+        "frames": make_run(root / "frames", VIDEO_LSTM | {"architecture": "conv_alstm"}, whole),
+        "blind": make_run(root / "blind", VIDEO_LSTM | {"architecture": "conv_lstm"}, whole),
+        "segments": make_run(
+            root / "segments", {"name": "tsn", "backbone": "resnet18", "segments": 3, "size": 32}, {"clips": 2}
+        ),
+    }
+
+
+class Bright(Model):
+    """Looks at what is bright, on a grid of cells of 4 pixels."""
+
+    def forward(self, video: Tensor) -> Output:
+        light = reduce(video, "b t c (h p) (w q) -> b t h w", "mean", p=4, q=4)
+        attention = torch.softmax(8 * light.flatten(2), dim=2).unflatten(2, light.shape[2:])
+        logits = torch.zeros(len(video), 12)
+        logits[:, 5] = 3.0
+        return Output(logits, {"attention": attention})
+
+
+def write_square(path: Path, boxes: np.ndarray, height: int, width: int) -> Path:
+    """A white square on black that lies where the boxes say."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"qp": "10"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for left, top, right, bottom in boxes.astype(int):
+            picture = np.zeros((height, width, 3), np.uint8)
+            picture[top:bottom, left:right] = 255
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def wandering(frames: int) -> np.ndarray:
+    """Boxes of 40x40 that travel through the middle of a frame of 120x180."""
+    left = np.linspace(50, 90, frames).round()
+    top = np.linspace(20, 70, frames).round()
+    return np.stack([left, top, left + 40, top + 40], axis=1)
+
+
+@pytest.fixture
+def bright(runs: dict[str, Path]) -> Localizer:
+    localizer = Localizer(runs["frames"], linking=STILL)
+    localizer.predictor.model = Bright()
+    return localizer
+
+
+@pytest.mark.parametrize("framing", [{"exact": (32, 32)}, {}, {"short_side": 40}, {"exact": (40, 60)}, {"size": 64}])
+def test_boxes_lie_where_the_model_looks_in_pixels_of_the_file(bright: Localizer, tmp_path: Path, framing: dict):
+    boxes = wandering(20)
+    film = write_square(tmp_path / "film.mp4", boxes, 120, 180)
+    bright.prepare = replace(bright.prepare, viewing=Viewing(mode="clips", **framing))
+    found = bright(film)
+    assert (found.id, found.label, len(found.maps), found.fps) == (str(film), 5, 20, 25)
+    assert found.scores.sum().item() == pytest.approx(1)
+    (tube,) = found.tubes
+    assert tube.score == pytest.approx(found.scores.max().item())
+    assert tube.boxes.min() >= 0
+    assert tube.boxes[:, 2].max() <= 180
+    assert tube.boxes[:, 3].max() <= 120
+    truth = Tube(str(film), 5, boxes)
+    assert tube_iou(tube, truth) > 0.5
+    middles = ((one.boxes[:, :2] + one.boxes[:, 2:]) / 2 for one in (tube, truth))
+    assert np.abs(np.subtract(*middles)).max() < 10
+
+
+@pytest.mark.parametrize("frames", [2, 5, 6, 7, 40])
+def test_every_frame_is_seen_whatever_the_length(bright: Localizer, tmp_path: Path, frames: int):
+    # Shorter than the clip of 6 frames: the last frame stands still.
+    boxes = wandering(frames)
+    found = bright(write_square(tmp_path / "film.mp4", boxes, 120, 180))
+    assert len(found.maps) == len(found.tubes[0]) == frames
+    for seen, box in zip(found.maps, boxes, strict=True):
+        row, column = divmod(int(seen.argmax()), seen.shape[1])
+        assert box[1] <= (row + 0.5) / seen.shape[0] * 120 <= box[3]
+        assert box[0] <= (column + 0.5) / seen.shape[1] * 180 <= box[2]
+
+
+@pytest.mark.parametrize(("frames", "span"), [(1, 30), (30, 30), (31, 30), (32, 30), (100, 30), (101, 7)])
+def test_clips_cover_the_video_and_overlap_by_half(frames: int, span: int):
+    starts = covering_starts(frames, span)
+    seen = {frame for start in starts for frame in range(start, min(start + span, frames))}
+    assert seen == set(range(frames))
+    assert starts[0] == 0
+    assert starts[-1] == max(0, frames - span)
+    assert max(np.diff(starts), default=0) <= (span + 1) // 2
+
+
+def test_maps_of_the_crop_lie_in_the_middle_of_the_frame():
+    maps = torch.ones(2, 4, 4)
+    takes = ClipInput(1, 6, size=32)
+    assert over_frame(maps, (120, 180), takes, Viewing(exact=(32, 32))) is maps
+    # The shorter side becomes 37 pixels, and 32 of 37x56 are seen.
+    whole = over_frame(maps, (120, 180), takes, Viewing())
+    assert whole.shape == (2, 18, 28)
+    assert whole.sum(dim=(1, 2)).tolist() == [16 * 16] * 2
+    rows, columns = whole[0].nonzero().T
+    assert (rows.min(), columns.min()) == (1, 6)
+
+
+def test_models_over_segments_point_with_class_activation(runs: dict[str, Path], tmp_path: Path):
+    found = Localizer(runs["segments"])(write_square(tmp_path / "film.mp4", wandering(9), 120, 180))
+    assert len(found.maps) == len(found.tubes[0]) == 9
+    assert (found.maps >= 0).all()
+
+
+def test_models_that_do_not_look_are_refused(runs: dict[str, Path], tmp_path: Path):
+    film = write_square(tmp_path / "film.mp4", wandering(9), 120, 180)
+    with pytest.raises(RunError, match=r"the model video_lstm conv_lstm does not say where it looks. .*that attends"):
+        Localizer(runs["blind"])(film)
+    skeletons = train(tiny_recipe(write_recordings(tmp_path / "msr"), epochs=1), tmp_path / "run")
+    with pytest.raises(RunError, match="the model sta_lstm takes skeletons"):
+        Localizer(skeletons.path)
+
+
+def test_a_split_is_scored_beside_the_baselines(runs: dict[str, Path], tmp_path: Path):
+    localizer = Localizer(runs["motion"])
+    told = benchmark(localizer, "test")
+    records = localizer.predictor.recipe.data.index("test").records
+    assert list(told.found.frames) == [record.id for record in records]
+    assert told.precision.keys() == {"attention", "centred box", "frame differences"}
+    assert told.truth is not None
+    assert [tube.video for tube in told.truth.tubes] == [record.id for record in records]
+    # The same boxes in a file, one video of them not in the data set.
+    more = replace(told.truth, frames={**told.truth.frames, "elsewhere": 9})
+    write_tubes(tmp_path / "truth.json", more)
+    again = benchmark(localizer, "test", read_tubes(tmp_path / "truth.json"))
+    assert again.precision["attention"] == pytest.approx(told.precision["attention"])
+    assert again.top1 == told.top1
+
+
+def test_a_perfect_look_has_a_perfect_score(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch):
+    localizer = Localizer(runs["frames"], linking=STILL)
+    data = localizer.predictor.recipe.data
+    records = {record.id: record for record in data.index("test").records}
+
+    def look(recording: Video, name: str) -> tuple[Tensor, Tensor]:
+        boxes = data.boxes(records[name])
+        assert boxes is not None
+        maps = torch.zeros(8, 32, 48)
+        for one, (left, top, right, bottom) in zip(maps, boxes.int().tolist(), strict=True):
+            one[top:bottom, left:right] = 1
+        return torch.eye(12)[records[name].label], maps
+
+    monkeypatch.setattr(localizer, "look", look)
+    told = benchmark(localizer)
+    assert told.top1 == 100
+    assert set(told.precision["attention"].values()) == {1.0}
+    assert told.precision["centred box"][0.5] < 1
+
+
+def test_annotations_for_other_files_are_refused(runs: dict[str, Path]):
+    localizer = Localizer(runs["frames"])
+    labels = localizer.predictor.labels
+    record = localizer.predictor.recipe.data.index("test").records[0]
+
+    def truth(video: str, box: list[float], frames: int = 8) -> TubeSet:
+        return TubeSet(labels, (Tube(video, 0, np.tile(np.array(box, dtype=float), (frames, 1))),), {video: frames})
+
+    with pytest.raises(DataError, match=r"none of the 12 videos is annotated.*there are such of other/name"):
+        benchmark(localizer, truth=truth("other/name", [0, 0, 9, 9]))
+    with pytest.raises(
+        DataError, match=r"has the box 0, 0, 90, 20 in frame 0. Expected boxes inside 8 frames of 48x32"
+    ):
+        benchmark(localizer, truth=truth(record.id, [0, 0, 90, 20]))
+    with pytest.raises(DataError, match=r"has the box 0, 0, 9, 9 in frame 8. Expected boxes inside 8 frames"):
+        benchmark(localizer, truth=truth(record.id, [0, 0, 9, 9], frames=9))
+    # Up to a pixel over the edge is rounding.
+    told = benchmark(localizer, truth=truth(record.id, [-0.5, 0, 48.5, 32]))
+    assert told.truth is not None
+    assert told.truth.tubes[0].boxes[0].tolist() == [0, 0, 48, 32]
+
+
+def test_videos_leave_boxes_and_films(runs: dict[str, Path], tmp_path: Path):
+    for person in ("a", "b"):
+        (tmp_path / person).mkdir()
+        write_square(tmp_path / person / "film.mp4", wandering(7), 120, 180)
+    localizer = Localizer(runs["frames"])
+    wrote = dict(write_located(localizer, localizer.predictor.find([tmp_path]), tmp_path, "gif"))
+    assert [path.name for path in wrote] == ["film.json", "b-film.json"]
+    content = json.loads((tmp_path / "film.json").read_text())
+    (video,) = content["frames"]
+    assert video.endswith("a/film.mp4")
+    assert content["frames"][video] == 7
+    assert content["fps"][video] == pytest.approx(25)
+    (part,) = content["tubes"]
+    assert part["label"] in content["labels"]
+    assert len(part["boxes"]) == 7
+    assert all(
+        (tmp_path / f"{name}.{end}").stat().st_size > 1000 for name in ("film", "b-film") for end in ("png", "gif")
+    )
+
+
+def test_the_command_line_localises_videos_and_data_sets(runs: dict[str, Path], tmp_path: Path):
+    def call(*words: str) -> str:
+        told = CliRunner().invoke(cli.app, ["localize", str(runs["frames"]), "--out", str(tmp_path / "out"), *words])
+        assert told.exit_code == 0, told.output
+        return told.stdout
+
+    film = write_square(tmp_path / "film.mp4", wandering(7), 120, 180)
+    row = json.loads(call(str(film), "--video", "gif", "--json"))
+    assert row["path"] == str(film)
+    assert len(read_tubes(row["boxes"]).tubes[0]) == 7
+    told = json.loads(call("--json", "--smoothing", "0"))
+    assert told["video_map"].keys() == {"attention", "centred box", "frame differences"}
+    assert told["video_map"]["centred box"].keys() == {"0.05", "0.1", "0.2", "0.3", "0.4", "0.5"}
+    assert len(read_tubes(told["boxes"]).tubes) == 12
+    write_tubes(tmp_path / "none.json", TubeSet(("wave",), (), {"a": 3}))
+    with pytest.raises(DataError, match="none of the 12 videos is annotated"):
+        CliRunner().invoke(
+            cli.app, ["localize", str(runs["frames"]), "--boxes", str(tmp_path / "none.json")], catch_exceptions=False
+        )
+
+
+def test_show_draws_attention_one_run_beside_another(runs: dict[str, Path]):
+    sheet, film = "approach-s002_t01.png", "approach-s002_t01.gif"
+    heights = []
+    for beside in (None, runs["frames"]):
+        drawn = draw_run(runs["motion"], beside=beside)
+        assert [path.name for path in drawn[2:]] == [sheet, film]
+        assert all(path.stat().st_size > 1000 for path in drawn)
+        with Image.open(drawn[2]) as picture:
+            heights.append(picture.height)
+    assert heights[0] < heights[1]
+    with pytest.raises(RunError, match="does not say where it looks"):
+        draw_run(runs["motion"], beside=runs["blind"])
+
+
+def test_found_boxes_are_yellow_and_true_ones_white(tmp_path: Path):
+    frames = np.zeros((2, 64, 64, 3))
+    box = np.array([[0.25, 0.25, 0.75, 0.75]] * 2)
+    heat = {"looks": np.full((2, 4, 4), 1e-6)}
+    colours = {}
+    for name, knobs in {"found": {"found": {"looks": box}}, "truth": {"truth": box}}.items():
+        draw_clip_sheet(frames, heat, tmp_path / f"{name}.png", **knobs)
+        animate_clip(frames, heat, tmp_path / f"{name}.gif", fps=5.0, **knobs)
+        colours[name] = 0
+        for ending in ("png", "gif"):
+            with Image.open(tmp_path / f"{name}.{ending}") as picture:
+                pixels = np.asarray(picture.convert("RGB")).astype(int)
+            colours[name] += (np.abs(pixels - (255, 225, 77)).max(axis=2) < 12).sum()
+    assert colours["truth"] == 0
+    assert colours["found"] > 800
