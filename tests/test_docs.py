@@ -16,7 +16,7 @@ from muybridge.data.datasets import AnyDataset
 from muybridge.data.prepare import FlowSource, Viewing
 from muybridge.data.skeleton_augment import SkeletonAugment
 from muybridge.models import AnyModel
-from muybridge.recipe import SGD, Adam, Expects, ParameterGroup, RMSprop, Schedule, Stage, Train
+from muybridge.recipe import SGD, Adam, Expects, OtherRun, ParameterGroup, RMSprop, Schedule, Stage, Train
 
 ROOT = Path(__file__).parents[1]
 MARK = "<!-- knobs: tests/test_docs.py compares this list with the code -->\n"
@@ -32,6 +32,7 @@ def knob_list() -> str:
     tables: list[tuple[str, type[BaseModel]]] = [("train", Train)]
     tables += [(f'train.optimizer, name = "{kind().name}"', kind) for kind in (SGD, Adam, RMSprop)]
     tables += [("train.schedule", Schedule), ("train.groups", ParameterGroup), ("train.stages", Stage)]
+    tables += [("train.take", OtherRun)]
     tables += [
         ("view", Viewing),
         ("flow", FlowSource),
@@ -92,6 +93,7 @@ def test_every_knob_is_explained():
         Schedule,
         ParameterGroup,
         Stage,
+        OtherRun,
         Viewing,
         FlowSource,
         ClipAugment,

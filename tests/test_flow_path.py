@@ -188,6 +188,33 @@ def test_flow_of_other_frames_is_refused(film: Path, folder: Path, sliding: Path
 # Recipes
 
 
+@pytest.mark.parametrize(("frames", "starts"), [
+    (61, [int(1 / 2 + 1 * clip) for clip in range(25)]),  # 60 moments: a = (60 - 30 + 1) // 25 = 1
+    (120, [int(3 / 2 + 3 * clip) for clip in range(25)]),  # 119 moments: a = 90 // 25 = 3
+    (41, [0] * 25),
+    (24, [0] * 25),
+])  # fmt: skip
+def test_the_papers_25_clips_of_30_frames(frames: int, starts: list[int], root: Path):
+    """start_j = int(a / 2 + j a) with a = int((n - 30 + 1) / 25); short videos repeat their last moment."""
+    recipe = flow_recipe(root, {"frames": 30}).with_settings({"view.clips": 25})
+    prepare = recipe.preparation()
+    assert isinstance(prepare, ClipPreparation)
+    assert prepare.views == 25
+    asked = moments(frames - 1, prepare.takes, prepare.viewing, 1.0)
+    assert asked == [min(start + step, frames - 2) for start in starts for step in range(30)]
+
+
+def test_a_video_shorter_than_a_clip_repeats_its_last_moment(root: Path):
+    prepare = flow_recipe(root, {"frames": 15}).preparation()
+    with Video(root / "dawn" / "a_0.mp4") as video:  # 12 frames
+        inputs = prepare(video)[0]
+        trained = prepare(video, 0, dice(1))[0]
+    for one in (*inputs.values(), *trained.values()):
+        assert one.shape[1] == 15
+        assert all(torch.equal(one[:, 10], one[:, step]) for step in range(11, 15))
+        assert not torch.equal(one[:, 9], one[:, 10])
+
+
 def flow_recipe(root: Path, model: dict | None = None, **train) -> Recipe:
     """A small VideoLSTM on films of light."""
     small = {

@@ -102,14 +102,31 @@ class Schedule(Frozen):
     warmup_epochs: NonNegativeFloat = 0.0
 
 
+class OtherRun(Frozen):
+    """A finished run whose parameters another training starts from.
+
+    Attributes:
+        run: its folder.
+        prefix: how the parameters' names begin there, in place of how they begin here; unless given, they are the same.
+        carried: of a convolution over other channels, each channel takes the mean of the filters over theirs, as
+            filters of colour are carried over to optical flow.
+        checksum: of that run's weights; a run folder says which they were.
+    """
+
+    run: Path
+    prefix: str | None = None
+    carried: bool = False
+    checksum: str = ""
+
+
 class Stage(Frozen):
     """One part of a training in stages, each with a fresh optimizer.
 
     Attributes:
         name: unique in the recipe; its weights are kept under this name.
         model: knobs of the model that differ in this stage.
-        take: which parameters start from an earlier stage, as {prefix of parameter names: stage}; "" takes all.
-            Everything else starts fresh.
+        take: which parameters start from an earlier stage, as {prefix of parameter names: stage}, or from another run,
+            as {prefix: { run = "runs/other" }}; "" takes all. Everything else starts fresh.
         freeze: prefixes of parameter names that do not learn in this stage.
         epochs: passes over the training set; give this or ``iterations``.
         iterations: optimizer steps.
@@ -118,7 +135,7 @@ class Stage(Frozen):
 
     name: str
     model: dict[str, Any] = {}
-    take: dict[str, str] = {}
+    take: dict[str, str | OtherRun] = {}
     freeze: tuple[str, ...] = ()
     epochs: PositiveInt | None = None
     iterations: PositiveInt | None = None
@@ -131,6 +148,8 @@ class Train(Frozen):
 
     Attributes:
         epochs: passes over the training set; stages bring their own.
+        take: which parameters start from another run, as {prefix of their names: { run = "runs/other" }}; stages say
+            so themselves.
         batch_size: samples per optimizer step, over all processes together.
         accumulate: pieces a batch is cut into when it does not fit into memory.
         optimizer: how parameters move.
@@ -158,6 +177,7 @@ class Train(Frozen):
     """
 
     epochs: PositiveInt = 50
+    take: dict[str, OtherRun] = {}
     batch_size: PositiveInt = 16
     accumulate: PositiveInt = 1
     optimizer: AnyOptimizer = Adam()
@@ -182,11 +202,13 @@ class Train(Frozen):
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:
         seen: set[str] = set()
+        if self.stages and self.take:
+            raise ValueError("with stages, say in the stage what it takes; train.take is for a training without")
         for stage in self.stages:
             if stage.name in seen or not stage.name.replace("_", "").replace("-", "").isalnum():
                 raise ValueError(f"stage names must be unique words, and {stage.name!r} is not")
             for source in stage.take.values():
-                if source not in seen:
+                if isinstance(source, str) and source not in seen:
                     raise ValueError(f"stage {stage.name!r} takes from {source!r}, which is no earlier stage")
             if (stage.epochs is None) == (stage.iterations is None):
                 raise ValueError(f"stage {stage.name!r} needs either epochs or iterations")
@@ -359,7 +381,7 @@ class Recipe(Frozen):
 
     def stages(self) -> tuple[Stage, ...]:
         """The stages to train: those of the recipe, or the whole recipe as one."""
-        return self.train.stages or (Stage(name="main", epochs=self.train.epochs),)
+        return self.train.stages or (Stage(name="main", epochs=self.train.epochs, take={**self.train.take}),)
 
     def with_settings(self, settings: Mapping[str, Any], where: str | None = None) -> "Recipe":
         """A copy with dotted knobs replaced, ``{"train.seed": 1}``; raises RecipeError for unknown ones."""

@@ -22,6 +22,7 @@ from muybridge.data.prepare import ClipPreparation
 from muybridge.engine.checkpoint import checksum
 from muybridge.engine.journal import Reporter
 from muybridge.engine.runtime import Runtime
+from muybridge.engine.takeover import pinned
 from muybridge.engine.train import InterruptedTrainingError, fresh_model, stop_requests
 from muybridge.media.video import Video
 from muybridge.models.base import ModelConfig
@@ -91,7 +92,7 @@ def extract_features(
         InterruptedTrainingError: stopped by Ctrl-C or SIGTERM; what is finished is kept.
     """
     runtime, report = runtime or Runtime(), report or Reporter(quiet=True)
-    recipe = recipe.resolved()
+    recipe = pinned(recipe.resolved())
     cnns = _starting_parts(recipe)
     records = {one.id: one for split in ("train", "val", "test") for one in recipe.data.index(split).records}
     done = []

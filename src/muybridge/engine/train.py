@@ -35,8 +35,9 @@ from muybridge.engine.metrics import score
 from muybridge.engine.mixing import mix
 from muybridge.engine.optim import build_optimizer, rate_factor
 from muybridge.engine.runtime import Runtime
+from muybridge.engine.takeover import pinned, take_over
 from muybridge.models.base import Model, ModelConfig, Targets
-from muybridge.recipe import Recipe, Stage, dump
+from muybridge.recipe import OtherRun, Recipe, Stage, dump
 
 
 class InterruptedTrainingError(RunError):
@@ -106,7 +107,7 @@ def train(
         InterruptedTrainingError: stopped by Ctrl-C or SIGTERM; the run can be resumed.
     """
     runtime = runtime or Runtime(recipe.train.precision)
-    recipe = recipe.resolved()
+    recipe = pinned(recipe.resolved())
     run = RunFolder(folder)
     if run.exists:
         _check_same(recipe, RunFolder.open(folder), resume)
@@ -295,6 +296,8 @@ def start_model(session: Session, stage: Stage, number: int, resumed: bool) -> M
         model.calibrate(batch.inputs for batch in batches if len(batch))
         tensors = model.state_dict()
         for prefix, source in stage.take.items():
+            if isinstance(source, OtherRun):
+                continue
             path = session.run.path / "stages" / f"{source}.safetensors"
             tensors |= {name: one for name, one in read_weights(path).items() if name.startswith(prefix)}
             put_weights(model, tensors, path)
@@ -306,10 +309,13 @@ def start_model(session: Session, stage: Stage, number: int, resumed: bool) -> M
 
 
 def fresh_model(recipe: Recipe, stage: Stage, number: int, *, fetch: bool = True) -> Model:
-    """The model of a stage with weights drawn, or fetched from where pretrained ones come from."""
+    """The model of a stage with weights drawn, or fetched from where pretrained ones and those of other runs are."""
     torch.manual_seed(seed_of(recipe.train.seed, "init", number))
     config: ModelConfig = recipe.stage_model(stage)
-    return (config if fetch else config.unfetched()).build(len(recipe.data.labels()), recipe.data.holds())
+    model = (config if fetch else config.unfetched()).build(len(recipe.data.labels()), recipe.data.holds())
+    if fetch:
+        take_over(model, stage.take)
+    return model
 
 
 def hold_norms(model: nn.Module) -> None:

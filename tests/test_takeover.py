@@ -1,0 +1,136 @@
+"""Parameters come from other runs whole, by name, with their shapes, and are the weights that the recipe names."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from muybridge.core.errors import RecipeError, RunError
+from muybridge.engine.checkpoint import checksum, read_weights
+from muybridge.engine.takeover import pinned
+from muybridge.engine.train import fresh_model, train
+from muybridge.recipe import OtherRun, Recipe
+from tests.test_flow_path import flow_recipe
+from tests.test_train import KillAt, KilledError, assert_equal_weights
+from tests.tiny import tiny_clip_recipe, write_films
+
+TRUNK = "appearance.trunk."
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_films(tmp_path_factory.mktemp("films"), takes=1)
+
+
+@pytest.fixture(scope="module")
+def tsn(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained TSN."""
+    run = tmp_path_factory.mktemp("runs") / "tsn"
+    train(tiny_clip_recipe(root, epochs=1).with_settings({"model.shift": False, "model.segments": 2}), run)
+    return run
+
+
+def starting(root: Path, take: dict, architecture: str = "conv_alstm", **knobs) -> Recipe:
+    model = {"architecture": architecture} | knobs.pop("model", {})
+    return flow_recipe(root, model, epochs=1, save_seconds=0.0, take=take, **knobs)
+
+
+def test_a_backbone_is_taken_from_a_tsn_and_stays_as_it_was(root: Path, tsn: Path, tmp_path: Path):
+    recipe = starting(root, {TRUNK: {"run": str(tsn), "prefix": "trunk."}})
+    with pytest.raises(KilledError):
+        train(recipe, tmp_path / "run", report=KillAt(1))
+    theirs = read_weights(tsn / "weights.safetensors")
+    kept = tmp_path / "elsewhere"
+    shutil.move(tsn, kept)
+    try:
+        with pytest.raises(RunError, match="no such folder"):
+            pinned(recipe)
+        run = train(_recipe_of(tmp_path / "run"), tmp_path / "run", resume=True)
+    finally:
+        shutil.move(kept, tsn)
+    ours = read_weights(run.path / "weights.safetensors")
+    taken = {name: one for name, one in ours.items() if name.startswith(TRUNK)}
+    assert len(taken) == 120 == len([name for name in theirs if name.startswith("trunk.")])
+    for name, one in taken.items():
+        assert torch.equal(one, theirs[name.replace(TRUNK, "trunk.")])
+    assert run.recipe().train.take[TRUNK] == OtherRun(run=tsn, prefix="trunk.", checksum=checksum(theirs))
+    train(recipe, tmp_path / "again")
+    assert_equal_weights(tmp_path / "run", tmp_path / "again")
+
+
+def _recipe_of(run: Path) -> Recipe:
+    from muybridge.engine.checkpoint import RunFolder
+
+    return RunFolder.open(run).recipe()
+
+
+def test_a_stage_takes_from_runs_and_from_stages_and_lower_levels_from_higher_ones(root: Path, tsn: Path):
+    stages = [
+        {"name": "flow", "epochs": 1, "model": {"architecture": "conv_lstm", "stream": "motion"}},
+        {"name": "whole", "epochs": 1, "take": {"motion.": "flow", TRUNK: {"run": str(tsn), "prefix": "trunk."}}},
+    ]
+    recipe = flow_recipe(root, {"level": -2}, stages=stages)
+    model = fresh_model(recipe, recipe.train.stages[1], 1)
+    theirs = read_weights(tsn / "weights.safetensors")
+    taken = {name: one for name, one in model.state_dict().items() if name.startswith(TRUNK)}
+    assert len(taken) == 90  # without the last of four stages
+    assert all(torch.equal(one, theirs[name.replace(TRUNK, "trunk.")]) for name, one in taken.items())
+
+
+def test_filters_of_colour_are_carried_over_to_flow(root: Path, tsn: Path):
+    take = {"motion.trunk.": {"run": str(tsn), "prefix": "trunk.", "carried": True}}
+    recipe = starting(root, take, model={"stream": "motion"})
+    ours = fresh_model(recipe, recipe.stages()[0], 0).state_dict()["motion.trunk.stem.conv.weight"]
+    theirs = read_weights(tsn / "weights.safetensors")["trunk.stem.conv.weight"]
+    assert ours.shape == (64, 2, 7, 7)
+    for channel in range(2):
+        torch.testing.assert_close(ours[:, channel], theirs.mean(1))
+
+
+@pytest.mark.parametrize(
+    ("knobs", "take", "said"),
+    [
+        (
+            {},
+            {"appearence.": {"run": "TSN"}},
+            r"no parameters that begin with 'appearence\.'.*appearance\. or recurrent",
+        ),
+        ({}, {TRUNK: {"run": "TSN"}}, r"120 of the 120 .* appearance\.trunk\.stem.*begins with head\., trunk\."),
+        (
+            {"stream": "motion"},
+            {"motion.trunk.": {"run": "TSN", "prefix": "trunk."}},
+            r"trunk.stem.conv.weight is 64x3x7x7 there, and motion.trunk.stem.conv.weight is 64x2x7x7 here",
+        ),
+        (
+            {"backbone": "resnet34"},
+            {TRUNK: {"run": "TSN", "prefix": "trunk."}},
+            r"parameters to be taken are not there, trunk\.stages\.0\.2",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(root: Path, tsn: Path, knobs: dict, take: dict, said: str):
+    take = {prefix: source | {"run": str(tsn)} for prefix, source in take.items()}
+    recipe = starting(root, take, model=knobs)
+    with pytest.raises((RunError, RecipeError), match=f"(?s){said}"):
+        fresh_model(recipe, recipe.stages()[0], 0)
+
+
+def test_runs_that_are_missing_unfinished_or_changed_are_refused(root: Path, tsn: Path, tmp_path: Path):
+    missing = starting(root, {TRUNK: {"run": str(tmp_path / "nowhere"), "prefix": "trunk."}})
+    with pytest.raises(RunError, match=r"nowhere: no such folder"):
+        train(missing, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    shutil.copytree(tsn, tmp_path / "open")
+    (tmp_path / "open" / "state.pt").touch()
+    with pytest.raises(RunError, match=r"its training has not ended.*muybridge train --run .*open --resume"):
+        train(starting(root, {TRUNK: {"run": str(tmp_path / "open"), "prefix": "trunk."}}), tmp_path / "run")
+    changed = starting(root, {TRUNK: {"run": str(tsn), "prefix": "trunk.", "checksum": "0" * 64}})
+    with pytest.raises(RunError, match="its weights have changed since"):
+        fresh_model(changed, changed.stages()[0], 0)
+
+
+def test_stages_say_themselves_what_they_take(root: Path, tsn: Path):
+    stages = [{"name": "one", "epochs": 1}]
+    with pytest.raises(RecipeError, match="with stages, say in the stage what it takes"):
+        starting(root, {TRUNK: {"run": str(tsn)}}, stages=stages)
