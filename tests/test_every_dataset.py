@@ -17,8 +17,10 @@ from scipy.io import savemat
 from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError, RecipeError
 from muybridge.data.datasets import (
+    HMDB51,
     NTURGBD,
     SBU,
+    UCF101,
     UTDMHAD,
     AnyDataset,
     Folder,
@@ -137,6 +139,35 @@ def fabricate_video_folder(root: Path) -> DatasetConfig:
     return VideoFolder(root=root, group="/([a-z])_", test_groups=("b", "d"), val_groups=("e",), mirror_labels=())
 
 
+def fabricate_ucf(root: Path) -> DatasetConfig:
+    video = write(root.parent / "any.avi", 6)
+    paths = [f"{label}/v_{label}_g{group:02}_c01.avi" for label in ("Archery", "YoYo") for group in range(1, 7)]
+    for path in paths:
+        (root / "UCF-101" / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(video, root / "UCF-101" / path)
+    for fold in (1, 2, 3):
+        tested = [path for path in paths if path[-11:-8] in (f"g{2 * fold - 1:02}", f"g{2 * fold:02}")]
+        rest = [f"{path} {3 if path[0] == 'A' else 101}" for path in paths if path not in tested]
+        put(root / "ucfTrainTestlist" / f"trainlist{fold:02}.txt", "\n".join(rest))
+        put(root / "ucfTrainTestlist" / f"testlist{fold:02}.txt", "\n".join(tested) + "\n")
+    return UCF101(root=root, fold=2, val_groups=("g02",))
+
+
+def fabricate_hmdb(root: Path) -> DatasetConfig:
+    video = write(root.parent / "any.avi", 6)
+    for label in HMDB51().labels():
+        films = ("Alien_1", "Brazil", "Contact", "Dune")
+        files = [f"{film}_{label}_f_cm_np1_fr_med_0.avi" for film in films]
+        for fold in (1, 2, 3):
+            marks = {fold: 2, 0: 0 if label == "wave" else 1}
+            lines = [f"{file} {marks.get(number, 1)} " for number, file in enumerate(files)]
+            put(root / "testTrainMulti_7030_splits" / f"{label}_test_split{fold}.txt", "\n".join(lines))
+        for file in files:
+            (root / "hmdb51_org" / label).mkdir(parents=True, exist_ok=True)
+            shutil.copy(video, root / "hmdb51_org" / label / file)
+    return HMDB51(root=root, val_groups=("Contact",))
+
+
 def write_frames(folder: Path, count: int = 4) -> None:
     folder.mkdir(parents=True)
     for number in range(1, count + 1):
@@ -170,6 +201,8 @@ FABRICATE = {
     UTDMHADArrow: fabricate_arrow,
     VideoFolder: fabricate_video_folder,
     VideoList: fabricate_video_list,
+    UCF101: fabricate_ucf,
+    HMDB51: fabricate_hmdb,
 }
 
 
@@ -275,7 +308,7 @@ def test_where_a_benchmark_lies(member, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=rf"{member.home}: there is no such folder"):
         member().index("train")
     (tmp_path / member.home).mkdir()
-    with pytest.raises(DataError, match=r"the folder holds no recordings\. Expected files called"):
+    with pytest.raises(DataError, match=r"the folder holds no recordings\. Expected files called|it cannot be read"):
         member().index("train")
     shutil.rmtree(tmp_path / member.home)
     made = FABRICATE[member](tmp_path / member.home)
@@ -598,3 +631,28 @@ def test_the_one_recording_of_zeros_is_excluded(real_data):
 def test_the_folds_of_sbu_are_a_partition_by_pairs(real_data):
     tested = [record.id for fold in range(1, 6) for record in SBU(fold=fold).index("test").records]
     assert len(tested) == len(set(tested)) == 282
+
+
+@pytest.mark.parametrize("fold", [1, 2, 3])
+def test_the_official_splits_of_ucf101_and_hmdb51(real_data, fold):
+    ucf = UCF101(root=real_data / "splits", lists=Path("ucf101"), fold=fold)
+    train, test = ucf.index("train").records, ucf.index("test").records
+    assert (len(train), len(test)) == {1: (9537, 3783), 2: (9586, 3734), 3: (9624, 3696)}[fold]
+    assert not {record.group for record in train} & {record.group for record in test}
+    lists = real_data / "splits" / "ucf101"
+    numbers = {line.split()[1]: int(line.split()[0]) for line in (lists / "classInd.txt").read_text().splitlines()}
+    assert ucf.labels() == tuple(numbers)
+    told = dict(line.split() for line in (lists / f"trainlist{fold:02}.txt").read_text().splitlines())
+    assert {record.id: str(record.label + 1) for record in train} == told
+    hmdb = HMDB51(root=real_data / "splits", lists=Path("hmdb51"), fold=fold)
+    train, test = hmdb.index("train").records, hmdb.index("test").records
+    assert (len(train), len(test)) == (3570, 1530)
+    for part, count in ((train, 70), (test, 30)):
+        assert np.bincount([record.label for record in part]).tolist() == [count] * 51
+
+
+def test_lists_that_are_not_there_are_named(tmp_path: Path):
+    with pytest.raises(DataError, match=r"trainlist01\.txt: it cannot be read .*Fetch the official lists"):
+        UCF101(root=tmp_path).index("train")
+    with pytest.raises(DataError, match=r"brush_hair_test_split1\.txt: it cannot be read"):
+        HMDB51(root=tmp_path).index("test")

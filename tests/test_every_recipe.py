@@ -20,8 +20,13 @@ NAMES = sorted(shipped_recipes())
 TREES = {name: tomllib.loads(path.read_text(encoding="utf-8")) for name, path in shipped_recipes().items()}
 # A folder recipe names no folder that exists; it is tested with one in test_recipe.py.
 COMPLETE = [name for name in NAMES if not name.startswith("folder_")]
-# Recipes whose promise is a published figure: their data is large, and made up here.
-PUBLISHED = [name for name, tree in TREES.items() if tree.get("expects", {}).get("source", "").startswith("published")]
+# Recipes whose promise is a published figure: their data is large, and made up here. See test_video_lstm_recipes.py for
+# those of VideoLSTM.
+PUBLISHED = [
+    name
+    for name, tree in TREES.items()
+    if tree.get("expects", {}).get("source", "").startswith("published") and tree["model"]["name"] != "video_lstm"
+]
 
 
 @pytest.mark.parametrize("name", COMPLETE)
@@ -42,7 +47,8 @@ def test_it_opens_with_its_promise(name: str):
 def test_its_model_builds_for_its_data(name: str):
     recipe = load_recipe(name)
     for stage in recipe.stages():
-        model = recipe.stage_model(stage).unfetched().build(len(recipe.data.labels()), recipe.data.holds())
+        with torch.device("meta"):  # names are enough, and drawing the largest takes a minute
+            model = recipe.stage_model(stage).unfetched().build(len(recipe.data.labels()), recipe.data.holds())
         prefixes = {*stage.freeze, *stage.take} - {""}
         names = [parameter for parameter, _ in model.named_parameters()]
         for prefix in prefixes:

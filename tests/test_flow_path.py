@@ -219,7 +219,7 @@ def flow_recipe(root: Path, model: dict | None = None, **train) -> Recipe:
     """A small VideoLSTM on films of light."""
     small = {
         "name": "video_lstm",
-        "backbone": "resnet18",
+        "backbone": "test_efficientnet",
         "frames": 3,
         "size": 32,
         "hidden": 4,

@@ -32,7 +32,7 @@ def tsn(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def starting(root: Path, take: dict, architecture: str = "conv_alstm", **knobs) -> Recipe:
-    model = {"architecture": architecture} | knobs.pop("model", {})
+    model = {"architecture": architecture, "backbone": "resnet18"} | knobs.pop("model", {})
     return flow_recipe(root, model, epochs=1, save_seconds=0.0, take=take, **knobs)
 
 
@@ -70,7 +70,7 @@ def test_a_stage_takes_from_runs_and_from_stages_and_lower_levels_from_higher_on
         {"name": "flow", "epochs": 1, "model": {"architecture": "conv_lstm", "stream": "motion"}},
         {"name": "whole", "epochs": 1, "take": {"motion.": "flow", TRUNK: {"run": str(tsn), "prefix": "trunk."}}},
     ]
-    recipe = flow_recipe(root, {"level": -2}, stages=stages)
+    recipe = flow_recipe(root, {"backbone": "resnet18", "level": -2}, stages=stages)
     model = fresh_model(recipe, recipe.train.stages[1], 1)
     theirs = read_weights(tsn / "weights.safetensors")
     taken = {name: one for name, one in model.state_dict().items() if name.startswith(TRUNK)}

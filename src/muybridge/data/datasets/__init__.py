@@ -10,13 +10,16 @@ from muybridge.data.datasets.msr_action3d import MSRAction3D
 from muybridge.data.datasets.ntu_rgbd import NTURGBD
 from muybridge.data.datasets.playground import Playground
 from muybridge.data.datasets.sbu import SBU
+from muybridge.data.datasets.ucf_hmdb import HMDB51, UCF101
 from muybridge.data.datasets.utd_mhad import UTDMHAD, UTDMHADArrow, UTDMHADDepth
 from muybridge.data.datasets.video_folder import VideoFolder
 from muybridge.data.datasets.video_list import VideoList
 
 __all__ = [
+    "HMDB51",
     "NTURGBD",
     "SBU",
+    "UCF101",
     "UTDMHAD",
     "AnyDataset",
     "Folder",
@@ -31,11 +34,13 @@ __all__ = [
 
 AnyDataset = Annotated[
     Folder
+    | HMDB51
     | MovingShapes
     | MSRAction3D
     | NTURGBD
     | Playground
     | SBU
+    | UCF101
     | UTDMHAD
     | UTDMHADArrow
     | UTDMHADDepth
