@@ -19,6 +19,7 @@ from muybridge import cli
 from muybridge.core.errors import DataError, RecipeError
 from muybridge.core.types import Record
 from muybridge.data.feature_store import PartStore, StoredFrames, fingerprint
+from muybridge.data.loader import in_order, load
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import ask, evaluate, make_samples
 from muybridge.engine.features import extract_features
@@ -43,6 +44,7 @@ SMALL = {
 }
 STAMP = {"weights": "abc", "model.size": 32, "precision": "float32", "view.exact": (32, 32)}
 IN_TIME = {"crop": "centre", "exact": [32, 32], "flip": 0.0, "keep": 0.8}
+SKIPPING = {"train.on_error": "skip"}
 VIEW = {"mode": "clips", "clips": 3, "exact": [32, 32]}
 
 
@@ -52,7 +54,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe_of(root: Path, architecture: str = "conv_alstm", **settings) -> Recipe:
-    chosen = {"model": SMALL | {"architecture": architecture}, "view": VIEW, "augment.clip": IN_TIME, "train.seed": 3}
+    chosen = {"model": SMALL | {"architecture": architecture}, "view": VIEW, "augment.clip": IN_TIME}
+    chosen |= {"train.seed": 3, "train.save_seconds": 1e9}
     return tiny_clip_recipe(root).with_settings(chosen | settings)
 
 
@@ -216,11 +219,12 @@ def _counting(forward, asked: list[int]):
     return counted
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_workers_change_nothing(root: Path, store: Path, tmp_path: Path, workers: int):
-    recipe = recipe_of(root, **{"train.workers": workers})
+def test_workers_change_nothing(root: Path, store: Path, tmp_path: Path):
+    recipe = recipe_of(root, **{"train.workers": 2})
     extract_features(recipe, tmp_path, precision="float32", runtime=Runtime(device="cpu"))
-    for path in (tmp_path / "appearance").rglob("*.safetensors"):
+    made = list((tmp_path / "appearance").rglob("*.safetensors"))
+    assert len(made) == 8
+    for path in made:
         assert path.read_bytes() == (store / path.relative_to(tmp_path)).read_bytes()
 
 
@@ -238,32 +242,42 @@ def test_a_model_without_a_frozen_part_has_nothing_to_keep(root: Path, tmp_path:
 
 
 def test_killed_at_any_moment_it_is_completed(root: Path, tmp_path: Path):
-    """Killed by the system thrice, each time a little later; never is a store that lacks something taken for whole."""
-    recipe = recipe_of(root, **{"view.features": str(tmp_path / "store"), "model.size": 160})
+    """Killed by the system in the midst of it; a store that lacks something is never taken for whole."""
+    recipe = recipe_of(root, **{"view.features": str(tmp_path / "store")})
     save_recipe(recipe, tmp_path / "recipe.toml")
     command = [sys.executable, "-m", "muybridge", "features", str(tmp_path / "recipe.toml"), "--device", "cpu"]
     part = tmp_path / "store" / "appearance"
-    for count in (0, 1, 3):
-        made = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        while len(list(part.rglob("*.safetensors"))) <= count:
-            assert made.poll() is None
-            time.sleep(0.001)
-        made.send_signal(signal.SIGKILL)
-        made.wait()
-        if len(list(part.rglob("*.safetensors"))) < 8:
-            everything = [one for split in ("train", "test") for one in recipe.data.index(split).records]
-            store = recipe.feature_store(recipe.model)
-            with pytest.raises(DataError, match=r"of 8 recordings have no maps, '.*' among them.*where it stopped"):
-                store.check_complete(everything)
-    (told,) = extract_features(recipe, tmp_path / "store", runtime=Runtime(device="cpu"))
-    assert told.kept >= 4
-    assert told.made + told.kept == 8
+    made = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    while not list(part.rglob("*.safetensors")):
+        assert made.poll() is None
+        time.sleep(0.001)
+    made.send_signal(signal.SIGKILL)
+    made.wait()
+    there = len(list(part.rglob("*.safetensors")))
+    everything = [one for split in ("train", "test") for one in recipe.data.index(split).records]
     store = recipe.feature_store(recipe.model)
-    assert store is not None
-    for split in ("train", "test"):
-        store.check_complete(recipe.data.index(split).records)
-        for record in recipe.data.index(split).records:
-            assert len(store.open(record)) == 12
+    assert 1 <= there < len(everything) == 8
+    with pytest.raises(DataError, match=r"of 8 recordings have no maps, '.*' among them.*where it stopped"):
+        store.check_complete(everything)
+    (told,) = extract_features(recipe, tmp_path / "store", runtime=Runtime(device="cpu"))
+    assert (told.kept, told.made) == (there, 8 - there)
+    store.check_complete(everything)
+    assert {len(store.open(record)) for record in everything} == {12}
+    assert not list(part.rglob("*.draft"))
+
+
+def test_a_training_does_not_begin_where_maps_are_missing(root: Path, store: Path, tmp_path: Path):
+    shutil.copytree(store, tmp_path / "store")
+    (tmp_path / "store" / "appearance" / "dusk" / "d_0.mp4.safetensors").unlink()
+    recipe = recipe_of(root, **{"view.features": str(tmp_path / "store")})
+    assert len(make_samples(recipe, "train")) == 6
+    with pytest.raises(DataError, match=r"1 of 2 recordings have no maps, 'dusk/d_0.mp4' among them"):
+        make_samples(recipe, "test")
+    (tmp_path / "store" / "appearance" / "dusk" / "a_0.mp4.safetensors").unlink()
+    with pytest.raises(DataError, match=r"1 of 6 recordings have no maps, 'dusk/a_0.mp4' among them"):
+        train(recipe, tmp_path / "run")
+    (only,) = [one for one in load(make_samples(recipe.with_settings(SKIPPING), "train"), in_order(6, 6))]
+    assert [one.id for one in only.spoiled] == ["dusk/a_0.mp4"]
 
 
 # Learning from it
@@ -324,16 +338,16 @@ def test_16_bits_change_little(root: Path, tmp_path: Path):
     plain = recipe_of(root)
     extract_features(plain, tmp_path, runtime=Runtime(device="cpu"))
     stored = plain.with_settings({"view.features": str(tmp_path)})
-    samples = {recipe: make_samples(recipe, "test") for recipe in (plain, stored)}
-    assert samples[stored][-1, 0][0]["features"].dtype == torch.float16
+    samples = [make_samples(recipe, "test") for recipe in (plain, stored)]
+    assert samples[1][-1, 0][0]["features"].dtype == torch.float16
     model = fresh_model(plain, plain.stages()[0], 0).eval()
-    pixels, kept = (ask(Runtime(device="cpu"), model, one, 4).probabilities for one in samples.values())
+    pixels, kept = (ask(Runtime(device="cpu"), model, one, 4).probabilities for one in samples)
     torch.testing.assert_close(kept, pixels, rtol=0.01, atol=0.01)
 
 
 def test_killed_anywhere_it_resumes_bit_for_bit(root: Path, store: Path, tmp_path: Path):
     recipe = recipe_of(root, **{"view.features": str(store), "train.save_seconds": 0.0})
-    train(recipe.with_settings({"train.workers": 1}), tmp_path / "whole")
+    train(recipe, tmp_path / "whole")
     with pytest.raises(KilledError):
         train(recipe, tmp_path / "killed", report=KillAt(3))
     train(recipe, tmp_path / "killed", resume=True)
@@ -414,3 +428,18 @@ def test_from_the_command_line(root: Path, tmp_path: Path, monkeypatch: pytest.M
         told = CliRunner().invoke(cli.app, ["test", "run", "--json", "--device", "cpu", *words])
         assert told.exit_code == 0, told.output
         assert json.loads(told.stdout)["count"] == 2
+
+
+def test_from_a_trained_tsn_to_two_networks_over_its_maps(root: Path, tmp_path: Path):
+    """The way it is meant: a CNN learns the data first, its maps are kept, and several networks learn from them."""
+    cnn = train(tiny_clip_recipe(root, epochs=1).with_settings({"model.shift": False}), tmp_path / "cnn")
+    take = {"appearance.trunk.": {"run": str(cnn.path), "prefix": "trunk."}}
+    whole = {"model.level": -1, "train.take": take, "train.epochs": 1}
+    extract_features(recipe_of(root, **whole), tmp_path / "store", runtime=Runtime(device="cpu"))
+    theirs = {name: one for name, one in cnn.model().state_dict().items() if name.startswith("trunk.")}
+    for architecture in ("alstm", "conv_lstm"):
+        recipe = recipe_of(root, architecture, **whole, **{"view.features": str(tmp_path / "store"), "train.seed": 9})
+        run = train(recipe, tmp_path / architecture)
+        own = run.model().state_dict()
+        assert all(torch.equal(own[f"appearance.{name}"], one) for name, one in theirs.items())
+        assert evaluate(run).count == 2
