@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from einops import rearrange
 
 from muybridge.core.contracts import ClipData, ClipInput
 from muybridge.engine.adopt import adopt
-from muybridge.models.tdn import TDNConfig
+from muybridge.models.tdn import TDNConfig, long_term, products
 from muybridge.models.tdn.long_term import LongTermDifference
 from muybridge.models.tdn.short_term import ShortTermDifference
 from muybridge.nn.backbones import resnet
@@ -96,6 +98,24 @@ class TestLongTerm:
         assert after["fine"] - before["fine"] == 2
         assert after["squeeze"] - before["squeeze"] == 1
         torch.testing.assert_close(module.fine.norm.running_var, torch.full((4,), 0.81))
+
+    @pytest.mark.parametrize(
+        "knobs", [{}, {"both": False}, {"scales": False}, {"gate": "sigmoid"}, {"gate": "sum"}], ids=str
+    )
+    def test_products_train_as_convolutions_and_norms_do(self, knobs, monkeypatch):
+        """Answers, every gradient and running statistics, in float64; pieces of few rows, so that there are several."""
+        monkeypatch.setattr(products, "_AT_ONCE", 32 * 40)
+        slow = stirred(LongTermDifference(32, 3, reduction=8, **knobs)).double().train()
+        fast = copy.deepcopy(slow)
+        x = torch.randn(6, 32, 5, 4, dtype=torch.float64).contiguous(memory_format=torch.channels_last).requires_grad_()
+        upstream = torch.randn(6, 32, 5, 4, dtype=torch.float64)
+        told = []
+        for module, pay in ((slow, False), (fast, True)):
+            monkeypatch.setattr(long_term, "products_pay", lambda _, pay=pay: pay)
+            out = module(x)
+            told.append([out, *torch.autograd.grad(out, [x, *module.parameters()], upstream), *module.buffers()])
+        for one, other in zip(*told, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
     @pytest.mark.parametrize("knobs", [{"both": False}, {"source": "features", "both": False}], ids=str)
     def test_one_direction_looks_ahead_only(self, knobs):

@@ -14,6 +14,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from muybridge.models.tdn.products import gated_expansion, narrow_conv, pointwise, products_pay
 from muybridge.nn.convnorm import ConvNorm
 from muybridge.nn.shift import by_clip
 
@@ -62,7 +63,10 @@ class LongTermDifference(nn.Module):
 
         Forwards ``align(z[t+1]) - z[t]``, backwards ``align(z[t-1]) - z[t]``, with z the squeezed features.
         """
-        squeezed = self.squeeze(x)
+        if self.training and products_pay(x):
+            squeezed = self.squeeze.normalise(pointwise(x, self.squeeze.conv.weight))
+        else:
+            squeezed = self.squeeze(x)
         here, there = by_clip(squeezed, self.segments), by_clip(self.align(squeezed), self.segments)
         if self.source == "differences":
             # Past its ends a clip goes on as it is: the first and the last difference are exactly zero.
@@ -72,22 +76,28 @@ class LongTermDifference(nn.Module):
         neighbours = (there[:, 2:], there[:, :-2]) if self.both else (there[:, 2:],)
         return rearrange(torch.stack(neighbours) - here, "d b t h w q -> (d b t) q h w")
 
-    def enhance(self, difference: Float[Tensor, "M Q h w"]) -> Float[Tensor, "M P h w"]:
-        """The mean of the scales, brought back to all channels."""
-        if self.fine is not None and self.coarse is not None:
-            height, width = difference.shape[2:]
-            small = self.coarse(F.avg_pool2d(difference, (min(height, 2), min(width, 2))))
-            small = F.interpolate(small, (height, width), mode=self.upsample)
-            difference = (difference + self.fine(difference) + small) / 3
-        return self.expand(difference)
+    def mixed(self, difference: Float[Tensor, "DN Q h w"]) -> Float[Tensor, "DN Q h w"]:
+        """The mean of the scales."""
+        if self.fine is None or self.coarse is None:
+            return difference
+        height, width = difference.shape[2:]
+        small = self._scale(self.coarse, F.avg_pool2d(difference, (min(height, 2), min(width, 2))))
+        small = F.interpolate(small, (height, width), mode=self.upsample)
+        return (difference + self._scale(self.fine, difference) + small) / 3
+
+    def _scale(self, layer: ConvNorm, x: Float[Tensor, "DN Q h w"]) -> Float[Tensor, "DN Q h w"]:
+        if not self.training:
+            return layer(x)
+        y = narrow_conv(x, layer.conv.weight) if products_pay(x) else layer.conv(x)
+        return torch.cat([layer.normalise(part) for part in self._directions(y)])  # each has statistics of its own
 
     def enhanced(self, x: Maps) -> Maps:
-        """The enhanced differences, squashed to 0..1 for a gate, averaged over the directions."""
-        differences = self.differences(x)
-        if self.training:  # each direction has batch statistics of its own
-            parts = [self.enhance(part) for part in self._directions(differences)]
+        """The differences brought back to all channels, squashed to 0..1 for a gate, averaged over the directions."""
+        mixed = self.mixed(self.differences(x))
+        if self.training:
+            parts = [self.expand(part) for part in self._directions(mixed)]
         else:
-            parts = list(self._directions(self.enhance(differences)))
+            parts = list(self._directions(self.expand(mixed)))
         if self.gate != "sum":
             parts = [torch.sigmoid(part) for part in parts]
         return 0.5 * (parts[0] + parts[1]) if self.both else parts[0]
@@ -101,7 +111,16 @@ class LongTermDifference(nn.Module):
 
     def forward(self, x: Maps) -> Maps:
         """The features with those that change made stronger."""
+        base = 0.5 if self.gate == "centred" else 1.0
+        if (
+            self.gate != "sum"
+            and type(self.expand.norm) is nn.BatchNorm2d
+            and self.expand.norm.training
+            and products_pay(x)
+        ):
+            mixed = rearrange(self.mixed(self.differences(x)), "(d n) q h w -> d (n h w) q", d=2 if self.both else 1)
+            weight = rearrange(self.expand.conv.weight, "p q 1 1 -> p q")
+            gated = gated_expansion(rearrange(x, "n p h w -> (n h w) p"), mixed, weight, self.expand.norm, base)
+            return rearrange(gated, "(n h w) p -> n p h w", h=x.shape[2], w=x.shape[3])
         enhanced = self.enhanced(x)
-        if self.gate == "sum":
-            return x + enhanced
-        return x * (enhanced + (0.5 if self.gate == "centred" else 1))
+        return x + enhanced if self.gate == "sum" else x * (enhanced + base)
