@@ -17,6 +17,7 @@ from muybridge.core.dice import dice
 from muybridge.core.errors import DataError, RecipeError
 from muybridge.core.types import Clip, Record
 from muybridge.data.clip_ops import ClipAugment, augment_clips, prepare_views
+from muybridge.data.datasets import MovingShapes
 from muybridge.data.prepare import ClipPreparation, FlowSource, Viewing, moments, preparation
 from muybridge.engine.bench import bench
 from muybridge.engine.evaluate import evaluate, make_samples
@@ -183,6 +184,23 @@ def test_flow_of_other_frames_is_refused(film: Path, folder: Path, sliding: Path
             prepare(video, name="class/film.mp4")
     with Video(film) as video, pytest.raises(DataError, match="a video of a single frame has no optical flow"):
         prepare(video.part(3, 4), name="class/film.mp4")
+
+
+def test_flow_follows_the_actor_of_the_moving_shapes(tmp_path: Path):
+    quiet = MovingShapes(root=tmp_path, scenes=2, test_scenes=1, height=64, width=64, distractors=0, disturbance=0.0)
+    prepare = ClipPreparation(ClipInput(1, 31, size=64, flow=True), Viewing(mode="clips", short_side=64), {})
+    ways = {"move left": (0, -1), "move right": (0, 1), "move up": (1, -1), "move down": (1, 1)}
+    for record in quiet.index("train").records:
+        axis, sign = ways.get(quiet.labels()[record.label], (0, 0))
+        if sign:
+            with quiet.open(record) as video:
+                flow = prepare(video)[0]["flow"][0]
+            within = [
+                field[axis, int(top) : int(bottom), int(left) : int(right)].mean()
+                for field, (left, top, right, bottom) in zip(flow, quiet.boxes(record)[:-1].tolist(), strict=True)
+            ]
+            assert sign * float(np.mean(within)) > 0.01
+            assert abs(float(flow[:, 1 - axis].mean())) < 0.25 * abs(float(flow[:, axis].mean()))
 
 
 # Recipes
