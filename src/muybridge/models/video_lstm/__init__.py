@@ -153,7 +153,8 @@ class VideoLSTMConfig(ModelConfig):
     def _made(self, stream: Stream) -> dict[str, str | int | bool]:
         # Only a VGG has a vector that is not the mean of its map.
         vector = self.vector(stream) and self.backbone.startswith("vgg")
-        return {"backbone": self.backbone} | ({"vector": True} if vector else {"level": self.level})
+        read: dict[str, str | int | bool] = {"vector": True} if vector else {"level": self.level}
+        return {"backbone": self.backbone, **read}
 
     def build(self, num_classes: int, holds: Holds | None = None) -> "VideoLSTM":
         """The model for videos of the channels that the data set holds; without one, for RGB."""
