@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from muybridge.core.errors import DataError, RunError
+from muybridge.core.errors import DataError, RecipeError, RunError
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import evaluate
 from muybridge.engine.journal import Journal, Reporter
@@ -227,3 +227,15 @@ def test_every_optimizer_and_schedule(root: Path, tmp_path: Path, optimizer: dic
     train(recipe, tmp_path / "run")
     rates = [row["lr"] for row in Journal(tmp_path / "run" / "journal.jsonl").rows()]
     assert (rates[1] == pytest.approx(rates[0])) == (shape == "constant")
+
+
+def test_a_model_that_cannot_be_built_leaves_no_run_behind(root: Path, tmp_path: Path):
+    wrong = tiny_recipe(root, groups=[{"of": "nothing"}])
+    with pytest.raises(RecipeError, match="no parameter belongs to it"):
+        train(wrong, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("kept")
+    with pytest.raises(RecipeError, match="no parameter belongs to it"):
+        train(wrong, tmp_path / "mine")
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "kept"

@@ -6,6 +6,7 @@ a training is where it stands, the parameters and the optimizer, and a resumed r
 
 import copy
 import math
+import shutil
 import signal
 import threading
 import time
@@ -24,7 +25,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from muybridge.core.dice import dice, seed_of
-from muybridge.core.errors import DataError, RunError
+from muybridge.core.errors import DataError, RecipeError, RunError
 from muybridge.core.types import Batch
 from muybridge.data.datasets.base import Excluded
 from muybridge.data.loader import Plan, Samples, in_order, load
@@ -126,6 +127,7 @@ def train(
             expected="recordings in the split val",
             cure='name people in data.val_groups, or set train.keep = "last"',
         )
+    made = runtime.leads and not folder.exists()
     if runtime.leads and not run.exists:
         left_out = {split: index.excluded for split, index in indexes.items()}
         RunFolder.create(folder, recipe, recipe.data.labels(), left_out, _state(Position(), 0))
@@ -140,15 +142,20 @@ def train(
         make_samples(recipe, "val") if len(indexes["val"]) else None,
     )
     runtime.fabric.barrier()
-    with session.report, stop_requests() as stop:
-        state = run.read_state()
-        position = Position(**state["position"])
-        if runtime.leads:
-            session.journal.cut(state["journal"])
-        for number, stage in enumerate(recipe.stages()):
-            if number == position.stage:
-                position = train_stage(session.of(stage), stage, position, state, stop)
-                state = {}
+    state = run.read_state()
+    position = Position(**state["position"])
+    try:
+        with session.report, stop_requests() as stop:
+            if runtime.leads:
+                session.journal.cut(state["journal"])
+            for number, stage in enumerate(recipe.stages()):
+                if number == position.stage:
+                    position = train_stage(session.of(stage), stage, position, state, stop)
+                    state = {}
+    except RecipeError:
+        if made and (position.stage, position.step) == (0, 0):  # a model that cannot be built leaves no run behind
+            shutil.rmtree(folder)
+        raise
     if runtime.leads:
         run.clear_state()
     runtime.fabric.barrier()

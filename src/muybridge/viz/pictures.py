@@ -90,7 +90,9 @@ def _draw_sample(folder: RunFolder, record: Record, video: str, beside: str | Pa
     """Sheet and film of one recording, and the attention matrix where there is one, named after it."""
     recipe, labels = folder.recipe(), folder.labels()
     takes, holds = recipe.model.takes(), recipe.data.holds()
-    stem = folder.path / "pictures" / Path(record.id).as_posix().replace("/", "-")
+    # Ids of the user's own files end in a suffix, of which a picture has one of its own.
+    name = record.id.removesuffix(record.path.suffix) if record.path.is_file() else record.id
+    stem = folder.path / "pictures" / name.replace("/", "-")
     recording = recipe.data.open(record)
     prepare, model = recipe.preparation(), folder.model()
     assert isinstance(model, Model)
