@@ -134,7 +134,7 @@ def timm_model(name: str, *, pretrained: bool = False, **options: Any) -> Any:
             f"the ImageNet weights {name!r} could not be fetched from {source} ({type(error).__name__})",
             expected="a connection to the hub, or the weights in its local cache (HF_HOME)",
             cure="set model.pretrained = false to train without them (--set model.pretrained=false), or fetch them "
-            f"where there is a connection (python -c \"import timm; timm.create_model('{name}', pretrained=True)\") and "
-            "copy the cache here",
+            f"where there is a connection (python -c \"import timm; timm.create_model('{name}', pretrained=True)\") "
+            "and copy the cache here",
             where="model.pretrained",
         ) from error
