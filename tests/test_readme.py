@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.videos import write
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -46,11 +48,12 @@ def test_the_python_of_the_tour_runs(tmp_path: Path):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "tour.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) >= 3
     train = "from muybridge.cli import main; import sys; sys.argv = ['muybridge', 'train', 'playground_sta_lstm', "
-    train += "'--run', 'runs/demo', '--set', 'train.epochs=1']; main()"
+    train += "'--run', 'runs/skeletons', '--set', 'train.epochs=1']; main()"
     env = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     code = "\n".join(blocks).replace('"train.epochs": 5', '"train.epochs": 1')
     find = "from muybridge.recipe import load_recipe\nimport shutil\n"
     find += "shutil.copy(load_recipe('playground_sta_lstm').data.index('test').records[0].path, 'recording.npz')\n"
+    write(tmp_path / "video.mp4")
     for script in (train, find + code):
         ended = subprocess.run(
             [sys.executable, "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
