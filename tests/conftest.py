@@ -12,6 +12,7 @@ _HOOK = install_import_hook(
         "muybridge.core.tubes",
         "muybridge.core.types",
         "muybridge.data.clip_ops",
+        "muybridge.data.feature_store",
         "muybridge.data.prepare",
         "muybridge.data.skeleton_ops",
         "muybridge.engine.video_map",

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -94,6 +95,7 @@ def test_maps_come_back_in_the_order_they_are_asked_for(tmp_path: Path, record: 
     [
         ("model.size", 16, r"other model.size \(32\).* Expected model.size \(16\).*make maps for this recipe"),
         ("view.short_side", 36, r"other view.short_side \(None\).* Expected view.short_side \(36\)"),
+        ("precision", "float16", r"other precision \(float32\). Expected precision \(float16\)"),
         ("weights", "def", r"other weights \(abc\).* Expected weights \(def\).*[Ss]tart the CNN from the weights"),
     ],
 )
@@ -234,6 +236,13 @@ def test_what_cannot_be_read_is_told_at_the_end(tmp_path: Path):
     with pytest.raises(DataError, match=r"1 of 8 recordings cannot be read; 'dawn/b_0.mp4'.*all others are kept"):
         extract_features(recipe_of(root), tmp_path / "store", runtime=Runtime(device="cpu"))
     assert len(list((tmp_path / "store").rglob("*.safetensors"))) == 7
+
+
+def test_a_disk_that_will_be_full_is_told_early(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=90_000))
+    with pytest.raises(DataError, match=r"0\.0 GB free on the disk.*for the maps that are missing.*finished is kept"):
+        extract_features(recipe_of(root), tmp_path, runtime=Runtime(device="cpu"))
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 4  # of 24 kB each, and four to go
 
 
 def test_a_model_without_a_frozen_part_has_nothing_to_keep(root: Path, tmp_path: Path):

@@ -3,6 +3,7 @@
 Legend: T frames, C channels, H and W pixels.
 """
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,9 @@ from muybridge.recipe import Recipe
 
 AT_ONCE = 32
 """Frames that are decoded and looked at together."""
+
+FIRST = 4
+"""Recordings from whose maps the size of all is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +91,8 @@ def extract_features(
 
     Raises:
         RecipeError: the model has no frozen part.
-        DataError: the store was made otherwise or cannot be written, or recordings cannot be read; the maps of all
-            others are kept.
+        DataError: the store was made otherwise, cannot be written or will not fit on the disk, or recordings cannot be
+            read; the maps of all others are kept.
         InterruptedTrainingError: stopped by Ctrl-C or SIGTERM; what is finished is kept.
     """
     runtime, report = runtime or Runtime(), report or Reporter(quiet=True)
@@ -157,6 +161,8 @@ def _extract(
             size += work.store.write(record, maps, length)
             made, frames = made + 1, frames + len(maps)
             report.step()
+            if made >= FIRST:
+                _check_room(work.store.folder, round(size / made * (len(missing) - made)) * runtime.world)
             if not report.console.is_terminal and time.monotonic() - said > 15:
                 said = time.monotonic()
                 speed = frames / (said - started)
@@ -178,6 +184,18 @@ def _extract(
         )
     made, frames, size, kept = (sum(one[place] for one in told) for place in range(4))
     return Extraction(work.part.name, made, kept, frames, time.monotonic() - started, size)
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    """Refuse to go on towards a full disk."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"{free / 1e9:.1f} GB free on the disk",
+            expected=f"{needed / 1e9:.1f} GB for the maps that are missing, by those that are there",
+            cure="free some space, or choose another disk with --out; what is finished is kept",
+            where=folder,
+        )
 
 
 def _mapped(
