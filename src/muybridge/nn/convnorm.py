@@ -50,11 +50,12 @@ class ConvNorm(nn.Module):
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         return cls(conv, nn.BatchNorm2d(outputs), exact)
 
-    def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D H2 W2"]:
-        """Both steps, as one where that gives the same."""
+    def forward(self, x: Float[Tensor, "N C H W"], rectify: bool = False) -> Float[Tensor, "N D H2 W2"]:
+        """Both steps, as one where that gives the same; with ``rectify`` what is below zero becomes zero."""
         if self.norm.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return self.normalise(self.conv(x))
-        return self.convolve(x, *self.folded())
+            return self.normalise(self.conv(x), rectify)
+        y = self.convolve(x, *self.folded())
+        return F.relu(y, inplace=True) if rectify else y
 
     def convolve(
         self, x: Float[Tensor, "N C H W"], weight: Float[Tensor, "D C h w"], bias: Float[Tensor, " D"] | None
@@ -63,11 +64,11 @@ class ConvNorm(nn.Module):
         conv = self.conv
         return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)  # pyright: ignore[reportArgumentType]
 
-    def normalise(self, y: Float[Tensor, "N D H W"]) -> Float[Tensor, "N D H W"]:
-        """The normalisation alone."""
+    def normalise(self, y: Float[Tensor, "N D H W"], rectify: bool = False) -> Float[Tensor, "N D H W"]:
+        """The normalisation alone, and the rectifier if wanted."""
         norm = self.norm
         if not (self.exact and norm.training and type(norm) is nn.BatchNorm2d and y.dtype == torch.float32):
-            return norm(y)
+            return F.relu(norm(y), inplace=True) if rectify else norm(y)
         assert norm.momentum is not None
         assert norm.running_mean is not None
         assert norm.running_var is not None
@@ -75,7 +76,7 @@ class ConvNorm(nn.Module):
         rows = rearrange(y, "n c h w -> (n h w) c")
         count, beside = len(rows), math.gcd(len(rows), 32)
         wide = rearrange(rows, "(r k) c -> r (k c)", k=beside)
-        wide, mean, var = cast("tuple[Tensor, ...]", _BatchNorm.apply(wide, norm.weight, norm.bias, norm.eps))
+        wide, mean, var = cast("tuple[Tensor, ...]", _BatchNorm.apply(wide, norm.weight, norm.bias, norm.eps, rectify))
         norm.running_mean.lerp_(mean, norm.momentum)
         norm.running_var.lerp_(var * (count / (count - 1)), norm.momentum)
         norm.num_batches_tracked.add_(1)
@@ -108,11 +109,11 @@ class ConvNorm(nn.Module):
 class MatrixConvNorm(ConvNorm):
     """The same for very many very small maps, where one matrix product is several times faster than a convolution."""
 
-    def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D H2 W2"]:
+    def forward(self, x: Float[Tensor, "N C H W"], rectify: bool = False) -> Float[Tensor, "N D H2 W2"]:
         """Both steps, as one where that gives the same."""
         if torch.compiler.is_compiling() or not (self.norm.training or torch.is_grad_enabled()):
-            return super().forward(x)
-        return self.normalise(self.convolve(x, self.conv.weight, None))
+            return super().forward(x, rectify)
+        return self.normalise(self.convolve(x, self.conv.weight, None), rectify)
 
     def convolve(
         self, x: Float[Tensor, "N C H W"], weight: Float[Tensor, "D C h w"], bias: Float[Tensor, " D"] | None
@@ -129,36 +130,61 @@ class MatrixConvNorm(ConvNorm):
         return rearrange(y, "n (p q d) -> n d p q", p=answers.shape[2], q=answers.shape[3])
 
 
-class _BatchNorm(torch.autograd.Function):
-    """Batch normalisation by sums that torch builds up in steps.
+_AT_ONCE = 2**19  # numbers that fit into a processor's cache a few times over
 
-    ``x`` has K positions of C channels side by side, so that the innermost loop is long however few the channels.
+
+class _BatchNorm(torch.autograd.Function):
+    """Batch normalisation by sums that torch builds up in steps, with a rectifier after it or without.
+
+    ``x`` has K positions of C channels side by side, so that the innermost loop is long however few the channels. What
+    follows from a few rows is done while these are in the cache.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        ctx: Any, x: Tensor, gain: Tensor, shift: Tensor, eps: float, rectify: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         channels, beside = len(gain), x.shape[1] // len(gain)
-        count = x.numel() // channels
-        mean = _per_channel(x, channels) / count
-        centred = x - mean.repeat(beside)
-        var = _per_channel(centred.square(), channels) / count
+        count, step = x.numel() // channels, max(1, _AT_ONCE // x.shape[1])
+        mean = _per_channel(x.sum(0), channels) / count
+        centred, out, squares = torch.empty_like(x), torch.empty_like(x), torch.zeros_like(x[0])
+        middle = mean.repeat(beside)
+        for rows, to in zip(x.split(step), centred.split(step), strict=True):
+            squares += torch.sub(rows, middle, out=to).square().sum(0)
+        var = _per_channel(squares, channels) / count
         scale = torch.rsqrt(var + eps)
-        ctx.save_for_backward(centred, gain, scale)
+        slope, base = (gain * scale).repeat(beside), shift.repeat(beside)
+        for rows, to in zip(centred.split(step), out.split(step), strict=True):
+            torch.addcmul(base, rows, slope, out=to)
+            if rectify:
+                to.clamp_min_(0)
+        ctx.save_for_backward(centred, gain, scale, out if rectify else None)
         ctx.mark_non_differentiable(mean, var)
-        return torch.addcmul(shift.repeat(beside), centred, (gain * scale).repeat(beside)), mean, var
+        return out, mean, var
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        centred, gain, scale = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        centred, gain, scale, out = ctx.saved_tensors
         channels, beside = len(gain), centred.shape[1] // len(gain)
-        count = centred.numel() // channels
-        total, along = _per_channel(gradient, channels), _per_channel(gradient * centred, channels)
-        slope = gain * scale
-        to_x = torch.addcmul((-slope * total / count).repeat(beside), gradient, slope.repeat(beside))
-        to_x.addcmul_(centred, (-slope * scale.square() * along / count).repeat(beside))
-        return to_x, along * scale, total, None
+        count, step = centred.numel() // channels, max(1, _AT_ONCE // centred.shape[1])
+        to_x, totals, alongs = torch.empty_like(gradient), torch.zeros_like(centred[0]), torch.zeros_like(centred[0])
+        for first in range(0, len(centred), step):
+            rows = slice(first, first + step)
+            passed = to_x[rows]
+            if out is None:
+                passed.copy_(gradient[rows])
+            else:
+                torch.mul(gradient[rows], out[rows] > 0, out=passed)
+            totals += passed.sum(0)
+            alongs += (passed * centred[rows]).sum(0)
+        total, along, slope = _per_channel(totals, channels), _per_channel(alongs, channels), gain * scale
+        base, tilt = -slope * total / count, -slope * scale.square() * along / count
+        base, slope, tilt = (one.repeat(beside) for one in (base, slope, tilt))
+        for rows, to in zip(centred.split(step), to_x.split(step), strict=True):
+            torch.addcmul(base, to, slope, out=to).addcmul_(rows, tilt)
+        return to_x, along * scale, total, None, None
 
 
-def _per_channel(wide: Float[Tensor, "R KC"], channels: int) -> Float[Tensor, " C"]:
-    return rearrange(wide.sum(0), "(k c) -> k c", c=channels).sum(0)
+def _per_channel(wide: Float[Tensor, " KC"], channels: int) -> Float[Tensor, " C"]:
+    return rearrange(wide, "(k c) -> k c", c=channels).sum(0)

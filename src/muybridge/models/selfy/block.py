@@ -48,7 +48,7 @@ class ConvExtraction(nn.Module):
         """Features of each position and offset."""
         x = windows
         for layer in self.layers:
-            x = F.relu(layer(x), inplace=True)
+            x = layer(x, rectify=True)
         return rearrange(x, "m f 1 1 -> m f")
 
 
