@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from muybridge import cli
+from muybridge import cli, recipe
 from tests.tiny import write_recordings
 
 COMMANDS = (
@@ -160,3 +160,23 @@ def test_init_overwrites_nothing(call, tmp_path: Path):
     assert code == 2
     assert "exists already" in err
     assert (tmp_path / "recipe.toml").read_text() == "mine"
+
+
+def test_the_demo_goes_from_films_to_pictures(call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """The demo as it is, with fewer films, one epoch, smaller frames."""
+    whole = recipe.load_recipe
+    small = {"data.scenes": 3, "data.test_scenes": 1, "train.epochs": 1, "model.size": 32}
+    monkeypatch.setattr(recipe, "load_recipe", lambda name: whole(name, small))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    code, out, err = call("demo")
+    assert code == 0, err
+    assert "12 recordings" in " ".join(out.split())  # one scene tests, with a film of each class
+    assert "other actors" in err
+    drawn = {path.name for path in (tmp_path / "runs" / "demo" / "pictures").iterdir()}
+    assert {"curves.png", "confusion-test.png"} < drawn
+    assert {Path(name).suffix for name in drawn} == {".png", ".gif"}
+    films = list((tmp_path / "cache").rglob("*.mp4"))
+    assert len(films) == 36
+    code, again, err = call("demo")  # what is trained stays trained
+    assert code == 0, err
+    assert again == out

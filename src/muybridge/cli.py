@@ -255,6 +255,7 @@ def localize(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of what is written; by default RUN/localized.")] = None,
     smoothing: Annotated[float, typer.Option(min=0, help="Deviation of the Gaussian along time, in frames.")] = 5.0,
+    contrast: Annotated[float, typer.Option(min=0.1, help="Above 1, boxes lie closer around peaks.")] = 1.0,
     tubes: Annotated[int, typer.Option(min=1, help="At most this many for each video.")] = 1,
     video: Annotated[Literal["gif", "mp4"], typer.Option(help="Format of the films.")] = "mp4",
     as_json: AsJson = False,
@@ -266,7 +267,8 @@ def localize(
     from muybridge.media.tubes import read_tubes, write_tubes
     from muybridge.viz.located import write_located
 
-    localizer, folder = Localizer(run, device, Linking(smoothing=smoothing, tubes=tubes)), out or run / "localized"
+    linking = Linking(smoothing=smoothing, contrast=contrast, tubes=tubes)
+    localizer, folder = Localizer(run, device, linking), out or run / "localized"
     folder.mkdir(parents=True, exist_ok=True)
     if paths:
         for path, found in write_located(localizer, localizer.predictor.find(paths), folder, video):
@@ -383,7 +385,8 @@ def init(
 def demo(
     run: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
 ) -> None:
-    """Train on a generated playground, test, predict an unseen file, draw pictures: about a minute, no download."""
+    """Make a small video playground, train TDN on it, test, predict an unseen video, draw: minutes, no download."""
+    from muybridge.data.datasets.moving_shapes import MovingShapes
     from muybridge.engine.evaluate import evaluate
     from muybridge.engine.journal import Reporter
     from muybridge.engine.train import train as train_run
@@ -391,19 +394,25 @@ def demo(
     from muybridge.recipe import load_recipe
     from muybridge.viz.pictures import draw_run
 
-    recipe, report = load_recipe("playground_drnn"), Reporter()
-    report.say("1/4  training on stick figures whose movement, not pose, decides the class")
+    recipe, report = load_recipe("playground_tdn_demo"), Reporter()
+    data = recipe.data
+    assert isinstance(data, MovingShapes)
+    report.say(f"1/5  making films in which only movement decides the class -> {data.folder()}")
+    with report:
+        report.begin("making films", data.scenes)
+        data.write(lambda done, total: report.step())
+    report.say("2/5  training")
     folder = train_run(recipe, run, resume=(run / "run.json").is_file(), report=report)
-    report.say("2/4  testing on people that were not in training")
+    report.say("3/5  testing on scenes that were not in training: other actors, other backdrops")
     _print_scores(evaluate(folder), as_json=False)
-    unseen = recipe.data.index("test").records[0]
-    report.say(f"3/4  predicting one unseen file, {unseen.path}")
+    unseen = data.index("test").records[0]
+    report.say(f"4/5  predicting one unseen video, {unseen.path}")
     for label, score in zip(*_top(Predictor(run)(unseen.path, top=3)), strict=True):
         report.say(f"  {score:7.2%}  {label}")
-    report.say("4/4  drawing pictures")
-    for path in draw_run(run):
+    report.say("5/5  drawing pictures")
+    for path in draw_run(run, sample=unseen.id):
         report.say(f"  {path}")
-    report.say(f"next: muybridge predict {run} FILE, or train on your own: muybridge train --model drnn --data FOLDER")
+    report.say(f"next: muybridge predict {run} VIDEO, or train on your own: muybridge train --model tdn --data FOLDER")
 
 
 def main() -> None:
@@ -468,14 +477,16 @@ def _print_scores(scores: "Scores", as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("class", "top-1 %", title=f"top-1 {scores.top1:.2f} %", caption_justify="left")
+    table = Table("class", "top-1 %", title=f"top-1 {scores.top1:.2f} %")
     for name, share in scores.per_class.items():
         table.add_row(name, "-" if share is None else f"{share:.1f}")
-    table.caption = (
+    console = Console()
+    console.print(table)
+    console.print(
         f"top-5 {scores.top5:.2f} %, mean class {scores.mean_class:.2f} %, "
-        f"{scores.count} recordings, {scores.skipped} left out of the index"
+        f"{scores.count} recordings, {scores.skipped} left out of the index",
+        highlight=False,
     )
-    Console().print(table)
 
 
 def _print_localisation(told: "Benchmark", path: Path, as_json: bool) -> None:

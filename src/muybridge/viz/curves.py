@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import cycle
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,10 @@ def _draw_accuracies(axes: Axes, epochs: Sequence[Mapping[str, Any]], names: Ite
 def _draw_rate(axes: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
     rates = [float(row.get("lr", math.nan)) for row in epochs]
     axes.step(range(1, len(rates) + 1), rates, where="mid", color=SOFT, linewidth=1.5)
-    _scale(axes, [rate for rate in rates if rate > 0])
+    # Rates that fall in steps differ by factors; a glide to nothing would fill a logarithmic axis with its end.
+    stays = sum(rate == following for rate, following in pairwise(rates))
+    known = [rate for rate in rates if rate > 0]
+    _scale(axes, known if 2 * stays >= len(rates) - 1 else [max(known, default=1.0)])
     axes.set_ylabel("learning rate")
 
 
@@ -114,7 +117,7 @@ def _scale(axes: Axes, drawn: Sequence[float]) -> bool:
 
 def _draw_stages(axes: Axes, epochs: Sequence[Mapping[str, Any]], named: bool) -> None:
     stages = _stages(epochs)
-    if len(stages) == 1 and not stages[0][0]:
+    if len(stages) == 1:
         return
     for place, (name, first, last) in enumerate(stages):
         if place % 2 == 0:

@@ -126,6 +126,7 @@ def _draw_sample(folder: RunFolder, record: Record, video: str, beside: str | Pa
     return [sheet, film, matrix]
 
 
+_FEWEST = 3  # positions along a side of a map; one that has fewer points nowhere
 _WORDS = {"class_activation": "what speaks for\n{}", "differences": "change within\nthe segment"}
 
 
@@ -138,7 +139,7 @@ def _draw_clip(
     title: str,
     label: str,
 ) -> list[Path]:
-    """Sheet of what was seen and film of the whole video, with class activation laid over where there is one."""
+    """Sheet of what was seen and film of the whole video, with class activation and change laid over."""
     takes, viewing = prepare.takes, prepare.viewing
     numbers = np.array(moments(prepare.usable(recording), takes, viewing, 1.0))
     each = takes.frames_per_segment if takes.segments > 1 else 1  # a map for each segment, or for each frame
@@ -146,7 +147,8 @@ def _draw_clip(
     crops = viewing.views // viewing.clips
     maps = {name: _at_each(one[::crops], slots) for name, one in maps.items() if one.ndim > 3}
     heats = {name: one.clamp(min=0) if name == "class_activation" else one.abs() for name, one in maps.items()}
-    rows = {_WORDS.get(name, _between(name)).format(label): one.numpy() for name, one in heats.items() if one.ndim == 3}
+    fine = {name: one for name, one in heats.items() if one.ndim == 3 and min(one.shape[1:]) >= _FEWEST}
+    rows = {_WORDS.get(name, _between(name)).format(label): one.numpy() for name, one in fine.items()}
     marks, windows = None, {}
     for name, similarity in maps.items():
         if name.startswith("similarity"):
@@ -166,8 +168,12 @@ def _draw_clip(
         return [sheet]
     every = range(0, len(recording), -(-len(recording) // LONGEST))
     whole = _pixels(prepare_clip(recording.read(every, short_side=max(240, takes.size)), takes, viewing), prepare)
-    heat = _in_between(at, heats["class_activation"].numpy(), np.array(every))
-    animate_clip(whole, {f"what speaks for {label}": heat}, film, fps=recording.fps / every.step, title=title)
+    telling = [name for name in _WORDS if name in fine] or ["class_activation"]
+    panels = {
+        _WORDS[name].format(label).replace("\n", " "): _in_between(at, heats[name].numpy(), np.array(every))
+        for name in telling
+    }
+    animate_clip(whole, panels, film, fps=recording.fps / every.step, title=title)
     return [sheet, film]
 
 
