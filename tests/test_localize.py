@@ -104,6 +104,19 @@ def test_the_path_is_the_best_of_all() -> None:
         assert mean == pytest.approx(worth(best) / 5)
 
 
+def test_contrast_draws_boxes_closer_around_peaks() -> None:
+    """A smooth peak of deviation s: the box worth most has sides of 2.8 s, and 2.8 s / sqrt(p) at the power p."""
+    along = torch.arange(120.0) + 0.5
+    bell = torch.exp(-((along - 60) ** 2) / (2 * 15.0**2))
+    maps = (bell[:, None] * bell)[None].repeat(3, 1, 1)
+    fine = Linking(smoothing=0.0, levels=tuple(np.linspace(0.1, 0.9, 81)))
+    for power in (1.0, 2.0, 4.0):
+        (tube,) = attention_to_tubes(maps, (120, 120), linking=replace(fine, contrast=power))
+        left, top, right, bottom = tube.boxes[0]
+        assert right - left == pytest.approx(2.8 * 15 / power**0.5, abs=2.5)
+        assert bottom - top == right - left
+
+
 def test_a_tube_follows_what_moves() -> None:
     boxes = [(5 + 2 * step, 10, 25 + 2 * step, 30) for step in range(20)]
     (tube,) = attention_to_tubes(

@@ -18,10 +18,11 @@ from muybridge import cli
 from muybridge.core.contracts import ClipInput
 from muybridge.core.errors import DataError, RunError
 from muybridge.core.tubes import Tube, TubeSet, tube_iou
-from muybridge.core.types import Output
+from muybridge.core.types import Output, Record
 from muybridge.data.prepare import Viewing
 from muybridge.engine.train import train
 from muybridge.localize import Linking, Localizer, benchmark
+from muybridge.localize.benchmark import _annotated
 from muybridge.localize.locate import covering_starts, over_frame
 from muybridge.media.tubes import read_tubes, write_tubes
 from muybridge.media.video import Video
@@ -188,6 +189,12 @@ def test_a_split_is_scored_beside_the_baselines(runs: dict[str, Path], tmp_path:
     again = benchmark(localizer, "test", read_tubes(tmp_path / "truth.json"))
     assert again.precision["attention"] == pytest.approx(told.precision["attention"])
     assert again.top1 == told.top1
+
+
+def test_annotations_may_leave_out_the_ending_of_the_file():
+    truth = TubeSet(("run",), (), {"run/a": 3, "run/b.avi": 3})
+    records = [Record(f"run/{name}.avi", Path(f"x/run/{name}.avi"), 0) for name in "abc"]
+    assert [record.id for record in _annotated(records, truth)] == ["run/a.avi", "run/b.avi"]
 
 
 def test_a_perfect_look_has_a_perfect_score(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch):

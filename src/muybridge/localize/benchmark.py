@@ -55,8 +55,8 @@ def benchmark(
     Args:
         localizer: a run.
         split: of the run's data set.
-        truth: true tubes, whose videos have the record ids of the data set; videos that it does not have are passed
-            over. None takes the boxes that the data set itself has, if it has any.
+        truth: true tubes, whose videos have the record ids of the data set, with or without the ending of the file;
+            videos that it does not have are passed over. None takes the boxes that the data set has, if it has any.
         report: where progress is shown; by default nowhere.
         thresholds: of spatio-temporal IoU.
 
@@ -103,7 +103,7 @@ def benchmark(
 
 
 def _annotated(records: Sequence[Record], truth: TubeSet) -> list[Record]:
-    some = [record for record in records if record.id in truth.frames]
+    some = [record for record in records if _called(record, truth) in truth.frames]
     if not some:
         raise DataError(
             f"none of the {len(records)} videos is annotated, not even {records[0].id}",
@@ -119,7 +119,7 @@ def _true_tubes(
     if truth is None:
         boxes = data.boxes(record)
         return [] if boxes is None else [Tube(record.id, record.label, boxes.numpy().astype(np.float64))]
-    tubes = [tube for tube in truth.tubes if tube.video == record.id]
+    tubes = [tube for tube in truth.tubes if tube.video == _called(record, truth)]
     for tube in tubes:
         outside = np.abs(tube.boxes - cut_to_frame(tube.boxes, *size)).max(axis=1) > 1
         if outside.any() or tube.end > length:
@@ -129,7 +129,13 @@ def _true_tubes(
                 expected=f"boxes inside {length} frames of {size[1]}x{size[0]} pixels",
                 cure="give the annotations that were made for these files, at their size",
             )
-    return [replace(tube, boxes=cut_to_frame(tube.boxes, *size)) for tube in tubes]
+    return [replace(tube, video=record.id, boxes=cut_to_frame(tube.boxes, *size)) for tube in tubes]
+
+
+def _called(record: Record, truth: TubeSet) -> str:
+    """What a video is called in annotations, which may leave out the ending of its file."""
+    plain = record.id.removesuffix(record.path.suffix)
+    return plain if plain in truth.frames else record.id
 
 
 def _words(box: Float64[np.ndarray, " 4"]) -> str:

@@ -33,6 +33,8 @@ class Linking:
 
     Attributes:
         smoothing: standard deviation of the Gaussian along time, in frames; 0 leaves maps as they are.
+        contrast: power to which the normalised map is raised, which draws boxes closer around its peaks: boxes worth
+            most are about three times as wide as the deviation of a smooth peak, and wider on a bright ground.
         levels: cuts through the normalised map (0 to 1); each piece above a cut is a candidate box.
         smallest: share of the frame below which a box is dropped.
         steadiness: what an IoU of 1 with the box before is worth, where a box that is all of the map is worth 1.
@@ -43,6 +45,7 @@ class Linking:
     """
 
     smoothing: float = 5.0
+    contrast: float = 1.0
     levels: tuple[float, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
     smallest: float = 0.01
     steadiness: float = 1.0
@@ -124,7 +127,8 @@ def attention_to_tubes(
     height, width = size
     scale = min(1.0, linking.grid / max(size))
     rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
-    frames = [_candidates(frame, linking) for frame in saliency(maps, rows, columns).numpy()]
+    heat = saliency(maps, rows, columns) ** linking.contrast
+    frames = [_candidates(frame, linking) for frame in heat.numpy()]
     to_pixels = np.array([width / columns, height / rows] * 2)
     tubes: list[Tube] = []
     best = 0.0

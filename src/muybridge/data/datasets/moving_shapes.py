@@ -39,7 +39,7 @@ class MovingShapes(DatasetConfig):
         seed: another seed gives other scenes and films.
         actor: least and largest radius of the actor, as shares of the shorter side of the frame.
         spread: radius of the disc over which its centre is spread, likewise. A small actor far from the middle makes
-            it hard to say where it is: ``distractors = 3, actor = [0.07, 0.11], spread = 0.36``.
+            it hard to say where it is: ``distractors = 3, actor = [0.09, 0.14], spread = 0.33``.
     """
 
     name: Literal["moving_shapes"] = "moving_shapes"
