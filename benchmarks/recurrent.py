@@ -5,27 +5,15 @@ that a disturbance falls on all alike; medians and their ratios are printed. Flo
 """
 
 import statistics
-import time
-from collections.abc import Callable
+from functools import partial
 
 import torch
+from measure import in_turns
 from torch import nn
 
 from muybridge.nn.recurrent import DifferentialLSTM
 
 BATCH, INPUT = 32, 60
-
-
-def milliseconds(calls: dict[str, Callable[[], object]], repetitions: int) -> dict[str, float]:
-    """Median time of each call, the calls interleaved."""
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(repetitions + 3):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if turn >= 3:  # the first turns warm up
-                taken[name].append(1000 * (time.perf_counter() - start))
-    return {name: statistics.median(times) for name, times in taken.items()}
 
 
 def compare(frames: int, hidden: int, repetitions: int) -> None:
@@ -45,7 +33,8 @@ def compare(frames: int, hidden: int, repetitions: int) -> None:
         forward(module)[:, -1].sum().backward()
 
     for title, work in (("forward", forward), ("forward+backward", both)):
-        times = milliseconds({name: lambda m=module, w=work: w(m) for name, module in modules.items()}, repetitions)
+        calls = {name: partial(work, module) for name, module in modules.items()}
+        times = {name: statistics.median(taken) for name, taken in in_turns(calls, repetitions, warm_up=3).items()}
         base = times["nn.LSTM"]
         told = "   ".join(f"{name} {ms:7.1f} ms ({ms / base:4.1f}x)" for name, ms in times.items())
         print(f"T={frames:<4} H={hidden:<4} {title:<17} {told}", flush=True)

@@ -8,13 +8,13 @@ Every repetition runs all of them one after the other.
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from measure import in_turns, peak_megabytes
 from torch import Tensor
 
 from muybridge.models.selfy.similarity import self_similarity
@@ -72,21 +72,6 @@ def ask(way: Callable[..., Tensor], v: Tensor, offsets: tuple[int, ...], cotange
         torch.autograd.grad(out, v, cotangent)
 
 
-def peak_megabytes(call: Callable[[], None]) -> float:
-    """The most memory that tensors take during a call beyond what they take before it."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        call()
-    assert profile.profiler is not None
-    results = profile.profiler.kineto_results
-    assert results is not None
-    now = peak = 0
-    for event in sorted(results.events(), key=lambda event: event.start_ns()):
-        if event.name() == "[memory]":
-            now += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]
-            peak = max(peak, now)
-    return peak / 2**20
-
-
 def main() -> None:
     """Prints one line per map size, window and way."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -103,14 +88,7 @@ def main() -> None:
             cotangent = torch.randn(1, 8, size, size, frames, 9, 9)
             for kind, given in (("forward", None), ("forward and backward", cotangent)):
                 calls = {name: partial(ask, way, v, offsets, given) for name, way in WAYS.items()}
-                for call in calls.values():
-                    call()
-                times: dict[str, list[float]] = {name: [] for name in calls}
-                for _ in range(arguments.repeats):
-                    for name, call in calls.items():
-                        start = time.perf_counter()
-                        call()
-                        times[name].append(1e3 * (time.perf_counter() - start))
+                times = in_turns(calls, arguments.repeats)
                 figures = ", ".join(
                     f"{name} {statistics.median(series):.1f} ms {peak_megabytes(calls[name]):.0f} MiB"
                     for name, series in times.items()

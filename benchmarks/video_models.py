@@ -9,12 +9,12 @@ inference casts the parameters, bfloat16 training is under autocast as the engin
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import timm
 import torch
+from measure import in_turns, peak_megabytes
 from torch import nn
 
 from muybridge.models.selfy import SELFYConfig
@@ -73,21 +73,6 @@ def training(model: nn.Module, x: torch.Tensor, low: bool) -> Callable[[], None]
     return call
 
 
-def peak_megabytes(call: Callable[[], None]) -> float:
-    """The most memory that tensors take during a call beyond what they take before it."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        call()
-    assert profile.profiler is not None
-    results = profile.profiler.kineto_results
-    assert results is not None
-    now = peak = 0
-    for event in sorted(results.events(), key=lambda event: event.start_ns()):
-        if event.name() == "[memory]":
-            now += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]
-            peak = max(peak, now)
-    return peak / 2**20
-
-
 def main() -> None:
     """Prints one table per kind of call and precision."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -104,15 +89,8 @@ def main() -> None:
             prepare = inference if mode == "inference" else training
             pairs = networks(arguments.batch).items()
             calls = {name: prepare(model, x, precision == "bfloat16") for name, (model, x) in pairs}
-            for call in calls.values():
-                call()
+            times = in_turns(calls, arguments.repeats)
             peaks = {name: peak_megabytes(call) for name, call in calls.items()}
-            times: dict[str, list[float]] = {name: [] for name in calls}
-            for _ in range(arguments.repeats):
-                for name, call in calls.items():
-                    start = time.perf_counter()
-                    call()
-                    times[name].append(1e3 * (time.perf_counter() - start))
             base = times["timm ResNet-50"]
             print(f"\n{mode}, {precision}: median ms, fastest ms, ratio to plain, peak MiB")
             for name, series in times.items():

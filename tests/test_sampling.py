@@ -105,20 +105,25 @@ def test_dense_training_starts_anywhere_but_at_the_last_place() -> None:
     assert drawn == set(range(10))
 
 
-@given(FRAMES, SEGMENTS, LENGTHS, SEEDS, st.sampled_from(["segments", "dense", "clips"]), st.integers(1, 10), st.data())
+MODES = st.sampled_from(["segments", "dense", "clips"])
+FEW = st.integers(1, 10)
+
+
+@given(FRAMES, SEGMENTS, LENGTHS, SEEDS, MODES, FEW, FEW, st.data())
 def test_what_always_holds(
-    frames: int, segments: int, length: int, seed: int | None, mode: str, views: int, data: st.DataObject
+    frames: int, segments: int, length: int, seed: int | None, mode: str, views: int, stride: int, data: st.DataObject
 ) -> None:
     view = data.draw(st.integers(0, views - 1))
     takes = ClipInput(segments, length)
-    chosen = choose(frames, takes, mode, dice(seed), view, views)  # pyright: ignore[reportArgumentType]
+    chosen = choose(frames, takes, mode, dice(seed), view, views, stride)  # pyright: ignore[reportArgumentType]
     assert len(chosen) == segments * length
     assert all(0 <= index < frames for index in chosen)
     assert all(type(index) is int for index in chosen)
-    again = choose(frames, takes, mode, dice(seed), view, views)  # pyright: ignore[reportArgumentType]
+    again = choose(frames, takes, mode, dice(seed), view, views, stride)  # pyright: ignore[reportArgumentType]
     assert chosen == again
     for window in np.split(np.array(chosen), 1 if mode == "clips" else segments):
-        assert set(np.diff(window)) <= {0, 1}
+        steps = np.diff(window)
+        assert all(step == stride or after == frames - 1 for step, after in zip(steps, window[1:], strict=True))
     if mode != "dense" or frames >= 64:
         starts = chosen[::length]
         assert starts == sorted(starts)
@@ -129,6 +134,14 @@ def test_views_of_a_long_video_differ(mode: str) -> None:
     takes = ClipInput(8, 1)
     views = {tuple(choose(1000, takes, mode, None, view, 10)) for view in range(10)}  # pyright: ignore[reportArgumentType]
     assert len(views) == 10
+
+
+def test_a_stride_spreads_clips_and_windows() -> None:
+    assert choose(130, ClipInput(1, 30), "clips", stride=2) == list(range(36, 96, 2))
+    assert choose(40, ClipInput(1, 30), "clips", stride=2) == [*range(0, 40, 2), *[39] * 10]
+    assert choose(100, ClipInput(4, 3), stride=4) == windows(window_starts(100, 4, 9), 3, 100, 4)
+    last = {choose(100, ClipInput(1, 5), "clips", dice(seed), stride=10)[-1] for seed in range(500)}
+    assert (min(last), max(last)) == (40, 99)
 
 
 def test_choose_takes_the_rule_it_names() -> None:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from muybridge.core.errors import DataError
+from muybridge.core.files import whole_file
 from muybridge.core.types import Record
 
 FORMAT = 1
@@ -306,24 +307,16 @@ def _as_json(stamp: Stamp) -> dict[str, Any]:
 
 
 @contextmanager
-def _writing(final: Path) -> Iterator[Path]:
-    """A draft to write; it takes its name when the block ends well, and is on the disk then."""
-    draft = final.with_name(final.name + ".draft")
+def _writing(path: Path) -> Iterator[Path]:
+    """A draft to write, see :func:`whole_file`; DataError where it cannot be written."""
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        draft.touch()
-        mode = draft.stat().st_mode  # safetensors would leave a file that only its owner may read
-        yield draft
-        draft.chmod(mode)
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        draft.replace(final)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as draft:
+            yield draft
     except (OSError, safetensors.SafetensorError) as problem:
-        with suppress(OSError):
-            draft.unlink()
         raise DataError(
             f"the maps cannot be written ({getattr(problem, 'strerror', None) or problem})",
             expected="a folder with room that may be written",
             cure="free some space or choose another folder with --out; what is finished is kept",
-            where=final,
+            where=path,
         ) from None

@@ -3,9 +3,11 @@
 Legend: V views, T frames, C channels, S side of the crop, B samples.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from einops import rearrange
@@ -36,6 +38,8 @@ from muybridge.media.video import Video
 Recording = SkeletonSequence | Video | StoredFrames
 """What a data set, or a feature store made of one, opens."""
 
+Read = TypeVar("Read")
+
 Sample = tuple[dict[str, Tensor], int]
 """A model's inputs for one recording, without batch axis, and its label."""
 
@@ -48,6 +52,7 @@ class Viewing(Framing):
             window of 64 frames, as for Kinetics; "clips" takes consecutive frames.
         clips: testing takes the video this many times, at places evenly spread in time; each with every crop, and
             probabilities averaged over all.
+        stride: from one frame of a clip, or of a segment's window, to its next; consecutive frames are 1 apart.
         size: side of the crops of testing; 0 takes the model's. Networks of convolutions may look at more than they
             were trained on.
         features: a feature store that `muybridge features` made; training and testing read what the model's frozen CNN
@@ -56,6 +61,7 @@ class Viewing(Framing):
 
     mode: Mode = "segments"
     clips: int = Field(default=1, ge=1)
+    stride: int = Field(default=1, ge=1)
     size: int = Field(default=0, ge=0)
     features: Path | None = None
 
@@ -109,8 +115,40 @@ class FlowSource(BaseModel):
 COMPUTED = FlowSource()
 
 
+class Preparation(ABC, Generic[Read]):
+    """Makes a model's inputs of recordings, in two halves that can be timed apart."""
+
+    __slots__ = ()
+
+    def __call__(
+        self, recording: Recording, label: int = -1, rng: torch.Generator | None = None, name: str | None = None
+    ) -> Sample:
+        """The model's inputs for one recording, and its label.
+
+        Args:
+            recording: what the data set, or a feature store made of it, opened.
+            label: class index; mirroring may change it.
+            rng: the dice of this sample, one view with random changes; None takes the fixed views of testing.
+            name: record id, by which stored flow is found; without one flow is computed.
+        """
+        return self.transform(self.read(recording, rng, name), label, rng)
+
+    @property
+    @abstractmethod
+    def views(self) -> int:
+        """Inputs that testing makes of one recording."""
+
+    @abstractmethod
+    def read(self, recording: Recording, rng: torch.Generator | None = None, name: str | None = None) -> Read:
+        """The first half of a call: what is looked at; frames that are not needed are not decoded."""
+
+    @abstractmethod
+    def transform(self, read: Read, label: int = -1, rng: torch.Generator | None = None) -> Sample:
+        """The second half of a call: what was read as the model takes it, ``V`` views one after the other."""
+
+
 @dataclass(frozen=True, slots=True)
-class SkeletonPreparation:
+class SkeletonPreparation(Preparation[SkeletonSequence]):
     """Prepares what a model of skeletons takes from what the data set holds.
 
     Attributes:
@@ -130,19 +168,6 @@ class SkeletonPreparation:
         """A recording of skeletons is looked at once."""
         return 1
 
-    def __call__(
-        self, recording: Recording, label: int = -1, rng: torch.Generator | None = None, name: str | None = None
-    ) -> Sample:
-        """The model's inputs for one recording, and its label.
-
-        Args:
-            recording: what the data set opened.
-            label: class index; mirroring may change it.
-            rng: the dice of this sample; None prepares without augmentation.
-            name: record id.
-        """
-        return self.transform(self.read(recording, rng, name), label, rng)
-
     def read(
         self, recording: Recording, rng: torch.Generator | None = None, name: str | None = None
     ) -> SkeletonSequence:
@@ -151,15 +176,15 @@ class SkeletonPreparation:
         assert isinstance(recording, SkeletonSequence)
         return recording
 
-    def transform(self, recording: SkeletonSequence, label: int = -1, rng: torch.Generator | None = None) -> Sample:
+    def transform(self, read: SkeletonSequence, label: int = -1, rng: torch.Generator | None = None) -> Sample:
         """The second half of a call: changes and normalises."""
         if rng is not None and self.augment is not None:
-            recording, label = augment_skeleton(recording, label, self.augment, self.holds, self.mirror, rng)
-        return {"joints": prepare_skeleton(recording, self.takes, self.holds)}, label
+            read, label = augment_skeleton(read, label, self.augment, self.holds, self.mirror, rng)
+        return {"joints": prepare_skeleton(read, self.takes, self.holds)}, label
 
 
 @dataclass(frozen=True, slots=True)
-class ClipPreparation:
+class ClipPreparation(Preparation[dict[Stream, Clip]]):
     """Prepares what a model of clips takes from a video: ``video``, ``V T C S S``, a view after the other.
 
     For models that take it there is ``flow``, ``V T 2 S S``, beside it or in its place: of the same moments, cropped
@@ -196,19 +221,6 @@ class ClipPreparation:
         """Inputs that testing makes of one video."""
         return self.viewing.views
 
-    def __call__(
-        self, recording: Recording, label: int = -1, rng: torch.Generator | None = None, name: str | None = None
-    ) -> Sample:
-        """The model's inputs for one video, and its label; only the frames that are needed are decoded.
-
-        Args:
-            recording: what the data set opened.
-            label: class index; mirroring may change it.
-            rng: the dice of this sample, one view of randomly chosen frames; None takes the fixed views of testing.
-            name: record id, by which stored flow is found; without one flow is computed.
-        """
-        return self.transform(self.read(recording, rng, name), label, rng)
-
     def read(
         self, recording: Recording, rng: torch.Generator | None = None, name: str | None = None
     ) -> dict[Stream, Clip]:
@@ -223,16 +235,16 @@ class ClipPreparation:
             short_side = self._short_side(self.augment or self.viewing, self.takes.size)
         return self._decode(recording, numbers, short_side, name)
 
-    def transform(self, clips: Mapping[Stream, Clip], label: int = -1, rng: torch.Generator | None = None) -> Sample:
+    def transform(self, read: Mapping[Stream, Clip], label: int = -1, rng: torch.Generator | None = None) -> Sample:
         """The second half of a call: crops, changes and normalises."""
         if rng is not None:
             if self.augment is None:
-                inputs = {name: prepare_clip(clip, self.takes, self.viewing, name) for name, clip in clips.items()}
+                inputs = {name: prepare_clip(clip, self.takes, self.viewing, name) for name, clip in read.items()}
             else:
-                inputs, label = augment_clips(clips, label, self.augment, self.takes, self.mirror, rng)
+                inputs, label = augment_clips(read, label, self.augment, self.takes, self.mirror, rng)
             return {name: rearrange(one, "t c h w -> 1 t c h w") for name, one in inputs.items()}, label
         views = {}
-        for name, clip in clips.items():
+        for name, clip in read.items():
             each = zip(clip.pixels.chunk(self.viewing.clips), clip.seconds.chunk(self.viewing.clips), strict=True)
             views[name] = torch.cat([prepare_views(Clip(*one), self._tested(), self.viewing, name) for one in each])
         return views, label
@@ -280,7 +292,7 @@ class ClipPreparation:
 
 
 @dataclass(frozen=True, slots=True)
-class FeaturePreparation:
+class FeaturePreparation(Preparation[dict[str, Tensor]]):
     """Reads what frozen CNNs made of the very frames that :class:`ClipPreparation` would have read.
 
     Attributes:
@@ -298,19 +310,6 @@ class FeaturePreparation:
         """Inputs that testing makes of one video."""
         return self.viewing.clips
 
-    def __call__(
-        self, recording: Recording, label: int = -1, rng: torch.Generator | None = None, name: str | None = None
-    ) -> Sample:
-        """The maps of one recording, ``V T D h w`` by the model's arguments, and its label.
-
-        Args:
-            recording: what the feature store opened.
-            label: class index.
-            rng: the dice of this sample, one view of randomly chosen frames; None takes the fixed views of testing.
-            name: record id.
-        """
-        return self.transform(self.read(recording, rng, name), label, rng)
-
     def read(
         self, recording: Recording, rng: torch.Generator | None = None, name: str | None = None
     ) -> dict[str, Tensor]:
@@ -319,10 +318,10 @@ class FeaturePreparation:
         assert isinstance(recording, StoredFrames)
         return recording.read(moments(len(recording), self.takes, self.viewing, self.keep, rng))
 
-    def transform(self, maps: dict[str, Tensor], label: int = -1, rng: torch.Generator | None = None) -> Sample:
+    def transform(self, read: dict[str, Tensor], label: int = -1, rng: torch.Generator | None = None) -> Sample:
         """The second half of a call: one view after the other."""
         views = self.views if rng is None else 1
-        return {name: rearrange(one, "(v t) d h w -> v t d h w", v=views) for name, one in maps.items()}, label
+        return {name: rearrange(one, "(v t) d h w -> v t d h w", v=views) for name, one in read.items()}, label
 
 
 def moments(
@@ -337,11 +336,12 @@ def moments(
         keep: the smallest share of the video that a training sample is chosen from.
         rng: the dice of a training sample.
     """
-    mode, clips = viewing.mode, viewing.clips
+    mode, clips, stride = viewing.mode, viewing.clips, viewing.stride
     if rng is None:
-        return [number for view in range(clips) for number in choose(frames, takes, mode, view=view, views=clips)]
+        each = (choose(frames, takes, mode, view=view, views=clips, stride=stride) for view in range(clips))
+        return [number for one in each for number in one]
     start, kept = part_in_time(frames, keep, rng)
-    return [start + number for number in choose(kept, takes, mode, rng)]
+    return [start + number for number in choose(kept, takes, mode, rng, stride=stride)]
 
 
 def part_in_time(frames: int, keep: float, rng: torch.Generator) -> tuple[int, int]:
@@ -353,9 +353,6 @@ def part_in_time(frames: int, keep: float, rng: torch.Generator) -> tuple[int, i
     return int(place * (frames - kept + 1)), kept
 
 
-Preparation = SkeletonPreparation | ClipPreparation | FeaturePreparation
-
-
 def preparation(
     takes: Takes,
     holds: Holds,
@@ -363,7 +360,7 @@ def preparation(
     mirror: Mapping[int, int] | None,
     augment: SkeletonAugment | ClipAugment | None = None,
     flow: FlowSource = COMPUTED,
-) -> Preparation:
+) -> SkeletonPreparation | ClipPreparation:
     """Prepares exactly what a model takes from what a data set holds; training, testing and predicting share it."""
     if isinstance(takes, SkeletonInput):
         assert isinstance(holds, SkeletonData)

@@ -23,6 +23,7 @@ def choose(
     rng: torch.Generator | None = None,
     view: int = 0,
     views: int = 1,
+    stride: int = 1,
 ) -> list[int]:
     """The frames that make up one input of a model, segment-major.
 
@@ -33,18 +34,26 @@ def choose(
             window of 64 frames (I3D); "clips" takes consecutive frames, 25 clips to a video in the paper (VideoLSTM).
         rng: the dice of a training sample; None takes the fixed frames of testing.
         view, views: which of how many inputs that testing takes from one video.
+        stride: from one frame of a window, or clip, to its next; the published systems have consecutive frames, 1.
     """
     segments, length = takes.segments, takes.frames_per_segment
     if mode == "dense":
-        return windows(dense_starts(frames, segments, rng, view, views), length, frames)
+        return windows(dense_starts(frames, segments, rng, view, views), length, frames, stride)
     if mode == "clips":
-        return windows(clip_starts(frames, segments * length, views, rng)[view : view + 1], segments * length, frames)
-    return windows(window_starts(frames, segments, length, rng, view, views), length, frames)
+        whole = segments * length
+        starts = clip_starts(frames, span(whole, stride), views, rng)[view : view + 1]
+        return windows(starts, whole, frames, stride)
+    return windows(window_starts(frames, segments, span(length, stride), rng, view, views), length, frames, stride)
 
 
-def windows(starts: Sequence[int], length: int, frames: int) -> list[int]:
-    """``length`` consecutive frames from each start; past the end of the video its last frame repeats."""
-    return [min(start + step, frames - 1) for start in starts for step in range(length)]
+def span(length: int, stride: int) -> int:
+    """Frames of the video from the first to the last of a window."""
+    return (length - 1) * stride + 1
+
+
+def windows(starts: Sequence[int], length: int, frames: int, stride: int = 1) -> list[int]:
+    """``length`` frames from each start; past the end of the video its last frame repeats."""
+    return [min(start + step * stride, frames - 1) for start in starts for step in range(length)]
 
 
 def window_starts(

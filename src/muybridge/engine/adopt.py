@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from muybridge.core.errors import DataError, RecipeError, RunError
+from muybridge.core.files import read_lines
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.recipe import Recipe, load_recipe, recipe_of
 
@@ -145,15 +146,7 @@ def _plain(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
 def _names(labels: Path | None, count: int | None) -> list[str]:
     if labels is None:
         return [f"class {label}" for label in range(count or 1)]
-    try:
-        names = [line.strip() for line in labels.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as problem:
-        raise DataError(
-            f"it cannot be read ({getattr(problem, 'strerror', None) or problem})",
-            expected="class names, one on each line",
-            cure="correct --labels",
-            where=labels,
-        ) from None
+    names = read_lines(labels, expected="class names, one on each line", cure="correct --labels")
     if count is not None and len(names) != count:
         raise DataError(
             f"it names {len(names)} classes",

@@ -138,9 +138,8 @@ def _load_timed(samples: Samples, index: int, spent: dict[str, list[float]]) -> 
 def _trainer(recipe: Recipe, runtime: Runtime) -> Callable[[Batch], None]:
     """A step of training, as :func:`muybridge.engine.train.train_step` takes it."""
     model = recipe.model.unfetched().build(len(recipe.data.labels()), recipe.data.holds())
-    wrapped, optimizer = runtime.fabric.setup(
-        model, build_optimizer(recipe.train.optimizer, model, recipe.train.groups)
-    )
+    optimizer = build_optimizer(recipe.train.optimizer, model, recipe.train.groups, runtime.fused)
+    wrapped, optimizer = runtime.fabric.setup(model, optimizer)
 
     def step(batch: Batch) -> None:
         batch = to_device(batch, runtime)

@@ -12,7 +12,6 @@ test.json, ...       what a test said; ``pictures/`` what there is to look at
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from muybridge.core.errors import RunError
+from muybridge.core.files import whole_file
 from muybridge.data.datasets.base import Excluded
 from muybridge.recipe import Recipe, load_recipe, save_recipe
 
@@ -177,19 +177,8 @@ class RunFolder:
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """A temporary file to write; it takes its name when the block ends well, and is on the disk then."""
-        final = self.path / name
-        draft = final.with_name(final.name + ".draft")
-        try:
-            with _reported(final):
-                draft.touch()
-                mode = draft.stat().st_mode  # safetensors would leave a file that only its owner may read
-                yield draft
-                draft.chmod(mode)
-                with draft.open("rb") as file:
-                    os.fsync(file.fileno())
-                draft.replace(final)
-        finally:
-            draft.unlink(missing_ok=True)
+        with _reported(self.path / name), whole_file(self.path / name) as draft:
+            yield draft
 
     def check_room(self, model: nn.Module) -> None:
         """Refuse to start when the disk cannot hold what the training will write."""

@@ -15,8 +15,16 @@ from muybridge.recipe import SGD, Adam, AnyOptimizer, ParameterGroup, RMSprop, S
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
-def build_optimizer(knobs: AnyOptimizer, model: nn.Module, groups: Sequence[ParameterGroup] = ()) -> Optimizer:
+def build_optimizer(
+    knobs: AnyOptimizer, model: nn.Module, groups: Sequence[ParameterGroup] = (), fused: bool | None = None
+) -> Optimizer:
     """The torch optimizer that the recipe names, over the parameters that learn; each group knows its ``scale``.
+
+    Args:
+        knobs: the recipe's noun.
+        model: with the parameters.
+        groups: see :func:`parameter_groups`.
+        fused: make a step in one pass over memory, where the optimizer can; None leaves it to torch.
 
     Raises:
         RecipeError: a group that no parameter belongs to.
@@ -24,12 +32,13 @@ def build_optimizer(knobs: AnyOptimizer, model: nn.Module, groups: Sequence[Para
     parameters = parameter_groups(model, groups, knobs.weight_decay)
     match knobs:
         case SGD():
+            decay = knobs.weight_decay
             return torch.optim.SGD(
-                parameters, knobs.lr, knobs.momentum, weight_decay=knobs.weight_decay, nesterov=knobs.nesterov
+                parameters, knobs.lr, knobs.momentum, weight_decay=decay, nesterov=knobs.nesterov, fused=fused
             )
         case Adam():
             kind = torch.optim.AdamW if knobs.decoupled else torch.optim.Adam
-            return kind(parameters, knobs.lr, knobs.betas, weight_decay=knobs.weight_decay)
+            return kind(parameters, knobs.lr, knobs.betas, weight_decay=knobs.weight_decay, fused=fused)
         case RMSprop():
             return torch.optim.RMSprop(
                 parameters, knobs.lr, alpha=knobs.alpha, eps=knobs.eps, weight_decay=knobs.weight_decay

@@ -33,6 +33,7 @@ class Runtime:
             strategy="ddp" if world > 1 else "auto",
             precision=precision,
         )
+        self._precision = precision
         if world > 1:
             self.fabric.launch()
             # Left open, the group's threads can bring a process down on its way out.
@@ -57,6 +58,12 @@ class Runtime:
     def device(self) -> torch.device:
         """Where this process computes."""
         return self.fabric.device
+
+    @property
+    def fused(self) -> bool | None:
+        """Whether optimizers make fused steps, which on a CPU take a fifth of the time; None leaves it to torch."""
+        # Scaled gradients of 16 bits could not be clipped before a fused step.
+        return True if self.device.type == "cpu" and self._precision != "16-mixed" else None
 
     def total(self, numbers: Tensor) -> Tensor:
         """The sum of a tensor over all processes."""

@@ -168,7 +168,7 @@ def train_stage(session: Session, stage: Stage, position: Position, state: dict[
     resumed = "model" in state
     model = start_model(session, stage, position.stage, resumed)
     optimizer_knobs, schedule = stage.optimizer or knobs.optimizer, stage.schedule or knobs.schedule
-    optimizer = build_optimizer(optimizer_knobs, model, knobs.groups)
+    optimizer = build_optimizer(optimizer_knobs, model, knobs.groups, runtime.fused)
     average = copy.deepcopy(model).requires_grad_(False) if knobs.ema else None
     kept = model if average is None else average
     if resumed:

@@ -18,7 +18,7 @@ from muybridge.core.errors import RunError
 from muybridge.core.tubes import Tube, TubeSet
 from muybridge.data.clip_ops import crop_boxes, eval_short_side
 from muybridge.data.prepare import ClipPreparation, Viewing
-from muybridge.data.sampling import choose, windows
+from muybridge.data.sampling import choose, span, windows
 from muybridge.localize.linking import LINKING, Linking, Maps, attention_to_tubes, average_over_clips
 from muybridge.media.video import Video
 from muybridge.models.base import Model
@@ -134,10 +134,11 @@ class Localizer:
         """The moments of each input of the model."""
         takes, viewing = self.prepare.takes, self.prepare.viewing
         if viewing.mode == "clips":
-            span = takes.segments * takes.frames_per_segment
-            return (windows([start], span, length) for start in covering_starts(length, span))
-        views = viewing.clips
-        return (choose(length, takes, viewing.mode, view=view, views=views) for view in range(views))
+            count = takes.segments * takes.frames_per_segment
+            starts = covering_starts(length, span(count, viewing.stride))
+            return (windows([start], count, length, viewing.stride) for start in starts)
+        views, stride = viewing.clips, viewing.stride
+        return (choose(length, takes, viewing.mode, view=view, views=views, stride=stride) for view in range(views))
 
     def _refusal(self, came: str) -> RunError:
         model = self.predictor.recipe.model

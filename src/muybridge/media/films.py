@@ -7,7 +7,6 @@ Legend: T frames, H and W pixels.
 """
 
 import io
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from muybridge.core.errors import DataError
+from muybridge.core.files import whole_file
 from muybridge.media.moving_shapes import FPS, MOTIONS, REVERSED, Film, Stage, make_film, make_scene
 
 VERSION = 1
@@ -111,9 +111,8 @@ def _write_film(video: Path, film: Film) -> None:
 
 
 def _put(path: Path, content: bytes) -> None:
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
-    draft.write_bytes(content)
-    draft.replace(path)
+    with whole_file(path, shared=True) as draft:
+        draft.write_bytes(content)
 
 
 def _done(folder: Path, scene: int, takes: int) -> list[bool]:

@@ -9,7 +9,6 @@ The figure's own frame is the Kinect's for someone who faces it: x towards the r
 """
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from muybridge.core.dice import dice
 from muybridge.core.errors import DataError
+from muybridge.core.files import whole_file
 from muybridge.core.skeletons import LAYOUTS
 from muybridge.core.types import SkeletonSequence
 
@@ -248,6 +248,5 @@ def write_playground(folder: Path, people: int, takes: int, seed: int = 0) -> li
 
 def save_sequence(path: Path, sequence: SkeletonSequence) -> None:
     """A sequence as ``.npz``, put in place in one step."""
-    draft = path.with_name(f".{path.stem}-{os.getpid()}.npz")
-    np.savez(draft, joints=sequence.joints.numpy(), present=sequence.present.numpy())
-    draft.replace(path)
+    with whole_file(path, shared=True) as draft, draft.open("wb") as file:
+        np.savez(file, joints=sequence.joints.numpy(), present=sequence.present.numpy())

@@ -7,7 +7,6 @@ Legend: T frames, N boxes.
 """
 
 import json
-import os
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -18,6 +17,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from muybridge.core.errors import DataError
+from muybridge.core.files import whole_file
 from muybridge.core.tubes import Tube, TubeSet, area, cut_to_frame
 from muybridge.media.parsing import FETCH_AGAIN, read_bytes, read_mat
 
@@ -188,10 +188,9 @@ def write_tubes(path: Path, tubes: TubeSet) -> None:
             for tube in tubes.tubes
         ],
     }
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        draft.write_text(json.dumps(content), encoding="utf-8")
-        draft.replace(path)
+        with whole_file(path) as draft:
+            draft.write_text(json.dumps(content), encoding="utf-8")
     except OSError as problem:
         raise DataError(
             f"the tubes cannot be written ({problem.strerror})",

@@ -12,12 +12,11 @@ import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
-from muybridge.viz.film import DPI, even, write_film
+from muybridge.viz.film import DPI, even, shots, write_film
 from muybridge.viz.stage import clock
 from muybridge.viz.style import HEAT, INK, SOFT, bare, new_figure, save, styled, wrapped
 
@@ -202,19 +201,12 @@ def _pictures(
     if title:
         figure.text(0.15 / width, 1 - 0.12 / height, title, fontsize=10, fontweight="bold", va="top")
     moving = [caption, *(image for image, _ in images), *(line for line, _ in outlines)]
-    for artist in moving:
-        artist.set_animated(True)
-    canvas = figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
-    canvas.draw()
-    still = canvas.copy_from_bbox(figure.bbox)
-    for frame in shown:
+
+    def to(frame: int) -> None:
         for image, pictures in images:
             image.set_data(pictures[frame])
         for line, boxes in outlines:
             _place(line, boxes[frame])
         caption.set_text(f"frame {frame + 1} of {count} · {clock(frame, count, fps)}")
-        canvas.restore_region(still)
-        for artist in moving:
-            figure.draw_artist(artist)
-        yield np.array(canvas.buffer_rgba())[..., :3]
+
+    yield from shots(figure, moving, to, shown)

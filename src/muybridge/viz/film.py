@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
@@ -21,7 +23,7 @@ from muybridge.core.skeletons import Layout
 from muybridge.core.types import SkeletonSequence
 from muybridge.viz.skeleton import needs_key, strips_of
 from muybridge.viz.stage import Stage, clock, draw_key, draw_strip, set_stage
-from muybridge.viz.style import FAINT, INK, SOFT, bare, checked_suffix, new_figure, styled, whole_file, wrapped
+from muybridge.viz.style import FAINT, INK, SOFT, bare, checked_suffix, new_figure, styled, whole_picture, wrapped
 
 DPI = 100
 _LONGEST_GIF = 300  # frames
@@ -111,13 +113,8 @@ def _pictures(
         side.set(xlim=(0, right - 0.2), ylim=(height - 0.5, 0))
         draw_key(side, stage)
     moving = [trails, bones, discs, words, *(artist for line, dot, _ in cursors for artist in (line, dot))]
-    for artist in moving:
-        artist.set_animated(True)
-    canvas = figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
-    canvas.draw()
-    still = canvas.copy_from_bbox(figure.bbox)
-    for frame in frames:
+
+    def to(frame: int) -> None:
         segments, inks = stage.lines(frame)
         bones.set(segments=list(segments), colors=inks)
         segments, fading = stage.trails(frame)
@@ -128,6 +125,30 @@ def _pictures(
         for line, dot, values in cursors:
             line.set_xdata([frame, frame])
             dot.set_data([frame], [values[frame]])
+
+    yield from shots(figure, moving, to, frames)
+
+
+def shots(
+    figure: Figure, moving: Iterable[Artist], to: Callable[[int], None], frames: Iterable[int]
+) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """Pictures of a figure in which little moves: what stands still is drawn once.
+
+    Args:
+        figure: with everything in it.
+        moving: what differs from frame to frame.
+        to: changes that to what it is in a frame.
+        frames: their numbers.
+    """
+    moving = list(moving)
+    for artist in moving:
+        artist.set_animated(True)
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    canvas.draw()
+    still = canvas.copy_from_bbox(figure.bbox)
+    for frame in frames:
+        to(frame)
         canvas.restore_region(still)
         for artist in moving:
             figure.draw_artist(artist)
@@ -152,8 +173,8 @@ def _write_gif(pictures: Iterable[np.ndarray], palette: Image.Image, path: Path,
     frames = [Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     ticks = [round(100 * place / fps) for place in range(len(frames) + 1)]
     durations = [10 * (end - start) for start, end in pairwise(ticks)]
-    with whole_file(path) as partial:
-        frames[0].save(partial, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    with whole_picture(path) as draft:
+        frames[0].save(draft, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
 def _write_mp4(pictures: Iterable[np.ndarray], path: Path, fps: float) -> None:
@@ -166,7 +187,7 @@ def _write_mp4(pictures: Iterable[np.ndarray], path: Path, fps: float) -> None:
             cure="run pip install av, or let the file name end in .gif",
             where=path,
         ) from None
-    with whole_file(path) as partial, av.open(str(partial), "w", format="mp4") as film:
+    with whole_picture(path) as draft, av.open(str(draft), "w", format="mp4") as film:
         stream = None
         for picture in pictures:
             if stream is None:

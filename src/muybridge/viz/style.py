@@ -1,8 +1,6 @@
 """One look for every picture: fonts, inks and colour maps, and files that appear whole or not at all."""
 
-import os
 import textwrap
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from muybridge.core.errors import RunError
+from muybridge.core.files import whole_file
 
 INK, SOFT, FAINT = "#1b1f24", "#6a737d", "#e3e6ea"
 # Okabe and Ito's inks: apart for every kind of colour vision. The first two are for people, and for train and val.
@@ -106,8 +105,8 @@ def save(figure: Figure, path: Path) -> None:
         RunError: the suffix is none of these, or the folder cannot be written.
     """
     suffix = checked_suffix(path, (".png", ".pdf", ".svg"))
-    with whole_file(path) as partial:
-        figure.savefig(partial, format=suffix[1:])
+    with whole_picture(path) as draft:
+        figure.savefig(draft, format=suffix[1:])
 
 
 def checked_suffix(path: Path, known: tuple[str, ...]) -> str:
@@ -124,17 +123,16 @@ def checked_suffix(path: Path, known: tuple[str, ...]) -> str:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to; what is there at the end moves to ``path`` in one step, and nothing does after an error.
+def whole_picture(path: Path) -> Iterator[Path]:
+    """A draft to write, see :func:`whole_file`; its folder is made where there is none.
 
     Raises:
         RunError: the folder cannot be made or written, or the disk is full.
     """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        os.replace(partial, path)
+        with whole_file(path, shared=True) as draft:
+            yield draft
     except OSError as error:
         raise RunError(
             f"the picture cannot be written ({error.strerror or error})",
@@ -142,5 +140,3 @@ def whole_file(path: Path) -> Iterator[Path]:
             cure="make room, or choose another folder",
             where=path,
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)

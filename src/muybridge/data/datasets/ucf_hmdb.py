@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from muybridge.core.contracts import ClipData
-from muybridge.core.errors import DataError
+from muybridge.core.files import read_lines
 from muybridge.core.types import Record
 from muybridge.data.datasets.base import Benchmark, Index, Split
 from muybridge.media.video import Video
@@ -75,17 +75,11 @@ class _Listed(Benchmark):
         Raises:
             DataError: it cannot be read.
         """
-        file = self.folder() / self.lists / name
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as problem:
-            raise DataError(
-                f"it cannot be read ({getattr(problem, 'strerror', None) or problem})",
-                expected="an official list of this split",
-                cure="fetch the official lists, or correct data.root or data.lists",
-                where=file,
-            ) from None
-        return [line.strip() for line in lines if line.strip()]
+        return read_lines(
+            self.folder() / self.lists / name,
+            expected="an official list of this split",
+            cure="fetch the official lists, or correct data.root or data.lists",
+        )
 
 
 class UCF101(_Listed):

@@ -8,6 +8,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError
+from muybridge.core.files import read_lines
 from muybridge.core.types import Record
 from muybridge.data.datasets.base import DatasetConfig, Index, Split, in_data_folder
 from muybridge.data.datasets.class_folder import mirror_map
@@ -126,19 +127,9 @@ class VideoList(DatasetConfig):
         return records
 
     def _lines(self, path: Path, expected: str, knob: str) -> list[str]:
-        file = self.folder() / path.expanduser()
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as problem:
-            reason = getattr(problem, "strerror", None) or problem
-            raise DataError(
-                f"it cannot be read ({reason})",
-                expected=expected,
-                cure=f"correct {knob}, data.root or the environment variable MUYBRIDGE_DATA",
-                where=file,
-            ) from None
-        lines = [line.strip() for line in text.splitlines()]
-        return [line for line in lines if line and not line.startswith("#")]
+        cure = f"correct {knob}, data.root or the environment variable MUYBRIDGE_DATA"
+        lines = read_lines(self.folder() / path.expanduser(), expected=expected, cure=cure)
+        return [line for line in lines if not line.startswith("#")]
 
 
 def _name(label: int | str, labels: tuple[str, ...], where: Path) -> str:
