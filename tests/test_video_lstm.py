@@ -421,3 +421,11 @@ def test_it_learns_to_tell_a_rising_from_a_falling_sequence():
         objective(model, {"features": clips}, labels).backward()
         optimizer.step()
     assert (model.eval()(features=clips).logits.argmax(1) == labels).all()
+
+
+def test_a_pooled_head_does_not_see_where():
+    head = build(architecture="conv_lstm", head_pool=True).recurrent.head
+    assert head.hidden.in_features == HIDDEN
+    states = torch.randn(2, 3, HIDDEN, 4, 5, dtype=torch.float64)
+    torch.testing.assert_close(head(states), head(states.roll((1, 2), (3, 4))))
+    torch.testing.assert_close(head(states), head(states.mean((3, 4), keepdim=True)))

@@ -73,6 +73,8 @@ class VideoLSTMConfig(ModelConfig):
             of use where states are maps.
         attention_lambda: weight of the penalty on places that are never looked at, Σ_i (1 - Σ_t α_ti)².
         head: units of the layer before the class scores.
+        head_pool: whether that layer sees the mean over places; the paper's sees each place with weights of its own, of
+            which there are many, and which learn where in the frame a class was shown.
         dropout: before the class scores; unless set, 0.7 where states are maps and 0.5 where they are vectors.
         input_dropout: before the head; unless set, 0 where states are maps and 0.5 where they are vectors.
         initialisation: "normal" N(0, 0.1²), "uniform" ±1/sqrt(d); "paper" is uniform where states are maps.
@@ -102,6 +104,7 @@ class VideoLSTMConfig(ModelConfig):
     rescale_attention: bool = False
     attention_lambda: NonNegativeFloat = 0.0
     head: PositiveInt = 1024
+    head_pool: bool = False
     dropout: float | None = Field(default=None, ge=0, lt=1)
     input_dropout: float | None = Field(default=None, ge=0, lt=1)
     initialisation: Literal["paper", "normal", "uniform"] = "paper"
@@ -262,7 +265,7 @@ class VideoLSTM(Model):
 
 def _recurrent(config: VideoLSTMConfig, shapes: dict[Stream, tuple[int, int, int]], num_classes: int) -> Recurrent:
     channels, height, width = shapes[config.stream]
-    places = height * width if config.convolves else 1
+    places = height * width if config.convolves and not config.head_pool else 1
     kernel = config.kernel if config.convolves else 1
     begins = config.start == "mean" or (config.start == "paper" and config.attends)
     hidden = config.hidden
@@ -287,6 +290,7 @@ def _recurrent(config: VideoLSTMConfig, shapes: dict[Stream, tuple[int, int, int
         num_classes,
         input_dropout if config.input_dropout is None else config.input_dropout,
         dropout if config.dropout is None else config.dropout,
+        pool=config.head_pool,
     )
     recurrent = Recurrent(
         bottom, top, head, pooled=not config.convolves, coupled=config.coupled, rescale=config.rescale_attention

@@ -82,10 +82,13 @@ class Layer(nn.Module):
 
 
 class Head(nn.Module):
-    """Class scores of every step from its state."""
+    """Class scores of every step from its state, or from the mean of its places."""
 
-    def __init__(self, inputs: int, width: int, num_classes: int, input_dropout: float, dropout: float) -> None:
+    def __init__(
+        self, inputs: int, width: int, num_classes: int, input_dropout: float, dropout: float, *, pool: bool = False
+    ) -> None:
         super().__init__()
+        self.pool = pool
         self.input_dropout = nn.Dropout(input_dropout)
         self.hidden = nn.Linear(inputs, width)
         self.dropout = nn.Dropout(dropout)
@@ -93,7 +96,8 @@ class Head(nn.Module):
 
     def forward(self, states: Float[Tensor, "B T H y x"]) -> Float[Tensor, "B T K"]:
         """Scores before softmax."""
-        vectors = self.input_dropout(rearrange(states, "b t c y x -> b t (c y x)"))
+        vectors = states.mean((3, 4)) if self.pool else rearrange(states, "b t c y x -> b t (c y x)")
+        vectors = self.input_dropout(vectors)
         return self.classify(self.dropout(torch.tanh(self.hidden(vectors))))
 
 
