@@ -53,7 +53,9 @@ def ours_small(path: Path, indices: Sequence[int]) -> object:
 
 
 def ours_torchcodec(path: Path, indices: Sequence[int]) -> object:
-    """This package through torchcodec."""
+    """This package through torchcodec; without it, it would fall back on PyAV."""
+    if torchcodec_decoder() is None:
+        raise ImportError("torchcodec does not load here")
     with Video(path, decoder="torchcodec") as video:
         return video.read(indices).pixels
 
