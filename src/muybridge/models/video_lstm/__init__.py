@@ -43,7 +43,7 @@ SPEC = ModelSpec(
         "ConvLSTM fits only a bottom layer of kernel 3",
         "vectors": "where a CNN has no fully connected layers, or the bottom layer of motion_alstm reads the same flow "
         "maps as the top one (stream = motion), the mean of the map stands for the vector fc7",
-        "head": "weights for every place of the state, as with the authors; head_pool = true takes the mean over places",
+        "head": "weights for every place of the state, as with the authors; head_pool = true takes the mean of places",
     },
 )
 
