@@ -11,8 +11,9 @@ from muybridge.core.errors import RecipeError
 from muybridge.engine.journal import Journal
 from muybridge.engine.mixing import mix
 from muybridge.engine.optim import build_optimizer
+from muybridge.engine.runtime import Runtime
 from muybridge.engine.train import hold_norms, train
-from muybridge.recipe import SGD, ParameterGroup
+from muybridge.recipe import SGD, Adam, ParameterGroup
 from tests.test_train import KillAt, KilledError, assert_equal_weights, weights
 from tests.tiny import tiny_clip_recipe, tiny_recipe, write_films
 
@@ -168,3 +169,20 @@ def test_compiling_is_asked_of_torch_and_keeps_the_names(root: Path, tmp_path: P
     train(tiny_clip_recipe(root, epochs=1), tmp_path / "plain")
     assert set(asked) == {"TSN"}
     assert_equal_weights(tmp_path / "compiled", tmp_path / "plain")
+
+
+@pytest.mark.parametrize("knobs", [SGD(lr=0.1), Adam(lr=0.1), Adam(lr=0.1, decoupled=False)])
+def test_fused_steps_on_a_cpu_are_the_plain_ones(knobs: SGD | Adam):
+    assert Runtime("bf16-mixed", "cpu").fused
+    nets, inputs = [], torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for fused in (None, True):
+        torch.manual_seed(0)
+        net = torch.nn.Conv2d(3, 2, 3)
+        optimizer = build_optimizer(knobs, net, fused=fused)
+        assert optimizer.defaults["fused"] is fused
+        for _ in range(3):
+            optimizer.zero_grad()
+            net(inputs).square().mean().backward()
+            optimizer.step()
+        nets.append(net)
+    torch.testing.assert_close(nets[1].weight, nets[0].weight)

@@ -126,16 +126,24 @@ def test_boxes_lie_where_the_model_looks_in_pixels_of_the_file(bright: Localizer
     assert np.abs(np.subtract(*middles)).max() < 10
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("frames", [2, 5, 6, 7, 40])
-def test_every_frame_is_seen_whatever_the_length(bright: Localizer, tmp_path: Path, frames: int):
+def test_every_frame_has_its_map_and_box_whatever_the_length(
+    bright: Localizer, tmp_path: Path, frames: int, stride: int
+):
     # Shorter than the clip of 6 frames: the last frame stands still.
     boxes = wandering(frames)
+    bright.prepare = replace(bright.prepare, viewing=bright.prepare.viewing.model_copy(update={"stride": stride}))
+    views = list(bright._views(frames))
+    assert all(view == [min(view[0] + step * stride, frames - 1) for step in range(6)] for view in views)
+    assert (views[0][0], views[-1][-1]) == (0, frames - 1)
     found = bright(write_square(tmp_path / "film.mp4", boxes, 120, 180))
     assert len(found.maps) == len(found.tubes[0]) == frames
     for seen, box in zip(found.maps, boxes, strict=True):
         row, column = divmod(int(seen.argmax()), seen.shape[1])
+        slack = (stride - 1) * 180 / seen.shape[1] / 2  # a frame between two that were seen has the mean of their maps
         assert box[1] <= (row + 0.5) / seen.shape[0] * 120 <= box[3]
-        assert box[0] <= (column + 0.5) / seen.shape[1] * 180 <= box[2]
+        assert box[0] - slack <= (column + 0.5) / seen.shape[1] * 180 <= box[2] + slack
 
 
 @pytest.mark.parametrize(("frames", "span"), [(1, 30), (30, 30), (31, 30), (32, 30), (100, 30), (101, 7)])

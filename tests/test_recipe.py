@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import tomli_w
+from pydantic import ValidationError
 
 from muybridge.core.errors import RecipeError
 from muybridge.recipe import Recipe, dump, folder_recipe, load_recipe, parse_settings, save_recipe, starter
@@ -104,3 +105,11 @@ def test_a_dump_is_complete(tmp_path: Path):
     recipe = tiny_recipe(tmp_path)
     assert Recipe.model_validate(dump(recipe)) == recipe
     assert "label_smoothing" in dump(recipe)["train"]
+
+
+def test_a_stride_that_would_change_nothing_is_refused():
+    tree = {"model": {"name": "tsn", "backbone": "resnet18"}, "data": {"name": "moving_shapes"}, "view": {"stride": 2}}
+    with pytest.raises(ValidationError, match=r"view\.stride lies between the frames of a window"):
+        Recipe.model_validate(tree)
+    assert Recipe.model_validate(tree | {"view": {"stride": 2, "mode": "clips"}})
+    assert Recipe.model_validate(tree | {"model": {"name": "tdn", "backbone": "resnet18"}})

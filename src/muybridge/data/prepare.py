@@ -49,10 +49,11 @@ class Viewing(Framing):
 
     Attributes:
         mode: "segments" cuts the whole video into pieces (TSN, TSM, SELFY, TDN); "dense" spreads the segments over a
-            window of 64 frames, as for Kinetics; "clips" takes consecutive frames.
+            window of 64 frames, as for Kinetics; "clips" takes one window of the video.
         clips: testing takes the video this many times, at places evenly spread in time; each with every crop, and
             probabilities averaged over all.
-        stride: from one frame of a clip, or of a segment's window, to its next; consecutive frames are 1 apart.
+        stride: from one frame of a clip, or of a segment's window, to its next; consecutive frames are 1 apart. Flow is
+            that from each of these frames to the very next of the video, whatever the stride.
         size: side of the crops of testing; 0 takes the model's. Networks of convolutions may look at more than they
             were trained on.
         features: a feature store that `muybridge features` made; training and testing read what the model's frozen CNN

@@ -32,9 +32,13 @@ def build_optimizer(
     parameters = parameter_groups(model, groups, knobs.weight_decay)
     match knobs:
         case SGD():
-            decay = knobs.weight_decay
             return torch.optim.SGD(
-                parameters, knobs.lr, knobs.momentum, weight_decay=decay, nesterov=knobs.nesterov, fused=fused
+                parameters,
+                knobs.lr,
+                knobs.momentum,
+                weight_decay=knobs.weight_decay,
+                nesterov=knobs.nesterov,
+                fused=fused,
             )
         case Adam():
             kind = torch.optim.AdamW if knobs.decoupled else torch.optim.Adam

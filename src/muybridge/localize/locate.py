@@ -152,7 +152,7 @@ class Localizer:
 
 
 def covering_starts(frames: int, span: int) -> list[int]:
-    """Where clips of ``span`` frames start that show every frame of a video, most of them twice."""
+    """Where clips of ``span`` frames start that together reach over the whole video, over most of it twice."""
     room = max(0, frames - span)
     steps = math.ceil(2 * room / span)
     return [round(room * step / max(1, steps)) for step in range(steps + 1)]
