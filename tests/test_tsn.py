@@ -117,17 +117,18 @@ class TestConvNorm:
 class TestExactNorm:
     """Against torch's own norm in float64; in float32 and channels-last that one is a hundred times further off."""
 
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     @pytest.mark.parametrize("shape", [(600, 4, 9, 9), (600, 16, 3, 3), (7, 3, 5, 5), (3, 64, 1, 1)])
-    def test_output_gradients_and_statistics(self, shape):
+    def test_output_gradients_and_statistics(self, shape, dtype):
         torch.manual_seed(0)
         layer = ConvNorm.make(1, shape[1], 1, exact=True).train()
         nn.init.normal_(layer.norm.weight)
         nn.init.normal_(layer.norm.bias)
         reference = nn.BatchNorm2d(shape[1]).double()
         reference.load_state_dict(layer.norm.state_dict())
-        y = (torch.randn(shape) + 0.5).contiguous(memory_format=torch.channels_last).requires_grad_()
+        y = (torch.randn(shape) + 0.5).to(dtype, memory_format=torch.channels_last).requires_grad_()
         wide = y.detach().double().requires_grad_()
-        cotangent = torch.randn(shape)
+        cotangent = torch.randn(shape).to(dtype)
         out, expected = layer.normalise(y), reference(wide)
         out.backward(cotangent)
         expected.backward(cotangent.double())
@@ -140,7 +141,9 @@ class TestExactNorm:
             (layer.norm.running_mean, reference.running_mean),
             (layer.norm.running_var, reference.running_var),
         ):
-            torch.testing.assert_close(ours.double(), theirs, atol=2e-6 * theirs.abs().max().item(), rtol=0)
+            rounding = 2**-8 if ours.dtype == torch.bfloat16 else 2e-6
+            torch.testing.assert_close(ours.double(), theirs, atol=rounding * theirs.abs().max().item(), rtol=0)
+        assert (out.dtype, layer.norm.running_mean.dtype) == (dtype, torch.float32)
         assert layer.norm.num_batches_tracked == 1
 
     @pytest.mark.parametrize(("kernel", "padding", "stride"), [(3, 1, 1), (3, 1, 2), (4, 0, 1)])

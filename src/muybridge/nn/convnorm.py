@@ -23,7 +23,7 @@ class ConvNorm(nn.Module):
 
     Attributes:
         exact: where millions of values meet in a few channels, sum them up in steps: torch's own channels-last
-            statistics on a CPU are one after the other, and lose four digits.
+            statistics on a CPU are one after the other, lose four digits, and are very slow in bfloat16.
     """
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, exact: bool = False) -> None:
@@ -67,7 +67,7 @@ class ConvNorm(nn.Module):
     def normalise(self, y: Float[Tensor, "N D H W"], rectify: bool = False) -> Float[Tensor, "N D H W"]:
         """The normalisation alone, and the rectifier if wanted."""
         norm = self.norm
-        if not (self.exact and norm.training and type(norm) is nn.BatchNorm2d and y.dtype == torch.float32):
+        if not (self.exact and norm.training and type(norm) is nn.BatchNorm2d and y.device.type == "cpu"):
             return F.relu(norm(y), inplace=True) if rectify else norm(y)
         assert norm.momentum is not None
         assert norm.running_mean is not None
@@ -75,12 +75,12 @@ class ConvNorm(nn.Module):
         assert norm.num_batches_tracked is not None
         rows = rearrange(y, "n c h w -> (n h w) c")
         count, beside = len(rows), math.gcd(len(rows), 32)
-        wide = rearrange(rows, "(r k) c -> r (k c)", k=beside)
+        wide = rearrange(rows, "(r k) c -> r (k c)", k=beside).float()
         wide, mean, var = cast("tuple[Tensor, ...]", _BatchNorm.apply(wide, norm.weight, norm.bias, norm.eps, rectify))
         norm.running_mean.lerp_(mean, norm.momentum)
         norm.running_var.lerp_(var * (count / (count - 1)), norm.momentum)
         norm.num_batches_tracked.add_(1)
-        rows = rearrange(wide, "r (k c) -> (r k) c", k=beside)
+        rows = rearrange(wide.to(y.dtype), "r (k c) -> (r k) c", k=beside)
         return rearrange(rows, "(n h w) c -> n c h w", h=y.shape[2], w=y.shape[3])
 
     def folded(self) -> tuple[Float[Tensor, "D C h w"], Float[Tensor, " D"]]:

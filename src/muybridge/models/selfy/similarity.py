@@ -1,15 +1,17 @@
 """The self-similarity transform: how alike each position is to its neighbours in space and time.
 
 Legend: B clips, T frames, X rows, Y columns, C channels; L time offsets, U and V displacements in rows and columns,
-P and Q rows and columns of padded maps.
+P and Q rows and columns of maps with a margin.
 Source: Kwon et al., ICCV 2021, Eq. 1.
 
 Each pair of frames is compared a few rows at a time by a matrix product with the rows in reach, of which the wanted
 displacements are a diagonal band, read off by strides. So no more than those rows' products exist at any time, and
-nothing but the features is kept for the gradient.
+nothing but the features is kept for the gradient. A margin of zeros is put around the products and not around the
+features: on a map as small as the window it would be most of what is multiplied.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,7 +25,7 @@ Features = Float[Tensor, "B T X Y C"]
 Similarity = Float[Tensor, "B T X Y L U V"]
 Reach = tuple[int, int]
 
-_ROWS = 2  # of the query at a time; more would waste products outside the band, fewer would leave small matrices
+_ROWS = 7  # of the query at a time; more would waste products outside the band, fewer would leave small matrices
 
 
 def self_similarity(features: Features, offsets: tuple[int, ...], reach: Reach) -> Similarity:
@@ -54,15 +56,48 @@ def _pad(features: Features, reach: Reach) -> Float[Tensor, "B T P Q C"]:
     return F.pad(features, (0, 0, reach[1], reach[1], reach[0], reach[0]))
 
 
-def _pairs(shape: torch.Size, offsets: tuple[int, ...]) -> Iterator[tuple[int, slice, slice, slice]]:
-    """Offset index, frames that have a partner, their partners, and rows: the pieces that are compared at a time."""
-    frames, rows = shape[1], shape[2]
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What is compared at a time.
+
+    Attributes:
+        offset: index of the time offset.
+        here, there: frames that have a partner, and their partners.
+        rows, reached: of the frames, and of the partners as far as they are in reach and exist.
+        margin: rows in reach before the first and after the last of the map.
+    """
+
+    offset: int
+    here: slice
+    there: slice
+    rows: slice
+    reached: slice
+    margin: tuple[int, int]
+
+    @property
+    def count(self) -> int:
+        """How many rows."""
+        return self.rows.stop - self.rows.start
+
+    def images(self, features: Features) -> tuple[Float[Tensor, "N XY C"], Float[Tensor, "N PQ C"]]:
+        """The positions on either side."""
+        return (
+            rearrange(features[:, self.here, self.rows], "b t x y c -> (b t) (x y) c"),
+            rearrange(features[:, self.there, self.reached], "b t x y c -> (b t) (x y) c"),
+        )
+
+
+def _pieces(shape: torch.Size, offsets: tuple[int, ...], up: int) -> Iterator[_Piece]:
+    frames, height = shape[1], shape[2]
     for index, offset in enumerate(offsets):
         here = slice(max(0, -offset), min(frames, frames - offset))
         if here.start < here.stop:
             there = slice(here.start + offset, here.stop + offset)
-            for first in range(0, rows, _ROWS):
-                yield index, here, there, slice(first, min(first + _ROWS, rows))
+            for first in range(0, height, _ROWS):
+                last = min(first + _ROWS, height)
+                reached = slice(max(0, first - up), min(height, last + up))
+                margin = reached.start - (first - up), last + up - reached.stop
+                yield _Piece(index, here, there, slice(first, last), reached, margin)
 
 
 def _band(products: Float[Tensor, "N XY PQ"], rows: int, columns: int, reach: Reach) -> Float[Tensor, "N X Y U V"]:
@@ -78,41 +113,41 @@ class _SelfSimilarity(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, offsets: tuple[int, ...], reach: Reach) -> Tensor:
         ctx.save_for_backward(features)
         ctx.offsets, ctx.reach = offsets, reach
-        padded, (up, _) = _pad(features, reach), reach
+        up, left = reach
         clips, _, _, columns, _ = features.shape
-        out = features.new_zeros(*features.shape[:4], len(offsets), 2 * reach[0] + 1, 2 * reach[1] + 1)
-        for index, here, there, rows in _pairs(features.shape, offsets):
-            query = rearrange(features[:, here, rows], "b t x y c -> (b t) (x y) c")
-            key = rearrange(padded[:, there, rows.start : rows.stop + 2 * up], "b t x y c -> (b t) (x y) c")
-            band = _band(torch.bmm(query, key.mT), rows.stop - rows.start, columns, reach)
-            out[:, here, rows, :, index] = rearrange(band, "(b t) x y u v -> b t x y u v", b=clips)
+        out = features.new_zeros(*features.shape[:4], len(offsets), 2 * up + 1, 2 * left + 1)
+        for piece in _pieces(features.shape, offsets, up):
+            query, key = piece.images(features)
+            products = torch.bmm(query, key.mT).unflatten(2, (-1, columns))
+            products = F.pad(products, (left, left, *piece.margin)).flatten(2)
+            band = _band(products, piece.count, columns, reach)
+            out[:, piece.here, piece.rows, :, piece.offset] = rearrange(band, "(b t) x y u v -> b t x y u v", b=clips)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
         (features,) = ctx.saved_tensors
-        reach: Reach = ctx.reach
-        padded, (up, left) = _pad(features, reach), reach
-        clips, _, height, columns, _ = features.shape
-        to_query, to_key = torch.zeros_like(features), torch.zeros_like(padded)
+        up, left = reach = ctx.reach
+        clips, _, _, columns, _ = features.shape
+        to_query, to_key = torch.zeros_like(features), torch.zeros_like(features)
         products = features.new_zeros(0)
-        for index, here, there, rows in _pairs(features.shape, ctx.offsets):
-            reached = slice(rows.start, rows.stop + 2 * up)
-            query = rearrange(features[:, here, rows], "b t x y c -> (b t) (x y) c")
-            key = rearrange(padded[:, there, reached], "b t x y c -> (b t) (x y) c")
-            shape = (len(query), query.shape[1], key.shape[1])
+        for piece in _pieces(features.shape, ctx.offsets, up):
+            query, key = piece.images(features)
+            shape = (len(query), query.shape[1], piece.count + 2 * up, columns + 2 * left)
             if products.shape != shape:  # else what lies outside the band is still zero
                 products = features.new_zeros(shape)
-            band = _band(products, rows.stop - rows.start, columns, reach)
-            band.copy_(rearrange(gradient[:, here, rows, :, index], "b t x y u v -> (b t) x y u v"))
-            to_query[:, here, rows] += rearrange(
-                torch.bmm(products, key), "(b t) (x y) c -> b t x y c", b=clips, y=columns
+            band = _band(products.flatten(2), piece.count, columns, reach)
+            band.copy_(rearrange(gradient[:, piece.here, piece.rows, :, piece.offset], "b t x y u v -> (b t) x y u v"))
+            before, after = piece.margin
+            inside = products[:, :, before : shape[2] - after, left : left + columns].flatten(2)
+            to_query[:, piece.here, piece.rows] += rearrange(
+                torch.bmm(inside, key), "(b t) (x y) c -> b t x y c", b=clips, y=columns
             )
-            to_key[:, there, reached] += rearrange(
-                torch.bmm(products.mT, query), "(b t) (x y) c -> b t x y c", b=clips, y=padded.shape[3]
+            to_key[:, piece.there, piece.reached] += rearrange(
+                torch.bmm(inside.mT, query), "(b t) (x y) c -> b t x y c", b=clips, y=columns
             )
-        return to_query + to_key[:, :, up : up + height, left : left + columns], None, None
+        return to_query + to_key, None, None
 
 
 def _traceable(features: Features, offsets: tuple[int, ...], reach: Reach) -> Similarity:
