@@ -58,6 +58,19 @@ class TestShift:
             lambda x, w: torch.func.functional_call(layer, {"weight": w}, x), (x, layer.weight)
         )
 
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_temporal_convolution_keeps_channels_last_both_ways(self, count):
+        # Else every layer beside it has to rearrange its maps: a third of a training step.
+        last = {"memory_format": torch.channels_last}
+        x = torch.randn(4 * count, 16, 3, 5).contiguous(**last).requires_grad_()
+        strides = []
+        between = x * 1
+        between.register_hook(lambda g: strides.append(g.is_contiguous(**last)))
+        out = TemporalConv(16, 4)(between)
+        out.backward(torch.randn(out.shape).contiguous(**last))
+        assert out.is_contiguous(**last)
+        assert strides == [True]
+
     def test_by_image_undoes_by_clip(self):
         x = torch.randn(6, 2, 3, 4)
         torch.testing.assert_close(by_image(by_clip(x, 3)), x)
