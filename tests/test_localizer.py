@@ -141,7 +141,7 @@ def test_every_frame_has_its_map_and_box_whatever_the_length(
     assert len(found.maps) == len(found.tubes[0]) == frames
     for seen, box in zip(found.maps, boxes, strict=True):
         row, column = divmod(int(seen.argmax()), seen.shape[1])
-        slack = (stride - 1) * 180 / seen.shape[1] / 2  # a frame between two that were seen has the mean of their maps
+        slack = (stride - 1) * 180 / seen.shape[1] / 2  # frames between take the map of a neighbour
         assert box[1] <= (row + 0.5) / seen.shape[0] * 120 <= box[3]
         assert box[0] - slack <= (column + 0.5) / seen.shape[1] * 180 <= box[2] + slack
 
