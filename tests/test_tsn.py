@@ -159,6 +159,14 @@ class TestExactNorm:
         assert (out.dtype, layer.norm.running_mean.dtype) == (dtype, torch.float32)
         assert layer.norm.num_batches_tracked == 1
 
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+    def test_parameters_of_another_kind_are_left_to_torch(self, dtype):
+        layer = ConvNorm.make(1, 4, 1, exact=True).to(dtype).train()
+        reference = nn.BatchNorm2d(4).to(dtype)
+        y = torch.randn(6, 4, 5, 5, dtype=dtype)
+        assert torch.equal(layer.normalise(y), reference(y))
+        assert torch.equal(layer.norm.running_var, reference.running_var)
+
     @pytest.mark.parametrize(("kernel", "padding", "stride"), [(3, 1, 1), (3, 1, 2), (4, 0, 1)])
     def test_matrix_product_is_the_convolution(self, kernel, padding, stride):
         torch.manual_seed(0)

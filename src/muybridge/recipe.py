@@ -293,13 +293,12 @@ class Recipe(Frozen):
         models = [self.model, *map(self.stage_model, self.train.stages)]
         if self.flow is not None and not any(_takes_flow(model) for model in models):
             raise ValueError(f"[flow] is for models that take optical flow, and {self.model.name!r} takes none here")
-        if self.view is not None and self.view.stride > 1 and self.view.mode != "clips":
-            assert isinstance(takes, ClipInput)
-            if takes.frames_per_segment == 1:
-                raise ValueError(
-                    f"view.stride lies between the frames of a window, and model {self.model.name!r} reads one of "
-                    'each segment; leave it out, or take view.mode = "clips"'
-                )
+        of_segments = self.view is not None and self.view.mode != "clips" and self.view.stride > 1
+        if of_segments and isinstance(takes, ClipInput) and takes.frames_per_segment == 1:
+            raise ValueError(
+                f"view.stride lies between the frames of a window, and model {self.model.name!r} reads one of each "
+                'segment; leave it out, or take view.mode = "clips"'
+            )
         return self
 
     @model_validator(mode="after")

@@ -62,8 +62,8 @@ class Localizer:
     """A trained run, ready to say where the action is.
 
     Models with attention (VideoLSTM and its relatives) point with that; those over segments (TSN, TSM, TDN, SELFY) with
-    class activation, which knows little of time. A model of clips sees the video in clips that overlap by half, so that
-    every frame is seen; a video shorter than a clip is one clip, whose last frame stands still. Models over segments
+    class activation, which knows little of time. A model of clips sees the video in clips that overlap by half and
+    reach over all of it; a video shorter than a clip is one clip, whose last frame stands still. Models over segments
     see what testing shows them. Frames that are not seen take the map of the nearest that is.
 
     Args:

@@ -67,7 +67,8 @@ class ConvNorm(nn.Module):
     def normalise(self, y: Float[Tensor, "N D H W"], rectify: bool = False) -> Float[Tensor, "N D H W"]:
         """The normalisation alone, and the rectifier if wanted."""
         norm = self.norm
-        if not (self.exact and norm.training and type(norm) is nn.BatchNorm2d and y.device.type == "cpu"):
+        exact = self.exact and y.device.type == "cpu" and norm.weight.dtype == torch.float32
+        if not (exact and norm.training and type(norm) is nn.BatchNorm2d):
             return F.relu(norm(y), inplace=True) if rectify else norm(y)
         assert norm.momentum is not None
         assert norm.running_mean is not None

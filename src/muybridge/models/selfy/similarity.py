@@ -1,7 +1,7 @@
 """The self-similarity transform: how alike each position is to its neighbours in space and time.
 
 Legend: B clips, T frames, X rows, Y columns, C channels; L time offsets, U and V displacements in rows and columns,
-P and Q rows and columns of maps with a margin.
+P and Q rows and columns of maps with a margin, R rows in reach.
 Source: Kwon et al., ICCV 2021, Eq. 1.
 
 Each pair of frames is compared a few rows at a time by a matrix product with the rows in reach, of which the wanted
@@ -52,10 +52,6 @@ def unit_length(x: Float[Tensor, "N C X Y"]) -> Float[Tensor, "N C X Y"]:
     return wide * torch.rsqrt(wide.square().sum(dim=1, keepdim=True) + 1e-6)
 
 
-def _pad(features: Features, reach: Reach) -> Float[Tensor, "B T P Q C"]:
-    return F.pad(features, (0, 0, reach[1], reach[1], reach[0], reach[0]))
-
-
 @dataclass(frozen=True, slots=True)
 class _Piece:
     """What is compared at a time.
@@ -79,8 +75,8 @@ class _Piece:
         """How many rows."""
         return self.rows.stop - self.rows.start
 
-    def images(self, features: Features) -> tuple[Float[Tensor, "N XY C"], Float[Tensor, "N PQ C"]]:
-        """The positions on either side."""
+    def images(self, features: Features) -> tuple[Float[Tensor, "N XY C"], Float[Tensor, "N RY C"]]:
+        """The positions that are compared and those that they are compared with."""
         return (
             rearrange(features[:, self.here, self.rows], "b t x y c -> (b t) (x y) c"),
             rearrange(features[:, self.there, self.reached], "b t x y c -> (b t) (x y) c"),
@@ -101,7 +97,7 @@ def _pieces(shape: torch.Size, offsets: tuple[int, ...], up: int) -> Iterator[_P
 
 
 def _band(products: Float[Tensor, "N XY PQ"], rows: int, columns: int, reach: Reach) -> Float[Tensor, "N X Y U V"]:
-    """The displacements within reach, as a view of the products of ``rows`` rows with the padded rows around them."""
+    """The displacements within reach, as a view of the products of ``rows`` rows with all in reach and a margin."""
     wide = columns + 2 * reach[1]
     image, position, _ = products.stride()
     shape = (len(products), rows, columns, 2 * reach[0] + 1, 2 * reach[1] + 1)
@@ -154,7 +150,7 @@ def _traceable(features: Features, offsets: tuple[int, ...], reach: Reach) -> Si
     """The same in operations that ``torch.export`` and ONNX know; needs all products of two rows at once."""
     frames, height, width = features.shape[1:4]
     rows, columns = 2 * reach[0] + 1, 2 * reach[1] + 1
-    padded = _pad(features, reach)
+    padded = F.pad(features, (0, 0, reach[1], reach[1], reach[0], reach[0]))
     keys = torch.stack([padded[:, :, u : u + height] for u in range(rows)], dim=3)  # B T X U Z C
     planes = []
     for offset in offsets:
