@@ -1,3 +1,6 @@
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import timm
@@ -125,6 +128,34 @@ class TestConvNorm:
         assert low.dtype == torch.bfloat16
         torch.testing.assert_close(low.float(), wide, atol=0.05, rtol=0.02)
         torch.testing.assert_close(self.folded(layer, x), wide)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+    @pytest.mark.parametrize("rectify", [False, True])
+    def test_adds_and_rectifies_as_two_more_steps_would(self, dtype, rectify):
+        layer, x = self.layer()
+        layer, x, onto = layer.to(dtype), x.to(dtype), torch.randn(2, 6, 4, 4, dtype=dtype)
+        plain, before = layer(x).detach() + onto, onto.clone()
+        plain = plain.relu() if rectify else plain
+        with torch.no_grad():
+            answer = layer(x, rectify=rectify, onto=onto)
+        close = {"atol": 0.06, "rtol": 0.02} if dtype == torch.bfloat16 else {}
+        torch.testing.assert_close(answer, plain, **close)
+        torch.testing.assert_close(layer(x, rectify=rectify, onto=onto).detach(), plain)
+        assert torch.equal(onto, before)
+
+    def test_one_layer_takes_images_of_any_size_and_number(self):
+        layer, x = self.layer()
+        self.folded(layer, x)
+        for other in (torch.randn(5, 4, 20, 31), torch.randn(1, 4, 3, 3)):
+            torch.testing.assert_close(self.folded(layer, other), layer(other).detach())
+
+    def test_copies_and_files_leave_the_folded_weights_behind(self):
+        layer, x = self.layer()
+        before = self.folded(layer, x)
+        for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+            assert copied._folded is None
+            torch.testing.assert_close(self.folded(copied, x), before)
+        torch.testing.assert_close(self.folded(layer, x), before)
 
 
 class TestExactNorm:

@@ -47,12 +47,11 @@ class Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D H2 W2"]:
         """The rectified sum of the residual branch and the shortcut."""
-        y = self.between(F.relu(self.first(self.before(x)), inplace=True))
-        y = self.second(y)
+        y = self.between(self.first(self.before(x), rectify=True))
         if self.third is not None:
-            y = self.third(F.relu(y, inplace=True))
-        y += x if self.shortcut is None else self.shortcut(x)
-        return F.relu(y, inplace=True)
+            y = self.second(y, rectify=True)
+        last = self.third or self.second
+        return last(y, rectify=True, onto=x if self.shortcut is None else self.shortcut(x))
 
 
 class Trunk(nn.Module):
@@ -76,7 +75,7 @@ class Trunk(nn.Module):
 
     def start(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D H2 W2"]:
         """Stem and pooling, a quarter of the size."""
-        return F.max_pool2d(F.relu(self.stem(x), inplace=True), 3, stride=2, padding=1)
+        return F.max_pool2d(self.stem(x, rectify=True), 3, stride=2, padding=1)
 
     def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D h w"]:
         """The features after the last stage."""

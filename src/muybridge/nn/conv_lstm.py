@@ -26,6 +26,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from muybridge.nn.packed import PackedConv
+
 _IMAGES_AT_ONCE = 64
 Step = Callable[[Tensor, Sequence[Tensor], Tensor], tuple[Tensor, Tensor]]
 
@@ -224,16 +226,7 @@ def _prepared(weight: Tensor, like: Tensor) -> Callable[[Tensor], Tensor]:
     if _of_vectors(weight, like) or not _onednn(like):
         weight = weight.contiguous(memory_format=torch.channels_last)
         return lambda x: convolve(x, weight)
-    # oneDNN otherwise rearranges the weight in every call, which at this size takes as long as the convolution.
-    padding, ones = [weight.shape[-1] // 2] * 2, [1, 1]
-    packed = torch.ops.mkldnn._reorder_convolution_weight(weight.contiguous(), padding, ones, ones, 1, [*like.shape])
-    run = torch.ops.mkldnn._convolution_pointwise
-
-    def packed_convolution(x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
-        return run(x, packed, None, padding, ones, ones, 1, "none", [], "")
-
-    return packed_convolution
+    return PackedConv(weight, None, like, padding=(weight.shape[-1] // 2,) * 2)
 
 
 def _weight_gradient(due: list[tuple[Tensor, Tensor]], weight: Tensor) -> Tensor:

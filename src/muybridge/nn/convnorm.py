@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from muybridge.nn.packed import PackedConv, packable
+
 Size = int | tuple[int, int]
 
 
@@ -30,6 +32,7 @@ class ConvNorm(nn.Module):
         super().__init__()
         self.conv, self.norm, self.exact = conv, norm, exact
         self._folded: tuple[tuple[object, ...], Tensor, Tensor] | None = None
+        self._packed: PackedConv | None = None  # the folded convolution, where that pays
 
     @classmethod
     def make(
@@ -50,12 +53,26 @@ class ConvNorm(nn.Module):
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         return cls(conv, nn.BatchNorm2d(outputs), exact)
 
-    def forward(self, x: Float[Tensor, "N C H W"], rectify: bool = False) -> Float[Tensor, "N D H2 W2"]:
-        """Both steps, as one where that gives the same; with ``rectify`` what is below zero becomes zero."""
+    def forward(
+        self, x: Float[Tensor, "N C H W"], rectify: bool = False, onto: Float[Tensor, "N D H2 W2"] | None = None
+    ) -> Float[Tensor, "N D H2 W2"]:
+        """Both steps, as one where that gives the same.
+
+        Args:
+            x: the images.
+            rectify: what is below zero becomes zero, at the very end.
+            onto: is added to the answer.
+        """
         if self.norm.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return self.normalise(self.conv(x), rectify)
-        y = self.convolve(x, *self.folded())
-        return F.relu(y, inplace=True) if rectify else y
+            return self.normalise(self.conv(x), rectify, onto)
+        weight, bias = self.folded()
+        if self._packs(x, weight):
+            x = x.to(weight.dtype)
+            if self._packed is None:
+                padding = cast("tuple[int, int]", self.conv.padding)
+                self._packed = PackedConv(weight, bias, x, self.conv.stride, padding)
+            return self._packed(x, rectify, onto)
+        return _finished(self.convolve(x, weight, bias), rectify, onto)
 
     def convolve(
         self, x: Float[Tensor, "N C H W"], weight: Float[Tensor, "D C h w"], bias: Float[Tensor, " D"] | None
@@ -64,25 +81,29 @@ class ConvNorm(nn.Module):
         conv = self.conv
         return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)  # pyright: ignore[reportArgumentType]
 
-    def normalise(self, y: Float[Tensor, "N D H W"], rectify: bool = False) -> Float[Tensor, "N D H W"]:
-        """The normalisation alone, and the rectifier if wanted."""
+    def normalise(
+        self, y: Float[Tensor, "N D H W"], rectify: bool = False, onto: Float[Tensor, "N D H W"] | None = None
+    ) -> Float[Tensor, "N D H W"]:
+        """The normalisation alone, and what comes after it."""
         norm = self.norm
         exact = self.exact and y.device.type == "cpu" and norm.weight.dtype == torch.float32
         if not (exact and norm.training and type(norm) is nn.BatchNorm2d):
-            return F.relu(norm(y), inplace=True) if rectify else norm(y)
+            return _finished(norm(y), rectify, onto)
         assert norm.momentum is not None
         assert norm.running_mean is not None
         assert norm.running_var is not None
         assert norm.num_batches_tracked is not None
+        first = rectify and onto is None  # nothing comes between
         rows = rearrange(y, "n c h w -> (n h w) c")
         count, beside = len(rows), math.gcd(len(rows), 32)
         wide = rearrange(rows, "(r k) c -> r (k c)", k=beside).float()
-        wide, mean, var = cast("tuple[Tensor, ...]", _BatchNorm.apply(wide, norm.weight, norm.bias, norm.eps, rectify))
+        wide, mean, var = cast("tuple[Tensor, ...]", _BatchNorm.apply(wide, norm.weight, norm.bias, norm.eps, first))
         norm.running_mean.lerp_(mean, norm.momentum)
         norm.running_var.lerp_(var * (count / (count - 1)), norm.momentum)
         norm.num_batches_tracked.add_(1)
         rows = rearrange(wide.to(y.dtype), "r (k c) -> (r k) c", k=beside)
-        return rearrange(rows, "(n h w) c -> n c h w", h=y.shape[2], w=y.shape[3])
+        y = rearrange(rows, "(n h w) c -> n c h w", h=y.shape[2], w=y.shape[3])
+        return y if first else _finished(y, rectify, onto)
 
     def folded(self) -> tuple[Float[Tensor, "D C h w"], Float[Tensor, " D"]]:
         """Weight and bias of the one convolution that does both steps, from the running statistics."""
@@ -97,24 +118,38 @@ class ConvNorm(nn.Module):
         if self._folded is None or self._folded[0] != key:
             gain = norm.weight * torch.rsqrt(var + norm.eps)
             weight = (conv.weight * gain[:, None, None, None]).to(low)
-            self._folded = (key, weight, (norm.bias - mean * gain).to(low))
+            self._folded, self._packed = (key, weight, (norm.bias - mean * gain).to(low)), None
         return self._folded[1:]
 
     def train(self, mode: bool = True) -> "ConvNorm":
         """Switch between training and evaluation; the folded weights go when training begins."""
         if mode:
-            self._folded = None
+            self._folded = self._packed = None
         return super().train(mode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and files take along: all but the folded weights."""
+        return self.__dict__ | {"_folded": None, "_packed": None}
+
+    def _packs(self, x: Tensor, weight: Tensor) -> bool:
+        conv, known = self.conv, x.dtype == weight.dtype or torch.is_autocast_enabled(x.device.type)
+        plain = conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
+        return known and plain and not isinstance(conv.padding, str) and packable(weight)
 
 
 class MatrixConvNorm(ConvNorm):
     """The same for very many very small maps, where one matrix product is several times faster than a convolution."""
 
-    def forward(self, x: Float[Tensor, "N C H W"], rectify: bool = False) -> Float[Tensor, "N D H2 W2"]:
-        """Both steps, as one where that gives the same."""
+    def forward(
+        self, x: Float[Tensor, "N C H W"], rectify: bool = False, onto: Float[Tensor, "N D H2 W2"] | None = None
+    ) -> Float[Tensor, "N D H2 W2"]:
+        """Both steps, as one where that gives the same; see :class:`ConvNorm`."""
         if torch.compiler.is_compiling() or not (self.norm.training or torch.is_grad_enabled()):
-            return super().forward(x, rectify)
-        return self.normalise(self.convolve(x, self.conv.weight, None), rectify)
+            return super().forward(x, rectify, onto)
+        return self.normalise(self.convolve(x, self.conv.weight, None), rectify, onto)
+
+    def _packs(self, x: Tensor, weight: Tensor) -> bool:
+        return False
 
     def convolve(
         self, x: Float[Tensor, "N C H W"], weight: Float[Tensor, "D C h w"], bias: Float[Tensor, " D"] | None
@@ -129,6 +164,13 @@ class MatrixConvNorm(ConvNorm):
         positions = answers.shape[2] * answers.shape[3]
         y = maps @ matrix if bias is None else torch.addmm(bias.repeat(positions), maps, matrix)
         return rearrange(y, "n (p q d) -> n d p q", p=answers.shape[2], q=answers.shape[3])
+
+
+def _finished(y: Tensor, rectify: bool, onto: Tensor | None) -> Tensor:
+    """``y`` with ``onto`` added, and rectified if wanted; in place."""
+    if onto is not None:
+        y += onto
+    return F.relu(y, inplace=True) if rectify else y
 
 
 _AT_ONCE = 2**19  # numbers that fit into a processor's cache a few times over

@@ -65,7 +65,7 @@ class MLPExtraction(nn.Module):
         """Features of each position and offset."""
         x = rearrange(windows, "m 1 u v -> m (u v) 1 1")
         for layer in self.layers:
-            x = F.relu(layer(x), inplace=True)
+            x = layer(x, rectify=True)
         return rearrange(x, "m f 1 1 -> m f")
 
 
@@ -129,7 +129,7 @@ class SelfSimilarityBlock(nn.Module):
 
     def similarity(self, x: Float[Tensor, "N C H W"]) -> Similarity:
         """The similarities of the reduced features, cosines."""
-        reduced = F.relu(self.reduce(x), inplace=True)
+        reduced = self.reduce(x, rectify=True)
         features = rearrange(unit_length(reduced).to(reduced.dtype), "(b t) c x y -> b t x y c", t=self.segments)
         return self_similarity(features, self.offsets, self.reach)
 
@@ -138,10 +138,10 @@ class SelfSimilarityBlock(nn.Module):
         offsets = len(self.offsets)
         y = rearrange(motion, "b t x y l f -> (b t l) f x y").contiguous(memory_format=torch.channels_last)
         for layer in self.each:
-            y = F.relu(layer(y), inplace=True)
+            y = layer(y, rectify=True)
         y = rearrange(y, "(n l) f x y -> n (l f) x y", l=offsets).contiguous(memory_format=torch.channels_last)
         for layer in self.mix:
-            y = F.relu(layer(y), inplace=True)
+            y = layer(y, rectify=True)
         return y
 
     def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:

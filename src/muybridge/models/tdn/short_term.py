@@ -68,7 +68,7 @@ class ShortTermDifference(nn.Module):
     def start(self, differences: Float[Tensor, "B S F1 C h w"]) -> Float[Tensor, "N D h4 w4"]:
         """The motion path's own stem."""
         stacked = rearrange(differences, "b s f c h w -> (b s) (f c) h w").contiguous(memory_format=torch.channels_last)
-        return F.max_pool2d(F.relu(self.stem(stacked), inplace=True), 3, stride=2, padding=1)
+        return F.max_pool2d(self.stem(stacked, rectify=True), 3, stride=2, padding=1)
 
     def fuse(self, x: Float[Tensor, "N D H W"], motion: Float[Tensor, "N D h w"]) -> Float[Tensor, "N D H W"]:
         """The image path with the motion path, brought to its size, added."""
