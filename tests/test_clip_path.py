@@ -131,6 +131,47 @@ def test_ten_crops_are_refused_where_a_mirror_changes_classes(mirror: dict | Non
     assert preparation(TAKES, ClipData(), Viewing(crops="ten"), {}).views == 10
 
 
+def test_reversed_views_come_last_and_answer_for_the_reversal(file: Path):
+    viewing = Viewing(clips=2, reverse=True)
+    prepare = ClipPreparation(TAKES, viewing, {}, reverse={0: 1, 1: 0})
+    assert prepare.views == viewing.views == 4
+    with Video(file) as video:
+        inputs, label = prepare(video, 1)
+        assert label == 1
+        assert torch.equal(inputs["video"][2:], inputs["video"][:2].flip(1))
+        once, _ = ClipPreparation(TAKES, Viewing(clips=2), {})(video)
+        assert torch.equal(inputs["video"][:2], once["video"])
+    answers = torch.rand(3, 4, 3)
+    straight = prepare.straight(answers)
+    assert torch.equal(straight[:, :2], answers[:, :2])
+    assert torch.equal(straight[:, 2:], answers[:, 2:, [1, 0, 2]])
+    assert ClipPreparation(TAKES, Viewing(clips=4), {}).straight(answers) is answers
+
+
+def test_playing_backwards_changes_the_label(file: Path):
+    prepare = ClipPreparation(
+        TAKES, Viewing(), {}, ClipAugment(crop="centre", flip=0, reverse=0.5), reverse={0: 1, 1: 0}
+    )
+    plain = ClipPreparation(TAKES, Viewing(), {}, ClipAugment(crop="centre", flip=0))
+    labels = set()
+    with Video(file) as video:
+        for throw in range(8):
+            (seen, label), (before, _) = (one(video, 0, dice("a", throw)) for one in (prepare, plain))
+            labels.add(label)
+            assert torch.equal(seen["video"], before["video"].flip(1) if label else before["video"])
+    assert labels == {0, 1}
+
+
+@pytest.mark.parametrize("turned", [{"viewing": Viewing(reverse=True)}, {"augment": ClipAugment(reverse=0.5)}], ids=str)
+def test_playing_backwards_is_refused_where_nobody_knows_the_class(turned: dict):
+    knobs = {"viewing": Viewing()} | turned
+    with pytest.raises(RecipeError, match="the data set does not say what becomes of its classes"):
+        ClipPreparation(TAKES, mirror={}, **knobs)
+    with pytest.raises(RecipeError, match="the model takes flow"):
+        ClipPreparation(ClipInput(4, 2, size=16, flow=True), mirror={}, reverse={}, **knobs)
+    ClipPreparation(TAKES, mirror={}, reverse={}, **knobs)
+
+
 # Recipes
 
 
@@ -178,6 +219,23 @@ def test_probabilities_are_averaged_over_views(root: Path):
             torch.testing.assert_close(answers.probabilities[index], rows.softmax(1).mean(0), rtol=1e-4, atol=1e-6)
     chosen = answers.probabilities.gather(1, answers.labels[:, None])
     assert answers.loss == pytest.approx(-chosen.log().mean().item(), rel=1e-5)
+
+
+def test_a_reversed_view_votes_for_the_reversed_class(root: Path, tmp_path: Path):
+    data = {"name": "moving_shapes", "root": str(tmp_path), "scenes": 2, "test_scenes": 1}
+    small = {"height": 32, "width": 32, "frames": 8}
+    recipe = tiny_clip_recipe(root).with_settings({"data": data | small, "view.reverse": True})
+    torch.manual_seed(0)
+    model = recipe.model.build(12, recipe.data.holds()).eval()
+    samples = make_samples(recipe, "test")
+    answers = ask(Runtime(device="cpu"), model, samples, batch_size=4)
+    turned = recipe.data.reverse()
+    assert turned is not None
+    with torch.inference_mode():
+        forwards, backwards = model(**collate([samples[-1, 3]]).inputs).logits.softmax(1)
+    for label in range(12):
+        expected = (forwards[label] + backwards[turned.get(label, label)]) / 2
+        torch.testing.assert_close(answers.probabilities[3, label], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_what_cannot_be_read_is_told_with_its_id_whatever_the_workers(tmp_path: Path):

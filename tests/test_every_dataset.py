@@ -211,6 +211,13 @@ def data(request, tmp_path_factory) -> DatasetConfig:
     return FABRICATE[request.param](tmp_path_factory.mktemp(request.param.__name__) / "data")
 
 
+def test_backwards_twice_is_forwards(data):
+    turned = data.reverse()
+    if turned is not None:
+        assert all(turned[other] == one != other for one, other in turned.items())
+        assert set(turned) <= set(range(len(data.labels())))
+
+
 def test_label_names_are_unique_words(data):
     labels = data.labels()
     assert len(set(labels)) == len(labels) > 1
@@ -550,6 +557,28 @@ def test_the_arrow_shows_the_same_frames_both_ways(tmp_path):
     torch.testing.assert_close(seen.seconds, turned.seconds)
     phases = {len(data.open(record)) for record in records.values()}
     assert len(phases) > 1
+
+
+def test_depth_both_ways_has_every_action_backwards_too(tmp_path):
+    once = fabricate_depth(tmp_path / "data")
+    data = once.model_copy(update={"both_ways": True})
+    names, mirror = data.labels(), data.mirror()
+    assert len(names) == 54
+    assert names[26:29] == ("squat", "swipe left, backwards", "swipe right, backwards")
+    swapped = {names[one]: names[other] for one, other in mirror.items()}
+    assert swapped["swipe left, backwards"] == "swipe right, backwards"
+    assert len(swapped) == 8
+    turned = data.reverse()
+    assert turned is not None
+    assert (names[turned[26]], turned[53]) == ("squat, backwards", 26)
+    assert once.reverse() is None
+    assert len(data.index("train")) == 2 * len(once.index("train"))
+    records = {record.id: record for record in data.index("train").records}
+    one, other = records["a27_s1_t1"], records["a27_s1_t1_backwards"]
+    assert (names[one.label], names[other.label]) == ("squat", "squat, backwards")
+    with data.open(one) as forwards, data.open(other) as backwards:
+        numbers = range(len(forwards))
+        assert torch.equal(forwards.read(numbers).pixels, backwards.read(numbers).pixels.flip(0))
 
 
 def test_the_foreground_is_a_square_around_all_that_moves(tmp_path):

@@ -402,11 +402,13 @@ def test_a_store_made_otherwise_is_refused(root: Path, store: Path, settings: di
         ({"model.train_backbone": True}, r"view.features .*'video_lstm' has none here"),
         ({"model": {"name": "tsn"}}, r"view.features .*model 'tsn' has none here"),
         ({"view.crops": "three"}, 'take view.crops = "centre"'),
-        ({"view.size": 64}, "and view.size = 0"),
+        ({"view.size": 64}, "view.size = 0"),
+        ({"view.reverse": True}, "no view.reverse"),
         ({"train.mixup": 0.2}, "blend frames, and view.features holds none"),
         ({"augment.clip.flip": 0.5}, r"\[augment.clip\] changes pixels.*change time alone"),
         ({"augment.clip.crop": "multi_scale"}, r"\[augment.clip\] changes pixels"),
         ({"augment.clip.hue": 0.1}, r"\[augment.clip\] changes pixels"),
+        ({"augment.clip.reverse": 0.5}, r"\[augment.clip\] changes pixels"),
     ],
 )
 def test_what_needs_pixels_is_refused(root: Path, settings: dict, said: str):

@@ -312,12 +312,14 @@ class Recipe(Frozen):
                 f"view.features keeps what a frozen CNN makes of single frames, and model {self.model.name!r} has none "
                 "here; leave it out, or take video_lstm with train_backbone = false"
             )
-        if view.crops != "centre" or view.size:
-            raise ValueError('view.features holds one crop of each frame: take view.crops = "centre" and view.size = 0')
+        if view.crops != "centre" or view.size or view.reverse:
+            raise ValueError(
+                'view.features holds one crop of each frame: take view.crops = "centre", view.size = 0, no view.reverse'
+            )
         if self.train.mixup or self.train.cutmix:
             raise ValueError("train.mixup and train.cutmix blend frames, and view.features holds none; set them to 0")
         coloured = changes and (changes.brightness or changes.contrast or changes.saturation or changes.hue)
-        if changes and (changes.crop != "centre" or changes.flip or coloured or changes.grey):
+        if changes and (changes.crop != "centre" or changes.flip or coloured or changes.grey or changes.reverse):
             raise ValueError(
                 "[augment.clip] changes pixels, and view.features holds what the CNN made of them as they are; leave "
                 'it out, or change time alone: crop = "centre", flip = 0, no colours, and keep as you like'
@@ -349,7 +351,8 @@ class Recipe(Frozen):
         """
         takes, view = (model or self.model).takes(), self.view or Viewing()
         changes = self.augment.skeleton or self.augment.clip if augment else None
-        return preparation(takes, self.data.holds(), view, self.data.mirror(), changes, self.flow or COMPUTED)
+        data, flow = self.data, self.flow or COMPUTED
+        return preparation(takes, data.holds(), view, data.mirror(), changes, flow, data.reverse())
 
     def feature_stamps(self, model: ModelConfig) -> dict[str, dict[str, Any]]:
         """What the maps of each frozen part of a model depend on, beside its weights, by the names of knobs."""

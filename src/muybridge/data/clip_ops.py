@@ -69,6 +69,7 @@ class ClipAugment(BaseModel):
         hue: greatest turn of the colour circle, as a share of it.
         grey: how often colour is taken away.
         keep: the smallest share of the video that frames are chosen from, at a random place in it.
+        reverse: how often a clip is played backwards, with the label of that; where the data set says which it is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,6 +88,7 @@ class ClipAugment(BaseModel):
     hue: float = Field(default=0.0, ge=0, le=0.5)
     grey: float = Field(default=0.0, ge=0, le=1)
     keep: float = Field(default=1.0, gt=0, le=1)
+    reverse: float = Field(default=0.0, ge=0, le=1)
 
     @model_validator(mode="after")
     def _in_order(self) -> "ClipAugment":
@@ -109,6 +111,7 @@ def augment_clips(
     takes: ClipInput,
     mirror: Mapping[int, int] | None,
     rng: torch.Generator,
+    reverse: Mapping[int, int] | None = None,
 ) -> tuple[dict[Stream, Float32[Tensor, "T _ S S"]], int]:
     """The frames and the flow of a training clip, cropped and perhaps mirrored alike, and normalised; and its label.
 
@@ -119,6 +122,7 @@ def augment_clips(
         takes: the size and the normalisation.
         mirror: new label of each label that a mirror changes; None where mirroring is forbidden.
         rng: the dice of this sample.
+        reverse: new label of each label that playing backwards changes; None where that is forbidden.
     """
     streams: dict[Stream, Tensor] = {name: clip.pixels for name, clip in clips.items()}
     if knobs.exact is not None:
@@ -132,6 +136,8 @@ def augment_clips(
         swapped = mirror.get(label, label)
         if swapped == label or knobs.flip_labels == "swap":
             streams, label = {name: mirrored(frames, name) for name, frames in streams.items()}, swapped
+    if knobs.reverse and reverse is not None and _throw(rng) < knobs.reverse:
+        streams, label = {name: frames.flip(0) for name, frames in streams.items()}, reverse.get(label, label)
     colours = _draw_colours(streams["video"], knobs, rng) if "video" in streams else None
     if colours is not None:
         streams["video"] = recolour(streams["video"], *colours)

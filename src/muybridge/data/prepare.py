@@ -1,6 +1,6 @@
 """From an opened recording to the tensors that a model's contract asks for.
 
-Legend: V views, T frames, C channels, S side of the crop, B samples.
+Legend: V views, T frames, C channels, S side of the crop, B samples, K classes.
 """
 
 from abc import ABC, abstractmethod
@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 import torch
 from einops import rearrange
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 from torch import Tensor
 
@@ -56,6 +57,8 @@ class Viewing(Framing):
             that from each of these frames to the very next of the video, whatever the stride.
         size: side of the crops of testing; 0 takes the model's. Networks of convolutions may look at more than they
             were trained on.
+        reverse: testing looks at every view backwards too, and reads those answers as what the label of the reversal
+            stands for; where the data set says which that is.
         features: a feature store that `muybridge features` made; training and testing read what the model's frozen CNN
             made of the frames from there, and the videos themselves are not opened.
     """
@@ -64,12 +67,18 @@ class Viewing(Framing):
     clips: int = Field(default=1, ge=1)
     stride: int = Field(default=1, ge=1)
     size: int = Field(default=0, ge=0)
+    reverse: bool = False
     features: Path | None = None
 
     @property
+    def cuts(self) -> int:
+        """Crops that testing makes of one clip."""
+        return {"centre": 1, "three": 3, "ten": 10}[self.crops]
+
+    @property
     def views(self) -> int:
-        """Inputs that testing makes of one video."""
-        return self.clips * {"centre": 1, "three": 3, "ten": 10}[self.crops]
+        """Inputs that testing makes of one video; those of reversed clips come last."""
+        return self.clips * self.cuts * (2 if self.reverse else 1)
 
     def resolved(self) -> "Viewing":
         """With an absolute path of the feature store, where one is given."""
@@ -147,6 +156,10 @@ class Preparation(ABC, Generic[Read]):
     def transform(self, read: Read, label: int = -1, rng: torch.Generator | None = None) -> Sample:
         """The second half of a call: what was read as the model takes it, ``V`` views one after the other."""
 
+    def straight(self, answers: Float[Tensor, "B V K"]) -> Float[Tensor, "B V K"]:
+        """What a model says of each class in each view of testing, where a view may show a class as another one."""
+        return answers
+
 
 @dataclass(frozen=True, slots=True)
 class SkeletonPreparation(Preparation[SkeletonSequence]):
@@ -197,9 +210,11 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
         mirror: labels that change in a mirror; None where mirroring is forbidden.
         augment: random changes for training samples; None leaves their frames as in testing.
         flow: where flow comes from.
+        reverse: labels that change when a recording is played backwards; None where that is forbidden.
 
     Raises:
-        RecipeError: ten crops, of which five are mirrored, are asked for where a mirror changes a label.
+        RecipeError: ten crops, of which five are mirrored, are asked for where a mirror changes a label; or clips are
+            to be played backwards where that is forbidden, or where there is flow, which backwards is another one.
     """
 
     takes: ClipInput
@@ -207,6 +222,7 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
     mirror: Mapping[int, int] | None = None
     augment: ClipAugment | None = None
     flow: FlowSource = COMPUTED
+    reverse: Mapping[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.viewing.crops == "ten" and (self.mirror is None or self.mirror):
@@ -215,6 +231,14 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
                 + ("forbids mirroring" if self.mirror is None else "has classes that a mirror changes"),
                 expected="classes that a mirror leaves as they are",
                 cure='take view.crops = "three", or set data.mirror_labels = [] where no class has a side',
+            )
+        turned = self.viewing.reverse or (self.augment and self.augment.reverse)
+        if turned and (self.reverse is None or self.takes.flow):
+            silent = "the data set does not say what becomes of its classes"
+            raise RecipeError(
+                f"clips are to be played backwards, and {'the model takes flow' if self.takes.flow else silent}",
+                expected="a model of frames, and a data set whose classes are known backwards, such as moving_shapes",
+                cure="leave view.reverse and augment.clip.reverse out",
             )
 
     @property
@@ -242,13 +266,24 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
             if self.augment is None:
                 inputs = {name: prepare_clip(clip, self.takes, self.viewing, name) for name, clip in read.items()}
             else:
-                inputs, label = augment_clips(read, label, self.augment, self.takes, self.mirror, rng)
+                inputs, label = augment_clips(read, label, self.augment, self.takes, self.mirror, rng, self.reverse)
             return {name: rearrange(one, "t c h w -> 1 t c h w") for name, one in inputs.items()}, label
         views = {}
         for name, clip in read.items():
             each = zip(clip.pixels.chunk(self.viewing.clips), clip.seconds.chunk(self.viewing.clips), strict=True)
             views[name] = torch.cat([prepare_views(Clip(*one), self._tested(), self.viewing, name) for one in each])
+            if self.viewing.reverse:
+                views[name] = torch.cat([views[name], views[name].flip(1)])
         return views, label
+
+    def straight(self, answers: Float[Tensor, "B V K"]) -> Float[Tensor, "B V K"]:
+        """See :meth:`Preparation.straight`; for class k, a reversed view is asked about the reversal of k."""
+        if not self.viewing.reverse:
+            return answers
+        assert self.reverse is not None
+        forwards, backwards = answers.chunk(2, dim=1)
+        turned = [self.reverse.get(label, label) for label in range(answers.shape[2])]
+        return torch.cat([forwards, backwards[:, :, turned]], dim=1)
 
     def usable(self, recording: Video) -> int:
         """How many moments of a video can be looked at: a video of n frames has flow at n - 1 of them.
@@ -361,6 +396,7 @@ def preparation(
     mirror: Mapping[int, int] | None,
     augment: SkeletonAugment | ClipAugment | None = None,
     flow: FlowSource = COMPUTED,
+    reverse: Mapping[int, int] | None = None,
 ) -> SkeletonPreparation | ClipPreparation:
     """Prepares exactly what a model takes from what a data set holds; training, testing and predicting share it."""
     if isinstance(takes, SkeletonInput):
@@ -369,7 +405,7 @@ def preparation(
         return SkeletonPreparation(takes, holds, mirror, augment)
     assert isinstance(holds, ClipData)
     assert augment is None or isinstance(augment, ClipAugment)
-    return ClipPreparation(takes, viewing, mirror, augment, flow)
+    return ClipPreparation(takes, viewing, mirror, augment, flow, reverse)
 
 
 def stack(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -57,7 +57,7 @@ def ask(runtime: Runtime, model: Model, samples: Samples, batch_size: int, worke
             with runtime.fabric.autocast():
                 answer = model(**inputs)
             rows = rearrange(answer.logits.float().log_softmax(1).cpu(), "(b v) k -> b v k", v=views)
-            chances.append(rows.logsumexp(1) - math.log(views))
+            chances.append(samples.prepare.straight(rows).logsumexp(1) - math.log(views))
             labels.append(batch.labels)
     model.train(was_training)
     # Process r holds samples r, r + world, ...; dealing its rows back restores index order.

@@ -100,7 +100,7 @@ def _draw_sample(folder: RunFolder, record: Record, video: str, beside: str | Pa
     inputs, _ = prepare(recording, name=record.id)
     with torch.inference_mode():
         output = model(**stack([inputs]))
-    chances = output.logits.softmax(1).mean(0)
+    chances = prepare.straight(output.logits.softmax(1)[None]).mean(1)[0]
     best = int(chances.argmax())
     title = f"{record.id}: {labels[record.label]}; seen as {labels[best]} ({chances[best]:.0%})"
     if isinstance(recording, Video):
@@ -144,8 +144,8 @@ def _draw_clip(
     numbers = np.array(moments(prepare.usable(recording), takes, viewing, 1.0))
     each = takes.frames_per_segment if takes.segments > 1 else 1  # a map for each segment, or for each frame
     at, slots = np.unique(numbers[each // 2 :: each], return_inverse=True)
-    crops = viewing.views // viewing.clips
-    maps = {name: _at_each(one[::crops], slots) for name, one in maps.items() if one.ndim > 3}
+    firsts = slice(0, viewing.clips * viewing.cuts, viewing.cuts)  # crops of the clips as they run forwards
+    maps = {name: _at_each(one[firsts], slots) for name, one in maps.items() if one.ndim > 3}
     heats = {name: one.clamp(min=0) if name == "class_activation" else one.abs() for name, one in maps.items()}
     fine = {name: one for name, one in heats.items() if one.ndim == 3 and min(one.shape[1:]) >= _FEWEST}
     rows = {_WORDS.get(name, _between(name)).format(label): one.numpy() for name, one in fine.items()}

@@ -67,6 +67,10 @@ class DatasetConfig(BaseModel):
         """New label of each label that mirroring changes; empty where none does; None where mirroring is forbidden."""
         raise NotImplementedError
 
+    def reverse(self) -> Mapping[int, int] | None:
+        """New label of each label that playing backwards changes; empty where none does; None where it is forbidden."""
+        return None
+
     def folds(self) -> tuple[str, ...]:
         """Values of the field ``fold`` for cross-validation; empty where there is one fixed split."""
         return ()

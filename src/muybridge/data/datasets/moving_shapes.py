@@ -18,7 +18,7 @@ from muybridge.core.contracts import ClipData
 from muybridge.core.types import Record
 from muybridge.data.datasets.base import DatasetConfig, Index, Split
 from muybridge.media.films import VERSION, boxes_path, write_films
-from muybridge.media.moving_shapes import MIRRORED, MOTIONS, Stage
+from muybridge.media.moving_shapes import MIRRORED, MOTIONS, REVERSED, Stage
 from muybridge.media.video import Video
 
 
@@ -79,6 +79,11 @@ class MovingShapes(DatasetConfig):
     def mirror(self) -> Mapping[int, int]:
         """Left and right change places, and so do the two ways round."""
         pairs = [(MOTIONS.index(one), MOTIONS.index(other)) for one, other in MIRRORED]
+        return dict(pairs) | {other: one for one, other in pairs}
+
+    def reverse(self) -> Mapping[int, int]:
+        """Five movements are five others backwards; bouncing and shaking are themselves."""
+        pairs = [(MOTIONS.index(one), MOTIONS.index(other)) for one, other in REVERSED.items()]
         return dict(pairs) | {other: one for one, other in pairs}
 
     def write(self, progress: Callable[[int, int], None] | None = None) -> list[Path]:

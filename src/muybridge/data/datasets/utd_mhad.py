@@ -128,9 +128,34 @@ def _around(middle: int, side: int, whole: int) -> tuple[int, int]:
 
 
 class UTDMHADDepth(_Depth):
-    """Depth video, cross-subject: people 1, 3, 5, 7 train, the others test. Groups are people, ``s1`` to ``s8``."""
+    """Depth video, cross-subject: people 1, 3, 5, 7 train, the others test. Groups are people, ``s1`` to ``s8``.
+
+    Attributes:
+        both_ways: show every recording backwards too, where each action is a class of its own: 54 classes, to learn
+            movement from before the 27 of the benchmark are learnt.
+    """
 
     name: Literal["utd_mhad_depth"] = "utd_mhad_depth"
+    both_ways: bool = False
+
+    def labels(self) -> tuple[str, ...]:
+        """Action names, and those of the actions played backwards behind them."""
+        return _ACTIONS + tuple(f"{name}, backwards" for name in _ACTIONS) if self.both_ways else _ACTIONS
+
+    def mirror(self) -> Mapping[int, int]:
+        """Swipes and circles change their direction, forwards and backwards alike."""
+        once, actions = super().mirror(), len(_ACTIONS)
+        return dict(once) | ({actions + a: actions + b for a, b in once.items()} if self.both_ways else {})
+
+    def reverse(self) -> Mapping[int, int] | None:
+        """Each action and itself backwards change places; forbidden where recordings are shown forwards alone."""
+        actions = len(_ACTIONS)
+        return {one: (one + actions) % (2 * actions) for one in range(2 * actions)} if self.both_ways else None
+
+    def records(self) -> list[Record]:
+        """Every recording, once or both ways."""
+        forwards = super().records()
+        return forwards + (_backwards(forwards, len(_ACTIONS)) if self.both_ways else [])
 
 
 class UTDMHADArrow(_Depth):
@@ -150,7 +175,16 @@ class UTDMHADArrow(_Depth):
         """Empty: a mirror does not turn time round."""
         return {}
 
+    def reverse(self) -> Mapping[int, int]:
+        """The two directions change places."""
+        return {0: 1, 1: 0}
+
     def records(self) -> list[Record]:
         """Every recording twice."""
         forwards = [replace(record, label=0) for record in super().records()]
-        return forwards + [replace(record, id=f"{record.id}_backwards", label=1, backwards=True) for record in forwards]
+        return forwards + _backwards(forwards, 1)
+
+
+def _backwards(records: list[Record], labels: int) -> list[Record]:
+    """The recordings played backwards, with labels that come so many after theirs."""
+    return [replace(r, id=f"{r.id}_backwards", label=r.label + labels, backwards=True) for r in records]
