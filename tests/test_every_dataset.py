@@ -218,6 +218,12 @@ def test_backwards_twice_is_forwards(data):
         assert set(turned) <= set(range(len(data.labels())))
 
 
+def test_broader_classes_are_one_for_each_label_and_fewer(data):
+    broader = data.broader()
+    assert len(broader) in (0, len(data.labels()))
+    assert not broader or len(set(broader)) < len(broader)
+
+
 def test_label_names_are_unique_words(data):
     labels = data.labels()
     assert len(set(labels)) == len(labels) > 1
@@ -572,6 +578,9 @@ def test_depth_both_ways_has_every_action_backwards_too(tmp_path):
     assert turned is not None
     assert (names[turned[26]], turned[53]) == ("squat, backwards", 26)
     assert once.reverse() is None
+    assert {broader for name, broader in zip(names, data.broader(), strict=True) if "backwards" in name} == {
+        "backwards"
+    }
     assert len(data.index("train")) == 2 * len(once.index("train"))
     records = {record.id: record for record in data.index("train").records}
     one, other = records["a27_s1_t1"], records["a27_s1_t1_backwards"]

@@ -470,8 +470,7 @@ def _print_scores(scores: "Scores", as_json: bool) -> None:
     from dataclasses import asdict
 
     if as_json:
-        told = asdict(scores)
-        del told["confusion"]
+        told = {key: value for key, value in asdict(scores).items() if key != "confusion" and value is not None}
         typer.echo(json.dumps(told, indent=1))
         return
     from rich.console import Console
@@ -482,8 +481,9 @@ def _print_scores(scores: "Scores", as_json: bool) -> None:
         table.add_row(name, "-" if share is None else f"{share:.1f}")
     console = Console()
     console.print(table)
+    broader = "" if scores.broader is None else f"broader classes {scores.broader:.2f} %, "
     console.print(
-        f"top-5 {scores.top5:.2f} %, mean class {scores.mean_class:.2f} %, "
+        f"top-5 {scores.top5:.2f} %, mean class {scores.mean_class:.2f} %, {broader}"
         f"{scores.count} recordings, {scores.skipped} left out of the index",
         highlight=False,
     )

@@ -103,7 +103,8 @@ def evaluate(
     if report:
         report.say(f"testing {len(samples)} recordings of {split}")
     answers = ask(runtime, model.to(runtime.device), samples, recipe.train.batch_size, recipe.train.workers)
-    scores = score(answers.probabilities, answers.labels, run.labels(), skipped=len(index.excluded))
+    skipped, broader = len(index.excluded), recipe.data.broader()
+    scores = score(answers.probabilities, answers.labels, run.labels(), skipped, broader)
     if runtime.leads:
         run.write_json(f"{split}.json", asdict(scores))
         with run.writing(f"{split}-answers.csv") as file:

@@ -65,7 +65,7 @@ def fuse(runs: Sequence[RunFolder], weights: Sequence[float] = (), split: Split 
             )
     mean = sum(weight * one.probabilities for weight, one in zip(weights, told, strict=True)) / sum(weights)
     assert isinstance(mean, Tensor)
-    return score(mean, told[0].labels, names)
+    return score(mean, told[0].labels, names, broader=runs[0].recipe().data.broader())
 
 
 def _read(run: RunFolder, split: Split) -> _Told:

@@ -19,6 +19,8 @@ class Scores:
         skipped: recordings of the split that are left out of the index (the run folder lists them).
         per_class: share right of each class, by name; None where a class does not occur.
         confusion: counts, true class by row.
+        broader: share of recordings whose broader class is right, probabilities summed over the classes in each; None
+            where the data set has none.
     """
 
     top1: float
@@ -28,10 +30,13 @@ class Scores:
     skipped: int
     per_class: dict[str, float | None]
     confusion: list[list[int]]
+    broader: float | None = None
 
 
-def score(probabilities: Tensor, labels: Tensor, names: tuple[str, ...], skipped: int = 0) -> Scores:
-    """Scores of ``N K`` probabilities against ``N`` labels."""
+def score(
+    probabilities: Tensor, labels: Tensor, names: tuple[str, ...], skipped: int = 0, broader: tuple[str, ...] = ()
+) -> Scores:
+    """Scores of ``N K`` probabilities against ``N`` labels; ``broader`` names the broader class of each label."""
     num_classes = len(names)
     confusion = multiclass_confusion_matrix(probabilities.argmax(1), labels, num_classes)
     seen = confusion.sum(1)
@@ -52,4 +57,12 @@ def score(probabilities: Tensor, labels: Tensor, names: tuple[str, ...], skipped
             for name, value, number in zip(names, recall.tolist(), seen.tolist(), strict=True)
         },
         confusion=confusion.to(torch.int64).tolist(),
+        broader=_broader(probabilities, labels, broader) if broader else None,
     )
+
+
+def _broader(probabilities: Tensor, labels: Tensor, broader: tuple[str, ...]) -> float:
+    names = sorted(set(broader))
+    of = torch.tensor([names.index(name) for name in broader])
+    summed = torch.zeros(len(labels), len(names)).index_add_(1, of, probabilities.float())
+    return 100 * (summed.argmax(1) == of[labels]).double().mean().item()

@@ -71,6 +71,10 @@ class DatasetConfig(BaseModel):
         """New label of each label that playing backwards changes; empty where none does; None where it is forbidden."""
         return None
 
+    def broader(self) -> tuple[str, ...]:
+        """For each label the broader class it belongs to, where it is worth knowing how often that is right."""
+        return ()
+
     def folds(self) -> tuple[str, ...]:
         """Values of the field ``fold`` for cross-validation; empty where there is one fixed split."""
         return ()

@@ -152,6 +152,10 @@ class UTDMHADDepth(_Depth):
         actions = len(_ACTIONS)
         return {one: (one + actions) % (2 * actions) for one in range(2 * actions)} if self.both_ways else None
 
+    def broader(self) -> tuple[str, ...]:
+        """The direction, where both are shown: what the arrow of time asks for."""
+        return ("forwards",) * len(_ACTIONS) + ("backwards",) * len(_ACTIONS) if self.both_ways else ()
+
     def records(self) -> list[Record]:
         """Every recording, once or both ways."""
         forwards = super().records()
