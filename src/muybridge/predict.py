@@ -79,9 +79,7 @@ class Predictor:
         inputs, _ = self.prepare(recording)
         with torch.inference_mode():
             output = self.model(**{key: value.to(self.device) for key, value in stack([inputs]).items()})
-        # One row for each view; their probabilities are averaged, as in testing.
-        rows = self.prepare.straight(output.logits.float().softmax(1)[None])
-        scores, order = rows.mean(1)[0].cpu().sort(descending=True)
+        scores, order = self.prepare.vote(output.logits)[0].exp().cpu().sort(descending=True)
         return Prediction(
             id=name,
             labels=tuple(self.labels[index] for index in order[:top].tolist()),

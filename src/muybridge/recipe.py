@@ -314,7 +314,8 @@ class Recipe(Frozen):
             )
         if view.crops != "centre" or view.size or view.reverse:
             raise ValueError(
-                'view.features holds one crop of each frame: take view.crops = "centre", view.size = 0, no view.reverse'
+                'view.features holds one crop of each frame: take view.crops = "centre" and view.size = 0, and leave '
+                "view.reverse out"
             )
         if self.train.mixup or self.train.cutmix:
             raise ValueError("train.mixup and train.cutmix blend frames, and view.features holds none; set them to 0")

@@ -3,6 +3,7 @@
 Legend: V views, T frames, C channels, S side of the crop, B samples, K classes.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import Generic, TypeVar
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 from torch import Tensor
 
@@ -159,6 +160,14 @@ class Preparation(ABC, Generic[Read]):
     def straight(self, answers: Float[Tensor, "B V K"]) -> Float[Tensor, "B V K"]:
         """What a model says of each class in each view of testing, where a view may show a class as another one."""
         return answers
+
+    def vote(self, logits: Float[Tensor, "BV K"]) -> Float32[Tensor, "B K"]:
+        """Log-probabilities of each recording's classes from the scores of all its views.
+
+        Probabilities, not scores, are averaged over the views, as TDN's and SELFY's tests do.
+        """
+        rows = rearrange(logits.float().log_softmax(1), "(b v) k -> b v k", v=self.views)
+        return self.straight(rows).logsumexp(1) - math.log(self.views)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,8 @@
 """Testing: every recording of a split once, whatever the number of processes."""
 
-import math
 from dataclasses import asdict, dataclass, replace
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 from muybridge.core.types import Batch
@@ -39,8 +37,6 @@ class Answers:
 def ask(runtime: Runtime, model: Model, samples: Samples, batch_size: int, workers: int = 0) -> Answers:
     """Ask the model about every sample exactly once; the processes share the work.
 
-    Probabilities, not scores, are averaged over the views of a sample, as TDN's and SELFY's tests do.
-
     Raises:
         DataError: a recording cannot be read.
     """
@@ -56,8 +52,7 @@ def ask(runtime: Runtime, model: Model, samples: Samples, batch_size: int, worke
             inputs = {name: one.to(dtype) if one.is_floating_point() else one for name, one in inputs.items()}
             with runtime.fabric.autocast():
                 answer = model(**inputs)
-            rows = rearrange(answer.logits.float().log_softmax(1).cpu(), "(b v) k -> b v k", v=views)
-            chances.append(samples.prepare.straight(rows).logsumexp(1) - math.log(views))
+            chances.append(samples.prepare.vote(answer.logits).cpu())
             labels.append(batch.labels)
     model.train(was_training)
     # Process r holds samples r, r + world, ...; dealing its rows back restores index order.

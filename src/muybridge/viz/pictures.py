@@ -100,7 +100,7 @@ def _draw_sample(folder: RunFolder, record: Record, video: str, beside: str | Pa
     inputs, _ = prepare(recording, name=record.id)
     with torch.inference_mode():
         output = model(**stack([inputs]))
-    chances = prepare.straight(output.logits.softmax(1)[None]).mean(1)[0]
+    chances = prepare.vote(output.logits)[0].exp()
     best = int(chances.argmax())
     title = f"{record.id}: {labels[record.label]}; seen as {labels[best]} ({chances[best]:.0%})"
     if isinstance(recording, Video):

@@ -1,7 +1,7 @@
 """What every data set answers: which recordings there are, how one is opened, what it holds."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -142,6 +142,12 @@ class DatasetConfig(BaseModel):
                 cure="check data.root, data.val_groups and the fold or test groups",
             )
         return index
+
+
+def exchanged(labels: Sequence[str], pairs: Iterable[tuple[str, str]]) -> dict[int, int]:
+    """New label of each label whose class changes places with another one, from the names of such pairs."""
+    numbers = [(labels.index(one), labels.index(other)) for one, other in pairs]
+    return dict(numbers) | {other: one for one, other in numbers}
 
 
 def in_data_folder(path: Path) -> Path:

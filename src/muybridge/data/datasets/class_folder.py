@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from muybridge.core.dice import seed_of
 from muybridge.core.errors import DataError
 from muybridge.core.types import Record
-from muybridge.data.datasets.base import DatasetConfig, Index, Split
+from muybridge.data.datasets.base import DatasetConfig, Index, Split, exchanged
 
 
 class ClassFolder(DatasetConfig):
@@ -212,8 +212,7 @@ def mirror_map(pairs: Sequence[tuple[str, str]], labels: tuple[str, ...], where:
             cure="correct data.mirror_labels",
             where=where,
         )
-    numbers = [(labels.index(one), labels.index(other)) for one, other in pairs]
-    return dict(numbers) | {other: one for one, other in numbers}
+    return exchanged(labels, pairs)
 
 
 def _drawn(names: set[str], purpose: str, count: float) -> set[str]:

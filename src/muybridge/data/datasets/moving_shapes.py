@@ -16,7 +16,7 @@ from torch import Tensor
 
 from muybridge.core.contracts import ClipData
 from muybridge.core.types import Record
-from muybridge.data.datasets.base import DatasetConfig, Index, Split
+from muybridge.data.datasets.base import DatasetConfig, Index, Split, exchanged
 from muybridge.media.films import VERSION, boxes_path, write_films
 from muybridge.media.moving_shapes import MIRRORED, MOTIONS, REVERSED, Stage
 from muybridge.media.video import Video
@@ -78,13 +78,11 @@ class MovingShapes(DatasetConfig):
 
     def mirror(self) -> Mapping[int, int]:
         """Left and right change places, and so do the two ways round."""
-        pairs = [(MOTIONS.index(one), MOTIONS.index(other)) for one, other in MIRRORED]
-        return dict(pairs) | {other: one for one, other in pairs}
+        return exchanged(MOTIONS, MIRRORED)
 
     def reverse(self) -> Mapping[int, int]:
         """Five movements are five others backwards; bouncing and shaking are themselves."""
-        pairs = [(MOTIONS.index(one), MOTIONS.index(other)) for one, other in REVERSED.items()]
-        return dict(pairs) | {other: one for one, other in pairs}
+        return exchanged(MOTIONS, REVERSED.items())
 
     def write(self, progress: Callable[[int, int], None] | None = None) -> list[Path]:
         """The videos of all splits, written where they do not exist; ``progress`` hears of scenes done and of how many.

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from muybridge.core.contracts import SkeletonData
 from muybridge.core.skeletons import LAYOUTS
 from muybridge.core.types import Record, SkeletonSequence
-from muybridge.data.datasets.base import DatasetConfig, Index, Split
+from muybridge.data.datasets.base import DatasetConfig, Index, Split, exchanged
 from muybridge.media.playground import ACTIONS, MIRRORED, VERSION, write_playground
 from muybridge.media.skeleton import read_npy
 
@@ -53,8 +53,7 @@ class Playground(DatasetConfig):
 
     def mirror(self) -> Mapping[int, int]:
         """Left and right change places, and so do the two ways round."""
-        pairs = [(ACTIONS.index(one), ACTIONS.index(other)) for one, other in MIRRORED]
-        return dict(pairs) | {other: one for one, other in pairs}
+        return exchanged(ACTIONS, MIRRORED)
 
     def index(self, split: Split) -> Index:
         """The recordings of one split; writes them first where they do not exist."""

@@ -13,7 +13,7 @@ from muybridge.core.contracts import ClipData, SkeletonData
 from muybridge.core.dice import dice
 from muybridge.core.skeletons import LAYOUTS
 from muybridge.core.types import Record, SkeletonSequence
-from muybridge.data.datasets.base import Benchmark, Index, Split
+from muybridge.data.datasets.base import Benchmark, Index, Split, exchanged
 from muybridge.media.skeleton import read_utd
 from muybridge.media.video import Video
 
@@ -39,8 +39,7 @@ class _Recordings(Benchmark):
 
     def mirror(self) -> Mapping[int, int]:
         """Swipes and circles change their direction; the other actions are done by the other hand."""
-        pairs = [(_ACTIONS.index(one), _ACTIONS.index(other)) for one, other in _MIRRORED]
-        return dict(pairs) | {other: one for one, other in pairs}
+        return exchanged(_ACTIONS, _MIRRORED)
 
     def index(self, split: Split) -> Index:
         """The recordings of one split; see :meth:`DatasetConfig.index`."""
