@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from muybridge import cli, recipe
+from muybridge.engine.repeat import summarise
 from tests.tiny import write_recordings
 
 COMMANDS = (
@@ -101,12 +102,23 @@ def test_repeat_over_seeds_and_folds(call, data: Path, tmp_path: Path):
     assert told["mean"] == pytest.approx(sum(told["by_seed"].values()) / 2)
     by_hand = [row["top1"] for row in told["runs"]]
     assert told["by_seed"]["0"] == pytest.approx((by_hand[0] + by_hand[1]) / 2)
+    assert told["broader"] is None
     first = tmp_path / "runs" / "mine-repeat" / "seed0-folds01" / "weights.safetensors"
     before = first.stat().st_mtime_ns
     code, again, err = call(*words, "--jobs", "2", "--json")
     assert code == 0, err
     assert json.loads(again) == told
     assert first.stat().st_mtime_ns == before
+
+
+def test_broader_classes_are_summed_up_as_the_classes_are():
+    rows = [
+        {"seed": seed, "fold": fold, "top1": 0.0, "broader": broader}
+        for seed, fold, broader in [(0, "a", 80.0), (0, "b", 90.0), (1, "a", 91.0), (1, "b", 95.0)]
+    ]
+    told = summarise(rows)
+    assert (told.mean, told.deviation) == (0.0, 0.0)
+    assert told.broader == pytest.approx((89.0, 32**0.5))
 
 
 def test_parallel_repetitions_equal_those_in_turn(call, data: Path):

@@ -444,7 +444,7 @@ def test_folder_defects(tmp_path):
         ({"coordinates": 3}, r"Expected 17 joints of 3"),
         (
             {"mirror_labels": (("bow", "wink"),)},
-            "mirror_labels names the class 'wink'. Expected classes among bow, nod",
+            "mirror_labels names the class 'wink'. Expected each class once, of bow, nod, or numbers of 0 to 1",
         ),
     ]:
         data = Folder(root=root, **knobs)
@@ -491,6 +491,9 @@ def test_video_folder_finds_files_and_folders_of_frames(tmp_path):
     frames = next(record for record in data.index("train").records if record.id == "nod/deeper/a_2")
     assert data.open(frames).read([2]).pixels[0, 0].float().mean() == pytest.approx(3, abs=1)
     put(tmp_path / "data" / "wink" / "readme.txt", "")
+    assert data.reverse() is None
+    assert data.model_copy(update={"reverse_labels": ()}).reverse() == {}
+    assert data.model_copy(update={"reverse_labels": (("nod", "bow"),)}).reverse() == {0: 1, 1: 0}
     with pytest.raises(DataError, match=r"the class 'wink' has no recordings\. Expected videos that end in \.mp4, .*"):
         data.index("train")
 
@@ -506,6 +509,8 @@ def test_list_lines(tmp_path):
     numbered = data.model_copy(update={"classes": 3, "mirror_labels": None})
     assert numbered.labels() == ("class 0", "class 1", "class 2")
     assert numbered.mirror() is None
+    assert numbered.reverse() is None
+    assert data.model_copy(update={"reverse_labels": ((2, "bow"),)}).reverse() == {2: 0, 0: 2}
 
 
 def test_lists_are_looked_for_under_the_data_folder(tmp_path, monkeypatch):
@@ -526,6 +531,14 @@ def test_lists_are_looked_for_under_the_data_folder(tmp_path, monkeypatch):
         ("train.txt", "a.mp4 1\n", {"test": Path("gone.txt")}, r"gone.txt: it cannot be read .*Correct data.test"),
         ("train.txt", "a.mp4 1\n", {"classes": Path("gone.txt")}, r"gone.txt: .*Correct data.classes"),
         ("train.txt", "a.mp4 1\n", {"mirror_labels": ((0, 9),)}, "mirror_labels names the class 9"),
+        ("train.txt", "a.mp4 1\n", {"mirror_labels": ((0, -1),)}, "mirror_labels names the class -1"),
+        (
+            "train.txt",
+            "a.mp4 1\n",
+            {"mirror_labels": ((0, 1), (2, "nod"))},
+            "mirror_labels names the class 'nod' twice",
+        ),
+        ("train.txt", "a.mp4 1\n", {"reverse_labels": ((0, 9),)}, "reverse_labels names the class 9"),
         ("train.txt", "a.mp4 1\n", {"mirror_labels": (("bow", "wink"),)}, "mirror_labels names the class 'wink'"),
     ],
 )
@@ -533,7 +546,7 @@ def test_list_defects(tmp_path, file, text, knobs, message):
     data = fabricate_video_list(tmp_path / "data").model_copy(update=knobs)
     put(tmp_path / "data" / "lists" / file, text)
     with pytest.raises(DataError, match=message):
-        data.index("train"), data.mirror()
+        data.index("train"), data.mirror(), data.reverse()
 
 
 # Depth

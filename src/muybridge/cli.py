@@ -541,6 +541,8 @@ def _print_summary(summary: "Summary", recipe: "Recipe") -> None:
     console = Console()
     console.print(table)
     console.print(f"top-1 {summary.mean:.2f} ± {summary.deviation:.2f} over {len(summary.by_seed)} seeds")
+    if summary.broader:
+        console.print("broader classes {:.2f} ± {:.2f}".format(*summary.broader))
     if recipe.expects and recipe.expects.top1 is not None:
         low, high = recipe.expects.top1 - recipe.expects.tolerance, recipe.expects.top1 + recipe.expects.tolerance
         verdict = "within" if low <= summary.mean <= high else "outside"

@@ -247,7 +247,7 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
             raise RecipeError(
                 f"clips are to be played backwards, and {'the model takes flow' if self.takes.flow else silent}",
                 expected="a model of frames, and a data set whose classes are known backwards, such as moving_shapes",
-                cure="leave view.reverse and augment.clip.reverse out",
+                cure="leave view.reverse and augment.clip.reverse out, or set data.reverse_labels",
             )
 
     @property

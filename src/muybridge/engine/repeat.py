@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +35,18 @@ class Summary:
     """Percentages over all repetitions.
 
     Attributes:
-        runs: one row each: seed, fold, top1, mean_class, count.
+        runs: one row each: seed, fold, top1, mean_class, broader, count.
         by_seed: top-1 of each seed, the mean over its folds.
         mean: of ``by_seed``.
         deviation: sample standard deviation of ``by_seed``; 0 for one seed.
+        broader: mean and deviation of the broader classes in the same way; None where the data set has none.
     """
 
     runs: list[dict[str, Any]]
     by_seed: dict[int, float]
     mean: float
     deviation: float
+    broader: tuple[float, float] | None
 
 
 def plan(recipe: Recipe, folder: Path, seeds: Sequence[int], folds: Sequence[str] | None) -> list[Repetition]:
@@ -101,28 +103,26 @@ def repeat(
         )
     summary = summarise(rows)
     with RunFolder(folder).writing("repeat.json") as file:
-        file.write_text(
-            json.dumps(
-                {
-                    "mean": summary.mean,
-                    "deviation": summary.deviation,
-                    "by_seed": summary.by_seed,
-                    "runs": summary.runs,
-                },
-                indent=1,
-            ),
-            encoding="utf-8",
-        )
+        file.write_text(json.dumps(asdict(summary), indent=1), encoding="utf-8")
     return summary
 
 
 def summarise(rows: list[dict[str, Any]]) -> Summary:
-    """Mean and deviation over seeds of rows with seed and top1."""
-    by_seed: dict[int, float] = {}
-    for seed in dict.fromkeys(row["seed"] for row in rows):
-        by_seed[seed] = statistics.fmean(row["top1"] for row in rows if row["seed"] == seed)
-    deviation = statistics.stdev(by_seed.values()) if len(by_seed) > 1 else 0.0
-    return Summary(rows, by_seed, statistics.fmean(by_seed.values()), deviation)
+    """Mean and deviation over seeds of rows with seed, top1 and broader."""
+    by_seed = _by_seed(rows, "top1")
+    known = all(row["broader"] is not None for row in rows)
+    return Summary(rows, by_seed, *_spread(by_seed), _spread(_by_seed(rows, "broader")) if known else None)
+
+
+def _by_seed(rows: list[dict[str, Any]], key: str) -> dict[int, float]:
+    seeds = dict.fromkeys(row["seed"] for row in rows)
+    return {seed: statistics.fmean(row[key] for row in rows if row["seed"] == seed) for seed in seeds}
+
+
+def _spread(by_seed: dict[int, float]) -> tuple[float, float]:
+    """Mean and sample standard deviation."""
+    values = by_seed.values()
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def run_one(recipe: Recipe, folder: Path, split: Split, report: Reporter) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def run_one(recipe: Recipe, folder: Path, split: Split, report: Reporter) -> dic
     if not done.is_file():
         evaluate(run, split)
     scores = json.loads(done.read_text(encoding="utf-8"))
-    return {key: scores[key] for key in ("top1", "top5", "mean_class", "count")}
+    return {key: scores.get(key) for key in ("top1", "top5", "mean_class", "broader", "count")}
 
 
 def _results(repetitions: Sequence[Repetition], split: Split, jobs: int, report: Reporter) -> Iterator[dict[str, Any]]:

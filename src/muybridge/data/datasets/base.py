@@ -1,5 +1,6 @@
 """What every data set answers: which recordings there are, how one is opened, what it holds."""
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from muybridge.core.types import Record, SkeletonSequence
 from muybridge.media.video import Video
 
 Split = Literal["train", "val", "test"]
+LabelPairs = tuple[tuple[int | str, int | str], ...]
+"""Pairs of classes, by name or number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,38 @@ def exchanged(labels: Sequence[str], pairs: Iterable[tuple[str, str]]) -> dict[i
     """New label of each label whose class changes places with another one, from the names of such pairs."""
     numbers = [(labels.index(one), labels.index(other)) for one, other in pairs]
     return dict(numbers) | {other: one for one, other in numbers}
+
+
+def told(pairs: LabelPairs | None, labels: Sequence[str], knob: str, where: Path) -> dict[int, int] | None:
+    """New label of each label whose class changes places with another one, as the user says it in a knob.
+
+    Args:
+        pairs: classes by name or number; None says nothing.
+        labels: the names of all classes.
+        knob: what the pairs were given as.
+        where: the data set's folder.
+
+    Returns:
+        As :func:`exchanged`; None where the user said nothing.
+
+    Raises:
+        DataError: a pair names no class, or a class is named twice.
+    """
+    if pairs is None:
+        return None
+    numbers: list[int] = []
+    for one in itertools.chain.from_iterable(pairs):
+        number = one if isinstance(one, int) else labels.index(one) if one in labels else -1
+        if not 0 <= number < len(labels) or number in numbers:
+            raise DataError(
+                f"{knob} names the class {one!r}" + (" twice" if number in numbers else ""),
+                expected=f"each class once, of {', '.join(labels)}, or numbers of 0 to {len(labels) - 1}",
+                cure=f"correct data.{knob}",
+                where=where,
+            )
+        numbers.append(number)
+    ones, others = numbers[::2], numbers[1::2]
+    return dict(zip(ones + others, others + ones, strict=True))
 
 
 def in_data_folder(path: Path) -> Path:

@@ -1,7 +1,7 @@
 """What a folder with a folder for each class means, whatever kind of recordings lie in it."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from muybridge.core.dice import seed_of
 from muybridge.core.errors import DataError
 from muybridge.core.types import Record
-from muybridge.data.datasets.base import DatasetConfig, Index, Split, exchanged
+from muybridge.data.datasets.base import DatasetConfig, Index, LabelPairs, Split, told
 
 
 class ClassFolder(DatasetConfig):
@@ -30,8 +30,8 @@ class ClassFolder(DatasetConfig):
         val_fraction: share of all groups, or of each class, that is drawn from the rest to choose settings; with
             ``val_groups`` it is not used.
         classes: names in label order; empty takes the sorted names of the class folders.
-        mirror_labels: pairs of classes that are each other's mirror image; [] where no class has a side. Unless this
-            is given, recordings are not mirrored.
+        mirror_labels: pairs of classes that are each other's mirror image, by name or number; [] where no class has a
+            side. Unless this is given, recordings are not mirrored.
     """
 
     recordings: ClassVar[str]
@@ -42,7 +42,7 @@ class ClassFolder(DatasetConfig):
     test_fraction: float = Field(default=0.25, gt=0.0, lt=1.0)
     val_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
     classes: tuple[str, ...] = ()
-    mirror_labels: tuple[tuple[str, str], ...] | None = None
+    mirror_labels: LabelPairs | None = None
 
     @field_validator("group")
     @classmethod
@@ -79,7 +79,7 @@ class ClassFolder(DatasetConfig):
 
     def mirror(self) -> Mapping[int, int] | None:
         """As ``mirror_labels`` says; forbidden where it says nothing."""
-        return None if self.mirror_labels is None else mirror_map(self.mirror_labels, self.labels(), self.root)
+        return told(self.mirror_labels, self.labels(), "mirror_labels", self.root)
 
     def folds(self) -> tuple[str, ...]:
         """The groups, each of which can be left out; none without groups."""
@@ -197,22 +197,6 @@ class ClassFolder(DatasetConfig):
                 where=self.root,
             )
         return folders
-
-
-def mirror_map(pairs: Sequence[tuple[str, str]], labels: tuple[str, ...], where: Path) -> dict[int, int]:
-    """New label of each label that a mirror changes, from the names of the classes.
-
-    Raises:
-        DataError: a pair names no class.
-    """
-    if unknown := sorted({one for pair in pairs for one in pair} - set(labels)):
-        raise DataError(
-            f"mirror_labels names the class {unknown[0]!r}",
-            expected=f"classes among {', '.join(labels)}",
-            cure="correct data.mirror_labels",
-            where=where,
-        )
-    return exchanged(labels, pairs)
 
 
 def _drawn(names: set[str], purpose: str, count: float) -> set[str]:

@@ -1,5 +1,6 @@
 """The user's own videos: a folder for each class."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -7,6 +8,7 @@ from pydantic import PositiveFloat
 
 from muybridge.core.contracts import ClipData
 from muybridge.core.types import Record
+from muybridge.data.datasets.base import LabelPairs, told
 from muybridge.data.datasets.class_folder import ClassFolder
 from muybridge.media.video import SUFFIXES, Video, videos_in
 
@@ -17,6 +19,8 @@ class VideoFolder(ClassFolder):
     Attributes:
         channels: 3 for colour, 1 for brightness (depth, infrared, X-ray).
         fps: of folders of pictures, which keep no clock.
+        reverse_labels: pairs of classes that are each other played backwards, by name or number; [] where every class
+            looks the same backwards. Unless this is given, videos are not played backwards.
     """
 
     recordings: ClassVar[str] = f"videos that end in {', '.join(SUFFIXES)}, or folders of numbered pictures"
@@ -24,6 +28,7 @@ class VideoFolder(ClassFolder):
     name: Literal["video_folder"] = "video_folder"
     channels: Literal[1, 3] = 3
     fps: PositiveFloat = 30.0
+    reverse_labels: LabelPairs | None = None
 
     def resolved(self) -> Self:
         """With an absolute root, and classes written out."""
@@ -36,6 +41,10 @@ class VideoFolder(ClassFolder):
     def open(self, record: Record) -> Video:
         """See :class:`Video`."""
         return Video(record.path, channels=self.channels, fps=self.fps)
+
+    def reverse(self) -> Mapping[int, int] | None:
+        """As ``reverse_labels`` says; forbidden where it says nothing."""
+        return told(self.reverse_labels, self.labels(), "reverse_labels", self.root)
 
     def search(self, folder: Path) -> list[Path]:
         """See :func:`videos_in`; pictures in the class folder itself are no video."""

@@ -10,8 +10,7 @@ from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError
 from muybridge.core.files import read_lines
 from muybridge.core.types import Record
-from muybridge.data.datasets.base import DatasetConfig, Index, Split, in_data_folder
-from muybridge.data.datasets.class_folder import mirror_map
+from muybridge.data.datasets.base import DatasetConfig, Index, LabelPairs, Split, in_data_folder, told
 from muybridge.media.video import Video
 
 
@@ -29,6 +28,8 @@ class VideoList(DatasetConfig):
         classes: names in label order, or a file with one on each line, or how many there are.
         mirror_labels: pairs of classes that are each other's mirror image, by name or number; [] where no class has a
             side. Unless this is given, videos are not mirrored.
+        reverse_labels: pairs of classes that are each other played backwards, by name or number; [] where every class
+            looks the same backwards. Unless this is given, videos are not played backwards.
         channels: 3 for colour, 1 for brightness.
         fps: of folders of frames, which keep no clock.
         prefix: of the frames' names, where a folder holds several series.
@@ -41,7 +42,8 @@ class VideoList(DatasetConfig):
     test: Path = Path("test.txt")
     val: Path | None = None
     classes: PositiveInt | tuple[str, ...] | Path
-    mirror_labels: tuple[tuple[int | str, int | str], ...] | None = None
+    mirror_labels: LabelPairs | None = None
+    reverse_labels: LabelPairs | None = None
     channels: Literal[1, 3] = 3
     fps: PositiveFloat = 30.0
     prefix: str | None = None
@@ -68,11 +70,11 @@ class VideoList(DatasetConfig):
 
     def mirror(self) -> Mapping[int, int] | None:
         """As ``mirror_labels`` says; forbidden where it says nothing."""
-        if self.mirror_labels is None:
-            return None
-        labels = self.labels()
-        named = [(_name(one, labels, self.root), _name(other, labels, self.root)) for one, other in self.mirror_labels]
-        return mirror_map(named, labels, self.root)
+        return told(self.mirror_labels, self.labels(), "mirror_labels", self.folder())
+
+    def reverse(self) -> Mapping[int, int] | None:
+        """As ``reverse_labels`` says; forbidden where it says nothing."""
+        return told(self.reverse_labels, self.labels(), "reverse_labels", self.folder())
 
     def index(self, split: Split) -> Index:
         """The videos of one list.
@@ -130,16 +132,3 @@ class VideoList(DatasetConfig):
         cure = f"correct {knob}, data.root or the environment variable MUYBRIDGE_DATA"
         lines = read_lines(self.folder() / path.expanduser(), expected=expected, cure=cure)
         return [line for line in lines if not line.startswith("#")]
-
-
-def _name(label: int | str, labels: tuple[str, ...], where: Path) -> str:
-    if isinstance(label, str):
-        return label
-    if not 0 <= label < len(labels):
-        raise DataError(
-            f"mirror_labels names the class {label}",
-            expected=f"a name, or a number of 0 to {len(labels) - 1}",
-            cure="correct data.mirror_labels",
-            where=where,
-        )
-    return labels[label]
