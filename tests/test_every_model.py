@@ -37,6 +37,9 @@ SMALL = {
     "attention_width": 5,
     "head": 7,
     "train_backbone": True,
+    "cell_frames": 1,
+    "dimensions": 5,
+    "components": 4,
 }
 
 

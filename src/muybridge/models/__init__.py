@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from muybridge.models.drnn import DRNNConfig
+from muybridge.models.fisher_vectors import FisherVectorsConfig
 from muybridge.models.selfy import SELFYConfig
 from muybridge.models.sta_lstm import STALSTMConfig
 from muybridge.models.tdn import TDNConfig
@@ -12,7 +13,17 @@ from muybridge.models.tsn import TSNConfig
 from muybridge.models.video_lstm import VideoLSTMConfig
 
 AnyModel = Annotated[
-    DRNNConfig | SELFYConfig | STALSTMConfig | TDNConfig | TSNConfig | VideoLSTMConfig, Field(discriminator="name")
+    DRNNConfig | FisherVectorsConfig | SELFYConfig | STALSTMConfig | TDNConfig | TSNConfig | VideoLSTMConfig,
+    Field(discriminator="name"),
 ]
 
-__all__ = ["AnyModel", "DRNNConfig", "SELFYConfig", "STALSTMConfig", "TDNConfig", "TSNConfig", "VideoLSTMConfig"]
+__all__ = [
+    "AnyModel",
+    "DRNNConfig",
+    "FisherVectorsConfig",
+    "SELFYConfig",
+    "STALSTMConfig",
+    "TDNConfig",
+    "TSNConfig",
+    "VideoLSTMConfig",
+]

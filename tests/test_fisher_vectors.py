@@ -1,0 +1,115 @@
+"""Hand-crafted motion against definitions worked out index by index, and against calculus."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
+from muybridge.engine.evaluate import evaluate
+from muybridge.engine.train import train
+from muybridge.models.fisher_vectors import FisherVectorsConfig
+from muybridge.nn.fisher import FisherVector
+from muybridge.nn.local_descriptors import STILL, descriptors, places
+from muybridge.recipe import Recipe
+from tests.oracles.descriptors import block
+
+
+@pytest.mark.parametrize("cell", [(2, 4, 4), (1, 3, 3), (3, 2, 4)])
+def test_descriptors_are_those_worked_out_pixel_by_pixel(cell):
+    rng = torch.Generator().manual_seed(0)
+    video = torch.randn(2, 12, 3, 14, 14, generator=rng)
+    flow = 0.02 * torch.randn(2, 12, 2, 14, 14, generator=rng)  # some of it slower than what counts as none
+    found = descriptors(video, flow, cell)
+    step = [max(1, side // 2) for side in cell]
+    steps = [
+        (side - each) // one - each // one * (count - 1) + 1
+        for side, each, one, count in zip((12, 14, 14), cell, step, (3, 2, 2), strict=True)
+    ]
+    assert all(one.shape[:2] == (2, np.prod(steps)) for one in found)
+    for number in (0, int(np.prod(steps)) // 2 + 1, int(np.prod(steps)) - 1):
+        start = [int(at) * each for at, each in zip(np.unravel_index(number, steps), step, strict=True)]
+        expected = block(video[1].mean(1).double().numpy(), flow[1].double().numpy(), tuple(start), cell, STILL)
+        for one, by_hand in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one[1, number].numpy(), by_hand, atol=2e-5)
+
+
+def test_every_block_has_a_place():
+    for frames, size, cell in ((32, 64, (4, 8, 8)), (12, 16, (4, 8, 8)), (9, 20, (2, 5, 5))):
+        video, flow = torch.rand(1, frames, 1, size, size), torch.rand(1, frames, 2, size, size)
+        at = places(frames, size, cell)
+        assert {len(one[0]) for one in descriptors(video, flow, cell)} == {len(at)}
+        assert at.abs().max() <= 1
+        assert len(at.unique(dim=0)) == len(at)
+
+
+def test_fisher_vectors_are_gradients_of_the_likelihood():
+    rng = torch.Generator().manual_seed(0)
+    found, at = torch.randn(2, 40, 6, generator=rng), torch.rand(40, 3, generator=rng)
+    encoder = FisherVector(6, 4, 3, place_weight=2.0).double()
+    encoder.weights.copy_(torch.tensor([0.5, 0.3, 0.2]))
+    encoder.means.copy_(torch.randn(3, 7, generator=rng))
+    encoder.deviations.copy_(0.5 + torch.rand(3, 7, generator=rng))
+    means, deviations = encoder.means.clone().requires_grad_(), encoder.deviations.clone().requires_grad_()
+    mixture = MixtureSameFamily(Categorical(encoder.weights), Independent(Normal(means, deviations), 1))
+    x = torch.cat([found[1, :, :4], 2 * at], dim=1).double()
+    mixture.log_prob(x).mean().backward()
+    scale = encoder.weights.sqrt()[:, None]
+    by_mean = means.grad * encoder.deviations / scale
+    by_deviation = deviations.grad * encoder.deviations / (scale * 2**0.5)
+    expected = torch.cat([by_mean, by_deviation], dim=1).flatten()
+    expected = expected.sign() * expected.abs().sqrt()
+    got = encoder(found.double(), at.double())[1]
+    torch.testing.assert_close(got, expected / expected.norm())
+
+
+def test_fitting_finds_the_gaussians_that_were_drawn_from():
+    rng = torch.Generator().manual_seed(0)
+    kinds = torch.randint(2, (4000,), generator=rng)
+    found = torch.randn(4000, 5, generator=rng) * 0.3
+    found[:, 2] += 6.0 * kinds
+    at = torch.rand(4000, 3, generator=rng) * 2 - 1
+    encoder = FisherVector(5, 2, 2)
+    encoder.fit(found, at)
+    torch.testing.assert_close(encoder.weights, torch.full((2,), 0.5), atol=0.03, rtol=0)
+    assert encoder.basis[2, 0].abs() > 10 * encoder.basis[[0, 1, 3, 4], 0].abs().max()
+    along = encoder.means[:, 0]
+    torch.testing.assert_close((along[0] - along[1]).abs(), torch.tensor(2.0), atol=0.05, rtol=0)  # 6 of deviation 3
+    torch.testing.assert_close(encoder.deviations[:, 2:], torch.full((2, 3), 3**-0.5), atol=0.03, rtol=0)
+
+
+def test_a_block_that_does_not_fit_is_refused_with_the_cure():
+    with pytest.raises(ValidationError, match="a block has 12 frames and 16 pixels a side, a clip 8 and 64; lower"):
+        FisherVectorsConfig(frames=8)
+    with pytest.raises(ValidationError, match="dimensions is at most 96"):
+        FisherVectorsConfig(dimensions=97)
+
+
+def test_it_learns_how_shapes_move(tmp_path: Path):
+    recipe = Recipe.model_validate(
+        {
+            "title": "tiny",
+            "model": {"name": "fisher_vectors", "frames": 12, "size": 32, "dimensions": 12, "components": 8},
+            "data": {
+                "name": "moving_shapes",
+                "root": str(tmp_path / "films"),
+                "height": 32,
+                "width": 32,
+                "frames": 14,
+                "scenes": 10,
+                "test_scenes": 3,
+                "disturbance": 0.0,
+            },
+            "train": {
+                "epochs": 8,
+                "batch_size": 12,
+                "save_seconds": 0.0,
+                "optimizer": {"name": "adam", "lr": 0.02},
+            },
+        }
+    )
+    run = train(recipe, tmp_path / "run")
+    scores = evaluate(run, "test")
+    assert scores.top1 > 40  # five times chance
