@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from muybridge.cli import app
-from muybridge.core.errors import RunError
+from muybridge.core.errors import DataError, RunError
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import evaluate
 from muybridge.engine.fuse import fuse
@@ -50,6 +50,33 @@ def test_probabilities_are_averaged_with_weights(run: RunFolder, tmp_path: Path)
     assert fuse([sure, torn]).per_class[second] is None
 
 
+def test_what_another_tool_says_counts_in_any_order(run: RunFolder, tmp_path: Path):
+    first, second, *rest = run.labels()
+    one = told(run, tmp_path / "one", [("a", first, (0.6, 0.4, 0)), ("b", second, (0.6, 0.4, 0))])
+    file = tmp_path / "other.csv"
+    header = ",".join(["more", *rest, second, "id", first])
+    zeros = ",".join("0" for _ in rest)
+    file.write_text(f"{header}\nx,{zeros},0.9,b,0.1\ny,{zeros},1,unasked,0\nz,{zeros},0.1,a,0.9\n")
+    assert fuse([one]).top1 == 50.0
+    assert fuse([one, file]).top1 == 100.0
+    assert fuse([file, one], [1, 9]).top1 == 50.0
+    done = CliRunner().invoke(app, ["fuse", str(one.path), str(file), "--json"])
+    assert json.loads(done.stdout)["top1"] == 100.0
+    for text, said in [
+        (f"{header}\nx,{zeros},0.9,b,0.1\n", "other.csv: it lacks 'a'"),
+        (header.replace("id", "name") + f"\nx,{zeros},0.9,b,0.1\n", "it lacks 'id'"),
+        (header.replace(second, "wink") + f"\nx,{zeros},0.9,b,0.1\nx,{zeros},0.9,a,0.1\n", f"it lacks '{second}'"),
+        (f"{header}\nx,{zeros},2.5,b,-1\nx,{zeros},0.9,a,0.1\n", "what it says of 'b' are no probabilities"),
+        (f"{header}\nx,{zeros},0.9,b,often\nx,{zeros},0.9,a,0.1\n", "it cannot be read"),
+        (f"{header}\nx,{zeros},0.9,b\nx,{zeros},0.9,a,0.1\n", "it cannot be read"),
+    ]:
+        file.write_text(text)
+        with pytest.raises(DataError, match=said):
+            fuse([one, file])
+    with pytest.raises(RunError, match="Expected a run at least"):
+        fuse([file])
+
+
 def test_the_command_prints_scores(run: RunFolder):
     done = CliRunner().invoke(app, ["fuse", str(run.path), str(run.path), "--weights", "1,2", "--json"])
     assert json.loads(done.stdout)["count"] == evaluate(run).count
@@ -63,7 +90,7 @@ def test_what_cannot_be_fused(run: RunFolder, tmp_path: Path):
     other = told(run, tmp_path / "other", [("b", first, (1, 0, 0))])
     with pytest.raises(RunError, match=r"other: the run was tested on other recordings\. Expected the 1 of"):
         fuse([one, other])
-    with pytest.raises(RunError, match=r"weights 1\. Expected 2 of them"):
+    with pytest.raises(RunError, match=r"weights 1 of 2 sources, 2 runs\. Expected .* a weight for each source"):
         fuse([one, one], [1])
     with pytest.raises(RunError, match="not all zero"):
         fuse([one, one], [0, 0])

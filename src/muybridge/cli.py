@@ -178,7 +178,13 @@ def predict(
 
 @app.command(epilog="Example: muybridge fuse runs/appearance runs/motion --weights 1,2")
 def fuse(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders that were tested on the same recordings.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Run folders that were tested on the same recordings; or what another tool says of them, CSV with "
+            "the column id and a probability for each class."
+        ),
+    ],
     weights: Annotated[str | None, typer.Option(help="Of each run, such as 1,2; by default all alike.")] = None,
     split: Annotated[Split, typer.Option(help="The part that they were tested on.")] = "test",
     as_json: AsJson = False,
@@ -191,7 +197,8 @@ def fuse(
         shares = [float(word) for word in weights.split(",")] if weights else []
     except ValueError:
         raise RecipeError(f"--weights {weights}", expected="numbers such as 1,2", cure="write them so") from None
-    _print_scores(fuse_runs([RunFolder.open(run) for run in runs], shares, split), as_json)
+    sources = [run if run.is_file() else RunFolder.open(run) for run in runs]
+    _print_scores(fuse_runs(sources, shares, split), as_json)
 
 
 @app.command(epilog="Example: muybridge repeat sta_lstm_sbu --seeds 0,1,2 --folds all --jobs 4")

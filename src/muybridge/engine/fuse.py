@@ -1,4 +1,4 @@
-"""Late fusion: several runs asked about the same recordings, and their probabilities averaged.
+"""Late fusion: several runs, or other tools, asked about the same recordings, and their probabilities averaged.
 
 Legend: N recordings, K classes.
 Source: two-stream networks, Simonyan and Zisserman, NIPS 2014; VideoLSTM's appearance and motion streams.
@@ -7,12 +7,13 @@ Source: two-stream networks, Simonyan and Zisserman, NIPS 2014; VideoLSTM's appe
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from muybridge.core.errors import RunError
+from muybridge.core.errors import DataError, RunError
 from muybridge.data.datasets.base import Split
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.metrics import Scores, score
@@ -27,24 +28,28 @@ class _Told:
     probabilities: Float32[Tensor, "N K"]
 
 
-def fuse(runs: Sequence[RunFolder], weights: Sequence[float] = (), split: Split = "test") -> Scores:
-    """Scores of the weighted mean of what tested runs said.
+def fuse(sources: Sequence[RunFolder | Path], weights: Sequence[float] = (), split: Split = "test") -> Scores:
+    """Scores of the weighted mean of what tested runs said, and other tools.
 
     Args:
-        runs: tested before, on the same recordings of the same classes.
-        weights: of each run; empty weighs all alike.
-        split: the part of the data that they were tested on.
+        sources: runs, tested before on the same recordings of the same classes, one at least; and files of what another
+            tool says, CSV with the column ``id`` and one for each class, its probability. Rows and columns may stand
+            in any order, and there may be more of them.
+        weights: of each source; empty weighs all alike.
+        split: the part of the data that runs were tested on.
 
     Raises:
         RunError: a run was not tested, or two runs differ in their recordings or classes; or there are not as many
-            weights as runs, or they are negative or all zero.
+            weights as sources, or they are negative or all zero; or there is no run.
+        DataError: a file cannot be read, lacks a class or a recording, or says what are no probabilities.
     """
-    weights = weights or [1.0] * len(runs)
-    if len(weights) != len(runs) or min(weights) < 0 or sum(weights) == 0:
+    weights = weights or [1.0] * len(sources)
+    runs = [source for source in sources if isinstance(source, RunFolder)]
+    if not runs or len(weights) != len(sources) or min(weights) < 0 or sum(weights) == 0:
         raise RunError(
-            f"weights {', '.join(f'{weight:g}' for weight in weights)}",
-            expected=f"{len(runs)} of them, one for each run, none negative and not all zero",
-            cure="correct the weights",
+            f"weights {', '.join(f'{weight:g}' for weight in weights)} of {len(sources)} sources, {len(runs)} runs",
+            expected="a run at least, and a weight for each source, none negative and not all zero",
+            cure="correct the weights, or name a run",
         )
     names = runs[0].labels()
     told = [_read(run, split) for run in runs]
@@ -63,7 +68,9 @@ def fuse(runs: Sequence[RunFolder], weights: Sequence[float] = (), split: Split 
                 cure=f"test both anew with the same split, `muybridge test {run.path} --split {split}`",
                 where=run.path,
             )
-    mean = sum(weight * one.probabilities for weight, one in zip(weights, told, strict=True)) / sum(weights)
+    said = iter(one.probabilities for one in told)
+    spoken = [next(said) if isinstance(one, RunFolder) else _read_file(one, told[0].ids, names) for one in sources]
+    mean = sum(weight * one for weight, one in zip(weights, spoken, strict=True)) / sum(weights)
     assert isinstance(mean, Tensor)
     return score(mean, told[0].labels, names, broader=runs[0].recipe().data.broader())
 
@@ -84,3 +91,28 @@ def _read(run: RunFolder, split: Split) -> _Told:
             cure=f"run `muybridge test {run.path} --split {split}` first",
             where=path,
         ) from None
+
+
+def _read_file(path: Path, ids: Sequence[str], names: Sequence[str]) -> Float32[Tensor, "N K"]:
+    """What another tool says of these recordings, in their order."""
+
+    def complain(said: str, expected: str) -> DataError:
+        return DataError(said, expected=expected, cure="correct the file", where=path)
+
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = {row["id"]: row for row in csv.DictReader(file)}
+        of = [rows[one] for one in ids]
+        said = torch.tensor([[float(row[name]) for name in names] for row in of])
+    except KeyError as missing:
+        raise complain(
+            f"it lacks {missing}", "the column id, every class and every recording that was tested"
+        ) from None
+    except (OSError, ValueError, TypeError) as problem:
+        raise complain(f"it cannot be read ({problem})", "CSV with the columns id and every class") from None
+    odd = (said < 0).any(1) | ((said.sum(1) - 1).abs() > 0.01)
+    if odd.any():
+        raise complain(
+            f"what it says of {ids[int(odd.int().argmax())]!r} are no probabilities", "none below 0, adding up to 1"
+        )
+    return said
