@@ -27,18 +27,18 @@ STILL = 0.01
 
 
 def orientations(
-    right: Float[Tensor, "*shape"], down: Float[Tensor, "*shape"], still: float = 0.0
-) -> Float[Tensor, "*shape O"]:
+    right: Float[Tensor, "B T H W"], down: Float[Tensor, "B T H W"], still: float = 0.0
+) -> Float[Tensor, "B O T H W"]:
     """Lengths of vectors, shared between the two nearest of eight directions; ``still`` adds a bin for shorter ones."""
     length = torch.sqrt(right**2 + down**2)  # not torch.hypot, which ONNX does not know
-    turn = torch.atan2(down, right)[..., None] * (ORIENTATIONS / math.tau)
-    centres = torch.arange(ORIENTATIONS, dtype=turn.dtype, device=turn.device)
-    away = torch.remainder(turn - centres + ORIENTATIONS / 2, ORIENTATIONS) - ORIENTATIONS / 2
     moving = torch.where(length > still, length, 0.0)
-    bins = moving[..., None] * F.relu(1 - away.abs())
-    if not still:
-        return bins
-    return torch.cat([bins, torch.where(length > still, 0.0, still)[..., None]], dim=-1)
+    turn = torch.atan2(down, right) * (ORIENTATIONS / math.tau)
+    whole = torch.floor(turn)
+    next_share = moving * (turn - whole)
+    own_share, direction = moving - next_share, torch.remainder(whole, ORIENTATIONS)
+    own = [direction == one for one in range(ORIENTATIONS)]
+    bins = [torch.where(own[one], own_share, torch.where(own[one - 1], next_share, 0.0)) for one in range(ORIENTATIONS)]
+    return torch.stack([*bins, torch.where(length > still, 0.0, still)] if still else bins, dim=1)
 
 
 def gradients(x: Float[Tensor, "*shape H W"]) -> tuple[Float[Tensor, "*shape H W"], Float[Tensor, "*shape H W"]]:
@@ -48,7 +48,7 @@ def gradients(x: Float[Tensor, "*shape H W"]) -> tuple[Float[Tensor, "*shape H W
     return right, down
 
 
-def blocks(bins: Float[Tensor, "B T H W O"], cell: tuple[int, int, int]) -> Float[Tensor, "B N D"]:
+def blocks(bins: Float[Tensor, "B O T H W"], cell: tuple[int, int, int]) -> Float[Tensor, "B N D"]:
     """Histograms of every block, D = 12 O, in roots of shares: their squares add up to 1 where there is anything.
 
     Args:
@@ -56,7 +56,7 @@ def blocks(bins: Float[Tensor, "B T H W O"], cell: tuple[int, int, int]) -> Floa
         cell: frames, rows and columns of a cell.
     """
     step = [max(1, side // 2) for side in cell]
-    cells = F.avg_pool3d(rearrange(bins, "b t h w o -> b o t h w"), cell, stride=step)
+    cells = F.avg_pool3d(bins, cell, stride=step)
     apart = [side // each for side, each in zip(cell, step, strict=True)]
     reach = [each * (count - 1) for each, count in zip(apart, CELLS, strict=True)]
     kept = [side - more for side, more in zip(cells.shape[2:], reach, strict=True)]
