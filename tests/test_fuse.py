@@ -95,7 +95,7 @@ def test_what_cannot_be_fused(run: RunFolder, tmp_path: Path):
     with pytest.raises(RunError, match="not all zero"):
         fuse([one, one], [0, 0])
     (tmp_path / "other" / "labels.txt").write_text("x\ny\n")
-    with pytest.raises(RunError, match=r"its answers cannot be read"):
+    with pytest.raises(RunError, match=r"other: the run knows other classes\. Expected those of .*one"):
         fuse([one, RunFolder.open(tmp_path / "other")])
     (tmp_path / "one" / "test-answers.csv").unlink()
     with pytest.raises(RunError, match=r"answers cannot be read .*muybridge test .*one --split test"):

@@ -51,28 +51,34 @@ def fuse(sources: Sequence[RunFolder | Path], weights: Sequence[float] = (), spl
             expected="a run at least, and a weight for each source, none negative and not all zero",
             cure="correct the weights, or name a run",
         )
-    names = runs[0].labels()
-    told = [_read(run, split) for run in runs]
-    for run, one in zip(runs, told, strict=True):
-        if run.labels() != names:
-            raise RunError(
-                "the run knows other classes",
-                expected=f"those of {runs[0].path}",
-                cure="fuse runs of one data set",
-                where=run.path,
-            )
-        if (one.ids, one.labels.tolist()) != (told[0].ids, told[0].labels.tolist()):
-            raise RunError(
-                "the run was tested on other recordings",
-                expected=f"the {len(told[0].ids)} of {runs[0].path}, in their order",
-                cure=f"test both anew with the same split, `muybridge test {run.path} --split {split}`",
-                where=run.path,
-            )
-    said = iter(one.probabilities for one in told)
-    spoken = [next(said) if isinstance(one, RunFolder) else _read_file(one, told[0].ids, names) for one in sources]
-    mean = sum(weight * one for weight, one in zip(weights, spoken, strict=True)) / sum(weights)
+    names, asked = runs[0].labels(), _read(runs[0], split)
+    said = [
+        _read_file(source, asked.ids, names) if isinstance(source, Path) else _answers(source, runs[0], asked, split)
+        for source in sources
+    ]
+    mean = sum(weight * one for weight, one in zip(weights, said, strict=True)) / sum(weights)
     assert isinstance(mean, Tensor)
-    return score(mean, told[0].labels, names, broader=runs[0].recipe().data.broader())
+    return score(mean, asked.labels, names, broader=runs[0].recipe().data.broader())
+
+
+def _answers(run: RunFolder, first: RunFolder, asked: _Told, split: Split) -> Float32[Tensor, "N K"]:
+    """What a run said, if it was asked what the first one was."""
+    if run.labels() != first.labels():
+        raise RunError(
+            "the run knows other classes",
+            expected=f"those of {first.path}",
+            cure="fuse runs of one data set",
+            where=run.path,
+        )
+    told = _read(run, split)
+    if (told.ids, told.labels.tolist()) != (asked.ids, asked.labels.tolist()):
+        raise RunError(
+            "the run was tested on other recordings",
+            expected=f"the {len(asked.ids)} of {first.path}, in their order",
+            cure=f"test both anew with the same split, `muybridge test {run.path} --split {split}`",
+            where=run.path,
+        )
+    return told.probabilities
 
 
 def _read(run: RunFolder, split: Split) -> _Told:
