@@ -80,6 +80,26 @@ def test_fitting_finds_the_gaussians_that_were_drawn_from():
     torch.testing.assert_close(encoder.deviations[:, 2:], torch.full((2, 3), 3**-0.5), atol=0.03, rtol=0)
 
 
+def test_many_clips_give_fewer_blocks_each(monkeypatch: pytest.MonkeyPatch):
+    model = FisherVectorsConfig(frames=12, size=32, sampled=20, dimensions=4, components=2).build(2)
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    monkeypatch.setattr(FisherVector, "fit", lambda _, found, at: seen.append((found, at)))
+    monkeypatch.setattr("muybridge.models.fisher_vectors.MOST", 100)
+    rng = torch.Generator().manual_seed(0)
+    clips = [
+        {"video": torch.rand(2, 12, 1, 32, 32, generator=rng), "flow": torch.randn(2, 12, 2, 32, 32, generator=rng)}
+        for _ in range(3)
+    ]
+    model.calibrate(clips)
+    assert [len(found) for found, _ in seen] == [6 * 10] * 4  # 20 of each, 120 in all, are more than 100
+    of_clip = [descriptors(clip["video"], clip["flow"], (4, 8, 8)) for clip in clips]
+    for kind, (found, at) in enumerate(seen):
+        for number in (0, 25, 59):
+            own = of_clip[number // 20][kind][number // 10 % 2]
+            (block_,) = ((own - found[number]).abs().amax(1) == 0).nonzero()[:, 0][:1]
+            assert torch.equal(places(12, 32, (4, 8, 8))[block_], at[number])
+
+
 def test_a_block_that_does_not_fit_is_refused_with_the_cure():
     with pytest.raises(ValidationError, match="a block has 12 frames and 16 pixels a side, a clip 8 and 64; lower"):
         FisherVectorsConfig(frames=8)

@@ -34,6 +34,9 @@ SPEC = ModelSpec(
     },
 )
 
+MOST = 200_000
+"""Blocks that Gaussians are fitted to; beyond, each clip gives half as many."""
+
 
 class FisherVectorsConfig(ModelConfig):
     """The knobs of hand-crafted motion.
@@ -46,7 +49,7 @@ class FisherVectorsConfig(ModelConfig):
         dimensions: principal components of each kind of descriptor.
         components: Gaussians of each kind of descriptor.
         place_weight: how much the place of a block counts beside what it looks like.
-        sampled: blocks of each training clip that components and Gaussians are fitted to.
+        sampled: blocks of each training clip that components and Gaussians are fitted to; fewer where clips are many.
         dropout: before the classifier.
     """
 
@@ -109,22 +112,23 @@ class FisherVectors(Model):
         return Output(self.classifier(self.dropout(torch.cat(encoded, dim=1))), {})
 
     def calibrate(self, batches: Iterable[dict[str, Tensor]]) -> None:
-        """Fit components and Gaussians to some blocks of every clip."""
+        """Fit components and Gaussians to some blocks of every clip, of each alike."""
         rng = torch.Generator().manual_seed(0)
-        drawn: list[list[Tensor]] = [[] for _ in KINDS]
-        lay: list[Tensor] = []
+        drawn: list[list[Tensor]] = []
+        share, clips = min(self.config.sampled, len(self.places)), 0
         for batch in batches:
             found = descriptors(batch["video"].float(), batch["flow"].float(), self._cell)
-            clips = len(found[0])
-            chosen = torch.stack(
-                [torch.randperm(len(self.places), generator=rng)[: self.config.sampled] for _ in range(clips)]
-            )
-            for kind, one in zip(drawn, found, strict=True):
-                kind.append(one[torch.arange(clips)[:, None], chosen].flatten(0, 1).cpu())
-            lay.append(self.places.cpu()[chosen].flatten(0, 1))
-        for encoder, one in zip(self.encoders.values(), drawn, strict=True):
+            chosen = torch.stack([torch.randperm(len(self.places), generator=rng)[:share] for _ in found[0]])
+            of = torch.arange(len(chosen))[:, None]
+            drawn.append([*(one[of, chosen].cpu() for one in found), self.places[chosen].cpu()])
+            clips += len(chosen)
+            if clips * share > MOST and share > 1:
+                share //= 2
+                drawn = [[one[:, :share].clone() for one in some] for some in drawn]
+        *kinds, lay = (torch.cat(one).flatten(0, 1) for one in zip(*drawn, strict=True))
+        for encoder, one in zip(self.encoders.values(), kinds, strict=True):
             assert isinstance(encoder, FisherVector)
-            encoder.fit(torch.cat(one), torch.cat(lay))
+            encoder.fit(one, lay)
 
     @property
     def _cell(self) -> tuple[int, int, int]:
