@@ -17,7 +17,7 @@ from muybridge.recipe import Recipe
 from tests.oracles.descriptors import block
 
 
-@pytest.mark.parametrize("cell", [(2, 4, 4), (1, 3, 3), (3, 2, 4)])
+@pytest.mark.parametrize("cell", [(2, 4, 4), (1, 2, 2), (4, 1, 6)])
 def test_descriptors_are_those_worked_out_pixel_by_pixel(cell):
     rng = torch.Generator().manual_seed(0)
     video = torch.randn(2, 12, 3, 14, 14, generator=rng)
@@ -37,7 +37,7 @@ def test_descriptors_are_those_worked_out_pixel_by_pixel(cell):
 
 
 def test_every_block_has_a_place():
-    for frames, size, cell in ((32, 64, (4, 8, 8)), (12, 16, (4, 8, 8)), (9, 20, (2, 5, 5))):
+    for frames, size, cell in ((32, 64, (4, 8, 8)), (12, 16, (4, 8, 8)), (9, 20, (2, 6, 6)), (5, 7, (1, 1, 1))):
         video, flow = torch.rand(1, frames, 1, size, size), torch.rand(1, frames, 2, size, size)
         at = places(frames, size, cell)
         assert {len(one[0]) for one in descriptors(video, flow, cell)} == {len(at)}
@@ -103,6 +103,8 @@ def test_many_clips_give_fewer_blocks_each(monkeypatch: pytest.MonkeyPatch):
 def test_a_block_that_does_not_fit_is_refused_with_the_cure():
     with pytest.raises(ValidationError, match="a block has 12 frames and 16 pixels a side, a clip 8 and 64; lower"):
         FisherVectorsConfig(frames=8)
+    with pytest.raises(ValidationError, match="cell = 5, and half a cell is to be a whole number; take an even one"):
+        FisherVectorsConfig(cell=5)
     with pytest.raises(ValidationError, match="dimensions is at most 96"):
         FisherVectorsConfig(dimensions=97)
 

@@ -1,9 +1,8 @@
 """Hand-crafted motion: HOG, HOF and MBH of blocks of a clip as Fisher vectors, and a linear classifier.
 
-What was best before networks, in the strength of improved dense trajectories: to compare with, and to fuse with, as
-VideoLSTM does.
+The features that were best before networks: to compare with, and to fuse with, as VideoLSTM does.
 
-Legend: B clips, T frames, C channels, H and W pixels, N blocks, M drawn descriptors, K classes.
+Legend: B clips, T frames, C channels, H and W pixels.
 Source: Wang and Schmid, Action Recognition with Improved Trajectories, ICCV 2013.
 """
 
@@ -44,8 +43,8 @@ class FisherVectorsConfig(ModelConfig):
     Attributes:
         frames: consecutive frames of a clip.
         size, mean, std: of the frames, see :class:`ClipInput`.
-        cell: pixels along a cell's side; a block is 2 by 2 cells, and a new one begins every half cell.
-        cell_frames: frames of a cell; a block is 3 cells long.
+        cell: pixels along a cell's side, 1 or even; a block is 2 by 2 cells, and a new one begins every half cell.
+        cell_frames: frames of a cell, likewise; a block is 3 cells long.
         dimensions: principal components of each kind of descriptor.
         components: Gaussians of each kind of descriptor.
         place_weight: how much the place of a block counts beside what it looks like.
@@ -69,6 +68,9 @@ class FisherVectorsConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _a_block_fits(self) -> "FisherVectorsConfig":
+        for knob, side in (("cell", self.cell), ("cell_frames", self.cell_frames)):
+            if side > 1 and side % 2:
+                raise ValueError(f"{knob} = {side}, and half a cell is to be a whole number; take an even one, or 1")
         if self.frames < CELLS[0] * self.cell_frames or self.size < CELLS[1] * self.cell:
             raise ValueError(
                 f"a block has {CELLS[0] * self.cell_frames} frames and {CELLS[1] * self.cell} pixels a side, a clip "

@@ -53,7 +53,7 @@ def blocks(bins: Float[Tensor, "B O T H W"], cell: tuple[int, int, int]) -> Floa
 
     Args:
         bins: from :func:`orientations`.
-        cell: frames, rows and columns of a cell.
+        cell: frames, rows and columns of a cell, each 1 or even.
     """
     step = [max(1, side // 2) for side in cell]
     cells = F.avg_pool3d(bins, cell, stride=step)
