@@ -444,7 +444,7 @@ def test_folder_defects(tmp_path):
         ({"coordinates": 3}, r"Expected 17 joints of 3"),
         (
             {"mirror_labels": (("bow", "wink"),)},
-            "mirror_labels names the class 'wink'. Expected each class once, of bow, nod, or numbers of 0 to 1",
+            "mirror_labels names the class 'wink'. Expected classes among bow, nod",
         ),
     ]:
         data = Folder(root=root, **knobs)

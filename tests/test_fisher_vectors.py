@@ -8,6 +8,7 @@ import torch
 from pydantic import ValidationError
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from muybridge.core.errors import RecipeError
 from muybridge.engine.evaluate import evaluate
 from muybridge.engine.train import train
 from muybridge.models.fisher_vectors import FisherVectorsConfig
@@ -98,6 +99,13 @@ def test_many_clips_give_fewer_blocks_each(monkeypatch: pytest.MonkeyPatch):
             own = of_clip[number // 20][kind][number // 10 % 2]
             (block_,) = ((own - found[number]).abs().amax(1) == 0).nonzero()[:, 0][:1]
             assert torch.equal(places(12, 32, (4, 8, 8))[block_], at[number])
+
+
+def test_too_few_blocks_are_told_with_the_cure():
+    with pytest.raises(
+        RecipeError, match=r"9 blocks .* 10 Gaussians in 4 dimensions .*at least 10.*raise model.sampled"
+    ):
+        FisherVector(6, 4, 10).fit(torch.randn(9, 6), torch.rand(9, 3))
 
 
 def test_a_block_that_does_not_fit_is_refused_with_the_cure():

@@ -68,12 +68,15 @@ def test_what_another_tool_says_counts_in_any_order(run: RunFolder, tmp_path: Pa
         (header.replace(second, "wink") + f"\nx,{zeros},0.9,b,0.1\nx,{zeros},0.9,a,0.1\n", f"it lacks '{second}'"),
         (f"{header}\nx,{zeros},2.5,b,-1\nx,{zeros},0.9,a,0.1\n", "what it says of 'b' are no probabilities"),
         (f"{header}\nx,{zeros},0.9,b,often\nx,{zeros},0.9,a,0.1\n", "it cannot be read"),
+        (f"{header}\nx,{zeros},nan,b,0.1\nx,{zeros},0.9,a,0.1\n", "what it says of 'b' are no probabilities"),
+        (f"{header}\nx,{zeros},0.9,b,0.1\nx,{zeros},0.9,a,0.1\nx,{zeros},0.1,a,0.9\n", "of its 3 rows 2 have an id"),
+        (f"{header}\nx,{zeros},{'1' * 200_000},b,0.1\n", "it cannot be read"),
         (f"{header}\nx,{zeros},0.9,b\nx,{zeros},0.9,a,0.1\n", "it cannot be read"),
     ]:
         file.write_text(text)
         with pytest.raises(DataError, match=said):
             fuse([one, file])
-    with pytest.raises(RunError, match="Expected a run at least"):
+    with pytest.raises(RunError, match=r"no run is among what is to be fused\. Expected a run at least"):
         fuse([file])
 
 
@@ -90,12 +93,12 @@ def test_what_cannot_be_fused(run: RunFolder, tmp_path: Path):
     other = told(run, tmp_path / "other", [("b", first, (1, 0, 0))])
     with pytest.raises(RunError, match=r"other: the run was tested on other recordings\. Expected the 1 of"):
         fuse([one, other])
-    with pytest.raises(RunError, match=r"weights 1 of 2 sources, 2 runs\. Expected .* a weight for each source"):
+    with pytest.raises(RunError, match=r"weights 1\. Expected 2 of them"):
         fuse([one, one], [1])
     with pytest.raises(RunError, match="not all zero"):
         fuse([one, one], [0, 0])
     (tmp_path / "other" / "labels.txt").write_text("x\ny\n")
-    with pytest.raises(RunError, match=r"other: the run knows other classes\. Expected those of .*one"):
+    with pytest.raises(RunError, match=r"its answers cannot be read"):
         fuse([one, RunFolder.open(tmp_path / "other")])
     (tmp_path / "one" / "test-answers.csv").unlink()
     with pytest.raises(RunError, match=r"answers cannot be read .*muybridge test .*one --split test"):

@@ -45,24 +45,33 @@ def fuse(sources: Sequence[RunFolder | Path], weights: Sequence[float] = (), spl
     """
     weights = weights or [1.0] * len(sources)
     runs = [source for source in sources if isinstance(source, RunFolder)]
-    if not runs or len(weights) != len(sources) or min(weights) < 0 or sum(weights) == 0:
+    if len(weights) != len(sources) or min(weights) < 0 or sum(weights) == 0:
         raise RunError(
-            f"weights {', '.join(f'{weight:g}' for weight in weights)} of {len(sources)} sources, {len(runs)} runs",
-            expected="a run at least, and a weight for each source, none negative and not all zero",
-            cure="correct the weights, or name a run",
+            f"weights {', '.join(f'{weight:g}' for weight in weights)}",
+            expected=f"{len(sources)} of them, one for each source, none negative and not all zero",
+            cure="correct the weights",
         )
-    names, asked = runs[0].labels(), _read(runs[0], split)
-    said = [
-        _read_file(source, asked.ids, names) if isinstance(source, Path) else _answers(source, runs[0], asked, split)
-        for source in sources
-    ]
+    if not runs:
+        raise RunError(
+            "no run is among what is to be fused",
+            expected="a run at least, which knows the classes and what was asked about",
+            cure="name one beside the files",
+        )
+    first, asked = runs[0], _read(runs[0], split)
+    said: list[Tensor] = []
+    for source in sources:
+        if isinstance(source, Path):
+            said.append(_read_file(source, asked.ids, first.labels()))
+        else:
+            said.append(asked.probabilities if source is first else _answers(source, first, asked, split))
     mean = sum(weight * one for weight, one in zip(weights, said, strict=True)) / sum(weights)
     assert isinstance(mean, Tensor)
-    return score(mean, asked.labels, names, broader=runs[0].recipe().data.broader())
+    return score(mean, asked.labels, first.labels(), broader=first.recipe().data.broader())
 
 
 def _answers(run: RunFolder, first: RunFolder, asked: _Told, split: Split) -> Float32[Tensor, "N K"]:
     """What a run said, if it was asked what the first one was."""
+    told = _read(run, split)
     if run.labels() != first.labels():
         raise RunError(
             "the run knows other classes",
@@ -70,7 +79,6 @@ def _answers(run: RunFolder, first: RunFolder, asked: _Told, split: Split) -> Fl
             cure="fuse runs of one data set",
             where=run.path,
         )
-    told = _read(run, split)
     if (told.ids, told.labels.tolist()) != (asked.ids, asked.labels.tolist()):
         raise RunError(
             "the run was tested on other recordings",
@@ -90,7 +98,7 @@ def _read(run: RunFolder, split: Split) -> _Told:
         ids, labels = tuple(row[0] for row in rows), [names.index(row[1]) for row in rows]
         chances = [[float(chance) for chance in row[3:]] for row in rows]
         return _Told(ids, torch.tensor(labels), torch.tensor(chances, dtype=torch.float32).reshape(-1, len(names)))
-    except (OSError, ValueError, IndexError, AssertionError) as problem:
+    except (OSError, ValueError, IndexError, AssertionError, csv.Error) as problem:
         raise RunError(
             f"its answers cannot be read ({problem})",
             expected="those of a test",
@@ -107,16 +115,19 @@ def _read_file(path: Path, ids: Sequence[str], names: Sequence[str]) -> Float32[
 
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            rows = {row["id"]: row for row in csv.DictReader(file)}
-        of = [rows[one] for one in ids]
+            rows = list(csv.DictReader(file))
+        by_id = {row["id"]: row for row in rows}
+        of = [by_id[one] for one in ids]
         said = torch.tensor([[float(row[name]) for name in names] for row in of])
     except KeyError as missing:
         raise complain(
             f"it lacks {missing}", "the column id, every class and every recording that was tested"
         ) from None
-    except (OSError, ValueError, TypeError) as problem:
+    except (OSError, ValueError, TypeError, csv.Error) as problem:
         raise complain(f"it cannot be read ({problem})", "CSV with the columns id and every class") from None
-    odd = (said < 0).any(1) | ((said.sum(1) - 1).abs() > 0.01)
+    if len(by_id) < len(rows):
+        raise complain(f"of its {len(rows)} rows {len(by_id)} have an id of their own", "one row for each recording")
+    odd = (said < 0).any(1) | ~((said.sum(1) - 1).abs() <= 0.01)  # what is not a number is odd too
     if odd.any():
         raise complain(
             f"what it says of {ids[int(odd.int().argmax())]!r} are no probabilities", "none below 0, adding up to 1"

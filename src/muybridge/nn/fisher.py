@@ -13,6 +13,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from muybridge.core.errors import RecipeError
+
 
 class FisherVector(nn.Module):
     """Descriptors projected onto their principal components, joined with their places, and encoded by Gaussians.
@@ -51,7 +53,18 @@ class FisherVector(nn.Module):
         Args:
             found: descriptors of many clips.
             places: where each lay.
+
+        Raises:
+            RecipeError: there are fewer descriptors than Gaussians, or than components to keep.
         """
+        needed = max(self.basis.shape[1], len(self.weights))
+        if len(found) < needed:
+            raise RecipeError(
+                f"{len(found)} blocks of the training clips, to fit {len(self.weights)} Gaussians in "
+                f"{self.basis.shape[1]} dimensions to",
+                expected=f"at least {needed}",
+                cure="lower model.components or model.dimensions, raise model.sampled, or add recordings",
+            )
         from sklearn.decomposition import PCA
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture

@@ -10,7 +10,6 @@ stand still here, as in its baseline of dense cuboids, and are not carried along
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -55,7 +54,7 @@ def blocks(bins: Float[Tensor, "B O T H W"], cell: tuple[int, int, int]) -> Floa
         bins: from :func:`orientations`.
         cell: frames, rows and columns of a cell, each 1 or even.
     """
-    step = [max(1, side // 2) for side in cell]
+    step = _steps(cell)
     cells = F.avg_pool3d(bins, cell, stride=step)
     apart = [side // each for side, each in zip(cell, step, strict=True)]
     reach = [each * (count - 1) for each, count in zip(apart, CELLS, strict=True)]
@@ -88,14 +87,18 @@ def descriptors(
 def places(frames: int, size: int, cell: tuple[int, int, int]) -> Float[Tensor, "N 3"]:
     """Where the blocks lie in the clip: time, row and column, -1 to 1 from the first to the last."""
     axes: list[Tensor] = []
-    for side, each, count in zip((frames, size, size), cell, CELLS, strict=True):
-        step = max(1, each // 2)
-        number = (side - each) // step + 1 - (each // step) * (count - 1)
+    for side, each, count, step in zip((frames, size, size), cell, CELLS, _steps(cell), strict=True):
+        number = (side - count * each) // step + 1
         axes.append(torch.linspace(-1, 1, number) if number > 1 else torch.zeros(1))
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
 
 
-def descriptor_sizes() -> Sequence[int]:
+def descriptor_sizes() -> tuple[int, ...]:
     """Numbers in a descriptor of each of the :data:`KINDS`."""
     count = math.prod(CELLS)
     return tuple(count * (ORIENTATIONS + (kind == "hof")) for kind in KINDS)
+
+
+def _steps(cell: tuple[int, int, int]) -> list[int]:
+    """How far blocks lie apart, in frames, rows and columns: half a cell."""
+    return [max(1, side // 2) for side in cell]

@@ -153,7 +153,7 @@ def exchanged(labels: Sequence[str], pairs: Iterable[tuple[str, str]]) -> dict[i
     return dict(numbers) | {other: one for one, other in numbers}
 
 
-def told(pairs: LabelPairs | None, labels: Sequence[str], knob: str, where: Path) -> dict[int, int] | None:
+def exchanged_as_told(pairs: LabelPairs | None, labels: Sequence[str], knob: str, where: Path) -> dict[int, int] | None:
     """New label of each label whose class changes places with another one, as the user says it in a knob.
 
     Args:
@@ -176,13 +176,13 @@ def told(pairs: LabelPairs | None, labels: Sequence[str], knob: str, where: Path
         if not 0 <= number < len(labels) or number in numbers:
             raise DataError(
                 f"{knob} names the class {one!r}" + (" twice" if number in numbers else ""),
-                expected=f"each class once, of {', '.join(labels)}, or numbers of 0 to {len(labels) - 1}",
+                expected=f"classes among {', '.join(labels)}, or numbers of 0 to {len(labels) - 1}, each once",
                 cure=f"correct data.{knob}",
                 where=where,
             )
         numbers.append(number)
-    ones, others = numbers[::2], numbers[1::2]
-    return dict(zip(ones + others, others + ones, strict=True))
+    names = [labels[number] for number in numbers]
+    return exchanged(labels, zip(names[::2], names[1::2], strict=True))
 
 
 def in_data_folder(path: Path) -> Path:

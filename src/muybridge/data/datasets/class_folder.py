@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from muybridge.core.dice import seed_of
 from muybridge.core.errors import DataError
 from muybridge.core.types import Record
-from muybridge.data.datasets.base import DatasetConfig, Index, LabelPairs, Split, told
+from muybridge.data.datasets.base import DatasetConfig, Index, LabelPairs, Split, exchanged_as_told
 
 
 class ClassFolder(DatasetConfig):
@@ -71,7 +71,7 @@ class ClassFolder(DatasetConfig):
         raise NotImplementedError
 
     def unusable(self, path: Path) -> str | None:
-        """Why a recording is left out, where that can be told beforehand."""
+        """Why a recording is left out, where that can be exchanged_as_told beforehand."""
 
     def labels(self) -> tuple[str, ...]:
         """Class names: those given, or those of the folders."""
@@ -79,7 +79,7 @@ class ClassFolder(DatasetConfig):
 
     def mirror(self) -> Mapping[int, int] | None:
         """As ``mirror_labels`` says; forbidden where it says nothing."""
-        return told(self.mirror_labels, self.labels(), "mirror_labels", self.root)
+        return exchanged_as_told(self.mirror_labels, self.labels(), "mirror_labels", self.root)
 
     def folds(self) -> tuple[str, ...]:
         """The groups, each of which can be left out; none without groups."""

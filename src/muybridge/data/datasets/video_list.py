@@ -10,7 +10,7 @@ from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError
 from muybridge.core.files import read_lines
 from muybridge.core.types import Record
-from muybridge.data.datasets.base import DatasetConfig, Index, LabelPairs, Split, in_data_folder, told
+from muybridge.data.datasets.base import DatasetConfig, Index, LabelPairs, Split, exchanged_as_told, in_data_folder
 from muybridge.media.video import Video
 
 
@@ -70,11 +70,11 @@ class VideoList(DatasetConfig):
 
     def mirror(self) -> Mapping[int, int] | None:
         """As ``mirror_labels`` says; forbidden where it says nothing."""
-        return told(self.mirror_labels, self.labels(), "mirror_labels", self.folder())
+        return exchanged_as_told(self.mirror_labels, self.labels(), "mirror_labels", self.folder())
 
     def reverse(self) -> Mapping[int, int] | None:
         """As ``reverse_labels`` says; forbidden where it says nothing."""
-        return told(self.reverse_labels, self.labels(), "reverse_labels", self.folder())
+        return exchanged_as_told(self.reverse_labels, self.labels(), "reverse_labels", self.folder())
 
     def index(self, split: Split) -> Index:
         """The videos of one list.
