@@ -15,7 +15,7 @@ _HOOK = install_import_hook(
         "muybridge.data.feature_store",
         "muybridge.data.prepare",
         "muybridge.data.skeleton_ops",
-        "muybridge.engine.video_map",
+        "muybridge.engine.video_ap",
         "muybridge.localize",
         "muybridge.media",
         "muybridge.models",

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from muybridge import cli
-from muybridge.engine.bench import HOPS, bench
+from muybridge.engine.bench import STEPS, bench
 from muybridge.media.video import Video
 from muybridge.models.base import Model
 from muybridge.recipe import save_recipe
@@ -51,10 +51,10 @@ def test_slow_decoding_is_measured_and_named(root: Path, clock: Clock, monkeypat
 
     monkeypatch.setattr(Video, "read", slowly)
     told = bench(tiny_clip_recipe(root, batch_size=4), recordings=4, steps=3)
-    assert tuple(told.hops) == HOPS
-    assert told.hops["decode"].median == pytest.approx(201)
-    assert told.hops["decode"].p95 == pytest.approx(201)
-    assert told.hops["open"].median == pytest.approx(1)
+    assert tuple(told.steps) == STEPS
+    assert told.steps["decode"].median == pytest.approx(201)
+    assert told.steps["decode"].p95 == pytest.approx(201)
+    assert told.steps["open"].median == pytest.approx(1)
     assert told.bottleneck == "decode"
     assert "train.workers" in told.advice
     assert told.waiting > 0.99
@@ -86,5 +86,5 @@ def test_the_command_prints_a_table_or_json(
         assert not ended.value.code
     out = capsys.readouterr().out
     table, brace, rest = out.partition("{")
-    assert all(hop in table for hop in (*HOPS, "recordings/s", "bottleneck"))
-    assert json.loads(brace + rest)["hops"].keys() == set(HOPS)
+    assert all(hop in table for hop in (*STEPS, "recordings/s", "bottleneck"))
+    assert json.loads(brace + rest)["steps"].keys() == set(STEPS)

@@ -13,7 +13,7 @@ from muybridge.engine.repeat import summarise
 from tests.tiny import write_recordings
 
 COMMANDS = (
-    *("train", "test", "predict", "repeat", "show", "models", "recipes", "init", "demo", "bench", "adopt", "flow"),
+    *("train", "test", "predict", "repeat", "show", "models", "recipes", "init", "demo", "bench", "convert", "flow"),
     "features",
     "localize",
 )
@@ -75,7 +75,7 @@ def test_from_a_folder_to_a_named_action(call, data: Path, tmp_path: Path):
     code, out, err = call("test", str(run), "--json")
     assert code == 0, err
     told = json.loads(out)
-    assert told.keys() == {"top1", "top5", "mean_class", "count", "skipped", "per_class"}
+    assert told.keys() == {"top1", "top5", "mean_class", "count", "excluded", "per_class"}
     assert 0 <= told["top1"] <= 100
     assert told["count"] == 24  # one of four people tests, of two classes with twelve recordings each
     assert told["per_class"].keys() == {"up", "down"}
@@ -102,7 +102,7 @@ def test_repeat_over_seeds_and_folds(call, data: Path, tmp_path: Path):
     assert told["mean"] == pytest.approx(sum(told["by_seed"].values()) / 2)
     by_hand = [row["top1"] for row in told["runs"]]
     assert told["by_seed"]["0"] == pytest.approx((by_hand[0] + by_hand[1]) / 2)
-    assert told["broader"] is None
+    assert told["superclass"] is None
     first = tmp_path / "runs" / "mine-repeat" / "seed0-folds01" / "weights.safetensors"
     before = first.stat().st_mtime_ns
     code, again, err = call(*words, "--jobs", "2", "--json")
@@ -113,12 +113,12 @@ def test_repeat_over_seeds_and_folds(call, data: Path, tmp_path: Path):
 
 def test_broader_classes_are_summed_up_as_the_classes_are():
     rows = [
-        {"seed": seed, "fold": fold, "top1": 0.0, "broader": broader}
+        {"seed": seed, "fold": fold, "top1": 0.0, "superclass": broader}
         for seed, fold, broader in [(0, "a", 80.0), (0, "b", 90.0), (1, "a", 91.0), (1, "b", 95.0)]
     ]
     told = summarise(rows)
     assert (told.mean, told.deviation) == (0.0, 0.0)
-    assert told.broader == pytest.approx((89.0, 32**0.5))
+    assert told.superclass == pytest.approx((89.0, 32**0.5))
 
 
 def test_parallel_repetitions_equal_those_in_turn(call, data: Path):
@@ -137,25 +137,25 @@ def test_models_and_recipes_are_listed(call):
     assert "sta_lstm" in out
     code, out, _ = call("recipes")
     assert code == 0
-    assert "playground_sta_lstm" in out
+    assert "sta_lstm_stick_figures" in out
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("train",), "nothing to train"),
-        (("train", "playground_sta_lstm", "--model", "drnn"), "both a recipe and --model"),
-        (("train", "playgroun_sta_lstm"), "Did you mean playground_sta_lstm"),
+        (("train", "sta_lstm_stick_figures", "--model", "drnn"), "both a recipe and --model"),
+        (("train", "playgroun_sta_lstm"), "Did you mean sta_lstm_stick_figures"),
         (("train", "--model", "sta_lstm", "--data", "nowhere"), "nowhere: there is no such folder"),
-        (("train", "playground_sta_lstm", "--set", "train.epcohs=1"), "did you mean epochs?"),
-        (("train", "playground_sta_lstm", "--resume", "--run", "x", "--set", "x"), "KNOB=VALUE"),
+        (("train", "sta_lstm_stick_figures", "--set", "train.epcohs=1"), "did you mean epochs?"),
+        (("train", "sta_lstm_stick_figures", "--resume", "--run", "x", "--set", "x"), "KNOB=VALUE"),
         (("train", "--resume", "--run", "nowhere"), "nowhere: no such folder"),
         (("test", "nowhere"), "nowhere: no such folder"),
         (("predict", "nowhere", "x.npz"), "nowhere: no such folder"),
         (("show", "nowhere"), "nowhere: no such folder"),
         (("localize", "nowhere"), "nowhere: no such folder"),
-        (("repeat", "playground_sta_lstm", "--seeds", "a"), "--seeds a"),
-        (("repeat", "playground_sta_lstm", "--folds", "9"), "--folds 9"),
+        (("repeat", "sta_lstm_stick_figures", "--seeds", "a"), "--seeds a"),
+        (("repeat", "sta_lstm_stick_figures", "--folds", "9"), "--folds 9"),
         (("init", "--model", "lstm"), "no model 'lstm'"),
     ],
 )

@@ -31,7 +31,7 @@ from muybridge.data.clip_ops import (
 )
 
 RAW = ClipInput(1, 4, size=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-STILL = ClipAugment(crop="centre", flip=0.0)
+STILL = ClipAugment(crop="center", flip=0.0)
 
 
 def dice(seed: int = 0) -> torch.Generator:
@@ -98,7 +98,7 @@ def test_sides_near_the_final_size_are_taken_at_it() -> None:
     st.integers(8, 400),
     st.integers(8, 400),
     st.integers(8, 300),
-    st.sampled_from(["multi_scale", "random_resized", "centre"]),
+    st.sampled_from(["multi_scale", "random_resized", "center"]),
     st.integers(0, 99),
 )
 def test_boxes_lie_within_the_frame(height: int, width: int, size: int, crop: str, seed: int) -> None:
@@ -119,7 +119,7 @@ def test_random_resized_crops_keep_to_area_and_aspect() -> None:
 
 
 def test_test_crops_by_hand() -> None:
-    assert crop_boxes(256, 340, 224, "centre") == [(16, 58, 224, 224)]
+    assert crop_boxes(256, 340, 224, "center") == [(16, 58, 224, 224)]
     assert {box[:2] for box in crop_boxes(256, 340, 256, "three")} == {(0, 0), (0, 42), (0, 84)}
     assert {box[:2] for box in crop_boxes(340, 256, 256, "three")} == {(0, 0), (42, 0), (84, 0)}
     assert {box[:2] for box in crop_boxes(256, 340, 224, "ten")} == {(16, 58), (0, 0), (0, 116), (32, 0), (32, 116)}
@@ -184,14 +184,14 @@ MIRRORED = resize(cut(clip().pixels, (0, 8, 48, 48)), 32, 32).flip(-1).float() /
     (3, {86: 87, 87: 86}, "spare", 3, True),
 ])  # fmt: skip
 def test_a_mirror_knows_the_labels(label: int, mirror: dict | None, labels: str, becomes: int, flips: bool) -> None:
-    knobs = ClipAugment(crop="centre", flip=1.0, flip_labels=labels)  # pyright: ignore[reportArgumentType]
+    knobs = ClipAugment(crop="center", flip=1.0, flip_labels=labels)  # pyright: ignore[reportArgumentType]
     video, after = augment_clip(clip(), label, knobs, RAW, mirror, dice())
     assert after == becomes
     torch.testing.assert_close(video, MIRRORED if flips else MIRRORED.flip(-1))
 
 
 def test_flips_come_as_often_as_told() -> None:
-    knobs = ClipAugment(crop="centre", flip=0.3)
+    knobs = ClipAugment(crop="center", flip=0.3)
     labels = [augment_clip(clip(1, 16, 16), 0, knobs, RAW, {0: 1}, dice(seed))[1] for seed in range(600)]
     assert 130 < sum(labels) < 230
 
@@ -211,7 +211,7 @@ def test_one_draw_for_all_frames_and_the_dice_decide(crop: str) -> None:
 
 
 def test_training_may_squash_first() -> None:
-    video, _ = augment_clip(clip(), 0, ClipAugment(crop="centre", flip=0.0, exact=(32, 32)), RAW, {}, dice())
+    video, _ = augment_clip(clip(), 0, ClipAugment(crop="center", flip=0.0, exact=(32, 32)), RAW, {}, dice())
     torch.testing.assert_close(video, resize(clip().pixels, 32, 32).float() / 255)
 
 

@@ -9,14 +9,14 @@ import torch
 
 import muybridge
 from muybridge.core.contracts import ClipData, ClipInput
-from muybridge.core.dice import dice
 from muybridge.core.errors import DataError, RecipeError
+from muybridge.core.rng import make_generator
 from muybridge.core.types import Record
 from muybridge.data.clip_ops import ClipAugment, prepare_views
-from muybridge.data.loader import Samples, collate, in_order, load
-from muybridge.data.prepare import ClipPreparation, Viewing, part_in_time, preparation
-from muybridge.data.sampling import choose
-from muybridge.engine.evaluate import ask, evaluate, make_samples
+from muybridge.data.loader import SampleDataset, collate, make_loader, sequential_plan
+from muybridge.data.prepare import ClipPreparation, ViewConfig, preparation, random_temporal_crop
+from muybridge.data.sampling import sample_indices
+from muybridge.engine.evaluate import evaluate, make_samples, predict_split
 from muybridge.engine.runtime import Runtime
 from muybridge.engine.train import train
 from muybridge.media.video import Video, videos_in
@@ -46,12 +46,12 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_part_is_a_video(file: Path):
     with Video(file) as video:
         whole = video.read(range(40))
-        part = video.part(10, 30)
+        part = video.slice_frames(10, 30)
         assert len(part) == 20
         assert part.fps == pytest.approx(video.fps)
         assert torch.equal(part.read([0, 19]).pixels, whole.pixels[[10, 29]])
         assert torch.equal(part.seconds, video.seconds[10:30])
-        assert torch.equal(part.part(5, 8).read([2]).pixels, whole.pixels[[17]])
+        assert torch.equal(part.slice_frames(5, 8).read([2]).pixels, whole.pixels[[17]])
         with pytest.raises(DataError, match="0 to 19, as the video has 20 frames"):
             part.read([20])
 
@@ -59,18 +59,18 @@ def test_a_part_is_a_video(file: Path):
 def test_backwards_the_clock_runs_forwards(tmp_path: Path):
     stamps = [0, 40, 80, 200, 240]
     with Video(write(tmp_path / "film.mkv", 5, name="h264_open_gop.mkv", stamps=stamps)) as video:
-        turned = video.part(backwards=True)
+        turned = video.slice_frames(backwards=True)
         assert torch.equal(turned.read(range(5)).pixels, video.read([4, 3, 2, 1, 0]).pixels)
         np.testing.assert_allclose(turned.seconds, [0, 0.04, 0.16, 0.2, 0.24], atol=1e-9)
-        assert torch.equal(turned.part(1, 3).read([0]).pixels, video.read([3]).pixels)
-        assert torch.equal(turned.part(backwards=True).read([0]).pixels, video.read([0]).pixels)
+        assert torch.equal(turned.slice_frames(1, 3).read([0]).pixels, video.read([3]).pixels)
+        assert torch.equal(turned.slice_frames(backwards=True).read([0]).pixels, video.read([0]).pixels)
 
 
 # Preparing
 
 
 def test_testing_sees_every_clip_with_every_crop(file: Path):
-    viewing = Viewing(clips=3, crops="three", short_side=20)
+    viewing = ViewConfig(clips=3, crops="three", short_side=20)
     prepare = ClipPreparation(TAKES, viewing, {})
     assert prepare.views == viewing.views == 9
     with Video(file) as video:
@@ -78,15 +78,15 @@ def test_testing_sees_every_clip_with_every_crop(file: Path):
         assert label == 7
         assert inputs["video"].shape == (9, 8, 3, 16, 16)
         for view in range(3):
-            clip = video.read(choose(40, TAKES, view=view, views=3), short_side=20)
+            clip = video.read(sample_indices(40, TAKES, view=view, views=3), short_side=20)
             assert torch.equal(inputs["video"][3 * view : 3 * view + 3], prepare_views(clip, TAKES, viewing))
 
 
 def test_training_draws_one_view_that_the_dice_decide(file: Path):
-    prepare = ClipPreparation(TAKES, Viewing(clips=2), {0: 1, 1: 0}, ClipAugment(flip=0.5, keep=0.5))
+    prepare = ClipPreparation(TAKES, ViewConfig(clips=2), {0: 1, 1: 0}, ClipAugment(flip=0.5, keep=0.5))
     with Video(file) as video:
-        seen = [prepare(video, 0, dice("a", throw)) for throw in range(8)]
-        again, _ = prepare(video, 0, dice("a", 3))
+        seen = [prepare(video, 0, make_generator("a", throw)) for throw in range(8)]
+        again, _ = prepare(video, 0, make_generator("a", 3))
     assert torch.equal(again["video"], seen[3][0]["video"])
     assert {tuple(inputs["video"].shape) for inputs, _ in seen} == {(1, 8, 3, 16, 16)}
     assert {label for _, label in seen} == {0, 1}  # half of them mirrored
@@ -94,11 +94,11 @@ def test_training_draws_one_view_that_the_dice_decide(file: Path):
 
 
 def test_without_augmentation_training_draws_frames_alone(file: Path):
-    prepare = ClipPreparation(TAKES, Viewing(), {})
+    prepare = ClipPreparation(TAKES, ViewConfig(), {})
     with Video(file) as video:
-        numbers = choose(40, TAKES, rng=dice("b"))
-        expected = prepare_views(video.read(numbers, short_side=18), TAKES, Viewing())
-        inputs, _ = prepare(video, 0, dice("b"))
+        numbers = sample_indices(40, TAKES, rng=make_generator("b"))
+        expected = prepare_views(video.read(numbers, short_side=18), TAKES, ViewConfig())
+        inputs, _ = prepare(video, 0, make_generator("b"))
     assert torch.equal(inputs["video"], expected)
 
 
@@ -107,16 +107,16 @@ def test_frames_are_decoded_no_larger_than_needed(tmp_path: Path, monkeypatch: p
     read = Video.read
     monkeypatch.setattr(Video, "read", lambda self, n, side=None: (asked.append(side), read(self, n, side))[1])
     with Video(write(tmp_path / "film.mp4", 10)) as video:
-        ClipPreparation(TAKES, Viewing(), {})(video)
-        ClipPreparation(TAKES, Viewing(short_side=24), {})(video)
-        ClipPreparation(TAKES, Viewing(exact=(20, 30)), {})(video)
-        ClipPreparation(TAKES, Viewing(), {}, ClipAugment(short_side=40))(video, 0, dice())
+        ClipPreparation(TAKES, ViewConfig(), {})(video)
+        ClipPreparation(TAKES, ViewConfig(short_side=24), {})(video)
+        ClipPreparation(TAKES, ViewConfig(exact=(20, 30)), {})(video)
+        ClipPreparation(TAKES, ViewConfig(), {}, ClipAugment(short_side=40))(video, 0, make_generator())
     assert asked == [18, 24, 30, 40]
 
 
 def test_crops_in_time_keep_their_share():
-    assert part_in_time(40, 1.0, dice()) == (0, 40)
-    starts, lengths = zip(*(part_in_time(40, 0.5, dice(throw)) for throw in range(200)), strict=True)
+    assert random_temporal_crop(40, 1.0, make_generator()) == (0, 40)
+    starts, lengths = zip(*(random_temporal_crop(40, 0.5, make_generator(throw)) for throw in range(200)), strict=True)
     assert min(lengths) == 20
     assert max(lengths) == 40
     assert len(set(starts)) > 10
@@ -127,44 +127,46 @@ def test_crops_in_time_keep_their_share():
 def test_ten_crops_are_refused_where_a_mirror_changes_classes(mirror: dict | None):
     said = "forbids mirroring" if mirror is None else "has classes that a mirror changes"
     with pytest.raises(RecipeError, match=rf'view.crops = "ten" mirrors .*{said}.*"three"'):
-        preparation(TAKES, ClipData(), Viewing(crops="ten"), mirror)
-    assert preparation(TAKES, ClipData(), Viewing(crops="ten"), {}).views == 10
+        preparation(TAKES, ClipData(), ViewConfig(crops="ten"), mirror)
+    assert preparation(TAKES, ClipData(), ViewConfig(crops="ten"), {}).views == 10
 
 
 def test_reversed_views_come_last_and_answer_for_the_reversal(file: Path):
-    viewing = Viewing(clips=2, reverse=True)
+    viewing = ViewConfig(clips=2, reverse=True)
     prepare = ClipPreparation(TAKES, viewing, {}, reverse={0: 1, 1: 0})
     assert prepare.views == viewing.views == 4
     with Video(file) as video:
         inputs, label = prepare(video, 1)
         assert label == 1
         assert torch.equal(inputs["video"][2:], inputs["video"][:2].flip(1))
-        once, _ = ClipPreparation(TAKES, Viewing(clips=2), {})(video)
+        once, _ = ClipPreparation(TAKES, ViewConfig(clips=2), {})(video)
         assert torch.equal(inputs["video"][:2], once["video"])
     answers = torch.rand(3, 4, 3)
-    straight = prepare.straight(answers)
+    straight = prepare.undo_reversal(answers)
     assert torch.equal(straight[:, :2], answers[:, :2])
     assert torch.equal(straight[:, 2:], answers[:, 2:, [1, 0, 2]])
-    assert ClipPreparation(TAKES, Viewing(clips=4), {}).straight(answers) is answers
+    assert ClipPreparation(TAKES, ViewConfig(clips=4), {}).undo_reversal(answers) is answers
 
 
 def test_playing_backwards_changes_the_label(file: Path):
     prepare = ClipPreparation(
-        TAKES, Viewing(), {}, ClipAugment(crop="centre", flip=0, reverse=0.5), reverse={0: 1, 1: 0}
+        TAKES, ViewConfig(), {}, ClipAugment(crop="center", flip=0, reverse=0.5), reverse={0: 1, 1: 0}
     )
-    plain = ClipPreparation(TAKES, Viewing(), {}, ClipAugment(crop="centre", flip=0))
+    plain = ClipPreparation(TAKES, ViewConfig(), {}, ClipAugment(crop="center", flip=0))
     labels = set()
     with Video(file) as video:
         for throw in range(8):
-            (seen, label), (before, _) = (one(video, 0, dice("a", throw)) for one in (prepare, plain))
+            (seen, label), (before, _) = (one(video, 0, make_generator("a", throw)) for one in (prepare, plain))
             labels.add(label)
             assert torch.equal(seen["video"], before["video"].flip(1) if label else before["video"])
     assert labels == {0, 1}
 
 
-@pytest.mark.parametrize("turned", [{"viewing": Viewing(reverse=True)}, {"augment": ClipAugment(reverse=0.5)}], ids=str)
+@pytest.mark.parametrize(
+    "turned", [{"viewing": ViewConfig(reverse=True)}, {"augment": ClipAugment(reverse=0.5)}], ids=str
+)
 def test_playing_backwards_is_refused_where_nobody_knows_the_class(turned: dict):
-    knobs = {"viewing": Viewing()} | turned
+    knobs = {"viewing": ViewConfig()} | turned
     with pytest.raises(RecipeError, match="the data set does not say what becomes of its classes"):
         ClipPreparation(TAKES, mirror={}, **knobs)
     with pytest.raises(RecipeError, match="the model takes flow"):
@@ -177,7 +179,7 @@ def test_playing_backwards_is_refused_where_nobody_knows_the_class(turned: dict)
 
 def test_a_recipe_of_clips_survives_its_file(root: Path, tmp_path: Path):
     recipe = tiny_clip_recipe(root).resolved()
-    assert recipe.view == Viewing()
+    assert recipe.view == ViewConfig()
     save_recipe(recipe, tmp_path / "recipe.toml")
     assert load_recipe(tmp_path / "recipe.toml") == recipe
 
@@ -190,8 +192,8 @@ def test_tables_of_the_other_kind_are_refused(root: Path, tmp_path: Path):
         skeletons.with_settings({"augment.clip.flip": 0.5})
     with pytest.raises(RecipeError, match=r"\[augment.skeleton\] is for skeletons"):
         clips.with_settings({"augment.skeleton.rotate": 3.0})
-    with pytest.raises(RecipeError, match="model 'tsn' takes video, but data set 'playground' holds skeletons"):
-        clips.with_settings({"data": {"name": "playground"}})
+    with pytest.raises(RecipeError, match="model 'tsn' takes video, but data set 'stick_figures' holds skeletons"):
+        clips.with_settings({"data": {"name": "stick_figures"}})
 
 
 # Batches and answers
@@ -200,7 +202,7 @@ def test_tables_of_the_other_kind_are_refused(root: Path, tmp_path: Path):
 def test_views_lie_one_after_the_other(root: Path):
     recipe = tiny_clip_recipe(root).with_settings({"view.clips": 2})
     samples = make_samples(recipe, "test")
-    (batch,) = load(samples, in_order(len(samples), 8))
+    (batch,) = make_loader(samples, sequential_plan(len(samples), 8))
     assert (len(batch), batch.views) == (4, 2)
     assert batch.inputs["video"].shape[0] == 8
     alone = collate([samples[-1, 2]])
@@ -212,7 +214,7 @@ def test_probabilities_are_averaged_over_views(root: Path):
     torch.manual_seed(0)
     model = recipe.model.build(2, recipe.data.holds()).eval()
     samples, runtime = make_samples(recipe, "test"), Runtime(device="cpu")
-    answers = ask(runtime, model, samples, batch_size=8)
+    answers = predict_split(runtime, model, samples, batch_size=8)
     with torch.inference_mode():
         for index in range(len(samples)):
             rows = model(**collate([samples[-1, index]]).inputs).logits
@@ -228,7 +230,7 @@ def test_a_reversed_view_votes_for_the_reversed_class(root: Path, tmp_path: Path
     torch.manual_seed(0)
     model = recipe.model.build(12, recipe.data.holds()).eval()
     samples = make_samples(recipe, "test")
-    answers = ask(Runtime(device="cpu"), model, samples, batch_size=4)
+    answers = predict_split(Runtime(device="cpu"), model, samples, batch_size=4)
     turned = recipe.data.reverse()
     assert turned is not None
     with torch.inference_mode():
@@ -243,16 +245,16 @@ def test_what_cannot_be_read_is_told_with_its_id_whatever_the_workers(tmp_path: 
     (root / "dusk" / "d_0.mp4").write_bytes(b"no film")
     recipe = tiny_clip_recipe(root)
     for workers in (0, 1):
-        batches = list(load(make_samples(recipe, "test"), in_order(2, 4), workers))
-        assert [one.id for one in batches[0].spoiled] == ["dusk/d_0.mp4"]
+        batches = list(make_loader(make_samples(recipe, "test"), sequential_plan(2, 4), workers))
+        assert [one.id for one in batches[0].failed] == ["dusk/d_0.mp4"]
         with pytest.raises(DataError, match=r"d_0.mp4: recording 'dusk/d_0.mp4': .*"):
-            batches[0].whole()
+            batches[0].raise_on_failure()
     (root / "dusk" / "a_0.mp4").unlink()
     gone = Record("dusk/a_0.mp4", root / "dusk" / "a_0.mp4", 1)
-    (only,) = load(Samples([gone], recipe.data, recipe.preparation(), 0), in_order(1, 1))
+    (only,) = make_loader(SampleDataset([gone], recipe.data, recipe.preparation(), 0), sequential_plan(1, 1))
     assert len(only) == 0
     with pytest.raises(DataError, match=r"recording 'dusk/a_0\.mp4'"):
-        only.whole()
+        only.raise_on_failure()
 
 
 def test_from_a_folder_of_videos_to_named_actions(root: Path, tmp_path: Path):
@@ -263,12 +265,12 @@ def test_from_a_folder_of_videos_to_named_actions(root: Path, tmp_path: Path):
     asked = root / "dawn" / "d_1.mp4"
     answer = predictor(asked, top=2)
     assert answer.labels == ("dawn", "dusk")
-    rows = (run.path / "test-answers.csv").read_text().splitlines()
+    rows = (run.path / "test-predictions.csv").read_text().splitlines()
     told = dict(zip(rows[0].split(",")[3:], next(row for row in rows if "dawn/d_1" in row).split(",")[3:], strict=True))
     assert answer.scores[0] == pytest.approx(float(told['"dawn"']), abs=1e-5)
     with Video(asked) as video:
         assert predictor(video).scores == answer.scores
-        assert predictor(video.part(backwards=True)).labels[0] == "dusk"
+        assert predictor(video.slice_frames(backwards=True)).labels[0] == "dusk"
     assert list(predictor.find([root / "dusk"])) == sorted((root / "dusk").iterdir())
     assert json.loads((run.path / "test.json").read_text())["count"] == 4
 

@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from muybridge.data.loader import Plan, in_order
+from muybridge.data.loader import BatchPlan, sequential_plan
 from muybridge.recipe import save_recipe
 from tests.tiny import tiny_recipe, write_recordings
 
@@ -44,7 +44,7 @@ def test_two_processes_agree_with_one(tmp_path: Path):
     told = [json.loads((run / "test.json").read_text()) for run in (one, two)]
     assert told[0] == told[1]
     assert told[1]["count"] == 24
-    ids = [line.split(",")[0] for line in (two / "test-answers.csv").read_text().splitlines()[1:]]
+    ids = [line.split(",")[0] for line in (two / "test-predictions.csv").read_text().splitlines()[1:]]
     assert len(ids) == len(set(ids)) == 24
     for key, tensor in safetensors.torch.load_file(one / "weights.safetensors").items():
         other = safetensors.torch.load_file(two / "weights.safetensors")[key]
@@ -57,7 +57,7 @@ def test_two_processes_agree_with_one(tmp_path: Path):
 
 @pytest.mark.parametrize(("count", "batch", "world"), [(10, 4, 1), (10, 4, 2), (9, 4, 2), (13, 4, 3), (5, 8, 4)])
 def test_a_plan_deals_every_sample_once(count: int, batch: int, world: int):
-    plans = [Plan(count, batch, seed=3, rank=rank, world=world) for rank in range(world)]
+    plans = [BatchPlan(count, batch, seed=3, rank=rank, world=world) for rank in range(world)]
     for epoch in (0, 1):
         for plan in plans:
             plan.start_at(epoch)
@@ -65,11 +65,11 @@ def test_a_plan_deals_every_sample_once(count: int, batch: int, world: int):
         assert len({len(one) for one in steps}) == 1
         assert all(share for one in steps for share in one), "no process may be without samples"
         assert sorted(index for one in steps for share in one for _, index in share) == list(range(count))
-    assert plans[0].steps() != Plan(count, batch, seed=3).steps()  # the second epoch is shuffled anew
+    assert plans[0].steps() != BatchPlan(count, batch, seed=3).steps()  # the second epoch is shuffled anew
 
 
 def test_a_plan_goes_on_in_the_middle():
-    plan = Plan(10, 3, seed=1)
+    plan = BatchPlan(10, 3, seed=1)
     plan.start_at(4)
     whole = list(plan)
     plan.start_at(4, 2)
@@ -79,5 +79,5 @@ def test_a_plan_goes_on_in_the_middle():
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
 def test_testing_deals_every_sample_once(world: int):
-    shares = [in_order(5, 2, rank, world) for rank in range(world)]
+    shares = [sequential_plan(5, 2, rank, world) for rank in range(world)]
     assert sorted(index for share in shares for step in share for _, index in step) == list(range(5))

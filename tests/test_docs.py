@@ -13,10 +13,10 @@ from pydantic import BaseModel
 
 from muybridge.data.clip_ops import ClipAugment
 from muybridge.data.datasets import AnyDataset
-from muybridge.data.prepare import FlowSource, Viewing
+from muybridge.data.prepare import FlowSource, ViewConfig
 from muybridge.data.skeleton_augment import SkeletonAugment
 from muybridge.models import AnyModel
-from muybridge.recipe import SGD, Adam, Expects, OtherRun, ParameterGroup, RMSprop, Schedule, Stage, Train
+from muybridge.recipe import SGD, Adam, Expects, ParameterGroup, RMSprop, Schedule, SourceRun, Stage, Train
 
 ROOT = Path(__file__).parents[1]
 MARK = "<!-- knobs: tests/test_docs.py compares this list with the code -->\n"
@@ -32,9 +32,9 @@ def knob_list() -> str:
     tables: list[tuple[str, type[BaseModel]]] = [("train", Train)]
     tables += [(f'train.optimizer, name = "{kind().name}"', kind) for kind in (SGD, Adam, RMSprop)]
     tables += [("train.schedule", Schedule), ("train.groups", ParameterGroup), ("train.stages", Stage)]
-    tables += [("train.take", OtherRun)]
+    tables += [("train.take", SourceRun)]
     tables += [
-        ("view", Viewing),
+        ("view", ViewConfig),
         ("flow", FlowSource),
         ("augment.clip", ClipAugment),
         ("augment.skeleton", SkeletonAugment),
@@ -93,8 +93,8 @@ def test_every_knob_is_explained():
         Schedule,
         ParameterGroup,
         Stage,
-        OtherRun,
-        Viewing,
+        SourceRun,
+        ViewConfig,
         FlowSource,
         ClipAugment,
         SkeletonAugment,

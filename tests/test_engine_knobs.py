@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from muybridge.core.dice import dice
 from muybridge.core.errors import RecipeError
+from muybridge.core.rng import make_generator
 from muybridge.engine.journal import Journal
 from muybridge.engine.mixing import mix
 from muybridge.engine.optim import build_optimizer
 from muybridge.engine.runtime import Runtime
-from muybridge.engine.train import hold_norms, train
+from muybridge.engine.train import freeze_batch_norm, train
 from muybridge.recipe import SGD, Adam, ParameterGroup
 from tests.test_train import KillAt, KilledError, assert_equal_weights, weights
 from tests.tiny import tiny_clip_recipe, tiny_recipe, write_films
@@ -32,7 +32,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_mixup_blends_clips_and_labels_alike():
     for throw in range(20):
-        inputs, soft = mix(CLIPS, LABELS, 3, dice(throw), mixup=0.8)
+        inputs, soft = mix(CLIPS, LABELS, 3, make_generator(throw), mixup=0.8)
         mixed = inputs["video"]
         assert torch.equal(inputs["flow"], mixed[:, :, :2])
         share = float(soft[1, 1])  # of clip 1, whose partner is clip 2 with label 2
@@ -45,7 +45,7 @@ def test_mixup_blends_clips_and_labels_alike():
 def test_cutmix_puts_one_box_through_all_frames_and_counts_its_area():
     areas = set()
     for throw in range(40):
-        inputs, soft = mix(CLIPS, LABELS, 3, dice(throw), cutmix=1.0)
+        inputs, soft = mix(CLIPS, LABELS, 3, make_generator(throw), cutmix=1.0)
         mixed = inputs["video"]
         assert torch.equal(inputs["flow"], mixed[:, :, :2])
         strange = mixed[1] == 2
@@ -59,13 +59,15 @@ def test_cutmix_puts_one_box_through_all_frames_and_counts_its_area():
 
 
 def test_with_both_each_batch_takes_one():
-    mixed = [mix(CLIPS, LABELS, 3, dice(throw), mixup=1.0, cutmix=1.0)[0]["video"] for throw in range(100)]
+    mixed = [mix(CLIPS, LABELS, 3, make_generator(throw), mixup=1.0, cutmix=1.0)[0]["video"] for throw in range(100)]
     cut = [len(video[1].unique()) > 1 for video in mixed]
     assert 20 < sum(cut) < 70  # a box of no area looks like mixup
 
 
 def test_shares_have_the_distribution_asked_for():
-    shares = torch.tensor([float(mix(CLIPS, LABELS, 3, dice("s", n), mixup=0.2)[1][1, 1]) for n in range(500)])
+    shares = torch.tensor(
+        [float(mix(CLIPS, LABELS, 3, make_generator("s", n), mixup=0.2)[1][1, 1]) for n in range(500)]
+    )
     assert shares.mean() == pytest.approx(0.5, abs=0.06)
     assert shares.var() == pytest.approx(1 / (4 * (2 * 0.2 + 1)), abs=0.02)
 
@@ -138,7 +140,7 @@ def test_groups_set_the_pace(root: Path, tmp_path: Path):
 
 def test_held_norms_neither_learn_nor_count(root: Path, tmp_path: Path):
     model = tiny_clip_recipe(root).model.build(2).train()
-    hold_norms(model)
+    freeze_batch_norm(model)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     assert [norm.training for norm in norms] == [True] + [False] * (len(norms) - 1)
     recipe = tiny_clip_recipe(root, partial_bn=True, epochs=2).with_settings({"data.val_groups": ["c"]})

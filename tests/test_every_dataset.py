@@ -26,7 +26,7 @@ from muybridge.data.datasets import (
     Folder,
     MovingShapes,
     MSRAction3D,
-    Playground,
+    StickFigures,
     UTDMHADArrow,
     UTDMHADDepth,
     VideoFolder,
@@ -103,7 +103,7 @@ def fabricate_folder(root: Path) -> DatasetConfig:
 
 
 def fabricate_playground(root: Path) -> DatasetConfig:
-    return Playground(root=root, people=4, test_people=1, takes=1, val_groups=("p02",))
+    return StickFigures(root=root, people=4, test_people=1, takes=1, val_groups=("p02",))
 
 
 def fabricate_shapes(root: Path) -> DatasetConfig:
@@ -195,7 +195,7 @@ FABRICATE = {
     UTDMHAD: fabricate_utd,
     NTURGBD: fabricate_ntu,
     Folder: fabricate_folder,
-    Playground: fabricate_playground,
+    StickFigures: fabricate_playground,
     MovingShapes: fabricate_shapes,
     UTDMHADDepth: fabricate_depth,
     UTDMHADArrow: fabricate_arrow,
@@ -591,7 +591,7 @@ def test_depth_both_ways_has_every_action_backwards_too(tmp_path):
     assert turned is not None
     assert (names[turned[26]], turned[53]) == ("squat, backwards", 26)
     assert once.reverse() is None
-    assert {broader for name, broader in zip(names, data.broader(), strict=True) if "backwards" in name} == {
+    assert {broader for name, broader in zip(names, data.superclasses(), strict=True) if "backwards" in name} == {
         "backwards"
     }
     assert len(data.index("train")) == 2 * len(once.index("train"))

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from muybridge.core.contracts import ClipData, ClipInput, Holds, SkeletonData
 from muybridge.core.errors import RecipeError
-from muybridge.core.skeletons import LAYOUTS, plain
+from muybridge.core.skeletons import LAYOUTS, unnamed_layout
 from muybridge.core.types import Output
-from muybridge.data.prepare import stack
+from muybridge.data.prepare import collate_inputs
 from muybridge.models import AnyModel
 from muybridge.models.base import Model, ModelConfig
 
@@ -78,7 +78,7 @@ class Kind:
         torch.manual_seed(0)
         holds = holds or next(iter(self.holds.values()))
         model = self.config.build(CLASSES, holds)
-        model.calibrate([stack([self.sample(12, seed, holds) for seed in range(20, 24)])])
+        model.calibrate([collate_inputs([self.sample(12, seed, holds) for seed in range(20, 24)])])
         return model.eval()
 
 
@@ -109,7 +109,7 @@ def awake(model: Model) -> Model:
 )
 def test_it_scores_every_class_for_every_kind_of_recording(config: type[ModelConfig], holds: Holds):
     kind = known(config)
-    batch = stack([kind.sample(frames, frames, holds) for frames in (9, 1, 6)])
+    batch = collate_inputs([kind.sample(frames, frames, holds) for frames in (9, 1, 6)])
     output = kind.build(holds)(**batch)
     assert isinstance(output, Output)
     assert output.logits.shape == (3, CLASSES)
@@ -119,13 +119,13 @@ def test_it_scores_every_class_for_every_kind_of_recording(config: type[ModelCon
 def test_a_layout_without_bones_is_served_or_refused_in_words(kind: Kind):
     if kind.sees_clips:
         return
-    holds = SkeletonData(plain(7))
+    holds = SkeletonData(unnamed_layout(7))
     try:
         model = kind.build(holds)
     except RecipeError as problem:
         assert "layout" in str(problem)  # noqa: PT017 - either outcome is right
     else:
-        assert model(**stack([kind.sample(5, 0, holds)])).logits.shape == (1, CLASSES)
+        assert model(**collate_inputs([kind.sample(5, 0, holds)])).logits.shape == (1, CLASSES)
 
 
 def test_its_name_is_its_door_plate(kind: Kind):
@@ -137,7 +137,7 @@ def test_its_name_is_its_door_plate(kind: Kind):
 
 def test_gradient_reaches_every_parameter(kind: Kind):
     model = awake(kind.build()).train()
-    batch = stack([kind.sample(frames, frames) for frames in (12, 7, 9, 10)])
+    batch = collate_inputs([kind.sample(frames, frames) for frames in (12, 7, 9, 10)])
     terms = model.losses(model(**batch), torch.tensor([0, 1, 2, 3]), batch)
     assert "cross_entropy" in terms
     assert all(term.shape == () for term in terms.values())
@@ -148,7 +148,7 @@ def test_gradient_reaches_every_parameter(kind: Kind):
 
 def test_soft_labels_equal_hard_ones_when_they_are_sure(kind: Kind):
     model = kind.build()
-    batch = stack([kind.sample(8, seed) for seed in (1, 2)])
+    batch = collate_inputs([kind.sample(8, seed) for seed in (1, 2)])
     output, labels = model(**batch), torch.tensor([4, 0])
     hard = model.losses(output, labels, batch)
     soft = model.losses(output, torch.nn.functional.one_hot(labels, CLASSES).float(), batch)
@@ -159,22 +159,22 @@ def test_soft_labels_equal_hard_ones_when_they_are_sure(kind: Kind):
 def test_samples_do_not_talk_and_padding_changes_nothing(kind: Kind):
     model = awake(kind.build())
     samples = [kind.sample(frames, frames) for frames in (9, 4, 12)]
-    together = model(**stack(samples))
-    garbage = stack(samples)
+    together = model(**collate_inputs(samples))
+    garbage = collate_inputs(samples)
     if not kind.sees_clips:
         garbage["joints"][1, 4:] = 1e3
-    spoiled = model(**garbage)
+    failed = model(**garbage)
     for index, one in enumerate(samples):
-        alone = model(**stack([one]))
+        alone = model(**collate_inputs([one]))
         torch.testing.assert_close(together.logits[index], alone.logits[0], rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(spoiled.logits[index], alone.logits[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(failed.logits[index], alone.logits[0], rtol=1e-4, atol=1e-5)
         for name, map_ in alone.maps.items():
             torch.testing.assert_close(together.maps[name][index, : map_.shape[1]], map_[0], rtol=1e-4, atol=1e-5)
 
 
 def test_eval_mode_is_deterministic(kind: Kind):
     model = kind.build()
-    batch = stack([kind.sample(8, 1)])
+    batch = collate_inputs([kind.sample(8, 1)])
     assert torch.equal(model(**batch).logits, model(**batch).logits)
 
 
@@ -190,14 +190,14 @@ def test_weights_round_trip(kind: Kind, tmp_path: Path):
     torch.manual_seed(1)
     other = kind.config.build(CLASSES, next(iter(kind.holds.values()))).eval()
     other.load_state_dict(safetensors.torch.load_file(tmp_path / "weights.safetensors"))
-    batch = stack([kind.sample(8, 1)])
+    batch = collate_inputs([kind.sample(8, 1)])
     assert torch.equal(model(**batch).logits, other(**batch).logits)
 
 
 @pytest.mark.filterwarnings("ignore:.*_flat_weights.*:UserWarning")
 def test_it_survives_torch_export(kind: Kind):
     model = awake(kind.build())
-    batch = stack([kind.sample(frames, frames) for frames in (8, 6)])
+    batch = collate_inputs([kind.sample(frames, frames) for frames in (8, 6)])
     exported = torch.export.export(model, (), kwargs=batch).module()
     torch.testing.assert_close(exported(**batch).logits, model(**batch).logits, rtol=1e-4, atol=1e-5)
 
@@ -207,11 +207,11 @@ def test_it_survives_torch_export(kind: Kind):
 def test_onnx_gives_the_same_answer_for_any_number_of_clips(config: type[ModelConfig], tmp_path: Path):
     kind = known(config)
     model: Any = awake(kind.build())
-    batch = stack([kind.sample(0, seed) for seed in (1, 2)])
+    batch = collate_inputs([kind.sample(0, seed) for seed in (1, 2)])
     shapes = {name: {0: torch.export.Dim("batch")} for name in batch}
     torch.onnx.export(model, (), str(tmp_path / "model.onnx"), kwargs=batch, dynamo=True, dynamic_shapes=shapes)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     for seeds in ((1, 2), (3, 4, 5), (6,)):
-        asked = stack([kind.sample(0, seed) for seed in seeds])
+        asked = collate_inputs([kind.sample(0, seed) for seed in seeds])
         logits, *_ = session.run(None, {name: one.numpy() for name, one in asked.items()})
         np.testing.assert_allclose(logits, model(**asked).logits.detach().numpy(), rtol=1e-3, atol=1e-4)

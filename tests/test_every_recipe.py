@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from muybridge.core.dice import dice
+from muybridge.core.rng import make_generator
 from muybridge.data.datasets.video_list import VideoList
 from muybridge.data.prepare import ClipPreparation
 from muybridge.engine.optim import build_optimizer, rate_factor
@@ -48,8 +48,8 @@ def test_its_model_builds_for_its_data(name: str):
     recipe = load_recipe(name)
     for stage in recipe.stages():
         with torch.device("meta"):  # names are enough, and drawing the largest takes a minute
-            model = recipe.stage_model(stage).unfetched().build(len(recipe.data.labels()), recipe.data.holds())
-        prefixes = {*stage.freeze, *stage.take} - {""}
+            model = recipe.stage_model(stage).without_pretrained().build(len(recipe.data.labels()), recipe.data.holds())
+        prefixes = {*stage.freeze, *stage.init_from} - {""}
         names = [parameter for parameter, _ in model.named_parameters()]
         for prefix in prefixes:
             assert any(parameter.startswith(prefix) for parameter in names), (stage.name, prefix)
@@ -96,7 +96,7 @@ def test_a_published_recipe_reads_lists_where_it_says(name: str, made_up: Recipe
     assert isinstance(video, Video)
     with video:
         for draw in range(8):
-            inputs, label = prepare(video, record.label, dice(draw))
+            inputs, label = prepare(video, record.label, make_generator(draw))
             assert inputs["video"].shape == (1, takes.segments * takes.frames_per_segment, 3, 224, 224)
             labels.add(label)
     assert labels == ({86, 87} if name.startswith("tdn_something") else {record.label})
@@ -130,7 +130,7 @@ def test_a_published_recipe_trains_as_the_paper_does(name: str):
     steps = {"tdn_kinetics400": [50, 75, 90], "tdn_something_v1": [30, 45, 55], "tdn_something_v2": [30, 45, 55]}
     assert drops == steps.get(name, [30, 40])
     assert rates[-1] == pytest.approx(base * 0.1 ** len(drops))
-    model = recipe.model.unfetched().build(len(recipe.data.labels()))
+    model = recipe.model.without_pretrained().build(len(recipe.data.labels()))
     optimizer = build_optimizer(train.optimizer, model, train.groups)
     assert isinstance(optimizer, torch.optim.SGD)
     found = {

@@ -20,12 +20,12 @@ from muybridge import cli
 from muybridge.core.errors import DataError, RecipeError
 from muybridge.core.types import Record
 from muybridge.data.feature_store import PartStore, StoredFrames, fingerprint
-from muybridge.data.loader import in_order, load
+from muybridge.data.loader import make_loader, sequential_plan
 from muybridge.engine.checkpoint import RunFolder
-from muybridge.engine.evaluate import ask, evaluate, make_samples
+from muybridge.engine.evaluate import evaluate, make_samples, predict_split
 from muybridge.engine.features import extract_features
 from muybridge.engine.runtime import Runtime
-from muybridge.engine.train import fresh_model, train
+from muybridge.engine.train import build_model, train
 from muybridge.nn.feature_maps import FeatureMaps
 from muybridge.recipe import Recipe, load_recipe, save_recipe
 from tests.test_train import KillAt, KilledError, assert_equal_weights
@@ -44,7 +44,7 @@ SMALL = {
     "dropout": 0.0,
 }
 STAMP = {"weights": "abc", "model.size": 32, "precision": "float32", "view.exact": (32, 32)}
-IN_TIME = {"crop": "centre", "exact": [32, 32], "flip": 0.0, "keep": 0.8}
+IN_TIME = {"crop": "center", "exact": [32, 32], "flip": 0.0, "keep": 0.8}
 SKIPPING = {"train.on_error": "skip"}
 VIEW = {"mode": "clips", "clips": 3, "exact": [32, 32]}
 
@@ -285,8 +285,8 @@ def test_a_training_does_not_begin_where_maps_are_missing(root: Path, store: Pat
     (tmp_path / "store" / "appearance" / "dusk" / "a_0.mp4.safetensors").unlink()
     with pytest.raises(DataError, match=r"1 of 6 recordings have no maps, 'dusk/a_0.mp4' among them"):
         train(recipe, tmp_path / "run")
-    (only,) = [one for one in load(make_samples(recipe.with_settings(SKIPPING), "train"), in_order(6, 6))]
-    assert [one.id for one in only.spoiled] == ["dusk/a_0.mp4"]
+    (only,) = [one for one in make_loader(make_samples(recipe.with_settings(SKIPPING), "train"), sequential_plan(6, 6))]
+    assert [one.id for one in only.failed] == ["dusk/a_0.mp4"]
 
 
 # Learning from it
@@ -296,7 +296,7 @@ def test_a_training_does_not_begin_where_maps_are_missing(root: Path, store: Pat
 @pytest.mark.parametrize("keep", [1.0, 0.6])
 def test_samples_are_the_maps_of_the_very_frames(root: Path, store: Path, architecture: str, keep: float):
     plain = recipe_of(root, architecture, **{"augment.clip": IN_TIME | {"keep": keep}})
-    model = fresh_model(plain, plain.stages()[0], 0).eval()
+    model = build_model(plain, plain.stages()[0], 0).eval()
     stored = plain.with_settings({"view.features": str(store)})
     for augment, draw in ((False, (-1, 0)), (False, (5, 1)), (True, (2, 3)), (True, (4, 5))):
         seen, label, _ = make_samples(plain, "train", augment)[draw]
@@ -328,7 +328,7 @@ def test_training_from_the_store_is_training_from_pixels(root: Path, store: Path
     fast, slow = evaluate(runs[1]), evaluate(runs[1], pixels=True)
     assert fast.top1 == slow.top1
     answers = {
-        pixels: ask(Runtime(device="cpu"), runs[1].model(), make_samples(stored, "test", pixels=pixels), 4)
+        pixels: predict_split(Runtime(device="cpu"), runs[1].model(), make_samples(stored, "test", pixels=pixels), 4)
         for pixels in (False, True)
     }
     torch.testing.assert_close(answers[False].probabilities, answers[True].probabilities, rtol=1e-4, atol=1e-5)
@@ -349,8 +349,8 @@ def test_16_bits_change_little(root: Path, tmp_path: Path):
     stored = plain.with_settings({"view.features": str(tmp_path)})
     samples = [make_samples(recipe, "test") for recipe in (plain, stored)]
     assert samples[1][-1, 0][0]["features"].dtype == torch.float16
-    model = fresh_model(plain, plain.stages()[0], 0).eval()
-    pixels, kept = (ask(Runtime(device="cpu"), model, one, 4).probabilities for one in samples)
+    model = build_model(plain, plain.stages()[0], 0).eval()
+    pixels, kept = (predict_split(Runtime(device="cpu"), model, one, 4).probabilities for one in samples)
     torch.testing.assert_close(kept, pixels, rtol=0.01, atol=0.01)
 
 
@@ -401,7 +401,7 @@ def test_a_store_made_otherwise_is_refused(root: Path, store: Path, settings: di
     [
         ({"model.train_backbone": True}, r"view.features .*'video_lstm' has none here"),
         ({"model": {"name": "tsn"}}, r"view.features .*model 'tsn' has none here"),
-        ({"view.crops": "three"}, 'take view.crops = "centre"'),
+        ({"view.crops": "three"}, 'take view.crops = "center"'),
         ({"view.size": 64}, "and view.size = 0"),
         ({"view.reverse": True}, "leave view.reverse out"),
         ({"train.mixup": 0.2}, "blend frames, and view.features holds none"),

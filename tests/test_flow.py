@@ -69,7 +69,7 @@ def test_flow_is_the_movement_between_the_frames(method: Method, x: int, y: int)
 @pytest.mark.parametrize("method", ["dis", "tvl1"])
 def test_flow_depends_on_its_two_frames_alone(film: Path, method: Method) -> None:
     with grey(film) as video:
-        small = ComputedFlow(video.within(4, 8, 30, 40), method)
+        small = ComputedFlow(video.crop(4, 8, 30, 40), method)
         assert torch.equal(small.read(range(8)).pixels[5:], small.read(range(5, 8)).pixels)
 
 

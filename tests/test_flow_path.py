@@ -13,12 +13,12 @@ from PIL import Image
 import muybridge
 from muybridge import cli
 from muybridge.core.contracts import ClipData, ClipInput
-from muybridge.core.dice import dice
 from muybridge.core.errors import DataError, RecipeError
+from muybridge.core.rng import make_generator
 from muybridge.core.types import Clip, Record
 from muybridge.data.clip_ops import ClipAugment, augment_clips, prepare_views
 from muybridge.data.datasets import MovingShapes
-from muybridge.data.prepare import ClipPreparation, FlowSource, Viewing, moments, preparation
+from muybridge.data.prepare import ClipPreparation, FlowSource, ViewConfig, frame_indices, preparation
 from muybridge.engine.bench import bench
 from muybridge.engine.evaluate import evaluate, make_samples
 from muybridge.engine.train import train
@@ -27,13 +27,13 @@ from muybridge.media.flow_extract import extract_flow
 from muybridge.media.flow_store import find_flow, flow_path
 from muybridge.media.video import Video
 from muybridge.recipe import Recipe, load_recipe, recipe_of, save_recipe
-from muybridge.viz.pictures import draw_run
+from muybridge.viz.run_pictures import draw_run
 from tests.test_train import KillAt, KilledError, assert_equal_weights
 from tests.tiny import tiny_clip_recipe, tiny_recipe, write_films
 from tests.videos import write
 
 TAKES = ClipInput(1, 6, size=32, mean=(0.0,) * 3, std=(1.0,) * 3, flow=True)
-CLIPS = Viewing(mode="clips")
+CLIPS = ViewConfig(mode="clips")
 FRAMES = 13
 
 
@@ -61,7 +61,7 @@ def test_flow_says_where_the_frames_move_in_bounds(sliding: Path):
     with Video(sliding) as video:
         inputs, label = ClipPreparation(TAKES, CLIPS, {})(video, 3)
         halved, _ = ClipPreparation(TAKES, CLIPS, {}, flow=FlowSource(bound=10.0))(video)
-        turned, _ = ClipPreparation(TAKES, CLIPS, {})(video.part(backwards=True))
+        turned, _ = ClipPreparation(TAKES, CLIPS, {})(video.slice_frames(backwards=True))
     assert label == 3
     assert inputs["video"].shape == (1, 6, 3, 32, 32)
     assert inputs["flow"].shape == (1, 6, 2, 32, 32)
@@ -71,16 +71,16 @@ def test_flow_says_where_the_frames_move_in_bounds(sliding: Path):
     assert turned["flow"][:, :, 0].median() == pytest.approx(-2 / 20, abs=0.01)
 
 
-@pytest.mark.parametrize("augment", [None, ClipAugment(flip=0.0, crop="centre", keep=0.6)])
+@pytest.mark.parametrize("augment", [None, ClipAugment(flip=0.0, crop="center", keep=0.6)])
 @pytest.mark.parametrize("throw", [None, 0, 1, 2])
 def test_frames_and_flow_are_of_the_same_moments(film: Path, augment: ClipAugment | None, throw: int | None):
-    viewing = Viewing(mode="clips", clips=3, short_side=40)
+    viewing = ViewConfig(mode="clips", clips=3, short_side=40)
     prepare = ClipPreparation(TAKES, viewing, {}, augment)
-    with Video(film) as video, ComputedFlow(video.grey()) as flow:
-        rng = None if throw is None else dice(throw)
+    with Video(film) as video, ComputedFlow(video.grayscale()) as flow:
+        rng = None if throw is None else make_generator(throw)
         clips = prepare.read(video, rng)
         keep = augment.keep if augment else 1.0
-        numbers = moments(19, TAKES, viewing, keep, None if throw is None else dice(throw))
+        numbers = frame_indices(19, TAKES, viewing, keep, None if throw is None else make_generator(throw))
         assert max(numbers) < 19  # no flow leads on from the last of 20 frames
         assert len(numbers) == (6 if throw is not None else 18)
         short_side = 40 if augment is None or throw is None else 37
@@ -97,7 +97,7 @@ def test_what_is_not_taken_is_not_read(film: Path, monkeypatch: pytest.MonkeyPat
         assert inputs.keys() == {"flow"}
         assert torch.equal(inputs["flow"], both["flow"])
         changes = ClipAugment(brightness=0.5)
-        inputs, _ = ClipPreparation(only_flow, CLIPS, {}, changes)(video, 0, dice(1))
+        inputs, _ = ClipPreparation(only_flow, CLIPS, {}, changes)(video, 0, make_generator(1))
         assert inputs["flow"].shape == (1, 6, 2, 32, 32)
         monkeypatch.setattr(Video, "grey", None)
         assert ClipPreparation(ClipInput(1, 6, size=32), CLIPS, {})(video)[0].keys() == {"video"}
@@ -108,16 +108,16 @@ def test_what_is_not_taken_is_not_read(film: Path, monkeypatch: pytest.MonkeyPat
 
 def of_one_kind(seed: int = 0) -> dict:
     """Frames, and flow whose bytes are those of red and green."""
-    pixels = torch.randint(0, 256, (4, 3, 48, 64), generator=dice(seed)).to(torch.uint8)
+    pixels = torch.randint(0, 256, (4, 3, 48, 64), generator=make_generator(seed)).to(torch.uint8)
     return {"video": Clip(pixels, torch.arange(4) / 25), "flow": Clip(pixels[:, :2], torch.arange(4) / 25)}
 
 
-@pytest.mark.parametrize("crop", ["multi_scale", "random_resized", "random", "centre"])
+@pytest.mark.parametrize("crop", ["multi_scale", "random_resized", "random", "center"])
 def test_frames_and_flow_are_cropped_and_mirrored_by_one_draw(crop: str):
     knobs = ClipAugment(crop=crop, exact=(50, 60))  # pyright: ignore[reportArgumentType]
     mirrored = 0
     for throw in range(12):
-        inputs, label = augment_clips(of_one_kind(), 0, knobs, TAKES, {0: 1, 1: 0}, dice(throw))
+        inputs, label = augment_clips(of_one_kind(), 0, knobs, TAKES, {0: 1, 1: 0}, make_generator(throw))
         frames = 2 * inputs["video"][:, :2] - 1
         mirrored += label
         torch.testing.assert_close(inputs["flow"][:, 1], frames[:, 1])
@@ -128,7 +128,9 @@ def test_frames_and_flow_are_cropped_and_mirrored_by_one_draw(crop: str):
 def test_colours_leave_flow_alone():
     for throw in range(4):
         plain, changed = (
-            augment_clips(of_one_kind(), 0, ClipAugment(brightness=share, hue=share / 2), TAKES, {}, dice(throw))[0]
+            augment_clips(
+                of_one_kind(), 0, ClipAugment(brightness=share, hue=share / 2), TAKES, {}, make_generator(throw)
+            )[0]
             for share in (0.0, 0.8)
         )
         assert torch.equal(plain["flow"], changed["flow"])
@@ -136,7 +138,7 @@ def test_colours_leave_flow_alone():
 
 
 def test_mirrored_test_crops_negate_x():
-    views = prepare_views(of_one_kind()["flow"], TAKES, Viewing(crops="ten"), "flow")
+    views = prepare_views(of_one_kind()["flow"], TAKES, ViewConfig(crops="ten"), "flow")
     assert views.shape == (10, 4, 2, 32, 32)
     for plain, mirrored in zip(views[:5], views[5:], strict=True):
         torch.testing.assert_close(mirrored, mirror_flow(plain))
@@ -179,16 +181,16 @@ def test_flow_that_is_missing_or_made_otherwise_is_refused(
 
 def test_flow_of_other_frames_is_refused(film: Path, folder: Path, sliding: Path):
     prepare = ClipPreparation(TAKES, CLIPS, {}, flow=FlowSource(folder=folder))
-    for video in (Video(sliding), Video(film).part(0, 15)):
+    for video in (Video(sliding), Video(film).slice_frames(0, 15)):
         with video, pytest.raises(DataError, match=r"the flow is that of 20 frames of 64x48 pixels"):
             prepare(video, name="class/film.mp4")
     with Video(film) as video, pytest.raises(DataError, match="a video of a single frame has no optical flow"):
-        prepare(video.part(3, 4), name="class/film.mp4")
+        prepare(video.slice_frames(3, 4), name="class/film.mp4")
 
 
 def test_flow_follows_the_actor_of_the_moving_shapes(tmp_path: Path):
     quiet = MovingShapes(root=tmp_path, scenes=2, test_scenes=1, height=64, width=64, distractors=0, disturbance=0.0)
-    prepare = ClipPreparation(ClipInput(1, 31, size=64, flow=True), Viewing(mode="clips", short_side=64), {})
+    prepare = ClipPreparation(ClipInput(1, 31, size=64, flow=True), ViewConfig(mode="clips", short_side=64), {})
     ways = {"move left": (0, -1), "move right": (0, 1), "move up": (1, -1), "move down": (1, 1)}
     for record in quiet.index("train").records:
         axis, sign = ways.get(quiet.labels()[record.label], (0, 0))
@@ -218,7 +220,7 @@ def test_the_papers_25_clips_of_30_frames(frames: int, starts: list[int], root: 
     prepare = recipe.preparation()
     assert isinstance(prepare, ClipPreparation)
     assert prepare.views == 25
-    asked = moments(frames - 1, prepare.takes, prepare.viewing, 1.0)
+    asked = frame_indices(frames - 1, prepare.takes, prepare.viewing, 1.0)
     assert asked == [min(start + step, frames - 2) for start in starts for step in range(30)]
 
 
@@ -226,7 +228,7 @@ def test_a_video_shorter_than_a_clip_repeats_its_last_moment(root: Path):
     prepare = flow_recipe(root, {"frames": 15}).preparation()
     with Video(root / "dawn" / "a_0.mp4") as video:  # 12 frames
         inputs = prepare(video)[0]
-        trained = prepare(video, 0, dice(1))[0]
+        trained = prepare(video, 0, make_generator(1))[0]
     for one in (*inputs.values(), *trained.values()):
         assert one.shape[1] == 15
         assert all(torch.equal(one[:, 10], one[:, step]) for step in range(11, 15))
@@ -263,7 +265,7 @@ def test_where_flow_comes_from_is_written_out(root: Path, tmp_path: Path, monkey
     assert load_recipe(tmp_path / "recipe.toml") == recipe
     assert flow_recipe(root).resolved().flow == FlowSource()
     assert tiny_clip_recipe(root).resolved().flow is None
-    prepare = preparation(TAKES, ClipData(), Viewing(), {}, flow=FlowSource(bound=7.0))
+    prepare = preparation(TAKES, ClipData(), ViewConfig(), {}, flow=FlowSource(bound=7.0))
     assert prepare.flow.bound == 7.0  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -396,7 +398,7 @@ def test_what_is_played_backwards_or_cut_off_has_its_own_flow(film: Path, tmp_pa
 
 
 def opened(record: Record) -> Video:
-    return Video(record.path).within(4, 8, 30, 40).part(2, 17, backwards=record.backwards)
+    return Video(record.path).crop(4, 8, 30, 40).slice_frames(2, 17, backwards=record.backwards)
 
 
 def test_flow_stays_in_its_folder_and_is_found_without_the_videos_ending(tmp_path: Path):

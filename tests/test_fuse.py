@@ -30,7 +30,7 @@ def told(run: RunFolder, path: Path, rows: list[tuple[str, str, tuple[float, flo
         (path / name).write_text((run.path / name).read_text())
     names = ",".join(f'"{name}"' for name in run.labels())
     lines = [f'"{id_}","{true}","",' + ",".join(map(str, (*chances, *[0.0] * 17))) for id_, true, chances in rows]
-    (path / "test-answers.csv").write_text("\n".join([f"id,true,predicted,{names}", *lines]) + "\n")
+    (path / "test-predictions.csv").write_text("\n".join([f"id,true,predicted,{names}", *lines]) + "\n")
     return RunFolder.open(path)
 
 
@@ -100,6 +100,6 @@ def test_what_cannot_be_fused(run: RunFolder, tmp_path: Path):
     (tmp_path / "other" / "labels.txt").write_text("x\ny\n")
     with pytest.raises(RunError, match=r"its answers cannot be read"):
         fuse([one, RunFolder.open(tmp_path / "other")])
-    (tmp_path / "one" / "test-answers.csv").unlink()
+    (tmp_path / "one" / "test-predictions.csv").unlink()
     with pytest.raises(RunError, match=r"answers cannot be read .*muybridge test .*one --split test"):
         fuse([one])

@@ -17,7 +17,7 @@ from muybridge.localize.linking import (
     _candidates,
     attention_to_tubes,
     average_over_clips,
-    centred_tube,
+    centered_tube,
     frame_difference,
     saliency,
     smooth_in_time,
@@ -60,7 +60,7 @@ def test_smoothing_runs_along_time_only() -> None:
 def test_saliency_is_bilinear_and_runs_from_0_to_1() -> None:
     maps = torch.tensor([[[1.0, 3.0]], [[5.0, 5.0]]])
     large = saliency(maps, 2, 4)
-    # Cells' centres lie at 1/4 and 3/4 of the width, pixels' at 1/8, 3/8, 5/8, 7/8.
+    # Cells' centers lie at 1/4 and 3/4 of the width, pixels' at 1/8, 3/8, 5/8, 7/8.
     assert large[0].tolist() == [[0, 0.25, 0.75, 1]] * 2
     assert large[1].eq(0).all()
 
@@ -187,7 +187,7 @@ def test_a_single_level_frame_does_not_break_the_tube() -> None:
 
 
 def test_the_centred_tube() -> None:
-    tube = centred_tube(4, (60, 80), 0.5, video="a", label=1, score=0.3)
+    tube = centered_tube(4, (60, 80), 0.5, video="a", label=1, score=0.3)
     assert tube.boxes.tolist() == [[20, 15, 60, 45]] * 4
     assert (tube.video, tube.label, tube.score) == ("a", 1, 0.3)
 

@@ -19,18 +19,18 @@ from muybridge.core.contracts import ClipInput
 from muybridge.core.errors import DataError, RunError
 from muybridge.core.tubes import Tube, TubeSet, tube_iou
 from muybridge.core.types import Output, Record
-from muybridge.data.prepare import Viewing
+from muybridge.data.prepare import ViewConfig
 from muybridge.engine.train import train
 from muybridge.localize import Linking, Localizer, benchmark
 from muybridge.localize.benchmark import _annotated
-from muybridge.localize.locate import covering_starts, over_frame
+from muybridge.localize.locate import covering_starts, project_to_frame
 from muybridge.media.tubes import read_tubes, write_tubes
 from muybridge.media.video import Video
 from muybridge.models.base import Model
 from muybridge.recipe import Recipe
 from muybridge.viz.clip import animate_clip, draw_clip_sheet
-from muybridge.viz.located import write_located
-from muybridge.viz.pictures import draw_run
+from muybridge.viz.run_pictures import draw_run
+from muybridge.viz.tubes import write_localizations
 from tests.tiny import tiny_recipe, write_recordings
 
 STILL = Linking(smoothing=0.0)
@@ -111,7 +111,7 @@ def bright(runs: dict[str, Path]) -> Localizer:
 def test_boxes_lie_where_the_model_looks_in_pixels_of_the_file(bright: Localizer, tmp_path: Path, framing: dict):
     boxes = wandering(20)
     film = write_square(tmp_path / "film.mp4", boxes, 120, 180)
-    bright.prepare = replace(bright.prepare, viewing=Viewing(mode="clips", **framing))
+    bright.prepare = replace(bright.prepare, viewing=ViewConfig(mode="clips", **framing))
     found = bright(film)
     assert (found.id, found.label, len(found.maps), found.fps) == (str(film), 5, 20, 25)
     assert found.scores.sum().item() == pytest.approx(1)
@@ -159,9 +159,9 @@ def test_clips_cover_the_video_and_overlap_by_half(frames: int, span: int):
 def test_maps_of_the_crop_lie_in_the_middle_of_the_frame():
     maps = torch.ones(2, 4, 4)
     takes = ClipInput(1, 6, size=32)
-    assert over_frame(maps, (120, 180), takes, Viewing(exact=(32, 32))) is maps
+    assert project_to_frame(maps, (120, 180), takes, ViewConfig(exact=(32, 32))) is maps
     # The shorter side becomes 37 pixels, and 32 of 37x56 are seen.
-    whole = over_frame(maps, (120, 180), takes, Viewing())
+    whole = project_to_frame(maps, (120, 180), takes, ViewConfig())
     assert whole.shape == (2, 18, 28)
     assert whole.sum(dim=(1, 2)).tolist() == [16 * 16] * 2
     rows, columns = whole[0].nonzero().T
@@ -188,7 +188,7 @@ def test_a_split_is_scored_beside_the_baselines(runs: dict[str, Path], tmp_path:
     told = benchmark(localizer, "test")
     records = localizer.predictor.recipe.data.index("test").records
     assert list(told.found.frames) == [record.id for record in records]
-    assert told.precision.keys() == {"attention", "centred box", "frame differences"}
+    assert told.precision.keys() == {"attention", "centered box", "frame differences"}
     assert told.truth is not None
     assert [tube.video for tube in told.truth.tubes] == [record.id for record in records]
     # The same boxes in a file, one video of them not in the data set.
@@ -222,7 +222,7 @@ def test_a_perfect_look_has_a_perfect_score(runs: dict[str, Path], monkeypatch: 
     told = benchmark(localizer)
     assert told.top1 == 100
     assert set(told.precision["attention"].values()) == {1.0}
-    assert told.precision["centred box"][0.5] < 1
+    assert told.precision["centered box"][0.5] < 1
 
 
 def test_annotations_for_other_files_are_refused(runs: dict[str, Path]):
@@ -252,7 +252,7 @@ def test_videos_leave_boxes_and_films(runs: dict[str, Path], tmp_path: Path):
         (tmp_path / person).mkdir()
         write_square(tmp_path / person / "film.mp4", wandering(7), 120, 180)
     localizer = Localizer(runs["frames"])
-    wrote = dict(write_located(localizer, localizer.predictor.find([tmp_path]), tmp_path, "gif"))
+    wrote = dict(write_localizations(localizer, localizer.predictor.find([tmp_path]), tmp_path, "gif"))
     assert [path.name for path in wrote] == ["film.json", "b-film.json"]
     content = json.loads((tmp_path / "film.json").read_text())
     (video,) = content["frames"]
@@ -278,8 +278,8 @@ def test_the_command_line_localises_videos_and_data_sets(runs: dict[str, Path], 
     assert row["path"] == str(film)
     assert len(read_tubes(row["boxes"]).tubes[0]) == 7
     told = json.loads(call("--json", "--smoothing", "0"))
-    assert told["video_map"].keys() == {"attention", "centred box", "frame differences"}
-    assert told["video_map"]["centred box"].keys() == {"0.05", "0.1", "0.2", "0.3", "0.4", "0.5"}
+    assert told["video_map"].keys() == {"attention", "centered box", "frame differences"}
+    assert told["video_map"]["centered box"].keys() == {"0.05", "0.1", "0.2", "0.3", "0.4", "0.5"}
     assert len(read_tubes(told["boxes"]).tubes) == 12
     write_tubes(tmp_path / "none.json", TubeSet(("wave",), (), {"a": 3}))
     with pytest.raises(DataError, match="none of the 12 videos is annotated"):

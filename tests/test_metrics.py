@@ -15,10 +15,10 @@ def test_shares_of_what_is_right():
     assert scores.top1 == 50
     assert scores.mean_class == 50
     assert scores.per_class == {"up": 50, "down": None, "left": None, "right": 50}
-    assert (scores.count, scores.skipped, scores.broader) == (4, 2, None)
+    assert (scores.count, scores.excluded, scores.superclass) == (4, 2, None)
 
 
 def test_a_broader_class_has_the_probability_of_all_its_classes():
     broader = ("upright", "upright", "sideways", "sideways")
     # 0.7, 0.4, 0.7 and 0.8 for the broader class of the label
-    assert score(PROBABILITIES, LABELS, NAMES, broader=broader).broader == pytest.approx(75)
+    assert score(PROBABILITIES, LABELS, NAMES, broader=broader).superclass == pytest.approx(75)

@@ -12,22 +12,22 @@ from sklearn.preprocessing import StandardScaler
 
 from muybridge.core.errors import DataError
 from muybridge.data.datasets.moving_shapes import MovingShapes
-from muybridge.media.films import boxes_path, write_films
-from muybridge.media.moving_shapes import (
+from muybridge.media.synthetic.backgrounds import Background, Sprite
+from muybridge.media.synthetic.moving_shapes import (
     MIRRORED,
     MOTIONS,
     REVERSED,
     Scene,
-    Stage,
+    SceneConfig,
     Track,
     actor_track,
-    make_film,
     make_scene,
+    render_video,
 )
-from muybridge.media.scenery import Backdrop, Sprite
+from muybridge.media.synthetic.videos import boxes_path, write_videos
 
-STAGE = Stage()
-TINY = Stage(height=32, width=32, frames=8)
+STAGE = SceneConfig()
+TINY = SceneConfig(height=32, width=32, frames=8)
 
 
 def chance(count: int) -> float:
@@ -36,7 +36,7 @@ def chance(count: int) -> float:
 
 
 def states(track: Track) -> np.ndarray:
-    """Centre, size and direction of the actor, T 5."""
+    """Center, size and direction of the actor, T 5."""
     return np.stack([track.x, track.y, np.log(track.radius), np.cos(track.angle), np.sin(track.angle)], axis=1)
 
 
@@ -92,7 +92,7 @@ def test_at_every_frame_the_actor_is_spread_as_promised(tracks, motion, frame):
 
 
 def test_the_actor_can_be_small_and_anywhere(tmp_path):
-    stage = Stage(actor=(0.08, 0.12), spread=0.36)
+    stage = SceneConfig(actor=(0.08, 0.12), spread=0.36)
     ends = [states(actor_track(stage, motion, scene, 1))[13] for motion in MOTIONS for scene in range(100)]
     x, y, size, *_ = np.transpose(ends)
     area = ((x - 56) ** 2 + (y - 56) ** 2) / (0.36 * 112) ** 2
@@ -102,7 +102,7 @@ def test_the_actor_can_be_small_and_anywhere(tmp_path):
     told = [told_by_order(actor_track(stage, "shake", scene, 1)) for scene in range(100)]
     assert told.count("shake") >= 98
     plain, other = MovingShapes(root=tmp_path), MovingShapes(root=tmp_path, actor=(0.08, 0.12), spread=0.36)
-    assert other.stage() == Stage(distractors=1, actor=(0.08, 0.12), spread=0.36)
+    assert other.stage() == SceneConfig(distractors=1, actor=(0.08, 0.12), spread=0.36)
     assert plain.folder() != other.folder()
     assert plain.folder().name == "v1-seed0-112x112x32-distractors1-disturbance1"
     with pytest.raises(ValueError, match=r"radius from 0.3 to 0.2 of the frame"):
@@ -112,7 +112,7 @@ def test_the_actor_can_be_small_and_anywhere(tmp_path):
 def test_pixels_of_one_frame_tell_nothing():
     scenes = [make_scene(TINY, number) for number in range(60)]
     films = np.stack(
-        [[make_film(TINY, scene, motion, 1).pixels[:, ::2, ::2] for motion in MOTIONS] for scene in scenes]
+        [[render_video(TINY, scene, motion, 1).pixels[:, ::2, ::2] for motion in MOTIONS] for scene in scenes]
     )
     train, test = films[:40].reshape(-1, 16 * 16 * 3) / 255, films[40:].reshape(-1, 16 * 16 * 3) / 255
     labels = np.tile(np.repeat(np.arange(len(MOTIONS)), TINY.frames), len(scenes))
@@ -190,28 +190,28 @@ def test_a_shape_is_painted_where_it_is_told_and_turned_clockwise():
 
 @pytest.mark.parametrize("motion", MOTIONS)
 def test_boxes_are_where_the_actor_is_seen(motion):
-    black = Backdrop(np.zeros((8, 8, 3), np.float32))
-    jittery, calm = (Stage(height=60, width=80, frames=12, disturbance=strength) for strength in (1.0, 0.0))
-    film = make_film(jittery, Scene(5, black, square(0.7), ()), motion, take=2)
+    black = Background(np.zeros((8, 8, 3), np.float32))
+    jittery, calm = (SceneConfig(height=60, width=80, frames=12, disturbance=strength) for strength in (1.0, 0.0))
+    film = render_video(jittery, Scene(5, black, square(0.7), ()), motion, take=2)
     for picture, box in zip(film.pixels, film.boxes, strict=True):
         rows, columns = np.nonzero(picture.max(axis=-1) > 60)
         seen = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
         assert np.abs(box - seen).max() <= 1
         assert (box[:2] >= 0).all()
         assert (box[2:] <= (80, 60)).all()
-    still = make_film(calm, Scene(5, black, square(0.7), ()), motion, take=2)
+    still = render_video(calm, Scene(5, black, square(0.7), ()), motion, take=2)
     assert 1 <= np.abs(film.boxes - still.boxes).max() < 4  # the camera takes the boxes along
 
 
 def test_scenes_differ_and_the_studio_can_be_quiet():
-    stage = Stage(height=48, width=48, frames=8, disturbance=0.0, distractors=0)
+    stage = SceneConfig(height=48, width=48, frames=8, disturbance=0.0, distractors=0)
     scene = make_scene(stage, 1)
-    pixels = make_film(stage, scene, "turn clockwise", 1).pixels.astype(int)
+    pixels = render_video(stage, scene, "turn clockwise", 1).pixels.astype(int)
     assert (np.ptp(pixels, axis=0).max(axis=-1) == 0).mean() > 0.4  # the backdrop stands still in steady light
-    lively = make_film(Stage(height=48, width=48, frames=8), scene, "turn clockwise", 1).pixels.astype(int)
+    lively = render_video(SceneConfig(height=48, width=48, frames=8), scene, "turn clockwise", 1).pixels.astype(int)
     assert (np.ptp(lively, axis=0).max(axis=-1) == 0).mean() < 0.01
     assert not np.allclose(scene.backdrop.cells, make_scene(stage, 2).backdrop.cells, atol=0.1)
-    assert len(make_scene(Stage(distractors=3), 1).others) == 3
+    assert len(make_scene(SceneConfig(distractors=3), 1).others) == 3
 
 
 def test_splits_share_no_scene_and_every_scene_has_every_class(small):
@@ -229,7 +229,7 @@ def test_a_film_opens_as_a_video_at_sixteen_frames_a_second(small):
         assert (len(video), video.size, video.fps) == (8, (48, 64), 16.0)
         decoded = video.read(range(8)).pixels.permute(0, 2, 3, 1).float()
     scene = make_scene(small.stage(), int(record.group[1:]))
-    made = make_film(small.stage(), scene, MOTIONS[record.label], take=1)
+    made = render_video(small.stage(), scene, MOTIONS[record.label], take=1)
     assert (decoded - torch.from_numpy(made.pixels.copy()).float()).abs().mean() < 6  # half the colour resolution
     boxes = small.boxes(record)
     assert boxes.shape == (8, 4)
@@ -243,7 +243,7 @@ def test_the_same_arguments_give_the_same_bytes_and_another_seed_other_films(sma
         first = small.folder() / path.relative_to(again.folder())
         assert path.read_bytes() == first.read_bytes()
         assert boxes_path(path).read_bytes() == boxes_path(first).read_bytes()
-    other = write_films(tmp_path / "other", Stage(height=48, width=64, frames=8, seed=1), scenes=1, takes=1)
+    other = write_videos(tmp_path / "other", SceneConfig(height=48, width=64, frames=8, seed=1), scenes=1, takes=1)
     assert all(one.read_bytes() != path.read_bytes() for one, path in zip(other, films, strict=True))
 
 
@@ -252,36 +252,36 @@ def test_a_run_that_was_stopped_goes_on(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_films(tmp_path, TINY, scenes=2, takes=2, progress=stop)
+        write_videos(tmp_path, TINY, scenes=2, takes=2, progress=stop)
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")}
     assert len(written) == 2 * len(MOTIONS)
     lost = sorted(written)[3]
     content = lost.read_bytes()
     lost.unlink()
     told = []
-    films = write_films(tmp_path, TINY, scenes=2, takes=2, progress=lambda *count: told.append(count))
+    films = write_videos(tmp_path, TINY, scenes=2, takes=2, progress=lambda *count: told.append(count))
     assert told == [(1, 2), (2, 2)]
     assert sorted(films) == sorted(tmp_path.rglob("*.mp4"))
     assert all(boxes_path(path).exists() for path in films)
     assert lost.read_bytes() == content
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in written.items() if path != lost)
-    assert write_films(tmp_path, TINY, scenes=2, takes=2, progress=stop) == films  # complete: nothing left to do
+    assert write_videos(tmp_path, TINY, scenes=2, takes=2, progress=stop) == films  # complete: nothing left to do
 
 
 def test_a_film_is_never_there_without_its_boxes(tmp_path, monkeypatch):
     def fail(pixels):
         raise MemoryError
 
-    monkeypatch.setattr("muybridge.media.films.encode", fail)
+    monkeypatch.setattr("muybridge.media.synthetic.videos.encode", fail)
     with pytest.raises(MemoryError):
-        write_films(tmp_path, TINY, scenes=1, takes=1)
+        write_videos(tmp_path, TINY, scenes=1, takes=1)
     assert [path.suffix for path in tmp_path.rglob("*") if path.is_file()] == [".npz"]
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match=r"the moving shapes cannot be written .*choose another folder"):
-        write_films(tmp_path / "file", TINY, scenes=1, takes=1)
+        write_videos(tmp_path / "file", TINY, scenes=1, takes=1)
 
 
 def test_the_default_folder_is_the_users_cache_and_each_kind_has_its_own(monkeypatch, tmp_path):

@@ -35,13 +35,13 @@ def recipe(root: Path, **train: object) -> Recipe:
     return tiny_clip_recipe(root, **small).with_settings({"model.size": 16, "model.segments": 2})
 
 
-def left_out(run: Path) -> list[list[str]]:
-    return [line.split("\t") for line in (run / "left_out.tsv").read_text().splitlines()[1:]]
+def excluded(run: Path) -> list[list[str]]:
+    return [line.split("\t") for line in (run / "excluded.tsv").read_text().splitlines()[1:]]
 
 
 def test_what_is_skipped_is_counted_and_listed(root: Path, tmp_path: Path):
     run = train(recipe(root), tmp_path / "run")
-    ((split, id_, path, reason),) = left_out(run.path)
+    ((split, id_, path, reason),) = excluded(run.path)
     assert (split, id_, path) == ("train", "dawn/b_3.mp4", str(root / "dawn" / "b_3.mp4"))
     assert reason.startswith("cannot be read: ")
     assert [row["lost"] for row in Journal(run.path / "journal.jsonl").rows()] == [1, 1]
@@ -54,23 +54,23 @@ def test_it_is_the_same_whatever_the_workers_and_after_a_kill(root: Path, tmp_pa
         train(recipe(root), tmp_path / "killed", report=KillAt(9))
     train(recipe(root), tmp_path / "killed", resume=True)
     assert_equal_weights(tmp_path / "whole", tmp_path / "killed")
-    assert left_out(tmp_path / "whole") == left_out(tmp_path / "killed")
+    assert excluded(tmp_path / "whole") == excluded(tmp_path / "killed")
 
 
 def test_a_step_without_a_readable_sample_is_none(root: Path, tmp_path: Path):
     run = train(recipe(root, batch_size=1, epochs=1), tmp_path / "run")
     (row,) = Journal(run.path / "journal.jsonl").rows()
     assert row["step"] == 102
-    assert len(left_out(run.path)) == 1
+    assert len(excluded(run.path)) == 1
 
 
 def test_one_in_a_hundred_is_the_most(root: Path, tmp_path: Path):
     worse = shutil.copytree(root, tmp_path / "worse")
     (worse / "dusk" / "c_9.mp4").unlink()
     (worse / "dusk" / "c_9.mp4").touch()
-    with pytest.raises(DataError, match=r"2 of 102 training recordings cannot be read\. Expected 1% .*left_out.tsv"):
+    with pytest.raises(DataError, match=r"2 of 102 training recordings cannot be read\. Expected 1% .*excluded.tsv"):
         train(recipe(worse), tmp_path / "run")
-    assert {row[1] for row in left_out(tmp_path / "run")} == {"dawn/b_3.mp4", "dusk/c_9.mp4"}
+    assert {row[1] for row in excluded(tmp_path / "run")} == {"dawn/b_3.mp4", "dusk/c_9.mp4"}
 
 
 def test_without_leave_the_first_one_stops_the_training(root: Path, tmp_path: Path):

@@ -11,7 +11,7 @@ import torch
 from einops import rearrange
 
 from muybridge.core.errors import RunError
-from muybridge.engine.adopt import adopt
+from muybridge.engine.convert import load_released
 from muybridge.models.clips import ClipModel
 from muybridge.models.selfy import SELFYConfig, SELFYNet
 from muybridge.models.selfy.block import SelfSimilarityBlock
@@ -19,7 +19,7 @@ from muybridge.models.selfy.similarity import self_similarity, unit_length
 from muybridge.models.tdn import TDN, TDNConfig
 from muybridge.models.tdn.long_term import LongTermDifference
 from muybridge.models.tsn import TSNConfig
-from muybridge.nn.adoption import renamed
+from muybridge.nn.checkpoint_keys import rename_keys
 from muybridge.nn.shift import TemporalConv
 
 pytestmark = pytest.mark.data
@@ -83,7 +83,7 @@ class TestNetworks:
     def test_logits_and_probes(self, parity, file, name, config):
         expected = parity.read(file)
         model: ClipModel = config.build(expected["num_classes"]).eval()
-        adopt(model, {f"module.{key}": value for key, value in parity.state(name).items()})
+        load_released(model, {f"module.{key}": value for key, value in parity.state(name).items()})
         seen = {}
         for theirs, module in self.probes(name, model).items():
             module.register_forward_hook(lambda m, i, out, theirs=theirs: seen.update({theirs: out.clone()}))
@@ -106,7 +106,7 @@ class TestNetworks:
 
     def test_folded_and_unfolded_normalisation_agree(self, parity):
         model = TDNConfig().build(174).eval()
-        adopt(model, parity.state("tdn"))
+        load_released(model, parity.state("tdn"))
         video = rearrange(parity.input(7, (1, 120, 112, 112)), "b (t c) h w -> b t c h w", c=3)
         plain = model(video=video).logits
         with torch.no_grad():
@@ -115,20 +115,20 @@ class TestNetworks:
 
     def test_another_depth_classes_or_window_is_refused_in_words(self, parity):
         with pytest.raises(RunError, match=r"holds a resnet50\. Expected a resnet101"):
-            adopt(TDNConfig(backbone="resnet101").build(174), parity.state("tdn"))
+            load_released(TDNConfig(backbone="resnet101").build(174), parity.state("tdn"))
         with pytest.raises(RunError, match=r"scores 174 classes\. Expected 400"):
-            adopt(TDNConfig().build(400), parity.state("tdn"))
+            load_released(TDNConfig().build(400), parity.state("tdn"))
         with pytest.raises(RunError, match=r"compares 5 time offsets\. Expected 9"):
-            adopt(SELFYConfig(window=(9, 9, 9)).build(174), parity.state("selfy"))
+            load_released(SELFYConfig(window=(9, 9, 9)).build(174), parity.state("selfy"))
         with pytest.raises(RunError, match=r"left over: selfy\.stss"):
-            adopt(TSNConfig(shift=True).build(174), parity.state("selfy"))
+            load_released(TSNConfig(shift=True).build(174), parity.state("selfy"))
         with pytest.raises(RunError, match=r"missing: selfy\.res3\.each"):
-            adopt(SELFYConfig().build(174), parity.state("tsm"))
+            load_released(SELFYConfig().build(174), parity.state("tsm"))
 
 
 def fitted(module, expected, words, parity):
     """The module with the drawn parameters under our names, and the gradient of the recorded sum."""
-    state = renamed(parity.parameters(expected["parameters"], expected["fill_prefix"]), words)
+    state = rename_keys(parity.parameters(expected["parameters"], expected["fill_prefix"]), words)
     if "restore.conv.weight" in state:  # a transposed convolution: inputs first
         state["restore.conv.weight"] = state["restore.conv.weight"].transpose(0, 1)
     own = module.state_dict()
@@ -149,7 +149,7 @@ def assert_gradients(module, expected, words):
     parameters = dict(module.named_parameters())
     largest = max(expected["parameter_grad_norms"].values())
     for theirs, norm in expected["parameter_grad_norms"].items():
-        (ours,) = renamed({theirs: torch.zeros(0)}, words)
+        (ours,) = rename_keys({theirs: torch.zeros(0)}, words)
         assert parameters[ours].grad.norm().item() == pytest.approx(norm, rel=1e-5, abs=1e-6 * largest), theirs
 
 
@@ -181,7 +181,7 @@ class TestModules:
         state = module.state_dict()
         for kind in ("running_mean_after", "running_var_after"):
             for theirs, total in expected[kind].items():
-                (ours,) = renamed({theirs: torch.zeros(0)}, self.LONG_TERM)
+                (ours,) = rename_keys({theirs: torch.zeros(0)}, self.LONG_TERM)
                 assert state[ours].sum().item() == pytest.approx(total, rel=1e-5, abs=1e-6)
 
     def test_initial_temporal_convolution(self, parity):

@@ -47,12 +47,12 @@ def test_the_python_of_the_tour_runs(tmp_path: Path):
     """The tour's code blocks, one after the other, on a run trained for two epochs."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "tour.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) >= 3
-    train = "from muybridge.cli import main; import sys; sys.argv = ['muybridge', 'train', 'playground_sta_lstm', "
+    train = "from muybridge.cli import main; import sys; sys.argv = ['muybridge', 'train', 'sta_lstm_stick_figures', "
     train += "'--run', 'runs/skeletons', '--set', 'train.epochs=1']; main()"
     env = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     code = "\n".join(blocks).replace('"train.epochs": 5', '"train.epochs": 1')
     find = "from muybridge.recipe import load_recipe\nimport shutil\n"
-    find += "shutil.copy(load_recipe('playground_sta_lstm').data.index('test').records[0].path, 'recording.npz')\n"
+    find += "shutil.copy(load_recipe('sta_lstm_stick_figures').data.index('test').records[0].path, 'recording.npz')\n"
     write(tmp_path / "video.mp4")
     for script in (train, find + code):
         ended = subprocess.run(

@@ -61,7 +61,7 @@ def test_a_misspelt_knob(file: Path, knob: str, said: str):
         ({"train.stages": [{"name": "A"}]}, r"stage 'A' needs either epochs or iterations"),
         ({"train.stages": [{"name": "A", "epochs": 1}] * 2}, "unique words"),
         (
-            {"train.stages": [{"name": "A", "epochs": 1, "take": {"": "Z"}}]},
+            {"train.stages": [{"name": "A", "epochs": 1, "init_from": {"": "Z"}}]},
             "takes from 'Z', which is no earlier stage",
         ),
         ({"train.stages": [{"name": "A", "epochs": 1, "model": {"hiden": 1}}]}, "hiden"),

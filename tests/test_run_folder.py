@@ -11,7 +11,7 @@ import torch
 
 import muybridge
 from muybridge.core.errors import RunError
-from muybridge.engine.checkpoint import RunFolder, put_weights, read_weights
+from muybridge.engine.checkpoint import RunFolder, load_weights, read_weights
 from muybridge.engine.evaluate import evaluate
 from muybridge.engine.train import train
 from tests.tiny import tiny_recipe, write_recordings
@@ -33,7 +33,7 @@ def test_what_a_run_leaves(run: Path):
     assert names == {
         "recipe.toml",
         "labels.txt",
-        "left_out.tsv",
+        "excluded.tsv",
         "run.json",
         "journal.jsonl",
         "stages",
@@ -82,9 +82,9 @@ def test_one_flipped_bit(run: Path):
 def test_weights_of_another_model(run: Path):
     model = torch.nn.Linear(2, 2)
     with pytest.raises(RunError, match=r"weights of another model: .*missing"):
-        put_weights(model, read_weights(run / "weights.safetensors"), run / "weights.safetensors")
+        load_weights(model, read_weights(run / "weights.safetensors"), run / "weights.safetensors")
     with pytest.raises(RunError, match=r"weight is \(3, 2\), not \(2, 2\)"):
-        put_weights(model, torch.nn.Linear(2, 3).state_dict(), run)
+        load_weights(model, torch.nn.Linear(2, 3).state_dict(), run)
 
 
 def test_not_trained_yet(run: Path):
@@ -148,7 +148,7 @@ def test_testing_leaves_scores_and_answers(run: Path):
     told = json.loads((run / "test.json").read_text())
     assert told["top1"] == scores.top1
     assert told["count"] == 24
-    lines = (run / "test-answers.csv").read_text().splitlines()
+    lines = (run / "test-predictions.csv").read_text().splitlines()
     assert len(lines) == 25
     right = sum(line.split(",")[1] == line.split(",")[2] for line in lines[1:])
     assert 100 * right / 24 == pytest.approx(scores.top1)
@@ -159,4 +159,4 @@ def test_recordings_left_out_are_listed(tmp_path: Path):
     # The one all-zero recording of MSR Action3D.
     (root / "a13_s09_e02_skeleton3D.txt").write_text("0 0 0 1\n" * 40)
     run = train(tiny_recipe(root, epochs=1), tmp_path / "run")
-    assert "train\ta13_s09_e02\t" in (run.path / "left_out.tsv").read_text()
+    assert "train\ta13_s09_e02\t" in (run.path / "excluded.tsv").read_text()

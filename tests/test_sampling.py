@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muybridge.core.contracts import ClipInput
-from muybridge.data.sampling import choose, clip_starts, dense_starts, window_starts, windows
+from muybridge.data.sampling import clip_starts, dense_starts, sample_indices, window_starts, windows
 
 FRAMES = st.integers(1, 400)
 SEGMENTS = st.sampled_from([1, 2, 3, 8, 16])
@@ -115,11 +115,11 @@ def test_what_always_holds(
 ) -> None:
     view = data.draw(st.integers(0, views - 1))
     takes = ClipInput(segments, length)
-    chosen = choose(frames, takes, mode, dice(seed), view, views, stride)  # pyright: ignore[reportArgumentType]
+    chosen = sample_indices(frames, takes, mode, dice(seed), view, views, stride)  # pyright: ignore[reportArgumentType]
     assert len(chosen) == segments * length
     assert all(0 <= index < frames for index in chosen)
     assert all(type(index) is int for index in chosen)
-    again = choose(frames, takes, mode, dice(seed), view, views, stride)  # pyright: ignore[reportArgumentType]
+    again = sample_indices(frames, takes, mode, dice(seed), view, views, stride)  # pyright: ignore[reportArgumentType]
     assert chosen == again
     for window in np.split(np.array(chosen), 1 if mode == "clips" else segments):
         steps = np.diff(window)
@@ -135,21 +135,21 @@ def test_what_always_holds(
 @pytest.mark.parametrize("mode", ["segments", "dense", "clips"])
 def test_views_of_a_long_video_differ(mode: str) -> None:
     takes = ClipInput(8, 1)
-    views = {tuple(choose(1000, takes, mode, None, view, 10)) for view in range(10)}  # pyright: ignore[reportArgumentType]
+    views = {tuple(sample_indices(1000, takes, mode, None, view, 10)) for view in range(10)}  # pyright: ignore[reportArgumentType]
     assert len(views) == 10
 
 
 def test_a_stride_spreads_clips_and_windows() -> None:
-    assert choose(130, ClipInput(1, 30), "clips", stride=2) == list(range(36, 96, 2))
-    assert choose(40, ClipInput(1, 30), "clips", stride=2) == [*range(0, 40, 2), *[39] * 10]
-    assert choose(100, ClipInput(4, 3), stride=4) == windows(window_starts(100, 4, 9), 3, 100, 4)
-    last = {choose(100, ClipInput(1, 5), "clips", dice(seed), stride=10)[-1] for seed in range(500)}
+    assert sample_indices(130, ClipInput(1, 30), "clips", stride=2) == list(range(36, 96, 2))
+    assert sample_indices(40, ClipInput(1, 30), "clips", stride=2) == [*range(0, 40, 2), *[39] * 10]
+    assert sample_indices(100, ClipInput(4, 3), stride=4) == windows(window_starts(100, 4, 9), 3, 100, 4)
+    last = {sample_indices(100, ClipInput(1, 5), "clips", dice(seed), stride=10)[-1] for seed in range(500)}
     assert (min(last), max(last)) == (40, 99)
 
 
 def test_choose_takes_the_rule_it_names() -> None:
     takes = ClipInput(8, 5)
-    assert choose(100, takes) == windows(window_starts(100, 8, 5), 5, 100)
-    assert choose(164, ClipInput(8), "dense", view=9, views=10) == dense_starts(164, 8, view=9, views=10)
-    assert choose(130, ClipInput(1, 30), "clips", view=3, views=25) == list(range(14, 44))
-    assert choose(130, ClipInput(1, 30), "clips", torch.Generator().manual_seed(1))[0] in range(101)
+    assert sample_indices(100, takes) == windows(window_starts(100, 8, 5), 5, 100)
+    assert sample_indices(164, ClipInput(8), "dense", view=9, views=10) == dense_starts(164, 8, view=9, views=10)
+    assert sample_indices(130, ClipInput(1, 30), "clips", view=3, views=25) == list(range(14, 44))
+    assert sample_indices(130, ClipInput(1, 30), "clips", torch.Generator().manual_seed(1))[0] in range(101)

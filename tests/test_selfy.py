@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from muybridge.core.contracts import ClipInput
 from muybridge.core.errors import RunError
-from muybridge.engine.adopt import adopt
+from muybridge.engine.convert import load_released
 from muybridge.models.selfy import SELFYConfig
 from muybridge.models.selfy.block import ConvExtraction, SelfSimilarityBlock, SoftArgmax
 from muybridge.models.selfy.similarity import _traceable, self_similarity, unit_length
@@ -148,7 +148,7 @@ class TestSELFYNet:
 
     def test_draws_the_similarities(self):
         model = stirred(SELFYConfig(**SMALL).build(4))
-        model.draws = True
+        model.return_maps = True
         with torch.no_grad():
             maps = model(video=clips()).maps
         assert maps["similarity_res3"].shape == (2, 3, 4, 4, 3, 5, 5)
@@ -185,4 +185,4 @@ class TestSELFYNet:
         )
         state = names(names(SELFYConfig(**SMALL).build(4).state_dict()), words)
         with pytest.raises(RunError, match=r"compares 3 time offsets\. Expected 5.*window = \(3, 9, 9\)"):
-            adopt(SELFYConfig(**SMALL | {"window": (5, 5, 5)}).build(4), state)
+            load_released(SELFYConfig(**SMALL | {"window": (5, 5, 5)}).build(4), state)

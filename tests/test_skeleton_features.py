@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from muybridge.core.errors import RecipeError
-from muybridge.core.skeletons import LAYOUTS, Layout, plain
+from muybridge.core.skeletons import LAYOUTS, Layout, unnamed_layout
 from muybridge.nn.skeleton_features import GROUPS, FeatureUnit, SkeletonFeatures, bone_pairs, directions
 from tests.oracles import drnn as oracle
 
@@ -128,7 +128,7 @@ def test_padding_changes_nothing():
 
 
 def test_a_layout_without_a_torso_uses_the_size_of_the_body():
-    features = SkeletonFeatures(plain(6), 1, 2, ("position", "distance"))
+    features = SkeletonFeatures(unnamed_layout(6), 1, 2, ("position", "distance"))
     joints, length = walk(1, 4, 1, 6, 2), torch.tensor([4])
     torch.testing.assert_close(features.raw(joints, length), features.raw(7 * joints, length))
 
@@ -137,10 +137,10 @@ def test_fit_sees_valid_frames_only_and_batches_do_not_matter():
     joints, length = walk(4, 9, 1, 4, 3), torch.tensor([9, 2, 5, 7])
     whole, parts = built(pca=5), built(pca=5)
     whole.fit([{"joints": joints, "length": length}])
-    spoiled = joints.clone()
-    for row, valid in zip(spoiled, length, strict=True):
+    failed = joints.clone()
+    for row, valid in zip(failed, length, strict=True):
         row[valid:] = 99
-    parts.fit({"joints": spoiled[k : k + 1], "length": length[k : k + 1]} for k in range(4))
+    parts.fit({"joints": failed[k : k + 1], "length": length[k : k + 1]} for k in range(4))
     for name, buffer in whole.named_buffers():
         torch.testing.assert_close(parts.get_buffer(name), buffer, atol=1e-5, rtol=1e-4)
 
@@ -174,7 +174,7 @@ def test_fitted_features_have_mean_0_deviation_1_and_no_correlation_after_pca():
 
 def test_features_of_bones_are_refused_where_bones_are_unknown():
     with pytest.raises(RecipeError, match=r"features of bones \(angle, bone\) for the layout 'plain.*Leave them out"):
-        SkeletonFeatures(plain(5), 1, 3, ("position", "angle", "bone"))
+        SkeletonFeatures(unnamed_layout(5), 1, 3, ("position", "angle", "bone"))
 
 
 def test_more_components_than_features_are_refused():

@@ -11,7 +11,7 @@ import torch
 from scipy.io import savemat
 
 from muybridge.core.errors import DataError, RecipeError
-from muybridge.core.skeletons import LAYOUTS, customary_layout, layout_named, plain
+from muybridge.core.skeletons import LAYOUTS, default_layout, get_layout, unnamed_layout
 from muybridge.media.ntu import main_bodies
 from muybridge.media.skeleton import read_msr, read_ntu, read_sbu, read_skeleton, read_utd
 
@@ -458,8 +458,8 @@ def test_msr_right_is_the_side_that_moves(real_data):
 
 
 def test_layouts_by_name_and_by_custom():
-    assert layout_named("coco17") is LAYOUTS["coco17"]
-    assert layout_named("plain33") == plain(33)
-    assert [customary_layout(count).name for count in (17, 20, 25, 21)] == ["coco17", "kinect20", "kinect25", "plain21"]
+    assert get_layout("coco17") is LAYOUTS["coco17"]
+    assert get_layout("plain33") == unnamed_layout(33)
+    assert [default_layout(count).name for count in (17, 20, 25, 21)] == ["coco17", "kinect20", "kinect25", "plain21"]
     with pytest.raises(RecipeError, match=r"no layout is called 'coco18'.*kinect20"):
-        layout_named("coco18")
+        get_layout("coco18")

@@ -10,17 +10,17 @@ from scipy.signal import savgol_filter
 
 from muybridge.core.contracts import SkeletonData, SkeletonInput
 from muybridge.core.errors import DataError
-from muybridge.core.skeletons import LAYOUTS, Layout, plain
+from muybridge.core.skeletons import LAYOUTS, Layout, unnamed_layout
 from muybridge.core.types import SkeletonSequence
 from muybridge.data.skeleton_augment import SkeletonAugment, augment_skeleton, mirrored, rebuilt, resample
 from muybridge.data.skeleton_ops import (
-    body_centres,
-    centre,
+    body_centers,
+    center,
     clean_skeleton,
-    conform,
     face_camera,
     face_partner,
     fill_absent,
+    match_layout,
     prepare_skeleton,
     smooth,
     subsample,
@@ -117,27 +117,27 @@ def test_sampling_down_keeps_the_first_and_the_last_frame():
 
 def test_centring_on_the_first_frame_keeps_the_way_gone_and_on_every_frame_does_not():
     walk = moving_body(3)
-    first = centre(walk, SMALL, "first").joints
+    first = center(walk, SMALL, "first").joints
     assert first[:, 0, 0].tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 2]]
-    each = centre(walk, SMALL, "frame").joints
+    each = center(walk, SMALL, "frame").joints
     assert each[:, 0, 0].abs().sum() == 0
     assert each[2, 0, 3].tolist() == [1, 2, 0]
-    assert centre(walk, SMALL, "none") is walk
+    assert center(walk, SMALL, "none") is walk
 
 
 def test_two_people_keep_their_distance_and_absent_ones_stay_zero():
     two = moving_body(3, people=2)
     two.joints[1:, 0], two.present[1:, 0] = 0.0, False
-    centred = centre(two, SMALL, "frame")
-    assert centred.joints[0, 1, 0].tolist() == [10, 0, 0]
-    assert centred.joints[1:, 0].abs().sum() == 0
+    centered = center(two, SMALL, "frame")
+    assert centered.joints[0, 1, 0].tolist() == [10, 0, 0]
+    assert centered.joints[1:, 0].abs().sum() == 0
     # Once the first person has gone, the second is the main one.
-    assert centred.joints[1:, 1, 0].abs().sum() == 0
+    assert centered.joints[1:, 1, 0].abs().sum() == 0
 
 
 def test_an_unknown_layout_is_centred_on_the_mean_of_its_joints():
     two_joints = sequence([[[[1.0, 2.0], [3.0, 6.0]]]])
-    assert body_centres(two_joints, plain(2)).tolist() == [[2, 4]]
+    assert body_centers(two_joints, unnamed_layout(2)).tolist() == [[2, 4]]
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 90, 180, 250])
@@ -154,7 +154,7 @@ def test_facing_needs_three_dimensions_known_shoulders_and_shoulders_side_by_sid
     flat = sequence(moving_body(2).joints[..., :2])
     assert face_camera(flat, SMALL) is flat
     body = moving_body(2)
-    assert face_camera(body, plain(4)) is body
+    assert face_camera(body, unnamed_layout(4)) is body
     body.joints[..., 2:, 0] = 0.0
     assert face_camera(body, SMALL) is body
 
@@ -180,7 +180,7 @@ def test_a_pair_turns_by_the_first_frame_that_shows_both():
 
 
 def test_without_a_partner_the_camera_decides():
-    alone = conform(moving_body(3), SkeletonData(SMALL, people=2))
+    alone = match_layout(moving_body(3), SkeletonData(SMALL, people=2))
     alone.joints[:, 0] = alone.joints[:, 0] @ torch.tensor([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])
     two = SkeletonData(SMALL, people=2)
     both_knobs = prepare_skeleton(alone, SkeletonInput(face_partner=True, face_camera=True), two)
@@ -192,16 +192,16 @@ def test_without_a_partner_the_camera_decides():
 
 
 def test_people_are_centred_between_them():
-    centred = centre(moving_body(3, people=2), SMALL, "people").joints
-    assert centred[0, :, 0].tolist() == [[-5, 0, 0], [5, 0, 0]]
-    assert centred[2, :, 0].tolist() == [[-5, 0, 2], [5, 0, 2]]
+    centered = center(moving_body(3, people=2), SMALL, "people").joints
+    assert centered[0, :, 0].tolist() == [[-5, 0, 0], [5, 0, 0]]
+    assert centered[2, :, 0].tolist() == [[-5, 0, 2], [5, 0, 2]]
     late = moving_body(3, people=2)
     late.joints[0, 0], late.present[0, 0] = 0.0, False
-    assert centre(late, SMALL, "people").joints[0, 1, 0].tolist() == [0, 0, 0]
+    assert center(late, SMALL, "people").joints[0, 1, 0].tolist() == [0, 0, 0]
 
 
 def test_unit_scale_divides_by_the_torso():
-    takes = SkeletonInput(centre="first", unit_scale=True)
+    takes = SkeletonInput(center="first", unit_scale=True)
     prepared = prepare_skeleton(moving_body(3), takes, HOLDS)
     assert prepared[0, 0, 1].tolist() == [0, 1, 0]
     assert prepared[2, 0, 0].tolist() == [0, 0, 1]
@@ -209,7 +209,7 @@ def test_unit_scale_divides_by_the_torso():
 
 def test_size_falls_back_to_the_spread_of_the_joints():
     square = sequence([[[[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]]]])
-    assert torso_length(square, plain(4)) == pytest.approx(math.sqrt(2))
+    assert torso_length(square, unnamed_layout(4)) == pytest.approx(math.sqrt(2))
     lost = moving_body(1)
     lost.joints[0, 0, 1] = lost.joints[0, 0, 0]
     assert torso_length(lost, SMALL) > 0
@@ -218,20 +218,20 @@ def test_size_falls_back_to_the_spread_of_the_joints():
 
 
 def test_people_are_added_and_the_rarely_seen_dropped():
-    assert conform(moving_body(3), SkeletonData(SMALL, people=2)).present.tolist() == [[True, False]] * 3
+    assert match_layout(moving_body(3), SkeletonData(SMALL, people=2)).present.tolist() == [[True, False]] * 3
     three = moving_body(3, people=3)
     three.joints[1:, 0], three.present[1:, 0] = 0.0, False
-    kept = conform(three, SkeletonData(SMALL, people=2))
+    kept = match_layout(three, SkeletonData(SMALL, people=2))
     assert torch.equal(kept.joints, three.joints[:, 1:])
 
 
 def test_another_skeleton_is_refused_with_the_file():
     with pytest.raises(DataError, match=r"walk.csv: the recording has 4 joints of 3 coordinates.*Expected 17 joints"):
-        conform(moving_body(2), SkeletonData(LAYOUTS["coco17"]), where="walk.csv")
+        match_layout(moving_body(2), SkeletonData(LAYOUTS["coco17"]), where="walk.csv")
 
 
 def test_preparation_and_the_picture_agree_on_frames():
-    takes = SkeletonInput(smooth=True, centre="frame", face_camera=True, unit_scale=True, max_frames=7)
+    takes = SkeletonInput(smooth=True, center="frame", face_camera=True, unit_scale=True, max_frames=7)
     walk = moving_body(20)
     walk.joints[:2], walk.present[:2] = 0.0, False
     clean = clean_skeleton(walk, takes, HOLDS)
@@ -240,7 +240,7 @@ def test_preparation_and_the_picture_agree_on_frames():
 
 
 def test_one_frame_can_be_prepared_and_augmented():
-    takes = SkeletonInput(smooth=True, centre="frame", face_camera=True, unit_scale=True, max_frames=7)
+    takes = SkeletonInput(smooth=True, center="frame", face_camera=True, unit_scale=True, max_frames=7)
     knobs = SkeletonAugment(rotate=30, scale=(0.8, 1.2), speed=(0.5, 2.0), crop=0.5, noise=0.01, mirror=0.5)
     one, _ = augment_skeleton(moving_body(1), 0, knobs, HOLDS, {}, torch.Generator().manual_seed(0))
     assert prepare_skeleton(one, takes, HOLDS).shape == (1, 1, 4, 3)
@@ -354,7 +354,7 @@ def test_where_mirroring_is_forbidden_nothing_is_mirrored():
     knobs = SkeletonAugment(mirror=1.0)
     given = moving_body(2)
     given.joints[:, :, 3, 1] = 4.0
-    without_sides = augment_skeleton(given, 0, knobs, SkeletonData(plain(4)), {0: 1}, rng)
+    without_sides = augment_skeleton(given, 0, knobs, SkeletonData(unnamed_layout(4)), {0: 1}, rng)
     assert without_sides[1] == 0
     assert torch.allclose(without_sides[0].joints, given.joints)
 
@@ -367,16 +367,16 @@ def test_half_the_recordings_are_mirrored_at_one_half():
 def test_people_swap_only_where_all_appear():
     two = moving_body(3, people=2)
     assert torch.allclose(augment(two, swap_people=1.0)[0].joints, two.joints.flip(1))
-    alone = conform(moving_body(3), SkeletonData(SMALL, people=2))
+    alone = match_layout(moving_body(3), SkeletonData(SMALL, people=2))
     assert augment(alone, swap_people=1.0)[0].present[:, 0].all()
 
 
 def test_absent_people_stay_zero_through_everything():
-    two = conform(moving_body(12), SkeletonData(SMALL, people=2))
+    two = match_layout(moving_body(12), SkeletonData(SMALL, people=2))
     knobs = {"rotate": 90, "tilt": 9, "scale": (0.5, 2.0), "speed": (0.5, 2.0), "noise": 0.1, "mirror": 0.5}
     changed = augment(two, mirror_map={}, **knobs)[0]
     prepared = prepare_skeleton(
-        changed, SkeletonInput(smooth=True, centre="frame", unit_scale=True), SkeletonData(SMALL, people=2)
+        changed, SkeletonInput(smooth=True, center="frame", unit_scale=True), SkeletonData(SMALL, people=2)
     )
     assert prepared[:, 1].abs().sum() == 0
     assert prepared[:, 0].abs().sum() > 0
@@ -400,7 +400,7 @@ def test_another_body_makes_the_same_movement():
 
 
 def test_drawn_bodies_are_symmetric_and_within_bounds():
-    knobs = SkeletonAugment(build=0.3)
+    knobs = SkeletonAugment(bone_scale=0.3)
     body = moving_body(4)
     seen = []
     for seed in range(50):

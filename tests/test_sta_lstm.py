@@ -6,7 +6,7 @@ import torch
 from pydantic import ValidationError
 
 from muybridge.core.contracts import SkeletonData, SkeletonInput
-from muybridge.core.skeletons import plain
+from muybridge.core.skeletons import unnamed_layout
 from muybridge.core.types import Output
 from muybridge.models.sta_lstm import STALSTMConfig
 from tests.oracles import sta_lstm as oracle
@@ -14,7 +14,7 @@ from tests.oracles import sta_lstm as oracle
 VARIANTS = ("none", "spatial", "temporal", "both")
 GATES = {"none": set(), "spatial": {"alpha"}, "temporal": {"beta"}, "both": {"alpha", "beta"}}
 PEOPLE, JOINTS, COORDINATES, CLASSES = 2, 4, 3, 5
-HOLDS = SkeletonData(plain(JOINTS), PEOPLE, COORDINATES)
+HOLDS = SkeletonData(unnamed_layout(JOINTS), PEOPLE, COORDINATES)
 LENGTHS = (6, 1, 4)
 
 
@@ -53,7 +53,7 @@ def test_defaults_are_the_papers():
 
 
 def test_knobs_reach_the_contract_and_wrong_ones_are_refused():
-    knobs = {"smooth": False, "centre": "people", "face_camera": False, "face_partner": True}
+    knobs = {"smooth": False, "center": "people", "face_camera": False, "face_partner": True}
     config = STALSTMConfig.model_validate(knobs | {"unit_scale": True, "max_frames": 40})
     assert config.takes() == SkeletonInput(**knobs, unit_scale=True, max_frames=40)
     with pytest.raises(ValidationError, match="atention"):

@@ -6,7 +6,7 @@ import torch
 from einops import rearrange
 
 from muybridge.core.contracts import ClipData, ClipInput
-from muybridge.engine.adopt import adopt
+from muybridge.engine.convert import load_released
 from muybridge.models.tdn import TDNConfig, long_term, products
 from muybridge.models.tdn.long_term import LongTermDifference
 from muybridge.models.tdn.short_term import ShortTermDifference
@@ -202,7 +202,7 @@ class TestTDN:
         model = stirred(TDNConfig(**SMALL).build(4))
         video = clips()
         plain = model(video=video)
-        model.draws = True
+        model.return_maps = True
         logits, maps = model(video=video)
         torch.testing.assert_close(logits, plain.logits)
         assert plain.maps == {}
@@ -244,7 +244,7 @@ class TestTDN:
             "base_model.conv1_temp.bias": torch.zeros(64),
         }
         model = TDNConfig(**settings).build(4).eval()
-        adopt(model, {f"module.{key}": value for key, value in state.items()})
+        load_released(model, {f"module.{key}": value for key, value in state.items()})
         video = clips()
         torch.testing.assert_close(model(video=video).logits, source(video=video).logits, atol=1e-4, rtol=1e-4)
 

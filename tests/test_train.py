@@ -15,7 +15,7 @@ from muybridge.core.errors import DataError, RecipeError, RunError
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import evaluate
 from muybridge.engine.journal import Journal, Reporter
-from muybridge.engine.train import InterruptedTrainingError, train, update_average
+from muybridge.engine.train import InterruptedTrainingError, train, update_ema
 from muybridge.recipe import Recipe, save_recipe
 from tests.tiny import tiny_recipe, write_recordings
 
@@ -94,8 +94,14 @@ def test_another_seed_gives_other_weights(root: Path, tmp_path: Path):
 
 STAGED = [
     {"name": "A", "model": {"attention": "temporal"}, "epochs": 1},
-    {"name": "B", "take": {"temporal": "A"}, "freeze": ["temporal"], "iterations": 3, "optimizer": {"name": "sgd"}},
-    {"name": "C", "take": {"": "B"}, "epochs": 1},
+    {
+        "name": "B",
+        "init_from": {"temporal": "A"},
+        "freeze": ["temporal"],
+        "iterations": 3,
+        "optimizer": {"name": "sgd"},
+    },
+    {"name": "C", "init_from": {"": "B"}, "epochs": 1},
 ]
 
 
@@ -185,9 +191,9 @@ def test_the_average_follows_the_weights():
     average, model = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
     torch.nn.init.zeros_(average.weight)
     torch.nn.init.ones_(model.weight)
-    update_average(average, model, decay=0.75, step=1000)
+    update_ema(average, model, decay=0.75, step=1000)
     assert average.weight.item() == pytest.approx(0.25)
-    update_average(average, model, decay=0.75, step=0)  # early: decay 1/10
+    update_ema(average, model, decay=0.75, step=0)  # early: decay 1/10
     assert average.weight.item() == pytest.approx(0.25 * 0.1 + 0.9)
 
 

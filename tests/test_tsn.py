@@ -10,7 +10,7 @@ from torch import nn
 
 from muybridge.core.contracts import ClipData, ClipInput
 from muybridge.core.errors import RecipeError, RunError
-from muybridge.engine.adopt import adopt
+from muybridge.engine.convert import load_released
 from muybridge.models.selfy import SELFYConfig
 from muybridge.models.selfy.block import SelfSimilarityBlock
 from muybridge.models.tdn import TDNConfig
@@ -282,7 +282,7 @@ class TestTSN:
         model = stirred(TSNConfig(**SMALL).build(4))
         video = clips(size=64)
         assert model(video=video).maps == {}
-        model.draws = True
+        model.return_maps = True
         logits, maps = model(video=video)
         assert maps["class_activation"].shape == (2, 3, 2, 2)
         best = logits.argmax(1)
@@ -300,7 +300,7 @@ class TestTSN:
         model = stirred(TSNConfig(**SMALL, shift=True).build(4))
         video = clips()
         plain = model(video=video).logits
-        model.draws = True
+        model.return_maps = True
         torch.testing.assert_close(model(video=video).logits, plain)
 
 
@@ -362,27 +362,27 @@ class TestAdopting:
         wrapped = {key.replace("base_model.conv1.net", "base_model.conv1"): value for key, value in wrapped.items()}
         for checkpoint in (state, wrapped, {"epoch": 3, "state_dict": state}):
             model = TSNConfig(**SMALL, shift=True).build(4).eval()
-            adopt(model, checkpoint)
+            load_released(model, checkpoint)
             torch.testing.assert_close(model(video=video).logits, source(video=video).logits)
 
     def test_what_does_not_fit_is_refused_in_words(self):
         model = TSNConfig(**SMALL).build(4)
         state = names(model.state_dict())
         with pytest.raises(RunError, match=r"holds a resnet18\. Expected a resnet34.*backbone = \"resnet18\""):
-            adopt(TSNConfig(backbone="resnet34").build(4), state)
+            load_released(TSNConfig(backbone="resnet34").build(4), state)
         with pytest.raises(RunError, match=r"scores 4 classes\. Expected 7"):
-            adopt(TSNConfig(**SMALL).build(7), state)
+            load_released(TSNConfig(**SMALL).build(7), state)
         with pytest.raises(RunError, match="spell no ResNet"):
-            adopt(model, {"lstm.weight": torch.zeros(1)})
+            load_released(model, {"lstm.weight": torch.zeros(1)})
         with pytest.raises(RunError, match=r"missing: head\.classifier\.bias; left over: extra\.weight\."):
-            adopt(
+            load_released(
                 model,
                 {key: value for key, value in state.items() if key != "new_fc.bias"} | {"extra.weight": torch.zeros(1)},
             )
         with pytest.raises(RunError, match=r"stem\.conv\.weight has shape \(64, 1, 7, 7\)\. Expected \(64, 3, 7, 7\)"):
-            adopt(model, state | {"base_model.conv1.weight": torch.zeros(64, 1, 7, 7)})
+            load_released(model, state | {"base_model.conv1.weight": torch.zeros(64, 1, 7, 7)})
         with pytest.raises(RunError, match="Linear has no released checkpoints"):
-            adopt(nn.Linear(1, 1), state)
+            load_released(nn.Linear(1, 1), state)
 
 
 @pytest.mark.parametrize("config", [TSNConfig(**SMALL), TSNConfig(**SMALL, shift=True)], ids=["tsn", "tsm"])

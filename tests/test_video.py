@@ -181,19 +181,19 @@ def test_scaling_averages_and_does_not_depend_on_what_else_is_read(made: dict[st
 
 def test_a_box_of_the_frames_is_a_video(tmp_path: Path) -> None:
     with Video(write(tmp_path / "any.mp4", 12)) as video:
-        inside, whole = video.within(8, 10, 24, 40), video.read([3, 5, 3])
+        inside, whole = video.crop(8, 10, 24, 40), video.read([3, 5, 3])
         assert inside.size == (24, 40)
-        assert inside.within(4, 6, 8, 8).size == (8, 8)
+        assert inside.crop(4, 6, 8, 8).size == (8, 8)
         assert torch.equal(inside.read([3, 5, 3]).pixels, whole.pixels[:, :, 8:32, 10:50])
-        assert torch.equal(inside.within(4, 6, 8, 8).read([5]).pixels, whole.pixels[1:2, :, 12:20, 16:24])
-        assert torch.equal(inside.part(2).read([1]).pixels, inside.read([3]).pixels)
+        assert torch.equal(inside.crop(4, 6, 8, 8).read([5]).pixels, whole.pixels[1:2, :, 12:20, 16:24])
+        assert torch.equal(inside.slice_frames(2).read([1]).pixels, inside.read([3]).pixels)
         half = inside.read([3], short_side=12).pixels
         assert half.shape == (1, 3, 12, 20)
         assert torch.equal(half, video.read([3], short_side=24).pixels[:, :, 4:16, 5:25])
         with pytest.raises(
             DataError, match=r"a box of 40x24 pixels at \(30, 8\)\. Expected one inside the frame of 64x48"
         ):
-            video.within(8, 30, 24, 40)
+            video.crop(8, 30, 24, 40)
 
 
 @pytest.mark.parametrize(("size", "short_side", "scaled"), [

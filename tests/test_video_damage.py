@@ -43,7 +43,7 @@ def refusal(path: Path) -> str:
         Video(path)
     message = str(refused.value)
     assert message.startswith(str(path))
-    assert refused.value.cure
+    assert refused.value.hint
     return message
 
 

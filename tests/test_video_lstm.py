@@ -358,7 +358,7 @@ class TestFeatures:
             return net
 
         monkeypatch.setattr(timm, "create_model", cached)
-        maps = feature_maps(backbone, 2, pretrained=True, carried=True)
+        maps = feature_maps(backbone, 2, pretrained=True, average_channels=True)
         first = next(one for one in maps.modules() if isinstance(one, nn.Conv2d))
         assert pretrained_filters[0].shape[1] == 3
         for channel in range(2):

@@ -18,15 +18,15 @@ from matplotlib.text import Text
 from PIL import Image
 
 from muybridge.core.errors import MissingExtraError, RunError
-from muybridge.core.skeletons import LAYOUTS, plain
+from muybridge.core.skeletons import LAYOUTS, unnamed_layout
 from muybridge.core.types import SkeletonSequence
 from muybridge.media.skeleton import read_skeleton
+from muybridge.viz.animation import animate_skeleton
 from muybridge.viz.attention import draw_attention_matrix
 from muybridge.viz.confusion import draw_confusion
 from muybridge.viz.curves import draw_curves
-from muybridge.viz.film import animate_skeleton
 from muybridge.viz.skeleton import draw_skeleton_sheet
-from muybridge.viz.stage import even_shares, set_stage
+from muybridge.viz.skeleton_axes import even_shares, make_scene
 
 KINECT = LAYOUTS["kinect20"]
 # (x, y) of a person 1.7 m high, y up, in the order of KINECT.joints.
@@ -204,12 +204,12 @@ def test_a_joint_with_more_attention_is_larger_and_darker(tmp_path: Path) -> Non
 
 def test_disc_area_follows_the_share_and_any_scale_of_attention_draws_the_same() -> None:
     alpha = favour(HAND, 1, share=0.2)
-    stage = set_stage(standing(1), KINECT, alpha, None)
+    stage = make_scene(standing(1), KINECT, alpha, None)
     assert stage.shares is not None
     assert stage.shares[0, 0, HAND] == pytest.approx(4.0)  # a fifth among twenty joints
     areas, _ = stage.disc(np.array([1.0, 2.0, 4.0]))
     assert areas[2] / areas[0] == pytest.approx(4.0)
-    scaled = set_stage(standing(1), KINECT, alpha * 20, None)
+    scaled = make_scene(standing(1), KINECT, alpha * 20, None)
     assert np.allclose(even_shares(alpha.double().numpy()), scaled.shares)  # type: ignore[arg-type]
 
 
@@ -222,10 +222,12 @@ def test_the_head_is_on_top_and_the_camera_in_front_whatever_the_axes(up: str, s
     joints[..., 0], joints[..., axis] = sequence.joints[..., 0], sign * sequence.joints[..., 1]
     turned = SkeletonSequence(joints, sequence.present)
     for told in (None, up):
-        points = set_stage(turned, KINECT, None, told).points
+        points = make_scene(turned, KINECT, None, told).points
         assert np.allclose(points, sequence.joints[..., :2].numpy() * (side, 1))
     assert np.allclose(
-        set_stage(SkeletonSequence(-sequence.joints[..., :2], sequence.present), plain(20), None, None).points[..., 1],
+        make_scene(
+            SkeletonSequence(-sequence.joints[..., :2], sequence.present), unnamed_layout(20), None, None
+        ).points[..., 1],
         sequence.joints[..., 1].numpy(),
     )  # image keypoints count downwards
 
@@ -266,7 +268,7 @@ def test_sheet_labels_stay_on_the_paper(
 
 
 def test_a_layout_without_bones_draws_points_only(tmp_path: Path) -> None:
-    draw_skeleton_sheet(walking(4), plain(20), tmp_path / "points.png")
+    draw_skeleton_sheet(walking(4), unnamed_layout(20), tmp_path / "points.png")
     draw_skeleton_sheet(walking(4), KINECT, tmp_path / "bones.png")
     points = inked(pixels(tmp_path / "points.png"), BLUE)
     assert 0 < points < 0.5 * inked(pixels(tmp_path / "bones.png"), BLUE)
@@ -408,7 +410,7 @@ def test_pyplot_is_never_touched_and_settings_come_back(tmp_path: Path) -> None:
 
 def test_real_recordings_stand_upright(real_data: Path) -> None:
     recording = read_skeleton(real_data / "sbu/s01s02/03/001/skeleton_pos.txt")
-    points = set_stage(recording, LAYOUTS["sbu15"], None, None).points
+    points = make_scene(recording, LAYOUTS["sbu15"], None, None).points
     head, foot = points[:, :, 0, 1], points[:, :, 11, 1]
     assert (head > foot).all()
     height, width = np.ptp(points[0, 0], axis=0)[::-1]

@@ -13,10 +13,10 @@ import typer
 from muybridge.core.errors import MuybridgeError, RecipeError
 
 if TYPE_CHECKING:
-    from muybridge.engine.bench import Bench
+    from muybridge.engine.bench import BenchResult
     from muybridge.engine.metrics import Scores
     from muybridge.engine.repeat import Summary
-    from muybridge.localize import Benchmark
+    from muybridge.localize import LocalizationBenchmark
     from muybridge.recipe import Recipe
 
 app = typer.Typer(
@@ -64,7 +64,7 @@ def train(
         loaded = _recipe(recipe, settings, model, data, group)
     folder = run or _new_folder(_name(recipe, model, data))
     runtime, report = Runtime(loaded.train.precision, device), Reporter()
-    report.console.quiet = not runtime.leads
+    report.console.quiet = not runtime.is_main_process
     report.say(f"{loaded.title or loaded.model.spec.title} -> {folder}")
     train_run(loaded, folder, resume=resume, runtime=runtime, report=report)
     report.say(f"trained; next: muybridge test {folder}   or: muybridge show {folder}")
@@ -88,8 +88,8 @@ def test(
 
     folder = RunFolder.open(run)
     runtime = Runtime(folder.recipe().train.precision, device)
-    scores = evaluate(folder, split, runtime, Reporter(quiet=as_json or not runtime.leads), pixels=pixels)
-    if runtime.leads:
+    scores = evaluate(folder, split, runtime, Reporter(quiet=as_json or not runtime.is_main_process), pixels=pixels)
+    if runtime.is_main_process:
         _print_scores(scores, as_json)
 
 
@@ -127,7 +127,7 @@ def flow(
     )
 
 
-@app.command(epilog="Example: muybridge features video_lstm_playground --out features/playground")
+@app.command(epilog="Example: muybridge features video_lstm_moving_shapes --out features/playground")
 def features(
     recipe: Annotated[str, typer.Argument(help="A TOML file or the name of a shipped recipe.")],
     out: Annotated[
@@ -147,7 +147,7 @@ def features(
     loaded = _recipe(recipe, settings)
     folder = out or (loaded.view and loaded.view.features) or Path("features") / _name(recipe)
     runtime, report = Runtime(device=device), Reporter()
-    report.console.quiet = not runtime.leads
+    report.console.quiet = not runtime.is_main_process
     report.say(f"maps of {loaded.title or loaded.model.spec.title} -> {folder}")
     extract_features(loaded, folder, precision=precision, runtime=runtime, report=report)
     report.say(f"next: muybridge train {recipe} --set view.features={folder}")
@@ -196,7 +196,7 @@ def fuse(
     try:
         shares = [float(word) for word in weights.split(",")] if weights else []
     except ValueError:
-        raise RecipeError(f"--weights {weights}", expected="numbers such as 1,2", cure="write them so") from None
+        raise RecipeError(f"--weights {weights}", expected="numbers such as 1,2", hint="write them so") from None
     sources = [run if run.is_file() else RunFolder.open(run) for run in runs]
     _print_scores(fuse_runs(sources, shares, split), as_json)
 
@@ -243,7 +243,7 @@ def show(
     ] = None,
 ) -> None:
     """Draw learning curves, the confusion matrix, and what a recording's attention lies on, into RUN/pictures."""
-    from muybridge.viz.pictures import draw_run
+    from muybridge.viz.run_pictures import draw_run
 
     for path in draw_run(run, sample, split, video, beside):
         typer.echo(path)
@@ -272,13 +272,13 @@ def localize(
     from muybridge.engine.journal import Reporter
     from muybridge.localize import Linking, Localizer, benchmark
     from muybridge.media.tubes import read_tubes, write_tubes
-    from muybridge.viz.located import write_located
+    from muybridge.viz.tubes import write_localizations
 
     linking = Linking(smoothing=smoothing, contrast=contrast, tubes=tubes)
     localizer, folder = Localizer(run, device, linking), out or run / "localized"
     folder.mkdir(parents=True, exist_ok=True)
     if paths:
-        for path, found in write_located(localizer, localizer.predictor.find(paths), folder, video):
+        for path, found in write_localizations(localizer, localizer.predictor.find(paths), folder, video):
             label, score = found.labels[found.label], float(found.scores.max())
             if not as_json:
                 typer.echo(f"{found.id}  {score:.2%}  {label}  ->  {path}")
@@ -314,8 +314,8 @@ def bench(
         _print_bench(told)
 
 
-@app.command(epilog="Example: muybridge adopt tdn_sthv1_r50_8.pth --model tdn --labels names.txt --run runs/tdn")
-def adopt(
+@app.command(epilog="Example: muybridge convert tdn_sthv1_r50_8.pth --model tdn --labels names.txt --run runs/tdn")
+def convert(
     file: Annotated[Path, typer.Argument(help="A checkpoint that the authors released.")],
     run: Annotated[Path, typer.Option(help="Run folder to make.")],
     model: Annotated[str | None, typer.Option(help="As `muybridge models` names it.")] = None,
@@ -326,11 +326,11 @@ def adopt(
     settings: Settings = None,
 ) -> None:
     """Make a run folder of a released checkpoint, ready to test and to predict."""
-    from muybridge.engine.adopt import adopt_file
+    from muybridge.engine.convert import convert_checkpoint
     from muybridge.recipe import parse_settings
 
-    adopt_file(file, run, model=model, recipe=recipe, labels=labels, settings=parse_settings(settings or []))
-    typer.echo(f"adopted; next: muybridge predict {run} VIDEO")
+    convert_checkpoint(file, run, model=model, recipe=recipe, labels=labels, settings=parse_settings(settings or []))
+    typer.echo(f"converted; next: muybridge predict {run} VIDEO")
 
 
 @app.command()
@@ -383,7 +383,7 @@ def init(
     from muybridge.recipe import starter
 
     if path.exists():
-        raise RecipeError("exists already", expected="a new file", cure="choose another name", where=path)
+        raise RecipeError("exists already", expected="a new file", hint="choose another name", where=path)
     path.write_text(starter(model, data), encoding="utf-8")
     typer.echo(f"wrote {path}; next: muybridge train {path}")
 
@@ -399,9 +399,9 @@ def demo(
     from muybridge.engine.train import train as train_run
     from muybridge.predict import Predictor
     from muybridge.recipe import load_recipe
-    from muybridge.viz.pictures import draw_run
+    from muybridge.viz.run_pictures import draw_run
 
-    recipe, report = load_recipe("playground_tdn_demo"), Reporter()
+    recipe, report = load_recipe("tdn_moving_shapes_demo"), Reporter()
     data = recipe.data
     assert isinstance(data, MovingShapes)
     report.say(f"1/5  making films in which only movement decides the class -> {data.folder()}")
@@ -448,7 +448,7 @@ def _recipe(
     raise RecipeError(
         "nothing to train" if recipe is None else "both a recipe and --model or --data",
         expected="a recipe, or --model and --data together",
-        cure="see `muybridge train --help`",
+        hint="see `muybridge train --help`",
     )
 
 
@@ -466,7 +466,7 @@ def _seeds(text: str) -> list[int]:
     try:
         return [int(word) for word in text.split(",")]
     except ValueError:
-        raise RecipeError(f"--seeds {text}", expected="numbers such as 0,1,2", cure="write them so") from None
+        raise RecipeError(f"--seeds {text}", expected="numbers such as 0,1,2", hint="write them so") from None
 
 
 def _top(prediction: Any) -> tuple[tuple[str, ...], tuple[float, ...]]:
@@ -488,15 +488,15 @@ def _print_scores(scores: "Scores", as_json: bool) -> None:
         table.add_row(name, "-" if share is None else f"{share:.1f}")
     console = Console()
     console.print(table)
-    broader = "" if scores.broader is None else f"broader classes {scores.broader:.2f} %, "
+    broader = "" if scores.superclass is None else f"broader classes {scores.superclass:.2f} %, "
     console.print(
         f"top-5 {scores.top5:.2f} %, mean class {scores.mean_class:.2f} %, {broader}"
-        f"{scores.count} recordings, {scores.skipped} left out of the index",
+        f"{scores.count} recordings, {scores.excluded} left out of the index",
         highlight=False,
     )
 
 
-def _print_localisation(told: "Benchmark", path: Path, as_json: bool) -> None:
+def _print_localisation(told: "LocalizationBenchmark", path: Path, as_json: bool) -> None:
     if as_json:
         precision = {name: {str(at): 100 * one for at, one in row.items()} for name, row in told.precision.items()}
         typer.echo(json.dumps({"boxes": str(path), "top1": told.top1, "video_map": precision}, indent=1))
@@ -517,12 +517,12 @@ def _print_localisation(told: "Benchmark", path: Path, as_json: bool) -> None:
     console.print(f"tubes: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _print_bench(told: "Bench") -> None:
+def _print_bench(told: "BenchResult") -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table("hop", "median ms", "95th percentile ms", title="one recording", title_justify="left")
-    for hop, timing in told.hops.items():
+    for hop, timing in told.steps.items():
         table.add_row(hop, f"{timing.median:.2f}", f"{timing.p95:.2f}")
     console = Console()
     console.print(table)
@@ -548,8 +548,8 @@ def _print_summary(summary: "Summary", recipe: "Recipe") -> None:
     console = Console()
     console.print(table)
     console.print(f"top-1 {summary.mean:.2f} ± {summary.deviation:.2f} over {len(summary.by_seed)} seeds")
-    if summary.broader:
-        console.print("broader classes {:.2f} ± {:.2f}".format(*summary.broader))
+    if summary.superclass:
+        console.print("broader classes {:.2f} ± {:.2f}".format(*summary.superclass))
     if recipe.expects and recipe.expects.top1 is not None:
         low, high = recipe.expects.top1 - recipe.expects.tolerance, recipe.expects.top1 + recipe.expects.tolerance
         verdict = "within" if low <= summary.mean <= high else "outside"

@@ -9,8 +9,8 @@ from muybridge.core.contracts import Holds, SkeletonData
 from muybridge.core.errors import DataError
 from muybridge.core.types import Prediction, SkeletonSequence
 from muybridge.data.datasets.folder import skeletons_in
-from muybridge.data.prepare import stack
-from muybridge.data.skeleton_ops import conform
+from muybridge.data.prepare import collate_inputs
+from muybridge.data.skeleton_ops import match_layout
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.media.skeleton import SUFFIXES as SKELETONS
 from muybridge.media.skeleton import read_skeleton
@@ -64,7 +64,7 @@ class Predictor:
         """A recording from a file in any known format; skeletons have as many people as in training."""
         holds = self.recipe.data.holds()
         if isinstance(holds, SkeletonData):
-            return conform(read_skeleton(path), holds, str(path))
+            return match_layout(read_skeleton(path), holds, str(path))
         return Video(path, channels=1 if holds.channels == 1 else 3)
 
     def find(self, paths: Sequence[str | Path]) -> Iterator[Path]:
@@ -78,8 +78,8 @@ class Predictor:
     def _name(self, recording: SkeletonSequence | Video, name: str, top: int) -> Prediction:
         inputs, _ = self.prepare(recording)
         with torch.inference_mode():
-            output = self.model(**{key: value.to(self.device) for key, value in stack([inputs]).items()})
-        scores, order = self.prepare.vote(output.logits)[0].exp().cpu().sort(descending=True)
+            output = self.model(**{key: value.to(self.device) for key, value in collate_inputs([inputs]).items()})
+        scores, order = self.prepare.average_views(output.logits)[0].exp().cpu().sort(descending=True)
         return Prediction(
             id=name,
             labels=tuple(self.labels[index] for index in order[:top].tolist()),
@@ -103,7 +103,7 @@ def find_recordings(paths: Sequence[str | Path], holds: Holds) -> Iterator[Path]
                 raise DataError(
                     "no recording in this folder",
                     expected=f"files that end in {endings}" + ("" if skeletons else ", or folders of pictures"),
-                    cure="check the path",
+                    hint="check the path",
                     where=path,
                 )
             yield from found
@@ -111,5 +111,5 @@ def find_recordings(paths: Sequence[str | Path], holds: Holds) -> Iterator[Path]
             yield path
         else:
             raise DataError(
-                "no such file", expected="a recording or a folder of them", cure="check the path", where=path
+                "no such file", expected="a recording or a folder of them", hint="check the path", where=path
             )

@@ -25,19 +25,19 @@ from muybridge.core.errors import RecipeError
 from muybridge.data.clip_ops import ClipAugment, eval_short_side
 from muybridge.data.datasets import AnyDataset
 from muybridge.data.feature_store import FeatureStore
-from muybridge.data.prepare import COMPUTED, FeaturePreparation, FlowSource, Preparation, Viewing, preparation
+from muybridge.data.prepare import COMPUTED, FeaturePreparation, FlowSource, Preparation, ViewConfig, preparation
 from muybridge.data.skeleton_augment import SkeletonAugment
 from muybridge.models import AnyModel
 from muybridge.models.base import ModelConfig
 
 
-class Frozen(BaseModel):
+class FrozenModel(BaseModel):
     """A noun of the recipe: cannot be changed, refuses knobs it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class SGD(Frozen):
+class SGD(FrozenModel):
     """Stochastic gradient descent."""
 
     name: Literal["sgd"] = "sgd"
@@ -47,7 +47,7 @@ class SGD(Frozen):
     weight_decay: NonNegativeFloat = 0.0
 
 
-class Adam(Frozen):
+class Adam(FrozenModel):
     """Adam; with ``decoupled`` weight decay it is AdamW."""
 
     name: Literal["adam"] = "adam"
@@ -57,7 +57,7 @@ class Adam(Frozen):
     decoupled: bool = True
 
 
-class RMSprop(Frozen):
+class RMSprop(FrozenModel):
     """RMSprop."""
 
     name: Literal["rmsprop"] = "rmsprop"
@@ -70,7 +70,7 @@ class RMSprop(Frozen):
 AnyOptimizer = Annotated[SGD | Adam | RMSprop, Field(discriminator="name")]
 
 
-class ParameterGroup(Frozen):
+class ParameterGroup(FrozenModel):
     """Parameters that learn at their own pace.
 
     Attributes:
@@ -84,7 +84,7 @@ class ParameterGroup(Frozen):
     weight_decay: NonNegativeFloat = 1.0
 
 
-class Schedule(Frozen):
+class Schedule(FrozenModel):
     """How the learning rate moves.
 
     Attributes:
@@ -102,30 +102,30 @@ class Schedule(Frozen):
     warmup_epochs: NonNegativeFloat = 0.0
 
 
-class OtherRun(Frozen):
+class SourceRun(FrozenModel):
     """A finished run whose parameters another training starts from.
 
     Attributes:
         run: its folder.
         prefix: how the parameters' names begin there, in place of how they begin here; unless given, they are the same.
-        carried: of a convolution over other channels, each channel takes the mean of the filters over theirs, as
+        average_channels: of a convolution over other channels, each channel takes the mean of the filters over theirs, as
             filters of colour are carried over to optical flow.
         checksum: of that run's weights; a run folder says which they were.
     """
 
     run: Path
     prefix: str | None = None
-    carried: bool = False
+    average_channels: bool = False
     checksum: str = ""
 
 
-class Stage(Frozen):
+class Stage(FrozenModel):
     """One part of a training in stages, each with a fresh optimizer.
 
     Attributes:
         name: unique in the recipe; its weights are kept under this name.
         model: knobs of the model that differ in this stage.
-        take: which parameters start from an earlier stage, as {prefix of parameter names: stage}, or from another run,
+        init_from: which parameters start from an earlier stage, as {prefix of parameter names: stage}, or from another run,
             as {prefix: { run = "runs/other" }}; "" takes all. Everything else starts fresh.
         freeze: prefixes of parameter names that do not learn in this stage.
         epochs: passes over the training set; give this or ``iterations``.
@@ -135,7 +135,7 @@ class Stage(Frozen):
 
     name: str
     model: dict[str, Any] = {}
-    take: dict[str, str | OtherRun] = {}
+    init_from: dict[str, str | SourceRun] = {}
     freeze: tuple[str, ...] = ()
     epochs: PositiveInt | None = None
     iterations: PositiveInt | None = None
@@ -143,12 +143,12 @@ class Stage(Frozen):
     schedule: Schedule | None = None
 
 
-class Train(Frozen):
+class Train(FrozenModel):
     """How to train.
 
     Attributes:
         epochs: passes over the training set; stages bring their own.
-        take: which parameters start from another run, as {prefix of their names: { run = "runs/other" }}; stages say
+        init_from: which parameters start from another run, as {prefix of their names: { run = "runs/other" }}; stages say
             so themselves.
         batch_size: samples per optimizer step, over all processes together.
         accumulate: pieces a batch is cut into when it does not fit into memory.
@@ -177,7 +177,7 @@ class Train(Frozen):
     """
 
     epochs: PositiveInt = 50
-    take: dict[str, OtherRun] = {}
+    init_from: dict[str, SourceRun] = {}
     batch_size: PositiveInt = 16
     accumulate: PositiveInt = 1
     optimizer: AnyOptimizer = Adam()
@@ -202,12 +202,12 @@ class Train(Frozen):
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:
         seen: set[str] = set()
-        if self.stages and self.take:
+        if self.stages and self.init_from:
             raise ValueError("with stages, say in the stage what it takes; train.take is for a training without")
         for stage in self.stages:
             if stage.name in seen or not stage.name.replace("_", "").replace("-", "").isalnum():
                 raise ValueError(f"stage names must be unique words, and {stage.name!r} is not")
-            for source in stage.take.values():
+            for source in stage.init_from.values():
                 if isinstance(source, str) and source not in seen:
                     raise ValueError(f"stage {stage.name!r} takes from {source!r}, which is no earlier stage")
             if (stage.epochs is None) == (stage.iterations is None):
@@ -216,7 +216,7 @@ class Train(Frozen):
         return self
 
 
-class Expects(Frozen):
+class Expects(FrozenModel):
     """What the recipe promises.
 
     Attributes:
@@ -241,14 +241,14 @@ class Expects(Frozen):
         return self
 
 
-class Augment(Frozen):
+class Augment(FrozenModel):
     """Random changes of training samples, by kind of recording."""
 
     skeleton: SkeletonAugment | None = None
     clip: ClipAugment | None = None
 
 
-class Recipe(Frozen):
+class Recipe(FrozenModel):
     """One complete run: model, data, viewing, augmentation, training, promise.
 
     Attributes:
@@ -260,7 +260,7 @@ class Recipe(Frozen):
     title: str = ""
     model: AnyModel
     data: AnyDataset
-    view: Viewing | None = None
+    view: ViewConfig | None = None
     flow: FlowSource | None = None
     augment: Augment = Augment()
     train: Train = Train()
@@ -303,7 +303,7 @@ class Recipe(Frozen):
 
     @model_validator(mode="after")
     def _features_fit(self) -> Self:
-        view, changes = self.view or Viewing(), self.augment.clip
+        view, changes = self.view or ViewConfig(), self.augment.clip
         if view.features is None:
             return self
         models = [self.model, *map(self.stage_model, self.train.stages)]
@@ -312,18 +312,18 @@ class Recipe(Frozen):
                 f"view.features keeps what a frozen CNN makes of single frames, and model {self.model.name!r} has none "
                 "here; leave it out, or take video_lstm with train_backbone = false"
             )
-        if view.crops != "centre" or view.size or view.reverse:
+        if view.crops != "center" or view.size or view.reverse:
             raise ValueError(
-                'view.features holds one crop of each frame: take view.crops = "centre" and view.size = 0, and leave '
+                'view.features holds one crop of each frame: take view.crops = "center" and view.size = 0, and leave '
                 "view.reverse out"
             )
         if self.train.mixup or self.train.cutmix:
             raise ValueError("train.mixup and train.cutmix blend frames, and view.features holds none; set them to 0")
         coloured = changes and (changes.brightness or changes.contrast or changes.saturation or changes.hue)
-        if changes and (changes.crop != "centre" or changes.flip or coloured or changes.grey or changes.reverse):
+        if changes and (changes.crop != "center" or changes.flip or coloured or changes.grey or changes.reverse):
             raise ValueError(
                 "[augment.clip] changes pixels, and view.features holds what the CNN made of them as they are; leave "
-                'it out, or change time alone: crop = "centre", flip = 0, no colours, and keep as you like'
+                'it out, or change time alone: crop = "center", flip = 0, no colours, and keep as you like'
             )
         return self
 
@@ -338,7 +338,7 @@ class Recipe(Frozen):
         flows = any(_takes_flow(model) for model in (self.model, *map(self.stage_model, self.train.stages)))
         found = {
             "data": self.data.resolved(),
-            "view": (self.view or Viewing()).resolved() if video else None,
+            "view": (self.view or ViewConfig()).resolved() if video else None,
             "flow": (self.flow or COMPUTED).resolved() if flows else None,
         }
         return self.model_copy(update=found)
@@ -350,14 +350,14 @@ class Recipe(Frozen):
             augment: whether training samples are prepared.
             model: that of a stage, which may take less than the recipe's.
         """
-        takes, view = (model or self.model).takes(), self.view or Viewing()
+        takes, view = (model or self.model).takes(), self.view or ViewConfig()
         changes = self.augment.skeleton or self.augment.clip if augment else None
         data, flow = self.data, self.flow or COMPUTED
         return preparation(takes, data.holds(), view, data.mirror(), changes, flow, data.reverse())
 
     def feature_stamps(self, model: ModelConfig) -> dict[str, dict[str, Any]]:
         """What the maps of each frozen part of a model depend on, beside its weights, by the names of knobs."""
-        takes, view, flow = model.takes(), self.view or Viewing(), self.flow or COMPUTED
+        takes, view, flow = model.takes(), self.view or ViewConfig(), self.flow or COMPUTED
         assert isinstance(takes, ClipInput)
         sides = {"view.short_side": view.short_side or eval_short_side(takes.size)}
         shown = {"model.size": takes.size} | ({"view.exact": view.exact} if view.exact else sides)
@@ -368,7 +368,7 @@ class Recipe(Frozen):
             "flow": {"flow.method": flow.method, "flow.bound": flow.bound, "flow.folder": folder},
         }
         return {
-            part.name: {f"model.{knob}": value for knob, value in part.made.items()} | shown | read[part.reads]
+            part.name: {f"model.{knob}": value for knob, value in part.settings.items()} | shown | read[part.input]
             for part in model.frozen_parts()
         }
 
@@ -380,18 +380,18 @@ class Recipe(Frozen):
         """
         if self.view is None or self.view.features is None:
             return None
-        gives = {part.name: part.gives for part in model.frozen_parts()}
+        gives = {part.name: part.output for part in model.frozen_parts()}
         return FeatureStore(self.view.features, self.feature_stamps(model), gives)
 
     def feature_preparation(self, augment: bool, model: ModelConfig) -> FeaturePreparation:
         """What turns a recording of a feature store into inputs of a model; with ``augment`` as for training."""
         takes, changes = model.takes(), self.augment.clip
         assert isinstance(takes, ClipInput)
-        return FeaturePreparation(takes, self.view or Viewing(), changes.keep if augment and changes else 1.0)
+        return FeaturePreparation(takes, self.view or ViewConfig(), changes.keep if augment and changes else 1.0)
 
     def stages(self) -> tuple[Stage, ...]:
         """The stages to train: those of the recipe, or the whole recipe as one."""
-        return self.train.stages or (Stage(name="main", epochs=self.train.epochs, take={**self.train.take}),)
+        return self.train.stages or (Stage(name="main", epochs=self.train.epochs, init_from={**self.train.init_from}),)
 
     def with_settings(self, settings: Mapping[str, Any], where: str | None = None) -> "Recipe":
         """A copy with dotted knobs replaced, ``{"train.seed": 1}``; raises RecipeError for unknown ones."""
@@ -421,14 +421,14 @@ def load_recipe(source: str | Path, settings: Mapping[str, Any] | None = None) -
         raise RecipeError(
             "no such recipe",
             expected="a TOML file or the name of a shipped recipe",
-            cure=f"did you mean {' or '.join(near)}?" if near else "list the shipped ones with `muybridge recipes`",
+            hint=f"did you mean {' or '.join(near)}?" if near else "list the shipped ones with `muybridge recipes`",
             where=source,
         )
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise RecipeError(
-            f"not readable as TOML ({problem})", expected="a TOML file", cure="mend it", where=path
+            f"not readable as TOML ({problem})", expected="a TOML file", hint="mend it", where=path
         ) from None
     return _validate(_merge(tree, settings or {}), str(path))
 
@@ -464,7 +464,7 @@ def _starter_path(model: str) -> Path:
         name.removeprefix("folder_"): path for name, path in shipped_recipes().items() if name.startswith("folder_")
     }
     if model not in known:
-        raise RecipeError(f"no model {model!r}", expected=f"one of {', '.join(known)}", cure="see `muybridge models`")
+        raise RecipeError(f"no model {model!r}", expected=f"one of {', '.join(known)}", hint="see `muybridge models`")
     return known[model]
 
 
@@ -484,7 +484,7 @@ def parse_settings(words: Iterable[str]) -> dict[str, Any]:
     for word in words:
         knob, equals, text = word.partition("=")
         if not equals or not knob:
-            raise RecipeError(f"--set {word}", expected="KNOB=VALUE, such as train.seed=1", cure="write it so")
+            raise RecipeError(f"--set {word}", expected="KNOB=VALUE, such as train.seed=1", hint="write it so")
         try:
             settings[knob.strip()] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
@@ -509,7 +509,7 @@ def _validate(tree: Mapping[str, Any], where: str | None) -> Recipe:
         raise RecipeError(
             "; ".join(said),
             expected="the knobs and values of the recipe format",
-            cure="mend the recipe or the --set; docs/recipes.md lists every knob",
+            hint="mend the recipe or the --set; docs/recipes.md lists every knob",
             where=where,
         ) from None
 

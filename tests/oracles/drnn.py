@@ -58,20 +58,20 @@ def features(joints, root, torso, bones, pairs, directions, edges):
             if here[t, p] and length > 0:
                 lengths.append(length)
     unit = np.mean(lengths) if lengths else 1.0
-    centres = []
+    centers = []
     for t in range(frames):
         roots = [joints[t, p, root] for p in range(people) if here[t, p]]
-        centres.append(np.mean(roots, axis=0) if roots else 0.0)
+        centers.append(np.mean(roots, axis=0) if roots else 0.0)
     rows = []
     for t in range(frames):
-        centre = centres[t]
+        center = centers[t]
         position, angle, offset, first, velocity, distance, bone = [], [], [], [], [], [], []
         movement, travel = [], []
         points = []
         for p in range(people):
             votes = np.zeros((len(directions), len(edges) + 1))
             for j in range(count):
-                pose = (joints[t, p, j] - centre) / unit if here[t, p] else np.zeros_like(joints[t, p, j])
+                pose = (joints[t, p, j] - center) / unit if here[t, p] else np.zeros_like(joints[t, p, j])
                 position.extend(pose)
                 points.append((here[t, p], pose))
                 step = np.zeros_like(pose)
@@ -85,7 +85,7 @@ def features(joints, root, torso, bones, pairs, directions, edges):
                     best = max(range(len(directions)), key=lambda k: step @ directions[k])
                     votes[best, sum(speed >= edge for edge in edges)] += 1 / count
                 around = 0 < t < frames - 1 and here[t - 1, p] and here[t, p] and here[t + 1, p]
-                after, before = ((joints[s, p, j] - centres[s]) / unit if around else 0 * pose for s in (t + 1, t - 1))
+                after, before = ((joints[s, p, j] - centers[s]) / unit if around else 0 * pose for s in (t + 1, t - 1))
                 movement.extend(after - before)
             gone = (joints[t, p, root] - joints[0, p, root]) / unit
             travel.extend(gone if here[t, p] and here[0, p] else 0 * gone)

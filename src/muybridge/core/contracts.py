@@ -6,7 +6,7 @@ from typing import Literal
 
 from muybridge.core.skeletons import Layout
 
-Centre = Literal["none", "first", "frame", "people"]
+Center = Literal["none", "first", "frame", "people"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class SkeletonInput:
 
     Attributes:
         smooth: 5-point Savitzky-Golay filter along time, (-3, 12, 17, 12, -3) / 35.
-        centre: subtract the main person's centre in the first frame, in every frame, the middle between all people's
-            centres in the first frame, or leave the origin alone.
+        center: subtract the main person's center in the first frame, in every frame, the middle between all people's
+            centers in the first frame, or leave the origin alone.
         face_camera: rotate about the vertical so that the shoulders of the first frame lie along x.
         face_partner: rotate about the vertical so that the second person stands along +x from the first in the first
             frame that shows both; where no frame does, ``face_camera`` decides.
@@ -50,7 +50,7 @@ class SkeletonInput:
     """
 
     smooth: bool = False
-    centre: Centre = "none"
+    center: Center = "none"
     face_camera: bool = False
     face_partner: bool = False
     unit_scale: bool = False
@@ -90,12 +90,12 @@ class FrozenPart:
 
     Attributes:
         name: of the module.
-        reads: the argument of ``forward`` whose frames it is asked about.
-        gives: the argument of ``forward`` that takes its answers in their place.
-        made: the knobs that decide, beside its weights, what it answers.
+        input: the argument of ``forward`` whose frames it is asked about.
+        output: the argument of ``forward`` that takes its answers in their place.
+        settings: the options that decide, beside its weights, what it answers.
     """
 
     name: str
-    reads: str
-    gives: str
-    made: Mapping[str, str | int | bool]
+    input: str
+    output: str
+    settings: Mapping[str, str | int | bool]

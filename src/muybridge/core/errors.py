@@ -24,14 +24,14 @@ class MuybridgeError(Exception):
         where: the file or folder it is about; printed first.
     """
 
-    def __init__(self, came: str, *, expected: str, cure: str, where: str | Path | None = None) -> None:
-        self.came, self.expected, self.cure, self.where = came, expected, cure, where
+    def __init__(self, problem: str, *, expected: str, hint: str, where: str | Path | None = None) -> None:
+        self.problem, self.expected, self.hint, self.where = problem, expected, hint, where
         place = f"{where}: " if where is not None else ""
-        super().__init__(f"{place}{came}. Expected {expected}. {cure[:1].upper()}{cure[1:]}.")
+        super().__init__(f"{place}{problem}. Expected {expected}. {hint[:1].upper()}{hint[1:]}.")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Loading processes hand their errors over, which a keyword in __init__ would otherwise prevent.
-        made = partial(type(self), self.came, expected=self.expected, cure=self.cure, where=self.where)
+        made = partial(type(self), self.problem, expected=self.expected, hint=self.hint, where=self.where)
         return made, ()
 
 

@@ -9,7 +9,7 @@ from muybridge.core.errors import DataError
 
 
 @contextmanager
-def whole_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
+def atomic_write(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """A draft to write; it takes the name ``path`` when the block ends well, and is on the disk then.
 
     Whatever ends the block early, what was at ``path`` before is still there.
@@ -36,7 +36,7 @@ def whole_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
             draft.unlink(missing_ok=True)
 
 
-def read_lines(path: Path, *, expected: str, cure: str) -> list[str]:
+def read_lines(path: Path, *, expected: str, hint: str) -> list[str]:
     """The lines of a text file that are not blank, without the white space around them.
 
     Args:
@@ -51,5 +51,5 @@ def read_lines(path: Path, *, expected: str, cure: str) -> list[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as problem:
         reason = getattr(problem, "strerror", None) or problem
-        raise DataError(f"it cannot be read ({reason})", expected=expected, cure=cure, where=path) from None
+        raise DataError(f"it cannot be read ({reason})", expected=expected, hint=hint, where=path) from None
     return [line.strip() for line in lines if line.strip()]

@@ -15,7 +15,7 @@ class Layout:
         joints: names in file order.
         bones: (parent, child) joint indices, from the root outwards; empty when unknown.
         mirror: (left, right) joint index pairs that swap in a mirror.
-        root: the joint that counts as the body's centre.
+        root: the joint that counts as the body's center.
         torso: (lower, upper) joints whose distance is the unit of body size.
         shoulders: (left, right) joints that show which way the body faces.
     """
@@ -93,7 +93,7 @@ LAYOUTS: dict[str, Layout] = {
             torso=("hip", "neck"),
             shoulders=_SHOULDERS,
         ),
-        # OpenNI's skeleton as SBU Kinect Interaction stores it: no hip centre, the torso joint is the middle.
+        # OpenNI's skeleton as SBU Kinect Interaction stores it: no hip center, the torso joint is the middle.
         _layout(
             "sbu15",
             "head<neck neck<torso torso "
@@ -105,7 +105,7 @@ LAYOUTS: dict[str, Layout] = {
             torso=("torso", "neck"),
             shoulders=_SHOULDERS,
         ),
-        # Kinect v2 as NTU RGB+D stores it; the middle of the spine is the centre (Shahroudy et al., CVPR 2016).
+        # Kinect v2 as NTU RGB+D stores it; the middle of the spine is the center (Shahroudy et al., CVPR 2016).
         _layout(
             "kinect25",
             "hip spine<hip neck<chest head<neck "
@@ -116,7 +116,7 @@ LAYOUTS: dict[str, Layout] = {
             torso=("hip", "chest"),
             shoulders=_SHOULDERS,
         ),
-        # The layouts of 2-D pose estimators. Where no joint lies at the hip centre, the root is another joint of the
+        # The layouts of 2-D pose estimators. Where no joint lies at the hip center, the root is another joint of the
         # middle line, which a mirror leaves in place.
         _layout(
             "coco17",
@@ -156,12 +156,12 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
-def plain(num_joints: int) -> Layout:
+def unnamed_layout(num_joints: int) -> Layout:
     """A layout of ``num_joints`` joints about which nothing else is known."""
     return Layout(name=f"plain{num_joints}", joints=tuple(f"joint{index}" for index in range(num_joints)))
 
 
-def layout_named(name: str) -> Layout:
+def get_layout(name: str) -> Layout:
     """The layout a recipe calls ``name``; ``plain15`` is 15 joints about which nothing is known.
 
     Raises:
@@ -170,17 +170,17 @@ def layout_named(name: str) -> Layout:
     if name in LAYOUTS:
         return LAYOUTS[name]
     if re.fullmatch(r"plain[1-9]\d*", name):
-        return plain(int(name.removeprefix("plain")))
+        return unnamed_layout(int(name.removeprefix("plain")))
     raise RecipeError(
         f"no layout is called {name!r}",
         expected=f"one of {', '.join(LAYOUTS)}, or plain15 for 15 joints about which nothing is known",
-        cure="correct the layout in the recipe, or leave it out to have it chosen by the number of joints",
+        hint="correct the layout in the recipe, or leave it out to have it chosen by the number of joints",
     )
 
 
 _CUSTOMARY = {17: "coco17", 20: "kinect20", 25: "kinect25"}
 
 
-def customary_layout(num_joints: int) -> Layout:
+def default_layout(num_joints: int) -> Layout:
     """The layout that recordings of ``num_joints`` joints most often have; a plain one where there is no custom."""
-    return LAYOUTS[_CUSTOMARY[num_joints]] if num_joints in _CUSTOMARY else plain(num_joints)
+    return LAYOUTS[_CUSTOMARY[num_joints]] if num_joints in _CUSTOMARY else unnamed_layout(num_joints)

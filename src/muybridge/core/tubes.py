@@ -63,7 +63,7 @@ class TubeSet:
     frames: Mapping[str, int]
     fps: Mapping[str, float] = field(default_factory=dict)
 
-    def only(self, videos: Collection[str]) -> "TubeSet":
+    def subset(self, videos: Collection[str]) -> "TubeSet":
         """The part that lies in some of the videos, such as those of a test list.
 
         Raises:
@@ -73,7 +73,7 @@ class TubeSet:
             raise DataError(
                 f"{len(missing)} videos have no annotation, {missing[0]} among them",
                 expected=f"some of the {len(self.frames)} annotated videos, such as {next(iter(self.frames), 'none')}",
-                cure="check that the list and the annotations belong together",
+                hint="check that the list and the annotations belong together",
             )
         wanted = set(videos)
         return replace(
@@ -117,6 +117,6 @@ def tube_iou(one: Tube, other: Tube) -> float:
     return float(spatial.sum() / union)
 
 
-def cut_to_frame(boxes: Boxes, height: int, width: int) -> Boxes:
+def clip_to_frame(boxes: Boxes, height: int, width: int) -> Boxes:
     """The part of each box inside the frame; a box wholly outside is left with no area."""
     return np.clip(boxes, 0, [width, height, width, height])

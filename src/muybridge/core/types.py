@@ -67,7 +67,7 @@ class SkeletonSequence:
 
 
 @dataclass(frozen=True, slots=True)
-class Spoiled:
+class FailedSample:
     """A recording that was asked for and cannot be read."""
 
     id: str
@@ -84,26 +84,26 @@ class Batch:
         labels: class index of each sample.
         ids: record id of each sample.
         views: rows of ``inputs`` for each sample, one after the other; scores are averaged over them.
-        spoiled: what was asked for, cannot be read and is not in the batch.
+        failed: what was asked for, cannot be read and is not in the batch.
     """
 
     inputs: dict[str, Tensor]
     labels: Int64[Tensor, " B"]
     ids: tuple[str, ...]
     views: int = 1
-    spoiled: tuple[Spoiled, ...] = ()
+    failed: tuple[FailedSample, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def whole(self) -> "Batch":
+    def raise_on_failure(self) -> "Batch":
         """This batch, if every sample of it could be read; raises DataError with the id of the first that could not."""
-        for one in self.spoiled:
+        for one in self.failed:
             problem = one.problem
             raise DataError(
-                f"recording {one.id!r}: {problem.came}",
+                f"recording {one.id!r}: {problem.problem}",
                 expected=problem.expected,
-                cure=problem.cure,
+                hint=problem.hint,
                 where=problem.where,
             ) from problem
         return self

@@ -21,7 +21,7 @@ from muybridge.media.flow import mirror_flow, to_pixels
 Box = tuple[int, int, int, int]
 """Top, left, height and width in pixels."""
 
-Crops = Literal["centre", "three", "ten"]
+Crops = Literal["center", "three", "ten"]
 
 Stream = Literal["video", "flow"]
 """What is seen of a clip: its frames, or the optical flow that leads from each to the next."""
@@ -39,23 +39,23 @@ class Framing(BaseModel):
         short_side: the shorter side in pixels; 0 takes 8/7 of the crop, 256 for 224.
         exact: height and width whatever the aspect, in place of ``short_side``: SELFY's (240, 320), or the size of the
             crop itself to squash whole frames into it.
-        crops: of testing: the centre; three along the longer side; or ten, the corners and the centre, plain and
+        crops: of testing: the center; three along the longer side; or ten, the corners and the center, plain and
             mirrored (where a mirror changes no label).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     short_side: int = Field(default=0, ge=0)
     exact: tuple[PositiveInt, PositiveInt] | None = None
-    crops: Crops = "centre"
+    crops: Crops = "center"
 
 
 class ClipAugment(BaseModel):
     """Random changes of training clips; each is drawn once for all frames of a clip.
 
     Attributes:
-        crop: "multi_scale" takes a corner, edge, quarter or centre crop at one of ``scales`` (TSN and its heirs);
+        crop: "multi_scale" takes a corner, edge, quarter or center crop at one of ``scales`` (TSN and its heirs);
             "random_resized" any crop of ``area`` and ``aspect``; "random" any crop of the final size after
-            :class:`Framing`; "centre" none but the centre.
+            :class:`Framing`; "center" none but the center.
         short_side: the shorter side that larger frames are decoded at; 0 takes 8/7 of the crop, 256 for 224.
         exact: frames are first brought to this height and width whatever the aspect; None leaves them.
         scales: sides of multi-scale crops, as shares of the shorter side.
@@ -73,7 +73,7 @@ class ClipAugment(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    crop: Literal["multi_scale", "random_resized", "random", "centre"] = "multi_scale"
+    crop: Literal["multi_scale", "random_resized", "random", "center"] = "multi_scale"
     short_side: int = Field(default=0, ge=0)
     exact: tuple[PositiveInt, PositiveInt] | None = None
     scales: tuple[PositiveFloat, ...] = Field(default=(1.0, 0.875, 0.75, 0.66), min_length=1)
@@ -147,7 +147,7 @@ def augment_clips(
 def prepare_clip(
     clip: Clip, takes: ClipInput, framing: Framing = PLAIN, stream: Stream = "video"
 ) -> Float32[Tensor, "T C S S"]:
-    """A clip as testing and predicting see it: brought to size, its first crop (the centre, if one), normalised."""
+    """A clip as testing and predicting see it: brought to size, its first crop (the center, if one), normalised."""
     return prepare_views(clip, takes, framing, stream)[0]
 
 
@@ -210,7 +210,7 @@ def draw_box(height: int, width: int, size: int, knobs: ClipAugment, rng: torch.
 
 
 def fixed_offsets(height: int, width: int, box_height: int, box_width: int) -> list[tuple[int, int]]:
-    """The 13 places (top, left) of multi-scale crops: corners, centre, middles of the edges, and the quarters."""
+    """The 13 places (top, left) of multi-scale crops: corners, center, middles of the edges, and the quarters."""
     down, across = (height - box_height) // 4, (width - box_width) // 4
     fours = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (2, 0), (2, 4), (4, 2), (0, 2), (1, 1), (1, 3), (3, 1), (3, 3)]
     return [(down * row, across * column) for row, column in fours]
@@ -237,9 +237,9 @@ def _random_resized_box(height: int, width: int, knobs: ClipAugment, rng: torch.
 
 
 def crop_boxes(height: int, width: int, size: int, crops: Crops) -> list[Box]:
-    """Where a test clip is cut: the centre; three along the longer side; or the corners and the centre."""
+    """Where a test clip is cut: the center; three along the longer side; or the corners and the center."""
     down, across = height - size, width - size
-    if crops == "centre":
+    if crops == "center":
         corners = [(down // 2, across // 2)]
     elif crops == "three" and width >= height:
         corners = [(down // 2, across // 2), (down // 2, 0), (down // 2, across)]

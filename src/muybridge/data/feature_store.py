@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from muybridge.core.errors import DataError
-from muybridge.core.files import whole_file
+from muybridge.core.files import atomic_write
 from muybridge.core.types import Record
 
 FORMAT = 1
@@ -87,21 +87,21 @@ class PartStore:
             raise DataError(
                 "there is no feature store",
                 expected="a folder with store.json in it",
-                cure="make one with `muybridge features RECIPE`, or correct view.features",
+                hint="make one with `muybridge features RECIPE`, or correct view.features",
                 where=folder,
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as problem:
             raise DataError(
                 f"its stamp cannot be read ({problem})",
                 expected="JSON with what made the maps",
-                cure="delete the folder and make it again with `muybridge features RECIPE`",
+                hint="delete the folder and make it again with `muybridge features RECIPE`",
                 where=folder / "store.json",
             ) from None
         if made != FORMAT:
             raise DataError(
                 f"a feature store of format {made}",
                 expected=f"format {FORMAT}",
-                cure="make it again with `muybridge features RECIPE` of this version",
+                hint="make it again with `muybridge features RECIPE` of this version",
                 where=folder,
             )
         store = cls(folder, stamp)
@@ -116,7 +116,7 @@ class PartStore:
             raise DataError(
                 "maps made with other " + ", ".join(f"{name} ({self.stamp.get(name)})" for name in differ),
                 expected=", ".join(f"{name} ({wanted[name]})" for name in differ),
-                cure=_ANOTHER if differ == ["weights"] else _ELSEWHERE,
+                hint=_ANOTHER if differ == ["weights"] else _ELSEWHERE,
                 where=self.folder,
             )
 
@@ -145,7 +145,7 @@ class PartStore:
             raise DataError(
                 f"the maps of recording {record.id!r} reach {maps.abs().max():.3g}",
                 expected=f"finite numbers that {self.stamp['precision']} can hold",
-                cure="keep them with `--precision float32` in another folder, or check the CNN's weights",
+                hint="keep them with `--precision float32` in another folder, or check the CNN's weights",
                 where=self.folder,
             )
         path = self.path(record)
@@ -184,12 +184,12 @@ class PartStore:
             told, (maps, *_) = json.loads(file.metadata()["recording"]), file.get_slice("maps").get_shape()
             source, frames = told["source"], told["frames"]
         except FileNotFoundError:
-            raise DataError("there are no maps of it", expected="its maps", cure=_COMPLETE, where=path) from None
+            raise DataError("there are no maps of it", expected="its maps", hint=_COMPLETE, where=path) from None
         except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as problem:
             raise DataError(
                 f"damaged maps ({problem})",
                 expected="a whole safetensors file",
-                cure=f"delete it and {_COMPLETE}",
+                hint=f"delete it and {_COMPLETE}",
                 where=path,
             ) from None
         if record.id not in self._sources:
@@ -198,7 +198,7 @@ class PartStore:
             raise DataError(
                 f"maps of another file than {record.path}",
                 expected="those of the recording as it is now",
-                cure=_COMPLETE,
+                hint=_COMPLETE,
                 where=path,
             )
         return maps, frames, file
@@ -220,7 +220,7 @@ class StoredFrames:
                 "maps of a recording of "
                 + " and of ".join(f"{count} frames ({name})" for name, count in frames.items()),
                 expected="maps of the same recording in every part",
-                cure=f"delete the files of {record.id!r} in the store and {_COMPLETE}",
+                hint=f"delete the files of {record.id!r} in the store and {_COMPLETE}",
                 where=record.path,
             )
 
@@ -267,7 +267,7 @@ class FeatureStore:
                 raise DataError(
                     f"{len(missing)} of {len(records)} recordings have no maps, {missing[0]!r} among them",
                     expected="the maps of all of them",
-                    cure=_COMPLETE + ", which goes on where it stopped",
+                    hint=_COMPLETE + ", which goes on where it stopped",
                     where=part.folder,
                 )
 
@@ -295,7 +295,7 @@ def fingerprint(record: Record) -> str:
         raise DataError(
             f"the recording cannot be read ({problem.strerror})",
             expected="the file that the index names",
-            cure="check that the data set is in its place",
+            hint="check that the data set is in its place",
             where=record.path,
         ) from None
     return digest.hexdigest()
@@ -311,12 +311,12 @@ def _writing(path: Path) -> Iterator[Path]:
     """A draft to write, see :func:`whole_file`; DataError where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as draft:
+        with atomic_write(path) as draft:
             yield draft
     except (OSError, safetensors.SafetensorError) as problem:
         raise DataError(
             f"the maps cannot be written ({getattr(problem, 'strerror', None) or problem})",
             expected="a folder with room that may be written",
-            cure="free some space or choose another folder with --out; what is finished is kept",
+            hint="free some space or choose another folder with --out; what is finished is kept",
             where=path,
         ) from None

@@ -6,10 +6,10 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from muybridge.core.dice import dice
 from muybridge.core.errors import DataError
-from muybridge.core.types import Batch, Record, SkeletonSequence, Spoiled
-from muybridge.data.prepare import Preparation, Recording, stack
+from muybridge.core.rng import make_generator
+from muybridge.core.types import Batch, FailedSample, Record, SkeletonSequence
+from muybridge.data.prepare import Preparation, Recording, collate_inputs
 
 CACHE_BYTES = 2**30
 """Decoded skeletons are kept in memory up to this size, each process for itself."""
@@ -26,7 +26,7 @@ class Source(Protocol):
         ...
 
 
-class Samples(Dataset["tuple | Spoiled"]):
+class SampleDataset(Dataset["tuple | FailedSample"]):
     """Opens and prepares records; asked by (epoch, index), where epoch -1 prepares without augmentation."""
 
     def __init__(self, records: Sequence[Record], data: Source, prepare: Preparation, seed: int) -> None:
@@ -37,11 +37,11 @@ class Samples(Dataset["tuple | Spoiled"]):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, draw: Draw) -> tuple | Spoiled:
+    def __getitem__(self, draw: Draw) -> tuple | FailedSample:
         """Inputs, label and id of one sample, or why it cannot be read."""
         epoch, index = draw
         record = self.records[index]
-        rng = dice(self.seed, "sample", epoch, index) if epoch >= 0 else None
+        rng = make_generator(self.seed, "sample", epoch, index) if epoch >= 0 else None
         try:
             recording = self._open(index)
             try:
@@ -50,7 +50,7 @@ class Samples(Dataset["tuple | Spoiled"]):
                 if not isinstance(recording, SkeletonSequence):
                     recording.close()
         except DataError as problem:
-            return Spoiled(record.id, record.path, problem)
+            return FailedSample(record.id, record.path, problem)
         return inputs, label, record.id
 
     def _open(self, index: int) -> Recording:
@@ -63,19 +63,19 @@ class Samples(Dataset["tuple | Spoiled"]):
         return recording
 
 
-def collate(samples: list[tuple | Spoiled]) -> Batch:
+def collate(samples: list[tuple | FailedSample]) -> Batch:
     """Prepared samples as one batch, which also says what could not be read."""
-    spoiled = tuple(one for one in samples if isinstance(one, Spoiled))
-    sound = [one for one in samples if not isinstance(one, Spoiled)]
+    failed = tuple(one for one in samples if isinstance(one, FailedSample))
+    sound = [one for one in samples if not isinstance(one, FailedSample)]
     if not sound:
-        return Batch({}, torch.empty(0, dtype=torch.int64), (), spoiled=spoiled)
+        return Batch({}, torch.empty(0, dtype=torch.int64), (), failed=failed)
     inputs, labels, ids = zip(*sound, strict=True)
-    stacked = stack(list(inputs))
+    stacked = collate_inputs(list(inputs))
     views = len(next(iter(stacked.values()))) // len(ids)
-    return Batch(stacked, torch.tensor(labels), ids, views, spoiled)
+    return Batch(stacked, torch.tensor(labels), ids, views, failed)
 
 
-class Plan(Sampler[list[Draw]]):
+class BatchPlan(Sampler[list[Draw]]):
     """The order of training samples: which of them make up each optimizer step, and this process's share of it.
 
     Each epoch is shuffled anew by (seed, epoch) and sees every sample once; a last step with fewer samples than
@@ -98,7 +98,7 @@ class Plan(Sampler[list[Draw]]):
 
     def steps(self) -> list[list[int]]:
         """The sample indices of every step of the current epoch, over all processes."""
-        order = torch.randperm(self.count, generator=dice(self.seed, "order", self.epoch)).tolist()
+        order = torch.randperm(self.count, generator=make_generator(self.seed, "order", self.epoch)).tolist()
         steps = [order[start : start + self.batch_size] for start in range(0, self.count, self.batch_size)]
         if len(steps) > 1 and len(steps[-1]) < self.world:
             steps[-2:] = [steps[-2] + steps[-1]]
@@ -112,13 +112,13 @@ class Plan(Sampler[list[Draw]]):
             yield [(self.epoch, index) for index in step[self.rank :: self.world]]
 
 
-def in_order(count: int, batch_size: int, rank: int = 0, world: int = 1) -> list[list[Draw]]:
+def sequential_plan(count: int, batch_size: int, rank: int = 0, world: int = 1) -> list[list[Draw]]:
     """This process's share of every sample, once, in order and without augmentation."""
     mine = range(rank, count, world)
     return [[(-1, index) for index in mine[start : start + batch_size]] for start in range(0, len(mine), batch_size)]
 
 
-def load(samples: Samples, plan: Plan | list[list[Draw]], workers: int = 0) -> DataLoader[Any]:
+def make_loader(samples: SampleDataset, plan: BatchPlan | list[list[Draw]], workers: int = 0) -> DataLoader[Any]:
     """Gives a :class:`Batch` for every step of the plan, without what cannot be read: see :meth:`Batch.whole`."""
     return DataLoader(
         samples,

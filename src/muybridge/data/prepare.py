@@ -30,7 +30,7 @@ from muybridge.data.clip_ops import (
 )
 from muybridge.data.datasets.base import in_data_folder
 from muybridge.data.feature_store import StoredFrames
-from muybridge.data.sampling import Mode, choose
+from muybridge.data.sampling import Mode, sample_indices
 from muybridge.data.skeleton_augment import SkeletonAugment, augment_skeleton
 from muybridge.data.skeleton_ops import prepare_skeleton
 from muybridge.media.flow import BOUND, ComputedFlow, Flow, Method
@@ -46,7 +46,7 @@ Sample = tuple[dict[str, Tensor], int]
 """A model's inputs for one recording, without batch axis, and its label."""
 
 
-class Viewing(Framing):
+class ViewConfig(Framing):
     """How a video is looked at: which of its frames are read, and in testing how often.
 
     Attributes:
@@ -72,16 +72,16 @@ class Viewing(Framing):
     features: Path | None = None
 
     @property
-    def cuts(self) -> int:
+    def crops_per_clip(self) -> int:
         """Crops that testing makes of one clip."""
-        return {"centre": 1, "three": 3, "ten": 10}[self.crops]
+        return {"center": 1, "three": 3, "ten": 10}[self.crops]
 
     @property
     def views(self) -> int:
         """Inputs that testing makes of one video; those of reversed clips come last."""
-        return self.clips * self.cuts * (2 if self.reverse else 1)
+        return self.clips * self.crops_per_clip * (2 if self.reverse else 1)
 
-    def resolved(self) -> "Viewing":
+    def resolved(self) -> "ViewConfig":
         """With an absolute path of the feature store, where one is given."""
         found = self.features.expanduser().resolve() if self.features else None
         return self.model_copy(update={"features": found})
@@ -119,7 +119,7 @@ class FlowSource(BaseModel):
             MissingExtraError: OpenCV is needed and not installed.
         """
         if self.folder is None or name is None:
-            return ComputedFlow(video.grey(), self.method, self.bound)
+            return ComputedFlow(video.grayscale(), self.method, self.bound)
         return StoredFlow(find_flow(in_data_folder(self.folder), name), video, bound=self.bound, method=self.method)
 
 
@@ -157,17 +157,17 @@ class Preparation(ABC, Generic[Read]):
     def transform(self, read: Read, label: int = -1, rng: torch.Generator | None = None) -> Sample:
         """The second half of a call: what was read as the model takes it, ``V`` views one after the other."""
 
-    def straight(self, answers: Float[Tensor, "B V K"]) -> Float[Tensor, "B V K"]:
+    def undo_reversal(self, answers: Float[Tensor, "B V K"]) -> Float[Tensor, "B V K"]:
         """What a model says of each class in each view of testing, where a view may show a class as another one."""
         return answers
 
-    def vote(self, logits: Float[Tensor, "BV K"]) -> Float32[Tensor, "B K"]:
+    def average_views(self, logits: Float[Tensor, "BV K"]) -> Float32[Tensor, "B K"]:
         """Log-probabilities of each recording's classes from the scores of all its views.
 
         Probabilities, not scores, are averaged over the views, as TDN's and SELFY's tests do.
         """
         rows = rearrange(logits.float().log_softmax(1), "(b v) k -> b v k", v=self.views)
-        return self.straight(rows).logsumexp(1) - math.log(self.views)
+        return self.undo_reversal(rows).logsumexp(1) - math.log(self.views)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +227,7 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
     """
 
     takes: ClipInput
-    viewing: Viewing
+    viewing: ViewConfig
     mirror: Mapping[int, int] | None = None
     augment: ClipAugment | None = None
     flow: FlowSource = COMPUTED
@@ -239,7 +239,7 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
                 'view.crops = "ten" mirrors half of the crops, and the data set '
                 + ("forbids mirroring" if self.mirror is None else "has classes that a mirror changes"),
                 expected="classes that a mirror leaves as they are",
-                cure='take view.crops = "three", or set data.mirror_labels = [] where no class has a side',
+                hint='take view.crops = "three", or set data.mirror_labels = [] where no class has a side',
             )
         turned = self.viewing.reverse or (self.augment and self.augment.reverse)
         if turned and (self.reverse is None or self.takes.flow):
@@ -247,7 +247,7 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
             raise RecipeError(
                 f"clips are to be played backwards, and {'the model takes flow' if self.takes.flow else silent}",
                 expected="a model of frames, and a data set whose classes are known backwards, such as moving_shapes",
-                cure="leave view.reverse and augment.clip.reverse out, or set data.reverse_labels",
+                hint="leave view.reverse and augment.clip.reverse out, or set data.reverse_labels",
             )
 
     @property
@@ -262,7 +262,7 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
         assert isinstance(recording, Video)
         # All views at once, so that a frame in several of them is decoded once.
         keep = self.augment.keep if self.augment else 1.0
-        numbers = moments(self.usable(recording), self.takes, self.viewing, keep, rng)
+        numbers = frame_indices(self.usable(recording), self.takes, self.viewing, keep, rng)
         if rng is None:
             short_side = self._short_side(self.viewing, self._tested().size)
         else:
@@ -285,7 +285,7 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
                 views[name] = torch.cat([views[name], views[name].flip(1)])
         return views, label
 
-    def straight(self, answers: Float[Tensor, "B V K"]) -> Float[Tensor, "B V K"]:
+    def undo_reversal(self, answers: Float[Tensor, "B V K"]) -> Float[Tensor, "B V K"]:
         """See :meth:`Preparation.straight`; for class k, a reversed view is asked about the reversal of k."""
         if not self.viewing.reverse:
             return answers
@@ -304,7 +304,7 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
             raise DataError(
                 "a video of a single frame has no optical flow",
                 expected="two frames or more",
-                cure="leave it out, or take a model that reads no flow",
+                hint="leave it out, or take a model that reads no flow",
                 where=recording.path,
             )
         return len(recording) - self.takes.flow
@@ -347,7 +347,7 @@ class FeaturePreparation(Preparation[dict[str, Tensor]]):
     """
 
     takes: ClipInput
-    viewing: Viewing
+    viewing: ViewConfig
     keep: float = 1.0
 
     @property
@@ -361,7 +361,7 @@ class FeaturePreparation(Preparation[dict[str, Tensor]]):
         """The first half of a call: chooses frames and reads their maps; those of all views follow each other."""
         del name
         assert isinstance(recording, StoredFrames)
-        return recording.read(moments(len(recording), self.takes, self.viewing, self.keep, rng))
+        return recording.read(frame_indices(len(recording), self.takes, self.viewing, self.keep, rng))
 
     def transform(self, read: dict[str, Tensor], label: int = -1, rng: torch.Generator | None = None) -> Sample:
         """The second half of a call: one view after the other."""
@@ -369,8 +369,8 @@ class FeaturePreparation(Preparation[dict[str, Tensor]]):
         return {name: rearrange(one, "(v t) d h w -> v t d h w", v=views) for name, one in read.items()}, label
 
 
-def moments(
-    frames: int, takes: ClipInput, viewing: Viewing, keep: float, rng: torch.Generator | None = None
+def frame_indices(
+    frames: int, takes: ClipInput, viewing: ViewConfig, keep: float, rng: torch.Generator | None = None
 ) -> list[int]:
     """Which frames of a video are read: with dice for one view of a random part of it, else for all views of testing.
 
@@ -383,13 +383,13 @@ def moments(
     """
     mode, clips, stride = viewing.mode, viewing.clips, viewing.stride
     if rng is None:
-        each = (choose(frames, takes, mode, view=view, views=clips, stride=stride) for view in range(clips))
+        each = (sample_indices(frames, takes, mode, view=view, views=clips, stride=stride) for view in range(clips))
         return [number for one in each for number in one]
-    start, kept = part_in_time(frames, keep, rng)
-    return [start + number for number in choose(kept, takes, mode, rng, stride=stride)]
+    start, kept = random_temporal_crop(frames, keep, rng)
+    return [start + number for number in sample_indices(kept, takes, mode, rng, stride=stride)]
 
 
-def part_in_time(frames: int, keep: float, rng: torch.Generator) -> tuple[int, int]:
+def random_temporal_crop(frames: int, keep: float, rng: torch.Generator) -> tuple[int, int]:
     """First frame and length of a random part of a video of ``frames``; ``keep`` is the smallest share."""
     if keep == 1:
         return 0, frames
@@ -401,7 +401,7 @@ def part_in_time(frames: int, keep: float, rng: torch.Generator) -> tuple[int, i
 def preparation(
     takes: Takes,
     holds: Holds,
-    viewing: Viewing,
+    viewing: ViewConfig,
     mirror: Mapping[int, int] | None,
     augment: SkeletonAugment | ClipAugment | None = None,
     flow: FlowSource = COMPUTED,
@@ -417,7 +417,7 @@ def preparation(
     return ClipPreparation(takes, viewing, mirror, augment, flow, reverse)
 
 
-def stack(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+def collate_inputs(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Samples as one batch.
 
     ``joints`` of different length are zero-padded at the end, and ``length`` says how many frames are valid; the views

@@ -16,7 +16,7 @@ DENSE_SPAN = 64
 """Frames that a dense window reaches over."""
 
 
-def choose(
+def sample_indices(
     frames: int,
     takes: ClipInput,
     mode: Mode = "segments",

@@ -14,7 +14,7 @@ from torch import Tensor
 from muybridge.core.contracts import SkeletonData
 from muybridge.core.skeletons import Layout
 from muybridge.core.types import SkeletonSequence
-from muybridge.data.skeleton_ops import about_vertical, body_centres, fill_absent, moved, torso_length, turned
+from muybridge.data.skeleton_ops import about_vertical, body_centers, fill_absent, rotate, torso_length, translate
 
 
 class SkeletonAugment(BaseModel):
@@ -24,7 +24,7 @@ class SkeletonAugment(BaseModel):
         rotate: largest turn about the vertical, in degrees; skeletons in 2-D have no vertical to turn about.
         tilt: largest turn in the image plane, in degrees; in 3-D also as much about the horizontal axis.
         scale: smallest and largest factor of size.
-        build: largest change of the length of each bone, as a share, the same on both sides: other people's bodies, the
+        bone_scale: largest change of the length of each bone, as a share, the same on both sides: other people's bodies, the
             same movement. Layouts without bones are left alone.
         speed: slowest and fastest factor of speed; frames are interpolated.
         crop: smallest share of the recording that is kept, from a random start.
@@ -38,7 +38,7 @@ class SkeletonAugment(BaseModel):
     rotate: NonNegativeFloat = 0.0
     tilt: NonNegativeFloat = 0.0
     scale: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
-    build: float = Field(default=0.0, ge=0.0, lt=1.0)
+    bone_scale: float = Field(default=0.0, ge=0.0, lt=1.0)
     speed: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
     crop: float = Field(default=1.0, gt=0.0, le=1.0)
     noise: NonNegativeFloat = 0.0
@@ -79,8 +79,8 @@ def augment_skeleton(
     build_rng = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=rng)))
     layout = holds.layout
     sequence = fill_absent(sequence)
-    if knobs.build and layout.known:
-        sequence = rebuilt(sequence, layout, 1 + knobs.build * _symmetric(layout, build_rng))
+    if knobs.bone_scale and layout.known:
+        sequence = rebuilt(sequence, layout, 1 + knobs.bone_scale * _symmetric(layout, build_rng))
 
     kept = max(1, round(len(sequence) * _between((knobs.crop, 1.0), dice[0])))
     start = int(dice[1] * (len(sequence) - kept + 1))
@@ -96,14 +96,14 @@ def augment_skeleton(
         matrix = _about_z(turns[1])[:2, :2]
     else:
         matrix = about_vertical(turns[0]) @ _about_z(turns[1]) @ _about_x(turns[2])
-    sequence = turned(sequence, layout, matrix * _between(knobs.scale, dice[6]))
+    sequence = rotate(sequence, layout, matrix * _between(knobs.scale, dice[6]))
 
     if dice[7] < knobs.mirror and mirror_map is not None and layout.mirror:
         sequence, label = mirrored(sequence, layout), mirror_map.get(label, label)
     if knobs.noise:
         sigma = knobs.noise * torso_length(sequence, layout)
         throw = torch.randn(sequence.joints.shape, generator=noise_rng)
-        sequence = moved(sequence, sequence.joints + sigma * throw)
+        sequence = translate(sequence, sequence.joints + sigma * throw)
     if dice[8] < knobs.swap_people and sequence.present.any(dim=0).all():
         sequence = SkeletonSequence(sequence.joints.flip(1), sequence.present.flip(1))
     return sequence, label
@@ -118,7 +118,7 @@ def rebuilt(sequence: SkeletonSequence, layout: Layout, factors: Float[Tensor, "
         chain[child] = chain[parent]
         chain[child, bone] = 1
     bones = sequence.joints[:, :, children] - sequence.joints[:, :, parents]
-    return moved(sequence, sequence.joints + chain @ (bones * (factors - 1)[:, None]))
+    return translate(sequence, sequence.joints + chain @ (bones * (factors - 1)[:, None]))
 
 
 def resample(sequence: SkeletonSequence, speed: float) -> SkeletonSequence:
@@ -140,14 +140,14 @@ def resample(sequence: SkeletonSequence, speed: float) -> SkeletonSequence:
 
 
 def mirrored(sequence: SkeletonSequence, layout: Layout) -> SkeletonSequence:
-    """The mirror image: x reflected about the main person's first centre, left and right joints swapped."""
+    """The mirror image: x reflected about the main person's first center, left and right joints swapped."""
     order = list(range(len(layout)))
     for left, right in layout.mirror:
         order[left], order[right] = right, left
     joints = sequence.joints[:, :, order]
-    middle = body_centres(sequence, layout)[0, 0]
+    middle = body_centers(sequence, layout)[0, 0]
     joints[..., 0] = 2 * middle - joints[..., 0]
-    return moved(sequence, joints)
+    return translate(sequence, joints)
 
 
 def _symmetric(layout: Layout, rng: torch.Generator) -> Float[Tensor, " bones"]:

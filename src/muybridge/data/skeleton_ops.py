@@ -3,7 +3,7 @@
 Legend: T frames, P people, J joints, D coordinates (2 or 3).
 
 Axis 1 (y) is the vertical of every recording; whether it points up or down makes no difference here. The first person
-who is present is the main one: the body's centre and facing, where a single one is needed, are that person's
+who is present is the main one: the body's center and facing, where a single one is needed, are that person's
 (Shahroudy et al., CVPR 2016), so that two people keep their places relative to each other. Absent people stay zero.
 """
 
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from muybridge.core.contracts import Centre, SkeletonData, SkeletonInput
+from muybridge.core.contracts import Center, SkeletonData, SkeletonInput
 from muybridge.core.errors import DataError
 from muybridge.core.skeletons import Layout
 from muybridge.core.types import SkeletonSequence
@@ -33,22 +33,22 @@ def prepare_skeleton(sequence: SkeletonSequence, takes: SkeletonInput, holds: Sk
         sequence = face_partner(sequence, holds.layout)
     elif takes.face_camera:
         sequence = face_camera(sequence, holds.layout)
-    if takes.centre != "none":
-        sequence = centre(sequence, holds.layout, takes.centre)
+    if takes.center != "none":
+        sequence = center(sequence, holds.layout, takes.center)
     if takes.unit_scale:
-        sequence = moved(sequence, sequence.joints / torso_length(sequence, holds.layout))
+        sequence = translate(sequence, sequence.joints / torso_length(sequence, holds.layout))
     return sequence.joints
 
 
 def clean_skeleton(sequence: SkeletonSequence, takes: SkeletonInput, holds: SkeletonData) -> SkeletonSequence:
     """The frames a model sees, still where they were recorded; pictures of attention are drawn on these."""
-    sequence = fill_absent(conform(sequence, holds))
+    sequence = fill_absent(match_layout(sequence, holds))
     if takes.smooth:
         sequence = smooth(sequence)
     return subsample(sequence, takes.max_frames)
 
 
-def conform(sequence: SkeletonSequence, holds: SkeletonData, where: str | None = None) -> SkeletonSequence:
+def match_layout(sequence: SkeletonSequence, holds: SkeletonData, where: str | None = None) -> SkeletonSequence:
     """The recording with as many people as ``holds`` says.
 
     Absent people are added; of too many, those seen in the most frames stay, in their order.
@@ -66,7 +66,7 @@ def conform(sequence: SkeletonSequence, holds: SkeletonData, where: str | None =
         raise DataError(
             f"the recording has {joints} joints of {dims} coordinates",
             expected=f"{len(holds.layout)} joints of {holds.coordinates} (layout {holds.layout.name})",
-            cure="use recordings of one kind of skeleton for training, testing and predicting",
+            hint="use recordings of one kind of skeleton for training, testing and predicting",
             where=where,
         )
     if people > holds.people:
@@ -95,7 +95,7 @@ def fill_absent(sequence: SkeletonSequence) -> SkeletonSequence:
     with_someone = sequence.present.any(dim=1).nonzero().flatten()
     if not len(with_someone):
         raise DataError(
-            "nobody is seen in any frame", expected="a person in at least one frame", cure="take the recording out"
+            "nobody is seen in any frame", expected="a person in at least one frame", hint="take the recording out"
         )
     window = slice(int(with_someone[0]), int(with_someone[-1]) + 1)
     joints, present = sequence.joints[window].clone(), sequence.present[window].clone()
@@ -148,26 +148,26 @@ def subsample(sequence: SkeletonSequence, max_frames: int) -> SkeletonSequence:
     return SkeletonSequence(sequence.joints[chosen], sequence.present[chosen])
 
 
-def centre(sequence: SkeletonSequence, layout: Layout, mode: Centre) -> SkeletonSequence:
-    """Positions relative to the main person's centre, in the first frame or in every frame, or to the people's.
+def center(sequence: SkeletonSequence, layout: Layout, mode: Center) -> SkeletonSequence:
+    """Positions relative to the main person's center, in the first frame or in every frame, or to the people's.
 
-    The centre of a person is the root joint, or the mean of all joints where the layout is not known; that of people
-    is the middle of the centres of those whom the first frame shows.
+    The center of a person is the root joint, or the mean of all joints where the layout is not known; that of people
+    is the middle of the centers of those whom the first frame shows.
     """
     match mode:
         case "none":
             return sequence
         case "first":
-            centres = body_centres(sequence, layout)[:1]
+            centers = body_centers(sequence, layout)[:1]
         case "frame":
-            centres = body_centres(sequence, layout)
+            centers = body_centers(sequence, layout)
         case "people":
-            centres = _centres(sequence.joints[:1, sequence.present[0]], layout).mean(dim=1)
-    return moved(sequence, sequence.joints - centres[:, None, None])
+            centers = _centres(sequence.joints[:1, sequence.present[0]], layout).mean(dim=1)
+    return translate(sequence, sequence.joints - centers[:, None, None])
 
 
-def body_centres(sequence: SkeletonSequence, layout: Layout) -> Float[Tensor, "T D"]:
-    """The centre of the main person in every frame; zero where nobody is seen."""
+def body_centers(sequence: SkeletonSequence, layout: Layout) -> Float[Tensor, "T D"]:
+    """The center of the main person in every frame; zero where nobody is seen."""
     return _centres(sequence.joints[torch.arange(len(sequence)), _main_person(sequence)], layout)
 
 
@@ -178,7 +178,7 @@ def _centres(bodies: Float[Tensor, "*any J D"], layout: Layout) -> Float[Tensor,
 def face_camera(sequence: SkeletonSequence, layout: Layout) -> SkeletonSequence:
     """The recording turned about the vertical so that the main person faces the camera in the first frame.
 
-    The turn is about that person's centre and puts the line from the left to the right shoulder along +x, where it
+    The turn is about that person's center and puts the line from the left to the right shoulder along +x, where it
     lies in Kinect recordings of people who face the camera. A recording in 2-D, one without known shoulders, and one
     whose shoulders lie above each other, stay as they are.
     """
@@ -192,7 +192,7 @@ def face_camera(sequence: SkeletonSequence, layout: Layout) -> SkeletonSequence:
 def face_partner(sequence: SkeletonSequence, layout: Layout) -> SkeletonSequence:
     """The recording turned about the vertical so that the second person stands along +x from the first.
 
-    So they stand in the first frame that shows both; the turn is about the main person's first centre. Whichever side
+    So they stand in the first frame that shows both; the turn is about the main person's first center. Whichever side
     the camera was on, the two are then seen from the same one. A recording in 2-D, and one without two people in the
     same frame, stay as they are.
     """
@@ -216,7 +216,7 @@ def _turned_along_x(sequence: SkeletonSequence, layout: Layout, across: Float[Te
     x, z = float(across[0]), float(across[2])
     if math.hypot(x, z) < 1e-6:
         return sequence
-    return turned(sequence, layout, about_vertical(math.atan2(z, x)))
+    return rotate(sequence, layout, about_vertical(math.atan2(z, x)))
 
 
 def about_vertical(angle: float) -> Float[Tensor, "3 3"]:
@@ -243,7 +243,7 @@ def torso_length(sequence: SkeletonSequence, layout: Layout) -> float:
         length = float((bodies - bodies.mean(dim=1, keepdim=True)).norm(dim=-1).mean(dim=1).median())
     if length <= 0.0:
         raise DataError(
-            "all joints lie at one point", expected="a body of some size", cure="take the recording out of the data set"
+            "all joints lie at one point", expected="a body of some size", hint="take the recording out of the data set"
         )
     return length
 
@@ -252,12 +252,12 @@ def _main_person(sequence: SkeletonSequence) -> Int64[Tensor, " T"]:
     return sequence.present.int().argmax(dim=1)
 
 
-def moved(sequence: SkeletonSequence, joints: Float[Tensor, "T P J D"]) -> SkeletonSequence:
+def translate(sequence: SkeletonSequence, joints: Float[Tensor, "T P J D"]) -> SkeletonSequence:
     """New positions for the people who are present."""
     return SkeletonSequence(joints * sequence.present[..., None, None], sequence.present)
 
 
-def turned(sequence: SkeletonSequence, layout: Layout, matrix: Float[Tensor, "D D"]) -> SkeletonSequence:
-    """Row vectors times ``matrix`` about the main person's first centre."""
-    pivot = body_centres(sequence, layout)[0]
-    return moved(sequence, (sequence.joints - pivot) @ matrix + pivot)
+def rotate(sequence: SkeletonSequence, layout: Layout, matrix: Float[Tensor, "D D"]) -> SkeletonSequence:
+    """Row vectors times ``matrix`` about the main person's first center."""
+    pivot = body_centers(sequence, layout)[0]
+    return translate(sequence, (sequence.joints - pivot) @ matrix + pivot)

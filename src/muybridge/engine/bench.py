@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from muybridge.core.dice import dice
+from muybridge.core.rng import make_generator
 from muybridge.core.types import Batch
-from muybridge.data.loader import Plan, Samples, collate, load
+from muybridge.data.loader import BatchPlan, SampleDataset, collate, make_loader
 from muybridge.engine.evaluate import make_samples, to_device
 from muybridge.engine.optim import build_optimizer
 from muybridge.engine.runtime import Runtime
 from muybridge.media.video import Video
 from muybridge.recipe import Recipe
 
-HOPS = ("open", "decode", "transform", "transfer", "model")
+STEPS = ("open", "decode", "transform", "transfer", "model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class BenchResult:
     """What a benchmark says.
 
     Attributes:
@@ -45,7 +45,7 @@ class Bench:
         device, batch_size, workers: what it was measured with.
     """
 
-    hops: dict[str, Timing]
+    steps: dict[str, Timing]
     per_second: float
     waiting: float
     bottleneck: str
@@ -65,7 +65,7 @@ ADVICE = {
 }
 
 
-def bench(recipe: Recipe, recordings: int = 32, steps: int = 8, runtime: Runtime | None = None) -> Bench:
+def bench(recipe: Recipe, recordings: int = 32, steps: int = 8, runtime: Runtime | None = None) -> BenchResult:
     """Time the hops of a training on the first recordings of its training part.
 
     Args:
@@ -84,8 +84,8 @@ def bench(recipe: Recipe, recordings: int = 32, steps: int = 8, runtime: Runtime
         for index in range(min(recordings, len(samples))):
             _load_timed(samples, index, spent)
     step = _trainer(recipe, runtime)
-    plan = Plan(len(samples), recipe.train.batch_size, recipe.train.seed)
-    batch = collate([samples[draw] for draw in next(iter(plan))]).whole()
+    plan = BatchPlan(len(samples), recipe.train.batch_size, recipe.train.seed)
+    batch = collate([samples[draw] for draw in next(iter(plan))]).raise_on_failure()
     step(batch)  # kernels are chosen and memory is taken in the first
     for _ in range(steps):
         with _timed(runtime, spent["transfer"], len(batch)):
@@ -96,18 +96,18 @@ def bench(recipe: Recipe, recordings: int = 32, steps: int = 8, runtime: Runtime
     asked = time.perf_counter()
     for number, one in enumerate(islice(_endless(samples, plan, recipe.train.workers), steps + 1)):
         came = time.perf_counter()
-        step(to_device(one.whole(), runtime))
+        step(to_device(one.raise_on_failure(), runtime))
         _wait(runtime)
         done = time.perf_counter()
         if number:  # the first waits for the workers to start
             count, waited, wall = count + len(one), waited + came - asked, wall + done - asked
         asked = time.perf_counter()
-    hops = {hop: Timing(*np.percentile(1000 * np.array(spent[hop]), (50, 95)).tolist()) for hop in HOPS}
+    hops = {hop: Timing(*np.percentile(1000 * np.array(spent[hop]), (50, 95)).tolist()) for hop in STEPS}
     # The hops of the side that the other waits for; within it, the longest.
-    side = HOPS[:3] if waited > wall / 2 else HOPS[3:]
+    side = STEPS[:3] if waited > wall / 2 else STEPS[3:]
     worst = max(side, key=lambda hop: hops[hop].median)
-    return Bench(
-        hops=hops,
+    return BenchResult(
+        steps=hops,
         per_second=count / wall,
         waiting=waited / wall,
         bottleneck=worst,
@@ -118,10 +118,10 @@ def bench(recipe: Recipe, recordings: int = 32, steps: int = 8, runtime: Runtime
     )
 
 
-def _load_timed(samples: Samples, index: int, spent: dict[str, list[float]]) -> None:
+def _load_timed(samples: SampleDataset, index: int, spent: dict[str, list[float]]) -> None:
     """One recording as training loads it, without the cache."""
     record, prepare = samples.records[index], samples.prepare
-    rng = dice(samples.seed, "sample", 0, index)
+    rng = make_generator(samples.seed, "sample", 0, index)
     marks = [time.perf_counter()]
     recording = samples.data.open(record)
     marks.append(time.perf_counter())
@@ -131,13 +131,13 @@ def _load_timed(samples: Samples, index: int, spent: dict[str, list[float]]) -> 
     marks.append(time.perf_counter())
     if isinstance(recording, Video):
         recording.close()
-    for hop, seconds in zip(HOPS, np.diff(marks), strict=False):
+    for hop, seconds in zip(STEPS, np.diff(marks), strict=False):
         spent[hop].append(float(seconds))
 
 
 def _trainer(recipe: Recipe, runtime: Runtime) -> Callable[[Batch], None]:
     """A step of training, as :func:`muybridge.engine.train.train_step` takes it."""
-    model = recipe.model.unfetched().build(len(recipe.data.labels()), recipe.data.holds())
+    model = recipe.model.without_pretrained().build(len(recipe.data.labels()), recipe.data.holds())
     optimizer = build_optimizer(recipe.train.optimizer, model, recipe.train.groups, runtime.fused)
     wrapped, optimizer = runtime.fabric.setup(model, optimizer)
 
@@ -152,8 +152,8 @@ def _trainer(recipe: Recipe, runtime: Runtime) -> Callable[[Batch], None]:
     return step
 
 
-def _endless(samples: Samples, plan: Plan, workers: int) -> Iterator[Batch]:
-    loader = load(samples, plan, workers)
+def _endless(samples: SampleDataset, plan: BatchPlan, workers: int) -> Iterator[Batch]:
+    loader = make_loader(samples, plan, workers)
     for epoch in range(2**31):
         plan.start_at(epoch)
         yield from loader

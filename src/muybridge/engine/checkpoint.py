@@ -6,7 +6,7 @@ run.json             format of the folder, versions, what the data holds
 weights.safetensors  the trained parameters; ``stages/NAME.safetensors`` those of each finished stage
 state.pt             where an unfinished training goes on
 journal.jsonl        one row an epoch
-left_out.tsv         recordings that are not in the index, and why
+excluded.tsv         recordings that are not in the index, and why
 test.json, ...       what a test said; ``pictures/`` what there is to look at
 """
 
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from muybridge.core.errors import RunError
-from muybridge.core.files import whole_file
+from muybridge.core.files import atomic_write
 from muybridge.data.datasets.base import Excluded
 from muybridge.recipe import Recipe, load_recipe, save_recipe
 
@@ -44,7 +44,7 @@ class RunFolder:
         path: Path,
         recipe: Recipe,
         labels: tuple[str, ...],
-        left_out: Mapping[str, Iterable[Excluded]],
+        excluded: Mapping[str, Iterable[Excluded]],
         state: dict[str, Any],
     ) -> "RunFolder":
         """Start a new run.
@@ -60,19 +60,19 @@ class RunFolder:
             save_recipe(recipe, file)
         with run.writing("labels.txt") as file:
             file.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
-        with run.writing("left_out.tsv") as file:
-            rows = [_left_out(split, one) for split, all_ in left_out.items() for one in all_]
+        with run.writing("excluded.tsv") as file:
+            rows = [_excluded_row(split, one) for split, all_ in excluded.items() for one in all_]
             file.write_text("".join(["split\tid\tpath\treason\n", *rows]), encoding="utf-8")
         run.write_state(state)
         # Last, because its presence makes the folder a run.
         run.write_json("run.json", {"format": FORMAT, "muybridge": version("muybridge"), "torch": torch.__version__})
         return run
 
-    def leave_out(self, split: str, recordings: Iterable[Excluded]) -> None:
-        """Add recordings to ``left_out.tsv``, each once."""
-        text = (self.path / "left_out.tsv").read_text(encoding="utf-8")
-        rows = [_left_out(split, one) for one in recordings]
-        with self.writing("left_out.tsv") as file:
+    def exclude(self, split: str, recordings: Iterable[Excluded]) -> None:
+        """Add recordings to ``excluded.tsv``, each once."""
+        text = (self.path / "excluded.tsv").read_text(encoding="utf-8")
+        rows = [_excluded_row(split, one) for one in recordings]
+        with self.writing("excluded.tsv") as file:
             file.write_text("".join([text, *(row for row in rows if row not in text)]), encoding="utf-8")
 
     @classmethod
@@ -87,20 +87,20 @@ class RunFolder:
             raise RunError(
                 "no run here" if run.path.is_dir() else "no such folder",
                 expected="a run folder, with run.json in it",
-                cure="train one with `muybridge train RECIPE --run DIR`",
+                hint="train one with `muybridge train RECIPE --run DIR`",
                 where=path,
             )
         try:
             made = json.loads((run.path / "run.json").read_text(encoding="utf-8"))["format"]
         except (ValueError, KeyError, TypeError):
             raise RunError(
-                "damaged", expected='JSON with "format"', cure="restore it or train again", where=run.path / "run.json"
+                "damaged", expected='JSON with "format"', hint="restore it or train again", where=run.path / "run.json"
             ) from None
         if made > FORMAT:
             raise RunError(
                 f"made by a newer version (run format {made})",
                 expected=f"run format {FORMAT} or older",
-                cure="upgrade with `pip install -U muybridge`",
+                hint="upgrade with `pip install -U muybridge`",
                 where=path,
             )
         return run
@@ -133,12 +133,12 @@ class RunFolder:
             raise RunError(
                 "no weights yet",
                 expected="a finished training",
-                cure=f"go on with `muybridge train --run {self.path} --resume`",
+                hint=f"go on with `muybridge train --run {self.path} --resume`",
                 where=self.path,
             )
         recipe = self.recipe()
-        model = recipe.model.unfetched().build(len(self.labels()), recipe.data.holds())
-        put_weights(model, read_weights(self.path / "weights.safetensors"), self.path / "weights.safetensors")
+        model = recipe.model.without_pretrained().build(len(self.labels()), recipe.data.holds())
+        load_weights(model, read_weights(self.path / "weights.safetensors"), self.path / "weights.safetensors")
         return model.eval()
 
     def write_weights(self, name: str, model: nn.Module) -> None:
@@ -161,7 +161,7 @@ class RunFolder:
             raise RunError(
                 f"not readable ({type(problem).__name__})",
                 expected="the saved state of a training",
-                cure="remove the run folder and train again",
+                hint="remove the run folder and train again",
                 where=path,
             ) from None
 
@@ -177,10 +177,10 @@ class RunFolder:
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """A temporary file to write; it takes its name when the block ends well, and is on the disk then."""
-        with _reported(self.path / name), whole_file(self.path / name) as draft:
+        with _reported(self.path / name), atomic_write(self.path / name) as draft:
             yield draft
 
-    def check_room(self, model: nn.Module) -> None:
+    def check_disk_space(self, model: nn.Module) -> None:
         """Refuse to start when the disk cannot hold what the training will write."""
         weights = sum(value.nbytes for value in model.state_dict().values())
         # Two states (old and draft) of weights, average and two optimizer moments, and two weights files.
@@ -189,7 +189,7 @@ class RunFolder:
             raise RunError(
                 f"{free / 1e6:.0f} MB free on the disk",
                 expected=f"at least {needed / 1e6:.0f} MB for weights and training state",
-                cure="free some space or choose another --run folder",
+                hint="free some space or choose another --run folder",
                 where=self.path,
             )
 
@@ -204,20 +204,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise RunError(
             f"damaged weights file ({problem})",
             expected="a whole safetensors file",
-            cure="restore the file or train again",
+            hint="restore the file or train again",
             where=path,
         ) from None
     if told is not None and told != checksum(tensors):
         raise RunError(
             "damaged weights file (checksum differs)",
             expected="the bytes that were written",
-            cure="restore the file or train again",
+            hint="restore the file or train again",
             where=path,
         )
     return tensors
 
 
-def put_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
     """Load tensors into a model; RunError names what does not fit."""
     own = model.state_dict()
     wrong = [f"{key} missing" for key in own.keys() - tensors.keys()]
@@ -231,13 +231,13 @@ def put_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: Path) ->
         raise RunError(
             f"weights of another model: {', '.join(sorted(wrong)[:4])}" + (" ..." if len(wrong) > 4 else ""),
             expected="the parameters of the model in recipe.toml",
-            cure="use the weights that belong to this recipe",
+            hint="use the weights that belong to this recipe",
             where=where,
         )
     model.load_state_dict(dict(tensors))
 
 
-def _left_out(split: str, one: Excluded) -> str:
+def _excluded_row(split: str, one: Excluded) -> str:
     return f"{split}\t{one.id}\t{one.path}\t{one.reason}\n"
 
 
@@ -259,6 +259,6 @@ def _reported(where: Path) -> Iterator[None]:
         raise RunError(
             f"cannot be written ({problem.strerror or problem})",
             expected="a folder with room that may be written",
-            cure="free some space or choose another --run folder; what was saved before is whole",
+            hint="free some space or choose another --run folder; what was saved before is whole",
             where=where,
         ) from problem

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from muybridge.core.types import Batch
 from muybridge.data.datasets.base import Split
 from muybridge.data.feature_store import FeatureStore
-from muybridge.data.loader import Samples, in_order, load
+from muybridge.data.loader import SampleDataset, make_loader, sequential_plan
 from muybridge.engine.checkpoint import RunFolder, checksum
 from muybridge.engine.journal import Reporter
 from muybridge.engine.metrics import Scores, score
@@ -18,7 +18,7 @@ from muybridge.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class SplitPredictions:
     """What a model said of every sample, in index order, on every process alike; the mean over a sample's views.
 
     Attributes:
@@ -34,36 +34,38 @@ class Answers:
     loss: float
 
 
-def ask(runtime: Runtime, model: Model, samples: Samples, batch_size: int, workers: int = 0) -> Answers:
+def predict_split(
+    runtime: Runtime, model: Model, samples: SampleDataset, batch_size: int, workers: int = 0
+) -> SplitPredictions:
     """Ask the model about every sample exactly once; the processes share the work.
 
     Raises:
         DataError: a recording cannot be read.
     """
     views = samples.prepare.views
-    plan = in_order(len(samples), max(1, batch_size // views), runtime.rank, runtime.world)
+    plan = sequential_plan(len(samples), max(1, batch_size // views), runtime.rank, runtime.world_size)
     chances: list[Tensor] = []
     labels: list[Tensor] = []
     was_training, dtype = model.training, next(model.parameters()).dtype
     model.eval()
     with torch.inference_mode():
-        for batch in load(samples, plan, workers):
-            inputs = to_device(batch.whole(), runtime).inputs
+        for batch in make_loader(samples, plan, workers):
+            inputs = to_device(batch.raise_on_failure(), runtime).inputs
             inputs = {name: one.to(dtype) if one.is_floating_point() else one for name, one in inputs.items()}
             with runtime.fabric.autocast():
                 answer = model(**inputs)
-            chances.append(samples.prepare.vote(answer.logits).cpu())
+            chances.append(samples.prepare.average_views(answer.logits).cpu())
             labels.append(batch.labels)
     model.train(was_training)
     # Process r holds samples r, r + world, ...; dealing its rows back restores index order.
-    shares = runtime.gather((torch.cat(chances) if chances else None, torch.cat(labels) if labels else None))
+    shares = runtime.all_gather((torch.cat(chances) if chances else None, torch.cat(labels) if labels else None))
     held = [share for share in shares if share[0] is not None]
     all_chances = torch.empty(len(samples), held[0][0].shape[1])
     all_labels = torch.empty(len(samples), dtype=torch.int64)
     for rank, (rows, marks) in enumerate(held):
-        all_chances[rank :: runtime.world], all_labels[rank :: runtime.world] = rows, marks
+        all_chances[rank :: runtime.world_size], all_labels[rank :: runtime.world_size] = rows, marks
     loss = torch.nn.functional.nll_loss(all_chances, all_labels).item()
-    return Answers(all_chances.exp(), all_labels, tuple(record.id for record in samples.records), loss)
+    return SplitPredictions(all_chances.exp(), all_labels, tuple(record.id for record in samples.records), loss)
 
 
 def evaluate(
@@ -74,7 +76,7 @@ def evaluate(
     *,
     pixels: bool = False,
 ) -> Scores:
-    """Test a trained run on one split, and leave ``SPLIT.json`` and ``SPLIT-answers.csv`` in its folder.
+    """Test a trained run on one split, and leave ``SPLIT.json`` and ``SPLIT-predictions.csv`` in its folder.
 
     Args:
         run: what was trained.
@@ -97,19 +99,19 @@ def evaluate(
     check_features(samples, recipe.model, model)
     if report:
         report.say(f"testing {len(samples)} recordings of {split}")
-    answers = ask(runtime, model.to(runtime.device), samples, recipe.train.batch_size, recipe.train.workers)
-    skipped, broader = len(index.excluded), recipe.data.broader()
+    answers = predict_split(runtime, model.to(runtime.device), samples, recipe.train.batch_size, recipe.train.workers)
+    skipped, broader = len(index.excluded), recipe.data.superclasses()
     scores = score(answers.probabilities, answers.labels, run.labels(), skipped, broader)
-    if runtime.leads:
+    if runtime.is_main_process:
         run.write_json(f"{split}.json", asdict(scores))
-        with run.writing(f"{split}-answers.csv") as file:
+        with run.writing(f"{split}-predictions.csv") as file:
             file.write_text(_table(answers, run.labels()), encoding="utf-8")
     return scores
 
 
 def make_samples(
     recipe: Recipe, split: Split, augment: bool = False, model: ModelConfig | None = None, *, pixels: bool = False
-) -> Samples:
+) -> SampleDataset:
     """The samples of a split as the recipe's model takes them.
 
     Args:
@@ -125,13 +127,13 @@ def make_samples(
     records, model = recipe.data.index(split).records, model or recipe.model
     store = None if pixels else recipe.feature_store(model)
     if store is None:
-        return Samples(records, recipe.data, recipe.preparation(augment, model), recipe.train.seed)
+        return SampleDataset(records, recipe.data, recipe.preparation(augment, model), recipe.train.seed)
     if split != "train" or recipe.train.on_error == "raise":
         store.check_complete(records)
-    return Samples(records, store, recipe.feature_preparation(augment, model), recipe.train.seed)
+    return SampleDataset(records, store, recipe.feature_preparation(augment, model), recipe.train.seed)
 
 
-def check_features(samples: Samples, config: ModelConfig, model: nn.Module) -> None:
+def check_features(samples: SampleDataset, config: ModelConfig, model: nn.Module) -> None:
     """Refuse a model whose frozen parts are not those that made the features it is to be fed with.
 
     Raises:
@@ -140,7 +142,7 @@ def check_features(samples: Samples, config: ModelConfig, model: nn.Module) -> N
     if isinstance(samples.data, FeatureStore):
         for part in config.frozen_parts():
             weights = checksum(model.get_submodule(part.name).state_dict())
-            samples.data.parts[part.gives].check({"weights": weights})
+            samples.data.parts[part.output].check({"weights": weights})
 
 
 def to_device(batch: Batch, runtime: Runtime) -> Batch:
@@ -151,7 +153,7 @@ def to_device(batch: Batch, runtime: Runtime) -> Batch:
     return replace(batch, inputs=move, labels=batch.labels.to(runtime.device, non_blocking=True))
 
 
-def _table(answers: Answers, names: tuple[str, ...]) -> str:
+def _table(answers: SplitPredictions, names: tuple[str, ...]) -> str:
     rows = ["id,true,predicted," + ",".join(f'"{name}"' for name in names)]
     for id_, label, chances in zip(answers.ids, answers.labels.tolist(), answers.probabilities, strict=True):
         best = names[int(chances.argmax())]

@@ -16,15 +16,15 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from muybridge.core.contracts import ClipInput, FrozenPart
 from muybridge.core.errors import DataError, RecipeError
-from muybridge.core.types import Record, Spoiled
+from muybridge.core.types import FailedSample, Record
 from muybridge.data.datasets import AnyDataset
 from muybridge.data.feature_store import PartStore, Precision
 from muybridge.data.prepare import ClipPreparation
 from muybridge.engine.checkpoint import checksum
+from muybridge.engine.init_from import with_checksums
 from muybridge.engine.journal import Reporter
 from muybridge.engine.runtime import Runtime
-from muybridge.engine.takeover import pinned
-from muybridge.engine.train import InterruptedTrainingError, fresh_model, stop_requests
+from muybridge.engine.train import InterruptedTrainingError, build_model, stop_requests
 from muybridge.media.video import Video
 from muybridge.models.base import ModelConfig
 from muybridge.recipe import Recipe
@@ -37,7 +37,7 @@ FIRST = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Extraction:
+class FeatureExtraction:
     """What became of one part of the model.
 
     Attributes:
@@ -76,7 +76,7 @@ def extract_features(
     precision: Precision = "float16",
     runtime: Runtime | None = None,
     report: Reporter | None = None,
-) -> tuple[Extraction, ...]:
+) -> tuple[FeatureExtraction, ...]:
     """The maps of every frame of all splits of a recipe's data, as the model makes them when its training starts.
 
     What is there is kept, if it bears the same stamp and comes from the same files; so an extraction that was killed
@@ -96,14 +96,14 @@ def extract_features(
         InterruptedTrainingError: stopped by Ctrl-C or SIGTERM; what is finished is kept.
     """
     runtime, report = runtime or Runtime(), report or Reporter(quiet=True)
-    recipe = pinned(recipe.resolved())
+    recipe = with_checksums(recipe.resolved())
     cnns = _starting_parts(recipe)
     records = {one.id: one for split in ("train", "val", "test") for one in recipe.data.index(split).records}
     done = []
     with report, stop_requests() as stop:
         for part, config, cnn in cnns:
             stamp = recipe.feature_stamps(config)[part.name] | {"weights": checksum(cnn.state_dict())}
-            if runtime.leads:
+            if runtime.is_main_process:
                 PartStore.create(folder / part.name, stamp | {"precision": precision})
             runtime.fabric.barrier()
             store = PartStore.open(folder / part.name, stamp | {"precision": precision})
@@ -120,13 +120,13 @@ def _starting_parts(recipe: Recipe) -> list[tuple[FrozenPart, ModelConfig, nn.Mo
         config = recipe.stage_model(stage)
         new = [part for part in config.frozen_parts() if part.name not in found]
         if new:
-            model = fresh_model(recipe, stage, number).eval()
+            model = build_model(recipe, stage, number).eval()
             found |= {part.name: (part, config, model.get_submodule(part.name)) for part in new}
     if not found:
         raise RecipeError(
             f"model {recipe.model.name!r} has no part that looks at single frames and never learns",
             expected="a model with a frozen CNN",
-            cure='take model.name = "video_lstm" with model.train_backbone = false',
+            hint='take model.name = "video_lstm" with model.train_backbone = false',
         )
     return list(found.values())
 
@@ -144,25 +144,25 @@ class _Work:
         prepare = self.recipe.preparation(model=self.config)
         assert isinstance(prepare, ClipPreparation)
         assert isinstance(prepare.takes, ClipInput)
-        flow = self.part.reads == "flow"
+        flow = self.part.input == "flow"
         return replace(prepare, takes=replace(prepare.takes, pixels=not flow, flow=flow))
 
 
 def _extract(
     work: _Work, records: Sequence[Record], runtime: Runtime, report: Reporter, stop: Sequence[int]
-) -> Extraction:
-    missing = [record for record in records[runtime.rank :: runtime.world] if not work.store.holds(record)]
+) -> FeatureExtraction:
+    missing = [record for record in records[runtime.rank :: runtime.world_size] if not work.store.holds(record)]
     report.begin(f"maps of {work.part.name}", len(missing))
     started = said = time.monotonic()
     made, frames, size = 0, 0, 0
-    spoiled: list[Spoiled] = []
+    failed: list[FailedSample] = []
     with torch.inference_mode():
-        for record, length, maps in _mapped(work, missing, runtime.device, spoiled):
+        for record, length, maps in _mapped(work, missing, runtime.device, failed):
             size += work.store.write(record, maps, length)
             made, frames = made + 1, frames + len(maps)
             report.step()
             if made >= FIRST:
-                _check_room(work.store.folder, round(size / made * (len(missing) - made)) * runtime.world)
+                _check_room(work.store.folder, round(size / made * (len(missing) - made)) * runtime.world_size)
             if not report.console.is_terminal and time.monotonic() - said > 15:
                 said = time.monotonic()
                 speed = frames / (said - started)
@@ -171,19 +171,21 @@ def _extract(
                 raise InterruptedTrainingError(
                     f"stopped; {made} of {len(missing)} recordings are done",
                     expected="to be resumed",
-                    cure="go on with the same command; what is finished is kept",
+                    hint="go on with the same command; what is finished is kept",
                 )
-    told = runtime.gather((made, frames, size, len(records[runtime.rank :: runtime.world]) - len(missing), spoiled))
+    told = runtime.all_gather(
+        (made, frames, size, len(records[runtime.rank :: runtime.world_size]) - len(missing), failed)
+    )
     failed = [one for *_, some in told for one in some]
     if failed:
         raise DataError(
-            f"{len(failed)} of {len(records)} recordings cannot be read; {failed[0].id!r}: {failed[0].problem.came}",
+            f"{len(failed)} of {len(records)} recordings cannot be read; {failed[0].id!r}: {failed[0].problem.problem}",
             expected="recordings that can be read",
-            cure="mend or remove them and give the command again; the maps of all others are kept",
+            hint="mend or remove them and give the command again; the maps of all others are kept",
             where=failed[0].path,
         )
     made, frames, size, kept = (sum(one[place] for one in told) for place in range(4))
-    return Extraction(work.part.name, made, kept, frames, time.monotonic() - started, size)
+    return FeatureExtraction(work.part.name, made, kept, frames, time.monotonic() - started, size)
 
 
 def _check_room(folder: Path, needed: int) -> None:
@@ -193,26 +195,26 @@ def _check_room(folder: Path, needed: int) -> None:
         raise DataError(
             f"{free / 1e9:.1f} GB free on the disk",
             expected=f"{needed / 1e9:.1f} GB for the maps that are missing, by those that are there",
-            cure="free some space, or choose another disk with --out; what is finished is kept",
+            hint="free some space, or choose another disk with --out; what is finished is kept",
             where=folder,
         )
 
 
 def _mapped(
-    work: _Work, records: Sequence[Record], device: torch.device, spoiled: list[Spoiled]
+    work: _Work, records: Sequence[Record], device: torch.device, failed: list[FailedSample]
 ) -> Iterator[tuple[Record, int, Tensor]]:
-    """Each recording as it is finished, with how many frames it has, and its maps; adds to ``spoiled``."""
+    """Each recording as it is finished, with how many frames it has, and its maps; adds to ``failed``."""
     workers = min(work.recipe.train.workers, len(records))
     loader = DataLoader(
-        _Pieces(records, work.recipe.data, work.preparation(), work.part.reads),
+        _Pieces(records, work.recipe.data, work.preparation(), work.part.input),
         batch_size=None,
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
     )
     begun: dict[int, list[Tensor]] = {}
     for piece in loader:
-        if isinstance(piece, Spoiled):
-            spoiled.append(piece)
+        if isinstance(piece, FailedSample):
+            failed.append(piece)
             begun = {number: maps for number, maps in begun.items() if records[number].id != piece.id}
             continue
         number, length, expected, images = piece
@@ -226,13 +228,13 @@ Piece = tuple[int, int, int, Float32[Tensor, "T C H W"]]
 """Number of the recording, its frames, how many of them are looked at, and some of these."""
 
 
-class _Pieces(IterableDataset["Piece | Spoiled"]):
+class _Pieces(IterableDataset["Piece | FailedSample"]):
     """All frames of all recordings, some at a time, in order within a recording; worker processes share the latter."""
 
     def __init__(self, records: Sequence[Record], data: AnyDataset, prepare: ClipPreparation, reads: str) -> None:
         self.records, self.data, self.prepare, self.reads = records, data, prepare, reads
 
-    def __iter__(self) -> Iterator[Piece | Spoiled]:
+    def __iter__(self) -> Iterator[Piece | FailedSample]:
         told = get_worker_info()
         first, step = (told.id, told.num_workers) if told else (0, 1)
         for number in range(first, len(self.records), step):
@@ -240,7 +242,7 @@ class _Pieces(IterableDataset["Piece | Spoiled"]):
             try:
                 yield from self._of(number, record)
             except DataError as problem:
-                yield Spoiled(record.id, record.path, problem)
+                yield FailedSample(record.id, record.path, problem)
 
     def _of(self, number: int, record: Record) -> Iterator[Piece]:
         recording = self.data.open(record)

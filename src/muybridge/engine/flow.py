@@ -59,7 +59,7 @@ def make_flow(
         raise DataError(
             "the flow would lie among the videos",
             expected="another folder, lest its pictures be taken for videos",
-            cure="choose one with --out",
+            hint="choose one with --out",
             where=target,
         )
     cores = jobs or available_cores()
@@ -83,7 +83,7 @@ def make_flow(
         raise DataError(
             f"{len(told.failed)} of {told.total} videos have no flow, {name!r} among them: {problem}",
             expected="flow of every video",
-            cure="mend or remove them and start it again; what is finished is kept",
+            hint="mend or remove them and start it again; what is finished is kept",
             where=target,
         )
     return told, knobs.model_copy(update={"folder": target})
@@ -94,7 +94,7 @@ def _recordings_of(recipe: Recipe) -> list[Record]:
         raise RecipeError(
             f"data set {recipe.data.name!r} holds skeletons",
             expected="videos, which have optical flow",
-            cure="choose a recipe of videos, or a folder of them",
+            hint="choose a recipe of videos, or a folder of them",
         )
     return [record for split in SPLITS for record in recipe.data.index(split).records]
 
@@ -106,7 +106,7 @@ def _videos_of(folder: Path) -> list[Record]:
         raise DataError(
             "no video in this folder",
             expected="video files, or folders of numbered pictures",
-            cure="check the path",
+            hint="check the path",
             where=folder,
         )
     return records

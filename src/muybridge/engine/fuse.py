@@ -49,13 +49,13 @@ def fuse(sources: Sequence[RunFolder | Path], weights: Sequence[float] = (), spl
         raise RunError(
             f"weights {', '.join(f'{weight:g}' for weight in weights)}",
             expected=f"{len(sources)} of them, one for each source, none negative and not all zero",
-            cure="correct the weights",
+            hint="correct the weights",
         )
     if not runs:
         raise RunError(
             "no run is among what is to be fused",
             expected="a run at least, which knows the classes and what was asked about",
-            cure="name one beside the files",
+            hint="name one beside the files",
         )
     first, asked = runs[0], _read(runs[0], split)
     said: list[Tensor] = []
@@ -66,7 +66,7 @@ def fuse(sources: Sequence[RunFolder | Path], weights: Sequence[float] = (), spl
             said.append(asked.probabilities if source is first else _answers(source, first, asked, split))
     mean = sum(weight * one for weight, one in zip(weights, said, strict=True)) / sum(weights)
     assert isinstance(mean, Tensor)
-    return score(mean, asked.labels, first.labels(), broader=first.recipe().data.broader())
+    return score(mean, asked.labels, first.labels(), broader=first.recipe().data.superclasses())
 
 
 def _answers(run: RunFolder, first: RunFolder, asked: _Told, split: Split) -> Float32[Tensor, "N K"]:
@@ -76,21 +76,21 @@ def _answers(run: RunFolder, first: RunFolder, asked: _Told, split: Split) -> Fl
         raise RunError(
             "the run knows other classes",
             expected=f"those of {first.path}",
-            cure="fuse runs of one data set",
+            hint="fuse runs of one data set",
             where=run.path,
         )
     if (told.ids, told.labels.tolist()) != (asked.ids, asked.labels.tolist()):
         raise RunError(
             "the run was tested on other recordings",
             expected=f"the {len(asked.ids)} of {first.path}, in their order",
-            cure=f"test both anew with the same split, `muybridge test {run.path} --split {split}`",
+            hint=f"test both anew with the same split, `muybridge test {run.path} --split {split}`",
             where=run.path,
         )
     return told.probabilities
 
 
 def _read(run: RunFolder, split: Split) -> _Told:
-    path, names = run.path / f"{split}-answers.csv", run.labels()
+    path, names = run.path / f"{split}-predictions.csv", run.labels()
     try:
         with path.open(encoding="utf-8", newline="") as file:
             header, *rows = csv.reader(file)
@@ -102,7 +102,7 @@ def _read(run: RunFolder, split: Split) -> _Told:
         raise RunError(
             f"its answers cannot be read ({problem})",
             expected="those of a test",
-            cure=f"run `muybridge test {run.path} --split {split}` first",
+            hint=f"run `muybridge test {run.path} --split {split}` first",
             where=path,
         ) from None
 
@@ -111,7 +111,7 @@ def _read_file(path: Path, ids: Sequence[str], names: Sequence[str]) -> Float32[
     """What another tool says of these recordings, in their order."""
 
     def complain(said: str, expected: str) -> DataError:
-        return DataError(said, expected=expected, cure="correct the file", where=path)
+        return DataError(said, expected=expected, hint="correct the file", where=path)
 
     try:
         with path.open(encoding="utf-8", newline="") as file:

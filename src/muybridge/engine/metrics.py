@@ -27,10 +27,10 @@ class Scores:
     top5: float
     mean_class: float
     count: int
-    skipped: int
+    excluded: int
     per_class: dict[str, float | None]
     confusion: list[list[int]]
-    broader: float | None = None
+    superclass: float | None = None
 
 
 def score(
@@ -51,13 +51,13 @@ def score(
         top5=share(5),
         mean_class=recall[seen > 0].mean().item(),
         count=len(labels),
-        skipped=skipped,
+        excluded=skipped,
         per_class={
             name: round(value, 2) if number else None
             for name, value, number in zip(names, recall.tolist(), seen.tolist(), strict=True)
         },
         confusion=confusion.to(torch.int64).tolist(),
-        broader=_broader(probabilities, labels, broader) if broader else None,
+        superclass=_broader(probabilities, labels, broader) if broader else None,
     )
 
 

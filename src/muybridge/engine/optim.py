@@ -75,7 +75,7 @@ def parameter_groups(model: nn.Module, groups: Sequence[ParameterGroup], weight_
         raise RecipeError(
             f"train.groups names {idle[0]!r}, and no parameter belongs to it",
             expected=f'"norm", "bias", or the beginning of a name such as {next(iter(model.state_dict()))}',
-            cure="correct train.groups; the first group that fits a parameter takes it",
+            hint="correct train.groups; the first group that fits a parameter takes it",
         )
     return [
         {"params": members[group], "weight_decay": weight_decay * group.weight_decay, "scale": group.lr}

@@ -46,7 +46,7 @@ class Summary:
     by_seed: dict[int, float]
     mean: float
     deviation: float
-    broader: tuple[float, float] | None
+    superclass: tuple[float, float] | None
 
 
 def plan(recipe: Recipe, folder: Path, seeds: Sequence[int], folds: Sequence[str] | None) -> list[Repetition]:
@@ -68,7 +68,7 @@ def plan(recipe: Recipe, folder: Path, seeds: Sequence[int], folds: Sequence[str
         raise RecipeError(
             f"--folds {','.join(folds or ())}",
             expected=f"folds of {recipe.data.name}: {', '.join(known) or 'it has none'}",
-            cure='choose among them, "all", or leave --folds out',
+            hint='choose among them, "all", or leave --folds out',
         )
     repetitions = []
     for seed, fold in itertools.product(seeds, chosen or (None,)):
@@ -110,8 +110,8 @@ def repeat(
 def summarise(rows: list[dict[str, Any]]) -> Summary:
     """Mean and deviation over seeds of rows with seed, top1 and broader."""
     by_seed = _by_seed(rows, "top1")
-    known = all(row["broader"] is not None for row in rows)
-    return Summary(rows, by_seed, *_spread(by_seed), _spread(_by_seed(rows, "broader")) if known else None)
+    known = all(row["superclass"] is not None for row in rows)
+    return Summary(rows, by_seed, *_spread(by_seed), _spread(_by_seed(rows, "superclass")) if known else None)
 
 
 def _by_seed(rows: list[dict[str, Any]], key: str) -> dict[int, float]:
@@ -131,8 +131,8 @@ def run_one(recipe: Recipe, folder: Path, split: Split, report: Reporter) -> dic
     done = folder / f"{split}.json"
     if not done.is_file():
         evaluate(run, split)
-    scores = {"broader": None} | json.loads(done.read_text(encoding="utf-8"))  # older tests do not tell
-    return {key: scores[key] for key in ("top1", "top5", "mean_class", "broader", "count")}
+    scores = {"superclass": None} | json.loads(done.read_text(encoding="utf-8"))  # older tests do not tell
+    return {key: scores[key] for key in ("top1", "top5", "mean_class", "superclass", "count")}
 
 
 def _results(repetitions: Sequence[Repetition], split: Split, jobs: int, report: Reporter) -> Iterator[dict[str, Any]]:
@@ -159,7 +159,7 @@ def _in_process(one: Repetition, split: Split, jobs: int) -> dict[str, Any]:
         raise RunError(
             f"a repetition failed: {ended.stderr.strip()[-500:]}",
             expected="every repetition to end well",
-            cure="mend the cause and give the same command again; finished runs are kept",
+            hint="mend the cause and give the same command again; finished runs are kept",
             where=one.folder,
         )
     recipe_file.unlink()

@@ -45,12 +45,12 @@ class Runtime:
         return self.fabric.global_rank
 
     @property
-    def world(self) -> int:
+    def world_size(self) -> int:
         """How many processes there are."""
         return self.fabric.world_size
 
     @property
-    def leads(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this process writes files and speaks."""
         return self.fabric.is_global_zero
 
@@ -65,23 +65,23 @@ class Runtime:
         # Scaled gradients of 16 bits could not be clipped before a fused step.
         return True if self.device.type == "cpu" and self._precision != "16-mixed" else None
 
-    def total(self, numbers: Tensor) -> Tensor:
+    def all_reduce_sum(self, numbers: Tensor) -> Tensor:
         """The sum of a tensor over all processes."""
-        return self.fabric.all_reduce(numbers, reduce_op="sum") if self.world > 1 else numbers  # pyright: ignore[reportReturnType]
+        return self.fabric.all_reduce(numbers, reduce_op="sum") if self.world_size > 1 else numbers  # pyright: ignore[reportReturnType]
 
-    def gather(self, thing: Any) -> list[Any]:
+    def all_gather(self, thing: Any) -> list[Any]:
         """One object from every process, in rank order, on every process."""
-        if self.world == 1:
+        if self.world_size == 1:
             return [thing]
-        gathered: list[Any] = [None] * self.world
+        gathered: list[Any] = [None] * self.world_size
         torch.distributed.all_gather_object(gathered, thing)
         return gathered
 
-    def any(self, *flags: bool) -> list[bool]:
+    def any_process(self, *flags: bool) -> list[bool]:
         """For each flag, whether it is up in any process."""
-        if self.world == 1:
+        if self.world_size == 1:
             return list(flags)
-        return (self.total(torch.tensor(flags, dtype=torch.float32, device=self.device)) > 0).tolist()
+        return (self.all_reduce_sum(torch.tensor(flags, dtype=torch.float32, device=self.device)) > 0).tolist()
 
 
 def _leave() -> None:

@@ -24,21 +24,21 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from muybridge.core.dice import dice, seed_of
 from muybridge.core.errors import DataError, RecipeError, RunError
+from muybridge.core.rng import derive_seed, make_generator
 from muybridge.core.types import Batch
 from muybridge.data.datasets.base import Excluded
-from muybridge.data.loader import Plan, Samples, in_order, load
-from muybridge.engine.checkpoint import RunFolder, put_weights, read_weights
-from muybridge.engine.evaluate import ask, check_features, make_samples, to_device
+from muybridge.data.loader import BatchPlan, SampleDataset, make_loader, sequential_plan
+from muybridge.engine.checkpoint import RunFolder, load_weights, read_weights
+from muybridge.engine.evaluate import check_features, make_samples, predict_split, to_device
+from muybridge.engine.init_from import load_parameters_from, with_checksums
 from muybridge.engine.journal import Journal, Reporter
 from muybridge.engine.metrics import score
 from muybridge.engine.mixing import mix
 from muybridge.engine.optim import build_optimizer, rate_factor
 from muybridge.engine.runtime import Runtime
-from muybridge.engine.takeover import pinned, take_over
 from muybridge.models.base import Model, ModelConfig, Targets
-from muybridge.recipe import OtherRun, Recipe, Stage, dump
+from muybridge.recipe import Recipe, SourceRun, Stage, dump
 
 
 class InterruptedTrainingError(RunError):
@@ -46,7 +46,7 @@ class InterruptedTrainingError(RunError):
 
 
 @dataclass
-class Position:
+class TrainState:
     """Where a training stands; all of it goes into ``state.pt``."""
 
     stage: int = 0
@@ -54,10 +54,10 @@ class Position:
     seconds: float = 0.0
     best: float = -1.0
     sums: dict[str, float] = field(default_factory=dict)
-    lost: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
 
-MOST_LOST = 0.01
+MAX_FAILED_SHARE = 0.01
 """Share of the training recordings that may turn out to be unreadable, where they are skipped at all."""
 
 
@@ -70,9 +70,9 @@ class Session:
     runtime: Runtime
     report: Reporter
     journal: Journal
-    train: Samples
-    plain: Samples
-    val: Samples | None
+    train: SampleDataset
+    plain: SampleDataset
+    val: SampleDataset | None
 
     def of(self, stage: Stage) -> "Session":
         """The samples as the model of a stage takes them."""
@@ -108,29 +108,29 @@ def train(
         InterruptedTrainingError: stopped by Ctrl-C or SIGTERM; the run can be resumed.
     """
     runtime = runtime or Runtime(recipe.train.precision)
-    recipe = pinned(recipe.resolved())
+    recipe = with_checksums(recipe.resolved())
     run = RunFolder(folder)
     if run.exists:
         _check_same(recipe, RunFolder.open(folder), resume)
         if run.finished:
             return run
     indexes = {split: recipe.data.index(split) for split in ("train", "val")}
-    if len(indexes["train"]) < runtime.world:
+    if len(indexes["train"]) < runtime.world_size:
         raise DataError(
             f"{len(indexes['train'])} training recordings",
-            expected=f"at least one for each of {runtime.world} processes",
-            cure="check the data set's folder and its split",
+            expected=f"at least one for each of {runtime.world_size} processes",
+            hint="check the data set's folder and its split",
         )
     if recipe.train.keep == "best" and not len(indexes["val"]):
         raise DataError(
             'no validation part for train.keep = "best"',
             expected="recordings in the split val",
-            cure='name people in data.val_groups, or set train.keep = "last"',
+            hint='name people in data.val_groups, or set train.keep = "last"',
         )
-    made = runtime.leads and not folder.exists()
-    if runtime.leads and not run.exists:
-        left_out = {split: index.excluded for split, index in indexes.items()}
-        RunFolder.create(folder, recipe, recipe.data.labels(), left_out, _state(Position(), 0))
+    made = runtime.is_main_process and not folder.exists()
+    if runtime.is_main_process and not run.exists:
+        excluded = {split: index.excluded for split, index in indexes.items()}
+        RunFolder.create(folder, recipe, recipe.data.labels(), excluded, _state(TrainState(), 0))
     session = Session(
         recipe,
         run,
@@ -143,10 +143,10 @@ def train(
     )
     runtime.fabric.barrier()
     state = run.read_state()
-    position = Position(**state["position"])
+    position = TrainState(**state["position"])
     try:
         with session.report, stop_requests() as stop:
-            if runtime.leads:
+            if runtime.is_main_process:
                 session.journal.cut(state["journal"])
             for number, stage in enumerate(recipe.stages()):
                 if number == position.stage:
@@ -156,17 +156,19 @@ def train(
         if made and (position.stage, position.step) == (0, 0):  # a model that cannot be built leaves no run behind
             shutil.rmtree(folder)
         raise
-    if runtime.leads:
+    if runtime.is_main_process:
         run.clear_state()
     runtime.fabric.barrier()
     return run
 
 
-def train_stage(session: Session, stage: Stage, position: Position, state: dict[str, Any], stop: list[int]) -> Position:
+def train_stage(
+    session: Session, stage: Stage, position: TrainState, state: dict[str, Any], stop: list[int]
+) -> TrainState:
     """Train one stage, from its beginning or from a saved state, and say where the next one begins."""
     recipe, run, runtime, knobs = session.recipe, session.run, session.runtime, session.recipe.train
     resumed = "model" in state
-    model = start_model(session, stage, position.stage, resumed)
+    model = initialize_model(session, stage, position.stage, resumed)
     optimizer_knobs, schedule = stage.optimizer or knobs.optimizer, stage.schedule or knobs.schedule
     optimizer = build_optimizer(optimizer_knobs, model, knobs.groups, runtime.fused)
     average = copy.deepcopy(model).requires_grad_(False) if knobs.ema else None
@@ -177,78 +179,80 @@ def train_stage(session: Session, stage: Stage, position: Position, state: dict[
         if average is not None:
             average.load_state_dict(state["average"])
     check_features(session.train, recipe.stage_model(stage), model)
-    run.check_room(model)
+    run.check_disk_space(model)
     run_as = cast("nn.Module", torch.compile(model)) if knobs.compile else model
     wrapped, optimizer = runtime.fabric.setup(run_as, optimizer)
     kept.to(runtime.device)
 
-    plan_seed = seed_of(knobs.seed, "stage", position.stage)
-    plan = Plan(len(session.train), knobs.batch_size, plan_seed, runtime.rank, runtime.world)
-    loader = load(session.train, plan, knobs.workers)
+    plan_seed = derive_seed(knobs.seed, "stage", position.stage)
+    plan = BatchPlan(len(session.train), knobs.batch_size, plan_seed, runtime.rank, runtime.world_size)
+    loader = make_loader(session.train, plan, knobs.workers)
     steps_per_epoch = len(plan.steps())
     total = stage.iterations or (stage.epochs or 0) * steps_per_epoch
     last_stage = position.stage == len(recipe.stages()) - 1
-    sums: dict[str, Any] = defaultdict(float, position.sums if runtime.leads else {})
+    sums: dict[str, Any] = defaultdict(float, position.sums if runtime.is_main_process else {})
     session.report.begin(f"training {stage.name}", total, position.step)
     started = time.monotonic() - position.seconds
     saved_at = waited_from = time.monotonic()
-    for batch, size in walk(plan, loader, position.step, total):
+    for batch, size in iterate_batches(plan, loader, position.step, total):
         sums["data_seconds"] += time.monotonic() - waited_from
         factor = rate_factor(schedule, position.step / steps_per_epoch, total / steps_per_epoch)
         for group in optimizer.param_groups:
             group["lr"] = optimizer_knobs.lr * factor * group["scale"]
-        torch.manual_seed(seed_of(knobs.seed, "step", position.stage, position.step, runtime.rank))
+        torch.manual_seed(derive_seed(knobs.seed, "step", position.stage, position.step, runtime.rank))
         if knobs.partial_bn:
-            hold_norms(model)
-        batch, size = readable(session, batch, size, position)
+            freeze_batch_norm(model)
+        batch, size = drop_failed(session, batch, size, position)
         if size:
             batch = to_device(batch, runtime)
             inputs, targets = batch.inputs, batch.labels
             if knobs.mixup or knobs.cutmix:
-                rng = dice(knobs.seed, "mix", position.stage, position.step, runtime.rank)
+                rng = make_generator(knobs.seed, "mix", position.stage, position.step, runtime.rank)
                 classes = len(recipe.data.labels())
                 inputs, targets = mix(inputs, targets, classes, rng, mixup=knobs.mixup, cutmix=knobs.cutmix)
-            told = train_step(session, wrapped, model, optimizer, inputs, targets, len(batch) * runtime.world / size)
+            told = train_step(
+                session, wrapped, model, optimizer, inputs, targets, len(batch) * runtime.world_size / size
+            )
             if average is not None:
-                update_average(average, model, knobs.ema, position.step)
+                update_ema(average, model, knobs.ema, position.step)
             for name, value in told.items():
                 sums[name] += value
         position.step += 1
         session.report.step()
         if position.step % steps_per_epoch == 0 or position.step == total:
             row = _epoch_row(session, stage, math.ceil(position.step / steps_per_epoch), position.step, sums)
-            row |= {"lost": len(position.lost)} if knobs.on_error == "skip" else {}
+            row |= {"lost": len(position.failed)} if knobs.on_error == "skip" else {}
             row |= {"lr": optimizer_knobs.lr * factor, "seconds": round(time.monotonic() - started, 3)}
             if session.val and (position.step == total or row["epoch"] % knobs.eval_every == 0):
-                answers = ask(runtime, kept, session.val, knobs.batch_size, knobs.workers)
+                answers = predict_split(runtime, kept, session.val, knobs.batch_size, knobs.workers)
                 top1 = score(answers.probabilities, answers.labels, recipe.data.labels()).top1
                 row["val"] = {"loss": answers.loss, "top1": top1}
                 if knobs.keep == "best" and last_stage and top1 > position.best:
                     position.best = top1
-                    if runtime.leads:
+                    if runtime.is_main_process:
                         run.write_weights("weights", kept)
-            if runtime.leads:
+            if runtime.is_main_process:
                 session.journal.write(**row)
                 session.report.epoch(row, math.ceil(total / steps_per_epoch))
             sums = defaultdict(float)
-        asked, due = runtime.any(bool(stop), time.monotonic() - saved_at > knobs.save_seconds)
+        asked, due = runtime.any_process(bool(stop), time.monotonic() - saved_at > knobs.save_seconds)
         if asked or due:
             position.sums = _totals(session, sums)
             position.seconds = time.monotonic() - started
-            if runtime.leads:
+            if runtime.is_main_process:
                 parts = {"model": model, "optimizer": optimizer} | ({"average": average} if average else {})
                 run.write_state(_state(position, session.journal.size, **parts))
-            sums = defaultdict(float, position.sums if runtime.leads else {})
+            sums = defaultdict(float, position.sums if runtime.is_main_process else {})
             saved_at = time.monotonic()
         if asked:
             raise InterruptedTrainingError(
                 f"stopped in stage {stage.name}, step {position.step} of {total}; all of it is saved",
                 expected="to be resumed",
-                cure=f"go on with `muybridge train --run {run.path} --resume`",
+                hint=f"go on with `muybridge train --run {run.path} --resume`",
             )
         waited_from = time.monotonic()
-    following = Position(stage=position.stage + 1, lost=position.lost)
-    if runtime.leads:
+    following = TrainState(stage=position.stage + 1, failed=position.failed)
+    if runtime.is_main_process:
         run.write_weights(f"stages/{stage.name}", kept)
         if last_stage and knobs.keep == "last":
             run.write_weights("weights", kept)
@@ -257,7 +261,7 @@ def train_stage(session: Session, stage: Stage, position: Position, state: dict[
     return following
 
 
-def walk(plan: Plan, loader: DataLoader[Any], step: int, total: int) -> Iterator[tuple[Batch, int]]:
+def iterate_batches(plan: BatchPlan, loader: DataLoader[Any], step: int, total: int) -> Iterator[tuple[Batch, int]]:
     """The batches from a step on, through as many epochs as it takes, each with its size over all processes."""
     while step < total:
         epoch, first = divmod(step, len(plan.steps()))
@@ -267,65 +271,67 @@ def walk(plan: Plan, loader: DataLoader[Any], step: int, total: int) -> Iterator
         step += len(sizes)
 
 
-def readable(session: Session, batch: Batch, size: int, position: Position) -> tuple[Batch, int]:
+def drop_failed(session: Session, batch: Batch, size: int, position: TrainState) -> tuple[Batch, int]:
     """The batch without what cannot be read, and its size over all processes; 0 where one of them has nothing left.
 
     Raises:
         DataError: a recording cannot be read, and is not to be skipped or is one too many.
     """
     if session.recipe.train.on_error == "raise":
-        return batch.whole(), size
-    shares = session.runtime.gather((len(batch), batch.spoiled))
-    spoiled = {one.id: one for _, some in shares for one in some if one.id not in position.lost}
-    if spoiled:
-        position.lost = sorted({*position.lost, *spoiled})
-        if session.runtime.leads:
-            rows = [Excluded(one.id, one.path, f"cannot be read: {one.problem.came}") for one in spoiled.values()]
-            session.run.leave_out("train", rows)
-        if len(position.lost) > MOST_LOST * len(session.train):
+        return batch.raise_on_failure(), size
+    shares = session.runtime.all_gather((len(batch), batch.failed))
+    failed = {one.id: one for _, some in shares for one in some if one.id not in position.failed}
+    if failed:
+        position.failed = sorted({*position.failed, *failed})
+        if session.runtime.is_main_process:
+            rows = [Excluded(one.id, one.path, f"cannot be read: {one.problem.problem}") for one in failed.values()]
+            session.run.exclude("train", rows)
+        if len(position.failed) > MAX_FAILED_SHARE * len(session.train):
             raise DataError(
-                f"{len(position.lost)} of {len(session.train)} training recordings cannot be read",
-                expected=f"{MOST_LOST:.0%} of them at most",
-                cure=f"mend or remove them; {session.run.path / 'left_out.tsv'} lists them",
-            ) from next(iter(spoiled.values())).problem
+                f"{len(position.failed)} of {len(session.train)} training recordings cannot be read",
+                expected=f"{MAX_FAILED_SHARE:.0%} of them at most",
+                hint=f"mend or remove them; {session.run.path / 'excluded.tsv'} lists them",
+            ) from next(iter(failed.values())).problem
     sizes = [count for count, _ in shares]
     return batch, sum(sizes) if all(sizes) else 0
 
 
-def start_model(session: Session, stage: Stage, number: int, resumed: bool) -> Model:
+def initialize_model(session: Session, stage: Stage, number: int, resumed: bool) -> Model:
     """The stage's model as it begins: fresh, calibrated, with what it takes from earlier stages, frozen where told."""
     recipe = session.recipe
-    model = fresh_model(recipe, stage, number, fetch=not resumed)
+    model = build_model(recipe, stage, number, fetch=not resumed)
     if not resumed:
-        plain = load(session.plain, in_order(len(session.plain), recipe.train.batch_size), recipe.train.workers)
+        plain = make_loader(
+            session.plain, sequential_plan(len(session.plain), recipe.train.batch_size), recipe.train.workers
+        )
         skip = recipe.train.on_error == "skip"
-        batches = (batch if skip else batch.whole() for batch in plain)
+        batches = (batch if skip else batch.raise_on_failure() for batch in plain)
         model.calibrate(batch.inputs for batch in batches if len(batch))
         tensors = model.state_dict()
-        for prefix, source in stage.take.items():
-            if isinstance(source, OtherRun):
+        for prefix, source in stage.init_from.items():
+            if isinstance(source, SourceRun):
                 continue
             path = session.run.path / "stages" / f"{source}.safetensors"
             tensors |= {name: one for name, one in read_weights(path).items() if name.startswith(prefix)}
-            put_weights(model, tensors, path)
+            load_weights(model, tensors, path)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(parameter.requires_grad and not name.startswith(stage.freeze))
     if recipe.train.partial_bn:
-        hold_norms(model)
+        freeze_batch_norm(model)
     return model
 
 
-def fresh_model(recipe: Recipe, stage: Stage, number: int, *, fetch: bool = True) -> Model:
+def build_model(recipe: Recipe, stage: Stage, number: int, *, fetch: bool = True) -> Model:
     """The model of a stage with weights drawn, or fetched from where pretrained ones and those of other runs are."""
-    torch.manual_seed(seed_of(recipe.train.seed, "init", number))
+    torch.manual_seed(derive_seed(recipe.train.seed, "init", number))
     config: ModelConfig = recipe.stage_model(stage)
-    model = (config if fetch else config.unfetched()).build(len(recipe.data.labels()), recipe.data.holds())
+    model = (config if fetch else config.without_pretrained()).build(len(recipe.data.labels()), recipe.data.holds())
     if fetch:
-        take_over(model, stage.take)
+        load_parameters_from(model, stage.init_from)
     return model
 
 
-def hold_norms(model: nn.Module) -> None:
+def freeze_batch_norm(model: nn.Module) -> None:
     """Keep all batch normalisations but the first as they are (partial BN of TSN, Wang et al., ECCV 2016)."""
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms[1:]:
@@ -382,7 +388,7 @@ def train_step(
     return told
 
 
-def update_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+def update_ema(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
     """Move the running average of the weights; early on it follows faster, so that it forgets where it began."""
     rate = 1 - min(decay, (1 + step) / (10 + step))
     with torch.no_grad():
@@ -414,7 +420,7 @@ def stop_requests() -> Iterator[list[int]]:
             signal.signal(kind, handler)
 
 
-def _state(position: Position, journal: int, **parts: Any) -> dict[str, Any]:
+def _state(position: TrainState, journal: int, **parts: Any) -> dict[str, Any]:
     return {"position": asdict(position), "journal": journal} | {k: part.state_dict() for k, part in parts.items()}
 
 
@@ -423,13 +429,13 @@ def _totals(session: Session, sums: dict[str, Any]) -> dict[str, float]:
     names = sorted(sums)
     runtime = session.runtime
     numbers = torch.tensor([float(sums[name]) for name in names], dtype=torch.float64, device=runtime.device)
-    totals = dict(zip(names, runtime.total(numbers).tolist(), strict=True))
+    totals = dict(zip(names, runtime.all_reduce_sum(numbers).tolist(), strict=True))
     wrong = [name for name, value in totals.items() if not math.isfinite(value)]
     if wrong:
         raise RunError(
             f"the training diverged ({', '.join(wrong)} is no longer finite)",
             expected="finite losses",
-            cure="lower train.optimizer.lr, or set train.clip_norm; what was saved before is whole",
+            hint="lower train.optimizer.lr, or set train.clip_norm; what was saved before is whole",
             where=session.run.path,
         )
     return totals
@@ -456,7 +462,7 @@ def _check_same(recipe: Recipe, run: RunFolder, resume: bool) -> None:
         raise RunError(
             "holds a run already",
             expected="a new folder",
-            cure="add --resume to go on with it, or choose another --run folder",
+            hint="add --resume to go on with it, or choose another --run folder",
             where=run.path,
         )
     theirs, ours = _flat(dump(run.recipe())), _flat(dump(recipe))
@@ -466,7 +472,7 @@ def _check_same(recipe: Recipe, run: RunFolder, resume: bool) -> None:
         raise RunError(
             f"was started with another recipe ({', '.join(differ[:5])} differ)",
             expected="the recipe in its recipe.toml",
-            cure="resume with `--run DIR --resume` and no recipe, or choose another --run folder",
+            hint="resume with `--run DIR --resume` and no recipe, or choose another --run folder",
             where=run.path,
         )
 

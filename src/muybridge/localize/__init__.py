@@ -3,8 +3,16 @@
 ``linking`` turns maps of attention into tubes, ``locate`` asks a run about a video, ``benchmark`` scores a data set.
 """
 
-from muybridge.localize.benchmark import Benchmark, benchmark
+from muybridge.localize.benchmark import LocalizationBenchmark, benchmark
 from muybridge.localize.linking import LINKING, Linking, attention_to_tubes
-from muybridge.localize.locate import Localizer, Located
+from muybridge.localize.locate import Localization, Localizer
 
-__all__ = ["LINKING", "Benchmark", "Linking", "Localizer", "Located", "attention_to_tubes", "benchmark"]
+__all__ = [
+    "LINKING",
+    "Linking",
+    "Localization",
+    "LocalizationBenchmark",
+    "Localizer",
+    "attention_to_tubes",
+    "benchmark",
+]

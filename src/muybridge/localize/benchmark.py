@@ -10,24 +10,24 @@ import numpy as np
 from jaxtyping import Float64
 
 from muybridge.core.errors import DataError
-from muybridge.core.tubes import Tube, TubeSet, cut_to_frame
+from muybridge.core.tubes import Tube, TubeSet, clip_to_frame
 from muybridge.core.types import Record
 from muybridge.data.datasets.base import DatasetConfig, Split
 from muybridge.engine.journal import Reporter
-from muybridge.engine.video_map import THRESHOLDS, video_map
-from muybridge.localize.linking import attention_to_tubes, centred_tube, frame_difference
+from muybridge.engine.video_ap import THRESHOLDS, video_map
+from muybridge.localize.linking import attention_to_tubes, centered_tube, frame_difference
 from muybridge.localize.locate import Localizer
 from muybridge.media.video import Video
 
-CENTRES = (0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
-"""Sides of the centred box, as shares of the frame's; the baseline is the best of them at each threshold."""
+CENTERS = (0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
+"""Sides of the centered box, as shares of the frame's; the baseline is the best of them at each threshold."""
 
 Precision = dict[float, float]
 """Video-mAP (0 to 1) at each threshold of IoU."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Benchmark:
+class LocalizationBenchmark:
     """What was found in a split, and how well that agrees with the truth, where it is known.
 
     Attributes:
@@ -49,7 +49,7 @@ def benchmark(
     truth: TubeSet | None = None,
     report: Reporter | None = None,
     thresholds: Sequence[float] = THRESHOLDS,
-) -> Benchmark:
+) -> LocalizationBenchmark:
     """Localise the action in every video of a split and compare with the true tubes.
 
     Args:
@@ -69,7 +69,7 @@ def benchmark(
     if truth is not None:
         records = _annotated(records, truth)
     found: dict[str, list[Tube]] = {"attention": [], "frame differences": []}
-    centred: dict[float, list[Tube]] = {share: [] for share in CENTRES}
+    centered: dict[float, list[Tube]] = {share: [] for share in CENTERS}
     true: list[Tube] = []
     frames, fps, right = {}, {}, 0
     report = report or Reporter(quiet=True)
@@ -86,20 +86,20 @@ def benchmark(
             said = {"video": record.id, "label": located.label, "score": float(located.scores.max())}
             found["attention"] += located.tubes
             found["frame differences"] += attention_to_tubes(changes, size, **said, linking=localizer.linking)
-            for share, tubes in centred.items():
-                tubes.append(centred_tube(length, size, share, **said))
+            for share, tubes in centered.items():
+                tubes.append(centered_tube(length, size, share, **said))
             frames[record.id], fps[record.id] = length, located.fps
             right += located.label == record.label
             report.step()
     sets = {name: TubeSet(labels, tuple(tubes), frames, fps) for name, tubes in found.items()}
     top1 = 100 * right / len(records)
     if not true:
-        return Benchmark(sets["attention"], top1, None, {})
+        return LocalizationBenchmark(sets["attention"], top1, None, {})
     known = TubeSet(truth.labels if truth else labels, tuple(true), frames, fps)
     precision = {name: video_map(tubes, known, thresholds).mean for name, tubes in sets.items()}
-    boxes = [video_map(TubeSet(labels, tuple(tubes), frames), known, thresholds).mean for tubes in centred.values()]
-    precision["centred box"] = {threshold: max(one[threshold] for one in boxes) for threshold in thresholds}
-    return Benchmark(sets["attention"], top1, known, precision)
+    boxes = [video_map(TubeSet(labels, tuple(tubes), frames), known, thresholds).mean for tubes in centered.values()]
+    precision["centered box"] = {threshold: max(one[threshold] for one in boxes) for threshold in thresholds}
+    return LocalizationBenchmark(sets["attention"], top1, known, precision)
 
 
 def _annotated(records: Sequence[Record], truth: TubeSet) -> list[Record]:
@@ -108,7 +108,7 @@ def _annotated(records: Sequence[Record], truth: TubeSet) -> list[Record]:
         raise DataError(
             f"none of the {len(records)} videos is annotated, not even {records[0].id}",
             expected=f"annotations of some of them; there are such of {next(iter(truth.frames), 'no video')}",
-            cure="give annotations whose videos are called as the data set calls them",
+            hint="give annotations whose videos are called as the data set calls them",
         )
     return some
 
@@ -121,15 +121,15 @@ def _true_tubes(
         return [] if boxes is None else [Tube(record.id, record.label, boxes.numpy().astype(np.float64))]
     tubes = [tube for tube in truth.tubes if tube.video == _called(record, truth)]
     for tube in tubes:
-        outside = np.abs(tube.boxes - cut_to_frame(tube.boxes, *size)).max(axis=1) > 1
+        outside = np.abs(tube.boxes - clip_to_frame(tube.boxes, *size)).max(axis=1) > 1
         if outside.any() or tube.end > length:
             at = tube.first + int(outside.argmax()) if outside.any() else tube.end - 1
             raise DataError(
                 f"a true tube of {record.id} has the box {_words(tube.boxes[at - tube.first])} in frame {at}",
                 expected=f"boxes inside {length} frames of {size[1]}x{size[0]} pixels",
-                cure="give the annotations that were made for these files, at their size",
+                hint="give the annotations that were made for these files, at their size",
             )
-    return [replace(tube, video=record.id, boxes=cut_to_frame(tube.boxes, *size)) for tube in tubes]
+    return [replace(tube, video=record.id, boxes=clip_to_frame(tube.boxes, *size)) for tube in tubes]
 
 
 def _called(record: Record, truth: TubeSet) -> str:

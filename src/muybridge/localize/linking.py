@@ -140,7 +140,7 @@ def attention_to_tubes(
     return tubes
 
 
-def centred_tube(
+def centered_tube(
     length: int, size: tuple[int, int], share: float = 0.5, *, video: str = "", label: int = 0, score: float = 1.0
 ) -> Tube:
     """The box in the middle whose sides are ``share`` of the frame's, in every frame: a baseline that does not look."""

@@ -17,8 +17,8 @@ from muybridge.core.contracts import ClipInput
 from muybridge.core.errors import RunError
 from muybridge.core.tubes import Tube, TubeSet
 from muybridge.data.clip_ops import crop_boxes, eval_short_side
-from muybridge.data.prepare import ClipPreparation, Viewing
-from muybridge.data.sampling import choose, span, windows
+from muybridge.data.prepare import ClipPreparation, ViewConfig
+from muybridge.data.sampling import sample_indices, span, windows
 from muybridge.localize.linking import LINKING, Linking, Maps, attention_to_tubes, average_over_clips
 from muybridge.media.video import Video
 from muybridge.models.base import Model
@@ -29,7 +29,7 @@ _POINTING = ("attention", "class_activation")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Located:
+class Localization:
     """What a run sees in one video, and where.
 
     Attributes:
@@ -84,9 +84,9 @@ class Localizer:
         self.prepare = self.predictor.prepare
         model = self.predictor.model
         assert isinstance(model, Model)
-        model.draws = True
+        model.return_maps = True
 
-    def __call__(self, what: str | Path | Video, name: str | None = None) -> Located:
+    def __call__(self, what: str | Path | Video, name: str | None = None) -> Localization:
         """Recognise the action in a video and say where it is.
 
         Args:
@@ -104,7 +104,7 @@ class Localizer:
         with recording:
             return self._locate(recording, name or str(what), name)
 
-    def look(self, recording: Video, name: str | None = None) -> tuple[Float[Tensor, " K"], Maps]:
+    def attention_maps(self, recording: Video, name: str | None = None) -> tuple[Float[Tensor, " K"], Maps]:
         """Probability of each class, and where the model looked, for each frame and over the whole frame."""
         device, takes = self.predictor.device, self.prepare.takes
         chances, maps, shown = [], [], []
@@ -120,15 +120,15 @@ class Localizer:
             maps.append(pointing[0].float().clamp(min=0).cpu())
             chances.append(output.logits[0].float().softmax(0).cpu())
         averaged = average_over_clips(torch.stack(maps), torch.stack(shown), len(recording))
-        return torch.stack(chances).mean(0), over_frame(averaged, recording.size, takes, self.prepare.viewing)
+        return torch.stack(chances).mean(0), project_to_frame(averaged, recording.size, takes, self.prepare.viewing)
 
-    def _locate(self, recording: Video, id_: str, name: str | None) -> Located:
-        scores, maps = self.look(recording, name)
+    def _locate(self, recording: Video, id_: str, name: str | None) -> Localization:
+        scores, maps = self.attention_maps(recording, name)
         best = int(scores.argmax())
         tubes = attention_to_tubes(
             maps, recording.size, video=id_, label=best, score=float(scores[best]), linking=self.linking
         )
-        return Located(id_, self.predictor.labels, scores, maps, tubes, recording.fps)
+        return Localization(id_, self.predictor.labels, scores, maps, tubes, recording.fps)
 
     def _views(self, length: int) -> Iterator[list[int]]:
         """The moments of each input of the model."""
@@ -138,7 +138,9 @@ class Localizer:
             starts = covering_starts(length, span(count, viewing.stride))
             return (windows([start], count, length, viewing.stride) for start in starts)
         views, stride = viewing.clips, viewing.stride
-        return (choose(length, takes, viewing.mode, view=view, views=views, stride=stride) for view in range(views))
+        return (
+            sample_indices(length, takes, viewing.mode, view=view, views=views, stride=stride) for view in range(views)
+        )
 
     def _refusal(self, came: str) -> RunError:
         model = self.predictor.recipe.model
@@ -147,7 +149,7 @@ class Localizer:
             f"the model {model.name} {architecture}".rstrip() + f" {came}",
             expected="a model of videos with attention or class activation: video_lstm with an architecture that "
             "attends (alstm, conv_alstm, motion_alstm, video_lstm), tsn, tdn or selfy",
-            cure="localise with a run of one of these",
+            hint="localise with a run of one of these",
         )
 
 
@@ -158,10 +160,10 @@ def covering_starts(frames: int, span: int) -> list[int]:
     return [round(room * step / max(1, steps)) for step in range(steps + 1)]
 
 
-def over_frame(
-    maps: Maps, size: tuple[int, int], takes: ClipInput, viewing: Viewing
+def project_to_frame(
+    maps: Maps, size: tuple[int, int], takes: ClipInput, viewing: ViewConfig
 ) -> Float[Tensor, "T rows columns"]:
-    """Maps of the centre crop as maps of the whole frame, 0 outside; as they are where the crop is the frame.
+    """Maps of the center crop as maps of the whole frame, 0 outside; as they are where the crop is the frame.
 
     Args:
         maps: of what the model saw.
@@ -174,7 +176,7 @@ def over_frame(
     least = side if viewing.exact else max(side, viewing.short_side or eval_short_side(side))
     scale = least / min(height, width) if not viewing.exact or least > min(height, width) else 1.0
     tall, wide = round(height * scale), round(width * scale)
-    ((top, left, *_),) = crop_boxes(tall, wide, side, "centre")
+    ((top, left, *_),) = crop_boxes(tall, wide, side, "center")
     if (tall, wide) == (side, side):
         return maps
     # At half the pixels of the model's input, which is finer than any map.

@@ -79,7 +79,7 @@ def readable(path: Path, doing: str):
     except (av.error.FFmpegError, OSError, ValueError, OverflowError, MemoryError) as problem:
         reason = getattr(problem, "strerror", None) or problem
         raise DataError(
-            f"{doing} failed ({reason})", expected="an undamaged video", cure=REPAIR, where=path
+            f"{doing} failed ({reason})", expected="an undamaged video", hint=REPAIR, where=path
         ) from problem
 
 
@@ -141,7 +141,7 @@ def index_packets(path: Path, container: InputContainer, stream: VideoStream) ->
         raise DataError(
             f"it holds {'no frame' if not shown else 'a single frame'}",
             expected="a video of at least two frames, as motion takes two",
-            cure=REPAIR,
+            hint=REPAIR,
             where=path,
         )
     # AVI stores no display times; where pictures are stored out of order, FFmpeg's guesses at them are not to be used.
@@ -177,7 +177,7 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
         raise DataError(
             f"the file holds {' and '.join(kinds)} but no video",
             expected="a video stream",
-            cure=REPAIR,
+            hint=REPAIR,
             where=path,
         )
     stream = streams[0]
@@ -185,7 +185,7 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
         raise DataError(
             "its video is coded in a way that no decoder here knows",
             expected="a common codec such as H.264, HEVC, VP9, MPEG-4 or MJPEG",
-            cure=REPAIR,
+            hint=REPAIR,
             where=path,
         )
     check_size(path, stream.codec_context.height, stream.codec_context.width)
@@ -198,7 +198,7 @@ def check_size(path: Path, height: int, width: int) -> None:
         raise DataError(
             f"its frames are {width}x{height} pixels",
             expected=f"sides of {MIN_SIDE} pixels or more, and at most 4096x4096 pixels",
-            cure="re-encode it smaller (ffmpeg -i OLD -vf scale=-2:720 NEW.mp4), or leave it out",
+            hint="re-encode it smaller (ffmpeg -i OLD -vf scale=-2:720 NEW.mp4), or leave it out",
             where=path,
         )
 
@@ -215,11 +215,11 @@ def _check_bytes(path: Path) -> None:
         raise DataError(
             f"the file cannot be read ({problem.strerror})",
             expected="a readable video",
-            cure="check the path and its permissions; index the folder again if files have moved",
+            hint="check the path and its permissions; index the folder again if files have moved",
             where=path,
         ) from None
     if not size:
-        raise DataError("the file is empty", expected="a video", cure=REPAIR, where=path)
+        raise DataError("the file is empty", expected="a video", hint=REPAIR, where=path)
     promised = _promised_size(head)
     if promised is not None and promised > size + 16:  # some writers miscount the padding at the end
         raise _cut_off(path, f"at byte {size} of {promised}")
@@ -251,4 +251,4 @@ def _ebml_size(head: bytes, at: int) -> tuple[int, int | None]:
 
 
 def _cut_off(path: Path, where: str) -> DataError:
-    return DataError(f"the file is cut off: it ends {where}", expected="a whole video", cure=REPAIR, where=path)
+    return DataError(f"the file is cut off: it ends {where}", expected="a whole video", hint=REPAIR, where=path)

@@ -53,7 +53,7 @@ def gather(path: Path, ranks: Sequence[int], pictures: Iterator[tuple[int, Pictu
                 f"frame {rank} has another size than those before it "
                 f"({picture.shape[1]}x{picture.shape[0]} and {stack.shape[2]}x{stack.shape[1]})",
                 expected="one size throughout",
-                cure="re-encode it at one size (ffmpeg -i OLD -vf scale=640:480 NEW.mp4), or leave it out",
+                hint="re-encode it at one size (ffmpeg -i OLD -vf scale=640:480 NEW.mp4), or leave it out",
                 where=path,
             )
         stack[slots[rank]] = picture
@@ -120,7 +120,7 @@ class VideoFile:
             raise DataError(
                 f"frame {min(missing)} of {len(self)} is damaged or missing",
                 expected="frames that decode without error",
-                cure=REPAIR,
+                hint=REPAIR,
                 where=self.path,
             )
 

@@ -63,7 +63,7 @@ class Flow:
             raise DataError(
                 f"flow field {outside[0]} was asked for",
                 expected=f"0 to {len(self) - 1}, as {len(self) + 1} frames have {len(self)} fields between them",
-                cure="sample within the length of the flow, which is one less than that of the video",
+                hint="sample within the length of the flow, which is one less than that of the video",
                 where=self.path,
             )
         ranks, slots = np.unique(asked, return_inverse=True)
@@ -169,13 +169,13 @@ def _opencv(method: Method) -> Any:
         import cv2
     except ImportError:
         raise MissingExtraError(
-            "OpenCV is not installed", expected="OpenCV to compute optical flow", cure=f"run {install}"
+            "OpenCV is not installed", expected="OpenCV to compute optical flow", hint=f"run {install}"
         ) from None
     if method == "tvl1" and not hasattr(cv2, "optflow"):
         raise MissingExtraError(
             f"OpenCV {cv2.__version__} was installed without its contributed modules",
             expected="cv2.optflow, which holds TV-L1",
-            cure="run pip uninstall -y opencv-python opencv-python-headless and then "
+            hint="run pip uninstall -y opencv-python opencv-python-headless and then "
             f"{install} --force-reinstall; or use DIS",
         )
     return cv2

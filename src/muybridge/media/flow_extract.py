@@ -152,7 +152,7 @@ def _outcomes(jobs: dict[str, _Job], workers: int) -> Iterator[tuple[str, _Outco
         raise RunError(
             "a worker process was killed",
             expected="memory for one video a worker",
-            cure="start it again with fewer workers; what is finished is kept",
+            hint="start it again with fewer workers; what is finished is kept",
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -161,7 +161,7 @@ def _outcomes(jobs: dict[str, _Job], workers: int) -> Iterator[tuple[str, _Outco
 def _extract(job: _Job) -> _Outcome:
     """The flow of one video, made unless it is there; what is wrong with the video is told, not raised."""
     try:
-        with job.open(job.record) as recording, recording.grey() as video:
+        with job.open(job.record) as recording, recording.grayscale() as video:
             if job.target.exists():
                 StoredFlow(job.target, video, bound=job.bound, method=job.method).close()
                 return _Outcome()
@@ -209,7 +209,7 @@ def _drafts(out: Path) -> Iterator[Path]:
         raise DataError(
             f"the flow cannot be written ({problem.strerror})",
             expected="a folder that can be written to",
-            cure="free some space, or choose another folder",
+            hint="free some space, or choose another folder",
             where=out,
         ) from None
     with folder as name:

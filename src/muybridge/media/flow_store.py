@@ -108,14 +108,14 @@ class StoredFlow(Flow):
             raise DataError(
                 f"it holds {len(self)} of {stamp.frames - 1} flow fields",
                 expected="one field less than the video has frames",
-                cure=_AGAIN,
+                hint=_AGAIN,
                 where=self.path,
             )
         if stamp is not None and (stamp.bound != bound or method not in (None, stamp.method)):
             raise DataError(
                 f"the flow was made by {stamp.method} with bound {stamp.bound:g}",
                 expected=f"{method or stamp.method} with bound {bound:g}",
-                cure="ask for what is there, or make it again in another folder",
+                hint="ask for what is there, or make it again in another folder",
                 where=self.path,
             )
         if video is None:
@@ -126,7 +126,7 @@ class StoredFlow(Flow):
             raise DataError(
                 f"the flow is that of {len(self) + 1} frames of {found[1]}x{found[0]} pixels",
                 expected=f"that of the {len(video)} frames of {width}x{height} pixels of {video.path.name}",
-                cure="make the flow again from this video, or name the folder that belongs to it",
+                hint="make the flow again from this video, or name the folder that belongs to it",
                 where=self.path,
             )
 
@@ -147,7 +147,7 @@ def find_flow(folder: Path, name: str) -> Path:
     raise DataError(
         f"there is no flow of {name}",
         expected=f"{name}, {name}.npz or {name}.mkv",
-        cure=f"{_MAKE}, or name the folder that holds it",
+        hint=f"{_MAKE}, or name the folder that holds it",
         where=folder,
     )
 
@@ -184,7 +184,7 @@ def _write_video(path: Path, chunks: Iterable[Fields], stamp: Stamp) -> None:
         raise DataError(
             "a video of two frames has a single flow field",
             expected="two or more to make a video of",
-            cure="keep its flow as frames or npz, or leave the video out",
+            hint="keep its flow as frames or npz, or leave the video out",
             where=path,
         )
     with av.open(str(path), "w", format="matroska") as container:
@@ -206,7 +206,7 @@ def _open(path: Path, fps: float) -> "_Frames | _Npz | _Film":
         raise DataError(
             "there is no such flow",
             expected="a folder of frames, an .npz file or a video",
-            cure=f"{_MAKE}, or correct the path",
+            hint=f"{_MAKE}, or correct the path",
             where=path,
         )
     if path.is_dir():
@@ -227,7 +227,7 @@ class _Frames:
         x, y = map(len, self._axes)
         if x != y:
             raise DataError(
-                f"it holds {x} fields of x and {y} of y", expected="as many of both", cure=_AGAIN, where=path
+                f"it holds {x} fields of x and {y} of y", expected="as many of both", hint=_AGAIN, where=path
             )
 
     def __len__(self) -> int:
@@ -251,14 +251,14 @@ class _Npz:
             raise DataError(
                 f"not readable as stored flow ({problem})",
                 expected="an .npz with the array flow",
-                cure=_AGAIN,
+                hint=_AGAIN,
                 where=path,
             ) from None
         if flow.dtype != np.uint8 or flow.ndim != 4 or flow.shape[1] != 2 or not len(flow):
             raise DataError(
                 f"flow is {' x '.join(map(str, flow.shape))} of {flow.dtype}",
                 expected="fields x 2 x height x width, of bytes",
-                cure="map it with muybridge.media.flow.to_bytes, or make it again with muybridge flow",
+                hint="map it with muybridge.media.flow.to_bytes, or make it again with muybridge flow",
                 where=path,
             )
         self._flow: Fields = torch.from_numpy(flow)
@@ -283,7 +283,7 @@ class _Film:
             raise DataError(
                 f"its frames are {self._video.size[0]} pixels high",
                 expected="x above y, and so an even height",
-                cure=_AGAIN,
+                hint=_AGAIN,
                 where=path,
             )
 
@@ -311,6 +311,6 @@ def _to_stamp(text: str, path: Path) -> Stamp:
         raise DataError(
             f"its stamp cannot be read ({problem})",
             expected="frames, height, width, method and bound",
-            cure=_AGAIN,
+            hint=_AGAIN,
             where=path,
         ) from None

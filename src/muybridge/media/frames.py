@@ -69,14 +69,14 @@ class FrameFolder:
                     raise DataError(
                         f"the picture has more than 8 bits a channel ({image.mode})",
                         expected="8 bits",
-                        cure="scale the frames to 0..255 and write them as 8-bit pictures",
+                        hint="scale the frames to 0..255 and write them as 8-bit pictures",
                         where=file,
                     )
                 upright = ImageOps.exif_transpose(image).convert("RGB" if self.channels == 3 else "L")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
             reason = getattr(problem, "strerror", None) or problem
             raise DataError(
-                f"the frame cannot be read ({reason})", expected="an undamaged picture", cure=_REFETCH, where=file
+                f"the frame cannot be read ({reason})", expected="an undamaged picture", hint=_REFETCH, where=file
             ) from problem
         height, width = scaled_size(upright.height, upright.width, short_side)
         if (height, width) != (upright.height, upright.width):
@@ -92,7 +92,7 @@ def _in_order(folder: Path, prefix: str | None, fewest: int) -> list[Path]:
         raise DataError(
             f"the folder cannot be read ({problem.strerror})",
             expected="a folder of frames",
-            cure="check the path and its permissions",
+            hint="check the path and its permissions",
             where=folder,
         ) from None
     series: dict[str, dict[int, Path]] = {}
@@ -111,7 +111,7 @@ def _in_order(folder: Path, prefix: str | None, fewest: int) -> list[Path]:
         raise DataError(
             f"the folder holds several series of pictures ({names})",
             expected="one series, or the prefix of the one that is meant",
-            cure="move the others elsewhere, or name the prefix",
+            hint="move the others elsewhere, or name the prefix",
             where=folder,
         )
     frames = next(iter(series.values()), {})
@@ -125,4 +125,4 @@ def _in_order(folder: Path, prefix: str | None, fewest: int) -> list[Path]:
 
 
 def _unfit(folder: Path, came: str, expected: str) -> DataError:
-    return DataError(came, expected=expected, cure=_REFETCH, where=folder)
+    return DataError(came, expected=expected, hint=_REFETCH, where=folder)

@@ -25,7 +25,7 @@ import numpy as np
 
 from muybridge.core.errors import DataError
 from muybridge.core.types import SkeletonSequence
-from muybridge.media.parsing import FETCH_AGAIN, read_bytes, read_text, to_sequence
+from muybridge.media.parsing import DOWNLOAD_AGAIN, read_bytes, read_text, to_sequence
 
 # What NumPy, zipfile and zlib raise on damaged files, found by damaging files at random.
 _NUMPY_PROBLEMS = (
@@ -48,13 +48,13 @@ def read_npy(path: Path) -> SkeletonSequence:
         arrays = {"joints": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     except _NUMPY_PROBLEMS as problem:
         raise DataError(
-            f"not readable as NumPy arrays ({problem})", expected=_SHAPE, cure=FETCH_AGAIN, where=path
+            f"not readable as NumPy arrays ({problem})", expected=_SHAPE, hint=DOWNLOAD_AGAIN, where=path
         ) from None
     if "joints" not in arrays:
         raise DataError(
             f"the file holds {', '.join(arrays) or 'nothing'}",
             expected=f"{_SHAPE} called joints",
-            cure="save it with numpy.savez(path, joints=..., present=...)",
+            hint="save it with numpy.savez(path, joints=..., present=...)",
             where=path,
         )
     joints, present = arrays["joints"], arrays.get("present")
@@ -64,7 +64,7 @@ def read_npy(path: Path) -> SkeletonSequence:
         raise DataError(
             f"joints is {_shape(joints.shape)} of {joints.dtype}",
             expected=_SHAPE,
-            cure="rearrange and save the array again",
+            hint="rearrange and save the array again",
             where=path,
         )
     if present is not None:
@@ -73,7 +73,7 @@ def read_npy(path: Path) -> SkeletonSequence:
             raise DataError(
                 f"present is {_shape(present.shape)}",
                 expected=f"frames x people, here {_shape(joints.shape[:2])}",
-                cure="save the array again, or leave it out",
+                hint="save the array again, or leave it out",
                 where=path,
             )
         present = present.astype(bool)
@@ -92,7 +92,7 @@ def read_json(path: Path) -> SkeletonSequence:
         raise DataError(
             f"line {problem.lineno} is not JSON ({problem.msg})",
             expected="JSON",
-            cure="mend the line, or write the file again",
+            hint="mend the line, or write the file again",
             where=path,
         ) from None
     frames = content.get("joints") if isinstance(content, dict) else content
@@ -100,7 +100,7 @@ def read_json(path: Path) -> SkeletonSequence:
         raise DataError(
             "the file has no list of frames",
             expected='a list of frames, alone or as "joints"',
-            cure="write the file so",
+            hint="write the file so",
             where=path,
         )
     people = [[_person(person, path, frame) for person in _people(listed)] for frame, listed in enumerate(frames)]
@@ -114,7 +114,7 @@ def read_json(path: Path) -> SkeletonSequence:
                 raise DataError(
                     f"frame {frame} has a person of {_shape(person.shape)}",
                     expected=f"joints x coordinates as before, {_shape(shape)}",
-                    cure="write null for an absent person, and all joints of a present one",
+                    hint="write null for an absent person, and all joints of a present one",
                     where=path,
                 )
             joints[frame, index] = person
@@ -147,7 +147,7 @@ def _person(person: Any, path: Path, frame: int) -> np.ndarray | None:
         raise DataError(
             f"frame {frame} has a person that is no list of joints [x, y] or [x, y, z]",
             expected="numbers, the same count for every joint",
-            cure="write null for an absent person, and mend the frame",
+            hint="write null for an absent person, and mend the frame",
             where=path,
         )
     return array
@@ -166,7 +166,7 @@ def read_csv(path: Path) -> SkeletonSequence:
         raise DataError(
             f"line {reader.line_num} is not CSV ({problem})",
             expected="values separated by commas",
-            cure=FETCH_AGAIN,
+            hint=DOWNLOAD_AGAIN,
             where=path,
         ) from None
     header = [name.strip().lower() for name in first_row]
@@ -176,7 +176,7 @@ def read_csv(path: Path) -> SkeletonSequence:
         raise DataError(
             f"the header has no column {' or '.join(missing)}",
             expected="columns frame, joint, x, y and, if wanted, person and z",
-            cure="name the columns in the first line",
+            hint="name the columns in the first line",
             where=path,
         )
     column = {name: header.index(name) for name in header}
@@ -191,19 +191,19 @@ def read_csv(path: Path) -> SkeletonSequence:
             raise DataError(
                 f"line {line} is {','.join(row)!r}",
                 expected=f"numbers for {', '.join(header)}; whole ones for frame, person and joint",
-                cure="mend the line; leave absent people out",
+                hint="mend the line; leave absent people out",
                 where=path,
             ) from None
         if not all(0 <= number < 2**31 for number in keys[-1]):
             raise DataError(
                 f"line {line} has frame, person and joint {', '.join(map(str, keys[-1]))}",
                 expected="frames, people and joints counted from 0",
-                cure="mend the line",
+                hint="mend the line",
                 where=path,
             )
     if not keys:
         raise DataError(
-            "the file has a header and no lines", expected="a line for each joint", cure=FETCH_AGAIN, where=path
+            "the file has a header and no lines", expected="a line for each joint", hint=DOWNLOAD_AGAIN, where=path
         )
     table = np.array(keys)
     first = table[:, 0].min()
@@ -213,7 +213,7 @@ def read_csv(path: Path) -> SkeletonSequence:
         raise DataError(
             f"{len(keys)} lines speak of {frames} frames, {people} people and {count} joints",
             expected="a line for most joints of most frames",
-            cure="look for a frame, person or joint number that is much too large",
+            hint="look for a frame, person or joint number that is much too large",
             where=path,
         )
     joints = np.zeros((frames, people, count, len(axes)))
@@ -226,7 +226,7 @@ def read_csv(path: Path) -> SkeletonSequence:
         raise DataError(
             f"frame {frame + first} has {listed[frame, person].sum()} of {count} joints of person {person}",
             expected="all joints of a person, or none",
-            cure="write the missing joints, or leave this person out of this frame",
+            hint="write the missing joints, or leave this person out of this frame",
             where=path,
         )
     return to_sequence(joints, path, some)

@@ -57,7 +57,7 @@ def read_utd(path: Path) -> SkeletonSequence:
         raise DataError(
             f"the file holds {keys}",
             expected="the array d_skel",
-            cure="check that it is a skeleton file of UTD-MHAD",
+            hint="check that it is a skeleton file of UTD-MHAD",
             where=path,
         )
     array = content["d_skel"]
@@ -67,7 +67,7 @@ def read_utd(path: Path) -> SkeletonSequence:
         raise DataError(
             f"d_skel is {' x '.join(map(str, array.shape))} of {array.dtype}",
             expected="20 joints x 3 coordinates x frames",
-            cure="check that it is a skeleton file of UTD-MHAD",
+            hint="check that it is a skeleton file of UTD-MHAD",
             where=path,
         )
     return to_sequence(rearrange(array.astype(np.float64), "j d t -> t 1 j d"), path)

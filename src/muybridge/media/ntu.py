@@ -10,7 +10,7 @@ from jaxtyping import Float64
 
 from muybridge.core.errors import DataError
 from muybridge.core.types import SkeletonSequence
-from muybridge.media.parsing import FETCH_AGAIN, is_number, read_text, to_sequence
+from muybridge.media.parsing import DOWNLOAD_AGAIN, is_number, read_text, to_sequence
 
 JOINTS = 25
 _PER_JOINT = 12  # x y z, depth and colour pixel, orientation quaternion, tracking state
@@ -41,7 +41,7 @@ def read_ntu(path: Path, people: int = 2) -> SkeletonSequence:
         raise DataError(
             "nobody is seen in any frame",
             expected="a body in at least one frame",
-            cure="take it out of the data set",
+            hint="take it out of the data set",
             where=path,
         )
     return to_sequence(joints, path)
@@ -94,7 +94,7 @@ def _parse(path: Path) -> dict[str, np.ndarray]:
             raise DataError(
                 f"the file ends at line {len(lines)}, where {what} belongs",
                 expected="all frames it announces",
-                cure=FETCH_AGAIN,
+                hint=DOWNLOAD_AGAIN,
                 where=path,
             )
         at += 1
@@ -111,7 +111,7 @@ def _parse(path: Path) -> dict[str, np.ndarray]:
         raise DataError(
             f"the file announces {frames} frames in {len(lines)} lines",
             expected="all frames it announces",
-            cure=FETCH_AGAIN,
+            hint=DOWNLOAD_AGAIN,
             where=path,
         )
     bodies: dict[str, np.ndarray] = {}
@@ -123,7 +123,7 @@ def _parse(path: Path) -> dict[str, np.ndarray]:
                 raise DataError(
                     f"line {at} announces {joints} joints",
                     expected=f"{JOINTS}",
-                    cure="check that it is a skeleton file of NTU RGB+D",
+                    hint="check that it is a skeleton file of NTU RGB+D",
                     where=path,
                 )
             rows = [take("a joint").split() for _ in range(joints)]
@@ -145,7 +145,7 @@ def _positions(rows: list[list[str]], path: Path, first_line: int) -> Float64[np
             raise DataError(
                 f"line {line} has {len(row)} numbers",
                 expected=f"{_PER_JOINT}, x y z first",
-                cure=FETCH_AGAIN,
+                hint=DOWNLOAD_AGAIN,
                 where=path,
             )
         for word in row:
@@ -155,7 +155,7 @@ def _positions(rows: list[list[str]], path: Path, first_line: int) -> Float64[np
             raise DataError(
                 f"line {line} has the position {' '.join(row[:3])}",
                 expected="finite coordinates",
-                cure=FETCH_AGAIN,
+                hint=DOWNLOAD_AGAIN,
                 where=path,
             )
     raise AssertionError("joints that do not parse have a line that does not")
@@ -165,6 +165,6 @@ def _not_numbers(path: Path, line: int, word: str, what: str) -> DataError:
     return DataError(
         f"line {line} has {word!r} where {what} belongs",
         expected="numbers in the layout of NTU RGB+D",
-        cure="check that it is a skeleton file of NTU RGB+D, and fetch it again",
+        hint="check that it is a skeleton file of NTU RGB+D, and fetch it again",
         where=path,
     )

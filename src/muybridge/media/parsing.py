@@ -17,10 +17,10 @@ from scipy.io.matlab import MatReadError
 from muybridge.core.errors import DataError
 from muybridge.core.types import SkeletonSequence
 
-FETCH_AGAIN = "fetch or record the file again, or take it out of the data set"
+DOWNLOAD_AGAIN = "fetch or record the file again, or take it out of the data set"
 
 
-class NobodySeenError(DataError):
+class NoPersonError(DataError):
     """A recording in which every coordinate of every frame is zero; an index leaves it out and says so."""
 
 
@@ -32,11 +32,11 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(
             f"the file cannot be read ({problem.strerror})",
             expected="a readable recording",
-            cure="check the path and its permissions",
+            hint="check the path and its permissions",
             where=path,
         ) from None
     if not content.strip():
-        raise DataError("the file is empty", expected="a recording", cure=FETCH_AGAIN, where=path)
+        raise DataError("the file is empty", expected="a recording", hint=DOWNLOAD_AGAIN, where=path)
     return content
 
 
@@ -60,7 +60,7 @@ def read_mat(path: Path) -> dict[str, Any]:
         raise DataError(
             f"not readable as a MATLAB file ({problem})",
             expected="a .mat file (version 7 or older)",
-            cure=FETCH_AGAIN,
+            hint=DOWNLOAD_AGAIN,
             where=path,
         ) from None
 
@@ -93,7 +93,7 @@ def rows_of_numbers(
                 raise DataError(
                     f"line {number} has {word.strip()!r} where a number belongs",
                     expected=f"{per_row} numbers, {row_means}",
-                    cure="check that the file is of this format, and mend the line",
+                    hint="check that the file is of this format, and mend the line",
                     where=path,
                 )
         if len(words) != per_row:
@@ -101,7 +101,7 @@ def rows_of_numbers(
             raise DataError(
                 f"line {number} has {len(words)} numbers" + (", so the last frame is cut short" if last else ""),
                 expected=f"{per_row} numbers, {row_means}",
-                cure=FETCH_AGAIN,
+                hint=DOWNLOAD_AGAIN,
                 where=path,
             )
     raise AssertionError("a table that does not parse has a line that does not")
@@ -129,7 +129,7 @@ def to_sequence(joints: np.ndarray, path: Path, present: np.ndarray | None = Non
     """
     assert joints.ndim == 4
     if not len(joints):
-        raise DataError("the recording has no frames", expected="at least one frame", cure=FETCH_AGAIN, where=path)
+        raise DataError("the recording has no frames", expected="at least one frame", hint=DOWNLOAD_AGAIN, where=path)
     seen = np.asarray(joints.any(axis=(2, 3)))
     seen = seen if present is None else present & seen
     joints = np.where(seen[..., None, None], joints, 0.0)
@@ -139,14 +139,14 @@ def to_sequence(joints: np.ndarray, path: Path, present: np.ndarray | None = Non
         raise DataError(
             f"joint {joint} of person {person} in frame {frame} is {joints[frame, person, joint].tolist()}",
             expected="finite coordinates (frames, people and joints are counted from 0)",
-            cure="fill the gap, write zeros for a whole person who is absent, or take the recording out",
+            hint="fill the gap, write zeros for a whole person who is absent, or take the recording out",
             where=path,
         )
     if not seen.any():
-        raise NobodySeenError(
+        raise NoPersonError(
             f"nobody is seen in any of the {len(joints)} frames (all coordinates are zero)",
             expected="a person in at least one frame",
-            cure="take the recording out of the data set",
+            hint="take the recording out of the data set",
             where=path,
         )
     return SkeletonSequence(torch.from_numpy(joints.astype(np.float32)), torch.from_numpy(seen))
@@ -158,6 +158,6 @@ def truncated(path: Path, found: int, per_frame: int, unit: str) -> DataError:
     return DataError(
         f"the last frame (number {whole}, counted from 0) has {rest} of {per_frame} {unit}",
         expected=f"{per_frame} {unit} in every frame",
-        cure=FETCH_AGAIN,
+        hint=DOWNLOAD_AGAIN,
         where=path,
     )

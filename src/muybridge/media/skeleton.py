@@ -57,7 +57,7 @@ def read_skeleton(path: str | Path) -> SkeletonSequence:
         raise DataError(
             f"files that end in {path.suffix or 'nothing'} are not known",
             expected=f"one of {', '.join(_READERS)}",
-            cure="save the joints as .npz with the array joints (frames x people x joints x coordinates)",
+            hint="save the joints as .npz with the array joints (frames x people x joints x coordinates)",
             where=path,
         )
     return _READERS[path.suffix.lower()](path)

@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from muybridge.core.errors import DataError
-from muybridge.core.files import whole_file
-from muybridge.core.tubes import Tube, TubeSet, area, cut_to_frame
-from muybridge.media.parsing import FETCH_AGAIN, read_bytes, read_mat
+from muybridge.core.files import atomic_write
+from muybridge.core.tubes import Tube, TubeSet, area, clip_to_frame
+from muybridge.media.parsing import DOWNLOAD_AGAIN, read_bytes, read_mat
 
 UCF24 = (
     *("Basketball", "BasketballDunk", "Biking", "CliffDiving", "CricketBowling", "Diving", "Fencing"),
@@ -61,7 +61,7 @@ def read_tubes(path: str | Path) -> TubeSet:
         raise DataError(
             f"annotations that end in {path.suffix or 'nothing'} are not known",
             expected="finalAnnots.mat, a folder of ViPER files, or a .json file that muybridge wrote",
-            cure="name one of these",
+            hint="name one of these",
             where=path,
         )
     return readers[path.suffix.lower()](path)
@@ -87,7 +87,7 @@ def read_final_annots(path: Path) -> TubeSet:
                     raise DataError(
                         f"{name} has a tube of {last - first + 1} frames with {len(boxes)} boxes",
                         expected="one box for each frame",
-                        cure=FETCH_AGAIN,
+                        hint=DOWNLOAD_AGAIN,
                         where=path,
                     )
                 tubes.append(Tube(name, label, _in_frame(boxes, UCF_SIZE, name, path), first))
@@ -95,7 +95,7 @@ def read_final_annots(path: Path) -> TubeSet:
         raise DataError(
             f"the file is laid out differently ({problem})",
             expected="finalAnnots.mat of UCF101-24: annot with name, num_imgs and tubes (sf, ef, class, boxes)",
-            cure=FETCH_AGAIN,
+            hint=DOWNLOAD_AGAIN,
             where=path,
         ) from None
     return TubeSet(UCF24, tuple(tubes), frames)
@@ -112,7 +112,7 @@ def read_viper_folder(folder: Path) -> TubeSet:
         raise DataError(
             "the folder holds no annotations",
             expected="files called v_CLASS_gNN_cNN.xgtf",
-            cure="unpack the annotations of UCF101-24 here, or name their folder",
+            hint="unpack the annotations of UCF101-24 here, or name their folder",
             where=folder,
         )
     sets = [read_viper(file) for file in files]
@@ -137,7 +137,7 @@ def read_viper(path: Path) -> TubeSet:
         raise DataError(
             f"the name does not tell one of the {len(UCF24)} classes",
             expected="v_CLASS_gNN_cNN.xgtf with a class of UCF101-24",
-            cure="keep the names that the annotations came with",
+            hint="keep the names that the annotations came with",
             where=path,
         )
     video = f"{action}/{path.stem}"
@@ -149,7 +149,7 @@ def read_viper(path: Path) -> TubeSet:
         raise DataError(
             f"not readable as ViPER annotations ({type(problem).__name__}: {problem})",
             expected="XML with a sourcefile that holds objects called PERSON",
-            cure=FETCH_AGAIN,
+            hint=DOWNLOAD_AGAIN,
             where=path,
         ) from None
     flagged = any(acting for _, acting in people)
@@ -189,13 +189,13 @@ def write_tubes(path: Path, tubes: TubeSet) -> None:
         ],
     }
     try:
-        with whole_file(path) as draft:
+        with atomic_write(path) as draft:
             draft.write_text(json.dumps(content), encoding="utf-8")
     except OSError as problem:
         raise DataError(
             f"the tubes cannot be written ({problem.strerror})",
             expected="a folder that exists and can be written to",
-            cure="free some space, or choose another place",
+            hint="free some space, or choose another place",
             where=path,
         ) from None
 
@@ -216,7 +216,7 @@ def read_json_tubes(path: Path) -> TubeSet:
         raise DataError(
             f"not readable as tubes ({type(problem).__name__}: {problem})",
             expected="JSON with labels, frames by video, and tubes (video, label, score, first, boxes)",
-            cure="write it with write_tubes, or lay it out as that does",
+            hint="write it with write_tubes, or lay it out as that does",
             where=path,
         ) from None
     return TubeSet(labels, tubes, frames, fps)
@@ -229,7 +229,7 @@ def _json_tube(item: dict[str, Any], labels: Sequence[str], path: Path) -> Tube:
             raise DataError(
                 f"a tube of {video} has no box in frame {first + step}",
                 expected="tubes without gaps",
-                cure="make a tube of each run of frames, or fill the gap",
+                hint="make a tube of each run of frames, or fill the gap",
                 where=path,
             )
     boxes = np.array(item["boxes"], dtype=np.float64).reshape(-1, 4)
@@ -237,7 +237,7 @@ def _json_tube(item: dict[str, Any], labels: Sequence[str], path: Path) -> Tube:
 
 
 def _in_frame(boxes: Float64[np.ndarray, "N 4"], size: tuple[int, int], video: str, path: Path) -> np.ndarray:
-    return _sound(cut_to_frame(boxes, *size), video, path)
+    return _sound(clip_to_frame(boxes, *size), video, path)
 
 
 def _sound(boxes: Float64[np.ndarray, "N 4"], video: str, path: Path) -> Float64[np.ndarray, "N 4"]:
@@ -247,7 +247,7 @@ def _sound(boxes: Float64[np.ndarray, "N 4"], video: str, path: Path) -> Float64
         raise DataError(
             came,
             expected="left < right and top < bottom, within the frame",
-            cure="correct the box, or cut the tube where the actor leaves the frame",
+            hint="correct the box, or cut the tube where the actor leaves the frame",
             where=path,
         )
     return boxes
@@ -266,7 +266,7 @@ def _person(
             frames = alive & _frames(entry.attrib["framespan"]) if "framespan" in entry.attrib else alive
             if name == "Location" and entry.tag.endswith("}bbox"):
                 left, top, width, height = (float(entry.attrib[key]) for key in ("x", "y", "width", "height"))
-                box = cut_to_frame(np.array([[left, top, left + width, top + height]]), *size)
+                box = clip_to_frame(np.array([[left, top, left + width, top + height]]), *size)
                 if area(box)[0] > 0:
                     boxes.update((frame, box[0]) for frame in frames)
             elif name in (action, _OLD_NAMES.get(action)) and entry.attrib["value"].lower() in ("true", "1"):

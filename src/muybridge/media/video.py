@@ -117,7 +117,7 @@ class Video:
             raise DataError(
                 f"frame {outside[0]} was asked for",
                 expected=f"0 to {len(self) - 1}, as the video has {len(self)} frames",
-                cure="sample within the length of the video, or index the folder again if the file has changed",
+                hint="sample within the length of the video, or index the folder again if the file has changed",
                 where=self.path,
             )
         ranks, slots = np.unique(numbers[asked], return_inverse=True)
@@ -126,7 +126,7 @@ class Video:
             frames = frames[torch.from_numpy(slots)]
         return Clip(rearrange(frames, "t h w c -> t c h w"), self.seconds[torch.from_numpy(asked)])
 
-    def part(self, first: int = 0, end: int | None = None, *, backwards: bool = False) -> "Video":
+    def slice_frames(self, first: int = 0, end: int | None = None, *, backwards: bool = False) -> "Video":
         """The frames from ``first`` up to ``end`` as a video of their own; both share one file and one :meth:`close`.
 
         Args:
@@ -146,13 +146,13 @@ class Video:
         part.duration = self.duration * len(kept) / len(self)
         return part
 
-    def grey(self) -> "Video":
+    def grayscale(self) -> "Video":
         """The same frames as brightness, with file handles of its own."""
         twin = copy.copy(self)
-        twin._source = self._source.grey()
+        twin._source = self._source.grayscale()
         return twin
 
-    def within(self, top: int, left: int, height: int, width: int) -> "Video":
+    def crop(self, top: int, left: int, height: int, width: int) -> "Video":
         """What lies in a box of every frame as a video of its own; both share one file and one :meth:`close`.
 
         Raises:
@@ -163,7 +163,7 @@ class Video:
             raise DataError(
                 f"a box of {width}x{height} pixels at ({left}, {top})",
                 expected=f"one inside the frame of {across}x{down}",
-                cure="cut the box off at the edges of the frame",
+                hint="cut the box off at the edges of the frame",
                 where=self.path,
             )
         if self._box is not None:

@@ -30,7 +30,7 @@ class ModelConfig(BaseModel):
         """The parts whose answers can be computed once and kept, so that training does without them; often none."""
         return ()
 
-    def unfetched(self) -> "ModelConfig":
+    def without_pretrained(self) -> "ModelConfig":
         """This config without fetching weights, for a model whose parameters are loaded once it is built."""
         return self.model_copy(update={"pretrained": False}) if "pretrained" in type(self).model_fields else self
 
@@ -48,10 +48,10 @@ class Model(nn.Module):
     """An ``nn.Module`` that answers with :class:`Output` and can be asked for its losses.
 
     Attributes:
-        draws: whether the output carries also those maps that are for pictures alone and cost time; set before a call.
+        return_maps: whether the output carries also those maps that are for pictures alone and cost time; set before a call.
     """
 
-    draws: bool = False
+    return_maps: bool = False
 
     if TYPE_CHECKING:  # each paper has its own arguments; an abstract method here would make each an override error
         forward: Callable[..., Output]

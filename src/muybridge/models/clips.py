@@ -15,8 +15,8 @@ from torch import Tensor
 from muybridge.core.contracts import ClipInput
 from muybridge.core.types import Output
 from muybridge.models.base import Model, ModelConfig
-from muybridge.nn.adoption import State, Words, refuse_other_network, renamed, resnet_words
 from muybridge.nn.backbones import Backbone, Trunk
+from muybridge.nn.checkpoint_keys import KeyPatterns, State, check_same_network, rename_keys, resnet_key_patterns
 from muybridge.nn.consensus import Consensus
 
 Maps = dict[str, Tensor]
@@ -50,13 +50,13 @@ class ClipModel(Model):
     """A ResNet over segments whose scores are averaged.
 
     Attributes:
-        draws: whether the output carries maps for pictures. They are computed only then, so that they cost nothing
+        return_maps: whether the output carries maps for pictures. They are computed only then, so that they cost nothing
             in training and testing; set it before a call.
         words: the authors' names for what is not ResNet, as (pattern, replacement).
     """
 
-    words: ClassVar[Words] = ()
-    draws: bool = False
+    key_patterns: ClassVar[KeyPatterns] = ()
+    return_maps: bool = False
 
     def __init__(self, config: ClipModelConfig, num_classes: int, trunk: Trunk) -> None:
         super().__init__()
@@ -71,26 +71,26 @@ class ClipModel(Model):
     def forward(self, video: Float[Tensor, "B T C H W"]) -> Output:
         """Scores; with :attr:`draws` also the maps, each ``B S ...``, ``class_activation`` (``B S h w``) among them."""
         maps: Maps = {}
-        features = self.features(video, maps if self.draws else None)
+        features = self.features(video, maps if self.return_maps else None)
         logits = self.head(features)
-        if self.draws:
+        if self.return_maps:
             maps["class_activation"] = self.head.class_activation(features, logits)
         return Output(logits, maps)
 
-    def from_authors(self, state: Mapping[str, Tensor]) -> State:
+    def convert_released(self, state: Mapping[str, Tensor]) -> State:
         """The authors' state under our names.
 
         Raises:
             RunError: it is the state of another network.
         """
-        refuse_other_network(state, self.config.backbone, self.head.classifier.out_features)
-        ours = renamed(state, resnet_words(self.words))
+        check_same_network(state, self.config.backbone, self.head.classifier.out_features)
+        ours = rename_keys(state, resnet_key_patterns(self.key_patterns))
         weight = ours.get("head.classifier.weight")
         if weight is not None and weight.ndim == 3:  # some classify by a convolution of kernel 1
             ours["head.classifier.weight"] = weight.squeeze(-1)
         return ours
 
 
-def images(video: Float[Tensor, "B T C H W"]) -> Float[Tensor, "N C H W"]:
+def as_images(video: Float[Tensor, "B T C H W"]) -> Float[Tensor, "N C H W"]:
     """The frames as a batch of images, channels last in memory, where convolutions are fastest."""
     return rearrange(video, "b t c h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)

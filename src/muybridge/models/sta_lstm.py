@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from muybridge.core.contracts import Centre, Holds, SkeletonData, SkeletonInput
+from muybridge.core.contracts import Center, Holds, SkeletonData, SkeletonInput
 from muybridge.core.skeletons import LAYOUTS
 from muybridge.core.spec import ModelSpec
 from muybridge.core.types import Output
@@ -56,7 +56,7 @@ class STALSTMConfig(ModelConfig):
             one out.
         init_std: standard deviation of fully connected weights at the start.
         forget_bias, temporal_bias: biases of LSTM forget gates and of the temporal gate at the start.
-        smooth, centre, face_camera, face_partner, unit_scale, max_frames: see :class:`SkeletonInput`.
+        smooth, center, face_camera, face_partner, unit_scale, max_frames: see :class:`SkeletonInput`.
     """
 
     spec: ClassVar[ModelSpec] = SPEC
@@ -75,7 +75,7 @@ class STALSTMConfig(ModelConfig):
     forget_bias: float = 1.0
     temporal_bias: float = 1.0
     smooth: bool = True
-    centre: Centre = "first"
+    center: Center = "first"
     face_camera: bool = True
     face_partner: bool = False
     unit_scale: bool = False
@@ -85,7 +85,7 @@ class STALSTMConfig(ModelConfig):
         """Joint positions of whole recordings, smoothed and brought into the frame the config asks for."""
         return SkeletonInput(
             smooth=self.smooth,
-            centre=self.centre,
+            center=self.center,
             face_camera=self.face_camera,
             face_partner=self.face_partner,
             unit_scale=self.unit_scale,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from muybridge.core.contracts import ClipData, Holds
 from muybridge.core.spec import ModelSpec
-from muybridge.models.clips import ClipModel, ClipModelConfig, Maps, images
+from muybridge.models.clips import ClipModel, ClipModelConfig, Maps, as_images
 from muybridge.nn.backbones import resnet
 from muybridge.nn.shift import shift_blocks
 
@@ -59,7 +59,7 @@ class TSN(ClipModel):
 
     def features(self, video: Float[Tensor, "B T C H W"], maps: Maps | None) -> Float[Tensor, "N D h w"]:
         """The trunk's last features; there is nothing to draw on the way."""
-        x = self.trunk.start(images(video))
+        x = self.trunk.start(as_images(video))
         for stage in self.trunk.stages:
             x = stage(x)
         return x

@@ -120,7 +120,7 @@ def timm_model(name: str, *, pretrained: bool = False, **options: Any) -> Any:
         raise RecipeError(
             f"timm knows no model {name!r}",
             expected="the name of an image network of timm's",
-            cure=f"did you mean {' or '.join(near)}?" if near else "see timm.list_models()",
+            hint=f"did you mean {' or '.join(near)}?" if near else "see timm.list_models()",
             where="model.backbone",
         )
     if not pretrained:
@@ -132,7 +132,7 @@ def timm_model(name: str, *, pretrained: bool = False, **options: Any) -> Any:
         raise RecipeError(
             f"the ImageNet weights {name!r} could not be fetched from {source} ({type(error).__name__})",
             expected="a connection to the hub, or the weights in its local cache (HF_HOME)",
-            cure="set model.pretrained = false to train without them (--set model.pretrained=false), or fetch them "
+            hint="set model.pretrained = false to train without them (--set model.pretrained=false), or fetch them "
             f"where there is a connection (python -c \"import timm; timm.create_model('{name}', pretrained=True)\") "
             "and copy the cache here",
             where="model.pretrained",

@@ -190,29 +190,29 @@ class _BatchNorm(torch.autograd.Function):
         channels, beside = len(gain), x.shape[1] // len(gain)
         count, step = x.numel() // channels, max(1, _AT_ONCE // x.shape[1])
         mean = _per_channel(x.sum(0), channels) / count
-        centred, out, squares = torch.empty_like(x), torch.empty_like(x), torch.zeros_like(x[0])
+        centered, out, squares = torch.empty_like(x), torch.empty_like(x), torch.zeros_like(x[0])
         middle = mean.repeat(beside)
-        for rows, to in zip(x.split(step), centred.split(step), strict=True):
+        for rows, to in zip(x.split(step), centered.split(step), strict=True):
             squares += torch.sub(rows, middle, out=to).square().sum(0)
         var = _per_channel(squares, channels) / count
         scale = torch.rsqrt(var + eps)
         slope, base = (gain * scale).repeat(beside), shift.repeat(beside)
-        for rows, to in zip(centred.split(step), out.split(step), strict=True):
+        for rows, to in zip(centered.split(step), out.split(step), strict=True):
             torch.addcmul(base, rows, slope, out=to)
             if rectify:
                 to.clamp_min_(0)
-        ctx.save_for_backward(centred, gain, scale, out if rectify else None)
+        ctx.save_for_backward(centered, gain, scale, out if rectify else None)
         ctx.mark_non_differentiable(mean, var)
         return out, mean, var
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        centred, gain, scale, out = ctx.saved_tensors
-        channels, beside = len(gain), centred.shape[1] // len(gain)
-        count, step = centred.numel() // channels, max(1, _AT_ONCE // centred.shape[1])
-        to_x, totals, alongs = torch.empty_like(gradient), torch.zeros_like(centred[0]), torch.zeros_like(centred[0])
-        for first in range(0, len(centred), step):
+        centered, gain, scale, out = ctx.saved_tensors
+        channels, beside = len(gain), centered.shape[1] // len(gain)
+        count, step = centered.numel() // channels, max(1, _AT_ONCE // centered.shape[1])
+        to_x, totals, alongs = torch.empty_like(gradient), torch.zeros_like(centered[0]), torch.zeros_like(centered[0])
+        for first in range(0, len(centered), step):
             rows = slice(first, first + step)
             passed = to_x[rows]
             if out is None:
@@ -220,11 +220,11 @@ class _BatchNorm(torch.autograd.Function):
             else:
                 torch.mul(gradient[rows], out[rows] > 0, out=passed)
             totals += passed.sum(0)
-            alongs += (passed * centred[rows]).sum(0)
+            alongs += (passed * centered[rows]).sum(0)
         total, along, slope = _per_channel(totals, channels), _per_channel(alongs, channels), gain * scale
         base, tilt = -slope * total / count, -slope * scale.square() * along / count
         base, slope, tilt = (one.repeat(beside) for one in (base, slope, tilt))
-        for rows, to in zip(centred.split(step), to_x.split(step), strict=True):
+        for rows, to in zip(centered.split(step), to_x.split(step), strict=True):
             torch.addcmul(base, to, slope, out=to).addcmul_(rows, tilt)
         return to_x, along * scale, total, None, None
 

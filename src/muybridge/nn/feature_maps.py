@@ -79,7 +79,7 @@ def feature_maps(
     level: int = -1,
     vector: bool = False,
     pretrained: bool = False,
-    carried: bool = False,
+    average_channels: bool = False,
     learns: bool = False,
 ) -> FeatureMaps:
     """A network of timm's as a source of maps.
@@ -91,7 +91,7 @@ def feature_maps(
         vector: for a VGG, the 4096 numbers of its second fully connected layer (fc7) as a map of 1x1, in place of its
             last pooled map (pool5); other networks have no such layer, and give their map.
         pretrained: start from ImageNet weights.
-        carried: the images are no colours but, say, optical flow: every channel starts with the mean over colours of
+        average_channels: the images are no colours but, say, optical flow: every channel starts with the mean over colours of
             the pretrained first filters.
         learns: whether the network is trained.
 
@@ -99,7 +99,7 @@ def feature_maps(
         MissingExtraError: timm is not installed.
         RecipeError: timm knows no such model, it has no such level, or the weights cannot be reached.
     """
-    drawn_for = 3 if pretrained and carried else channels
+    drawn_for = 3 if pretrained and average_channels else channels
     if backbone in get_args(Backbone):
         trunk = resnet(cast("Backbone", backbone), drawn_for, pretrained=pretrained, zero_last=False)
         _check_level(level, len(trunk.stages))
@@ -128,7 +128,7 @@ def _check_level(level: int, levels: int) -> None:
         raise RecipeError(
             f"level {level} of a network with {levels} maps",
             expected=f"-1 (the last) to {-levels}",
-            cure="choose another level or backbone",
+            hint="choose another level or backbone",
             where="model.level",
         )
 

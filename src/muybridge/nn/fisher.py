@@ -63,7 +63,7 @@ class FisherVector(nn.Module):
                 f"{len(found)} blocks of the training clips, to fit {len(self.weights)} Gaussians in "
                 f"{self.basis.shape[1]} dimensions to",
                 expected=f"at least {needed}",
-                cure="lower model.components or model.dimensions, raise model.sampled, or add recordings",
+                hint="lower model.components or model.dimensions, raise model.sampled, or add recordings",
             )
         from sklearn.decomposition import PCA
         from sklearn.exceptions import ConvergenceWarning

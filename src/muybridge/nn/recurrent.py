@@ -78,7 +78,7 @@ class DifferentialLSTM(nn.Module):
             raise RecipeError(
                 f"derivatives = {list(derivatives)}",
                 expected="each order once, 0 or more",
-                cure="write for instance [0, 1, 2] for a second-order net, or [] for an LSTM",
+                hint="write for instance [0, 1, 2] for a second-order net, or [] for an LSTM",
             )
         self.hidden_size = hidden_size
         self.derivatives = tuple(derivatives)

@@ -3,7 +3,7 @@
 Legend: B batch, T frames, P people, J joints, D coordinates (2 or 3), N features of a frame, F features that leave
 (N, or fewer after PCA).
 
-All lengths are in units of the recording's mean torso. Poses are seen from the body centre of their frame, the mean
+All lengths are in units of the recording's mean torso. Poses are seen from the body center of their frame, the mean
 root of the people present; movements are seen from the room, so that walking differs from standing.
 A person whose joints are all zero in a frame is absent and gives zeros.
 
@@ -85,7 +85,7 @@ class SkeletonFeatures(nn.Module):
             raise RecipeError(
                 f"features of bones ({', '.join(boned)}) for the layout {layout.name!r}",
                 expected="a layout that knows its bones",
-                cure="leave them out of model.features, or name the layout of the data",
+                hint="leave them out of model.features, or name the layout of the data",
             )
         self.layout = layout
         self.groups = tuple(groups)
@@ -108,7 +108,7 @@ class SkeletonFeatures(nn.Module):
             raise RecipeError(
                 f"pca = {pca} of {raw_size} features",
                 expected=f"0 to {raw_size}",
-                cure="lower model.pca, or set it to 0",
+                hint="lower model.pca, or set it to 0",
             )
         self.size = pca or raw_size
         self.register_buffer("mean", torch.zeros(raw_size))
@@ -142,8 +142,8 @@ class SkeletonFeatures(nn.Module):
         seen = present[..., None, None]
         joints = joints.where(seen, 0)
         roots = joints[..., self.layout.root, :]
-        centre = roots.sum(2) / present.sum(2).clamp(min=1)[..., None]
-        pose = (joints - centre[:, :, None, None]).where(seen, 0)
+        center = roots.sum(2) / present.sum(2).clamp(min=1)[..., None]
+        pose = (joints - center[:, :, None, None]).where(seen, 0)
         torso = self._torso(pose, present)[:, None, None, None, None]
         pose, room = pose / torso, joints / torso
         before = F.pad(room, (0, 0, 0, 0, 0, 0, 1, 0))[:, :-1]
@@ -168,7 +168,7 @@ class SkeletonFeatures(nn.Module):
         return torch.cat([parts[group]() for group in self.groups], dim=-1)
 
     def _torso(self, pose: Tensor, present: Bool[Tensor, "B T P"]) -> Float[Tensor, " B"]:
-        """Mean torso length of each recording; without a torso, the mean distance of joints from the body centre."""
+        """Mean torso length of each recording; without a torso, the mean distance of joints from the body center."""
         if self.layout.torso is None:
             reach = pose.norm(dim=-1).mean(-1)
         else:

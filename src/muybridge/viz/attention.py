@@ -14,8 +14,8 @@ from matplotlib.colors import Normalize
 from torch import Tensor
 
 from muybridge.viz.skeleton import strips_of
-from muybridge.viz.stage import count_frames, draw_strip, even_shares, ink_of, round_up
-from muybridge.viz.style import HEAT, INK, SOFT, bare, new_figure, save, styled, text_width, wrapped
+from muybridge.viz.skeleton_axes import count_frames, draw_strip, even_shares, person_color, round_up
+from muybridge.viz.style import HEAT, INK, SOFT, hide_axes, new_figure, save, styled, text_width, wrap_text
 
 _ROW = 0.17  # inches
 
@@ -49,7 +49,7 @@ def draw_attention_matrix(
     with styled():
         left = max(text_width(new_figure(1.0, 1.0), names, 8.0) + (0.55 if people > 1 else 0.2), 1.3)
         wide, side = min(max(0.14 * frames, 4.5), 9.0), 1.1
-        title = wrapped(title, 11.0, left + wide + side)
+        title = wrap_text(title, 11.0, left + wide + side)
         above = 0.25 + (0.1 + 0.2 * len(title.splitlines()) if title else 0)
         curve, gap, below = 0.8 * len(strips), 0.14, 1.1
         blocks = people * len(joints) * _ROW + (people - 1) * gap
@@ -74,9 +74,9 @@ def draw_attention_matrix(
                 bars.set_title("mean over frames", fontsize=8, fontweight="normal", pad=4)
             if people > 1:
                 label = inches(0.1, y, 0.25, len(joints) * _ROW)
-                bare(label)
+                hide_axes(label)
                 label.set(xlim=(0, 1), ylim=(0, 1))
-                label.plot([0.9, 0.9], [0, 1], color=ink_of(person), linewidth=3, solid_capstyle="butt")
+                label.plot([0.9, 0.9], [0, 1], color=person_color(person), linewidth=3, solid_capstyle="butt")
                 label.text(0.3, 0.5, f"person {person + 1}", rotation=90, ha="center", va="center", fontsize=9)
             if person == people - 1:
                 count_frames(block, frames)
@@ -116,4 +116,4 @@ def _draw_means(axes: Axes, means: Float[np.ndarray, " J"], most: float) -> None
     for place, mean in enumerate(means):
         axes.text(1.42 * most, place, f"{mean:.1f}", fontsize=7, va="center_baseline", ha="right")
     axes.set(xlim=(0, 1.42 * most), ylim=(len(means) - 0.5, -0.5))
-    bare(axes)
+    hide_axes(axes)

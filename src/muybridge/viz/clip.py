@@ -16,9 +16,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
-from muybridge.viz.film import DPI, even, shots, write_film
-from muybridge.viz.stage import clock
-from muybridge.viz.style import HEAT, INK, SOFT, bare, new_figure, save, styled, wrapped
+from muybridge.viz.animation import DPI, make_even, shots, write_animation
+from muybridge.viz.skeleton_axes import clock
+from muybridge.viz.style import HEAT, INK, SOFT, hide_axes, new_figure, save, styled, wrap_text
 
 Pictures = Float[np.ndarray, "T H W 3"]
 Heat = Float[np.ndarray, "T h w"]
@@ -66,7 +66,7 @@ def draw_clip_sheet(
     cell_height = _CELL * frames.shape[1] / frames.shape[2]
     with styled():
         across = left + len(chosen) * (_CELL + _GAP) + 0.1
-        title = wrapped(title, 11.0, across - 0.3)
+        title = wrap_text(title, 11.0, across - 0.3)
         top += 0.2 * len(title.splitlines())
         down = top + (1 + len(maps)) * (cell_height + _GAP) + len(windows) * (_CELL + _GAP) + 0.1
         figure = new_figure(across, down)
@@ -74,7 +74,7 @@ def draw_clip_sheet(
         def cell(column: int, y: float, height: float) -> Axes:
             x = left + column * (_CELL + _GAP)
             axes = figure.add_axes((x / across, 1 - (y + height) / down, _CELL / across, height / down))
-            bare(axes)
+            hide_axes(axes)
             return axes
 
         def beside(words: str, y: float, height: float) -> None:
@@ -92,7 +92,7 @@ def draw_clip_sheet(
         for row, (words, heat) in enumerate(maps.items(), start=1):
             y = top + row * (cell_height + _GAP)
             beside(words, y, cell_height)
-            glowing = glow(frames, heat)
+            glowing = heat_overlay(frames, heat)
             for column, segment in enumerate(chosen):
                 axes = cell(column, y, cell_height)
                 axes.imshow(glowing[segment], aspect="auto", extent=(0, 1, 1, 0))
@@ -138,12 +138,12 @@ def animate_clip(
         RunError: another suffix, or ``path`` cannot be written.
     """
     panels = {"video": (frames, None)}
-    panels |= {words: (glow(frames, heat), (found or {}).get(words)) for words, heat in heats.items()}
+    panels |= {words: (heat_overlay(frames, heat), (found or {}).get(words)) for words, heat in heats.items()}
     with styled():
-        write_film(lambda shown: _pictures(panels, truth, title, fps, shown), len(frames), path, fps)
+        write_animation(lambda shown: _pictures(panels, truth, title, fps, shown), len(frames), path, fps)
 
 
-def glow(frames: Pictures, heat: Heat) -> Pictures:
+def heat_overlay(frames: Pictures, heat: Heat) -> Pictures:
     """The frames in grey with heat laid over: nothing where it is zero or less, bright where it is at its most."""
     size = frames.shape[2], frames.shape[1]
     high = float(heat.max())
@@ -183,15 +183,15 @@ def _pictures(
     wide, gap = 3.0, 0.1
     count, height_, width_, _ = next(iter(panels.values()))[0].shape
     high = wide * height_ / width_
-    title = wrapped(title, 10.0, len(panels) * wide)
+    title = wrap_text(title, 10.0, len(panels) * wide)
     top, bottom = 0.42 + 0.18 * len(title.splitlines()), 0.35
-    width, height = even(len(panels) * (wide + gap) + 0.2), even(top + high + bottom)
+    width, height = make_even(len(panels) * (wide + gap) + 0.2), make_even(top + high + bottom)
     figure = new_figure(width, height, dpi=DPI)
     images, outlines = [], []
     for place, (above, (pictures, found)) in enumerate(panels.items()):
         x = 0.15 + place * (wide + gap)
         axes = figure.add_axes((x / width, bottom / height, wide / width, high / height))
-        bare(axes)
+        hide_axes(axes)
         axes.set_title(above, fontsize=9, fontweight="normal", color=SOFT, pad=3)
         images.append((axes.imshow(pictures[0], aspect="auto", vmin=0, vmax=1, extent=(0, 1, 1, 0)), pictures))
         for colour, boxes in ((_TRUE, truth), (_FOUND, found)):

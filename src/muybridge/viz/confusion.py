@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
-from muybridge.viz.style import FAINT, INK, SOFT, bare, new_figure, save, shorten, styled, text_width
+from muybridge.viz.style import FAINT, INK, SOFT, hide_axes, new_figure, save, shorten, styled, text_width
 
 _NUMBERED = 30  # up to so many classes the cells hold numbers and the columns names
 _LETTERS = 36  # longer class names are cut
@@ -121,7 +121,7 @@ def _draw_recall(axes: Axes, matrix: np.ndarray, samples: np.ndarray, size: floa
         words = f"{recall:.0f} % of {count}" if count else "no samples"
         axes.text(104, place, words, fontsize=size, va="center_baseline", color=INK if count else SOFT)
     axes.set(xlim=(0, 270), ylim=(len(samples) - 0.5, -0.5))
-    bare(axes)
+    hide_axes(axes)
     axes.set_title("recall", fontsize=9, fontweight="normal", pad=3)
 
 

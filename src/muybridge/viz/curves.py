@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from muybridge.core.errors import RunError
-from muybridge.viz.style import FAINT, INK, INKS, SOFT, new_figure, save, shorten, styled, wrapped
+from muybridge.viz.style import COLORS, FAINT, INK, SOFT, new_figure, save, shorten, styled, wrap_text
 
 _ACCURACIES = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class"}  # per cent
-_COUNTS = {"count", "skipped"}
+_COUNTS = {"count", "excluded"}
 _SIDES = {"train": "-", "val": (0, (4, 1.6))}  # solid and dashed
 
 
@@ -39,7 +39,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "
         raise RunError(
             "the journal has no finished epoch",
             expected="at least one",
-            cure="let the run go on until an epoch is done, then draw again",
+            hint="let the run go on until an epoch is done, then draw again",
             where=path,
         )
     with styled():
@@ -49,7 +49,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "
         ]
         heights = [4, *([3.2] if accuracies else []), 1.3]
         panels = list(figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
-        panels[0].set_title(wrapped(title, 11.0, 5.2), pad=22 if _stages(epochs)[0][0] else 8)
+        panels[0].set_title(wrap_text(title, 11.0, 5.2), pad=22 if _stages(epochs)[0][0] else 8)
         _draw_losses(panels[0], epochs)
         if accuracies:
             _draw_accuracies(panels[1], epochs, accuracies)
@@ -70,7 +70,7 @@ def _draw_losses(axes: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
     total = {0: "loss", 1: next(iter(terms), "")}.get(len(terms), "sum of terms").replace("_", " ")
     shown = ["loss"] if len(terms) == 1 else ["loss", *terms]  # a single term is the sum
     drawn: list[float] = []
-    for name, ink in zip(shown, cycle(INKS), strict=False):
+    for name, ink in zip(shown, cycle(COLORS), strict=False):
         for side, dash in _SIDES.items():
             values = _column(epochs, side, name)
             if not _any(values):
@@ -83,7 +83,7 @@ def _draw_losses(axes: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _draw_accuracies(axes: Axes, epochs: Sequence[Mapping[str, Any]], names: Iterable[str]) -> None:
-    for name, ink in zip(names, INKS, strict=False):
+    for name, ink in zip(names, COLORS, strict=False):
         for side, dash in _SIDES.items():
             values = _column(epochs, side, name)
             if not _any(values):

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from muybridge.core.skeletons import Layout
 from muybridge.core.types import SkeletonSequence
-from muybridge.viz.stage import Stage, clock, count_frames, draw_key, draw_strip, set_stage
-from muybridge.viz.style import FAINT, INK, INKS, SOFT, bare, new_figure, save, styled, wrapped
+from muybridge.viz.skeleton_axes import SkeletonScene, clock, count_frames, draw_key, draw_strip, make_scene
+from muybridge.viz.style import COLORS, FAINT, INK, SOFT, hide_axes, new_figure, save, styled, wrap_text
 
 _STRIP = 0.62  # inches
 
@@ -51,7 +51,7 @@ def draw_skeleton_sheet(
     Raises:
         RunError: ``path`` cannot be written.
     """
-    stage = set_stage(sequence, layout, alpha, up)
+    stage = make_scene(sequence, layout, alpha, up)
     frames = len(stage)
     strips = strips_of(beta, derivative)
     extent = np.maximum(stage.high - stage.low, 1e-9)
@@ -62,7 +62,7 @@ def draw_skeleton_sheet(
     left, right = (1.5 if strips else 0.2), (1.65 if needs_key(stage) else 0.2)
     bottom = 0.5 + (_STRIP + 0.22) * len(strips) if strips else 0.1
     with styled():
-        title = wrapped(title, 11.0, left + panels * wide + right - 0.4)
+        title = wrap_text(title, 11.0, left + panels * wide + right - 0.4)
     top = 0.55 + 0.22 * len(title.splitlines())
     width, height = left + panels * wide + right, top + high + bottom
     with styled():
@@ -72,7 +72,7 @@ def draw_skeleton_sheet(
             return figure.add_axes((x / width, y / height, across / width, high / height))
 
         main = inches(left, bottom, panels * wide, high)
-        bare(main)
+        hide_axes(main)
         main.set(xlim=(0, panels * wide), ylim=(0, high))
         keys = [int((place + 0.5) * frames / panels) for place in range(panels)]
         for place, frame in enumerate(keys):
@@ -100,18 +100,18 @@ def draw_skeleton_sheet(
         save(figure, path)
 
 
-def needs_key(stage: Stage) -> bool:
+def needs_key(stage: SkeletonScene) -> bool:
     """Whether there is anything to explain: attention, or several people."""
     return stage.shares is not None or stage.points.shape[1] > 1
 
 
 def strips_of(beta: Tensor | None, derivative: Tensor | None) -> list[tuple[str, np.ndarray, str]]:
     """Name, values and ink of each curve over time."""
-    named = (("frame\nattention β", beta, INK), ("state\nderivative", derivative, INKS[3]))
+    named = (("frame\nattention β", beta, INK), ("state\nderivative", derivative, COLORS[3]))
     return [(words, values.detach().cpu().double().numpy(), ink) for words, values, ink in named if values is not None]
 
 
-def _draw_panel(axes: Axes, stage: Stage, frame: int, origin: np.ndarray, scale: float) -> None:
+def _draw_panel(axes: Axes, stage: SkeletonScene, frame: int, origin: np.ndarray, scale: float) -> None:
     trails, fading = stage.trails(frame)
     axes.add_collection(LineCollection(list(origin + scale * trails), colors=fading, linewidths=1.2))
     bones, inks = stage.lines(frame)

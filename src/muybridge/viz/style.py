@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from muybridge.core.errors import RunError
-from muybridge.core.files import whole_file
+from muybridge.core.files import atomic_write
 
 INK, SOFT, FAINT = "#1b1f24", "#6a737d", "#e3e6ea"
 # Okabe and Ito's inks: apart for every kind of colour vision. The first two are for people, and for train and val.
-INKS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#555555")
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#555555")
 _MAGMA = mpl.colormaps["magma_r"]
 # Pale is little, dark is much, evenly to the eye; the palest end still shows on white, the darkest is not yet black.
 HEAT = LinearSegmentedColormap.from_list("heat", [_MAGMA(0.02 + 0.83 * step / 63) for step in range(64)])
@@ -80,7 +80,7 @@ def text_width(figure: Figure, words: Sequence[str], size: float, weight: str = 
     return widest
 
 
-def wrapped(words: str, size: float, inches: float) -> str:
+def wrap_text(words: str, size: float, inches: float) -> str:
     """``words`` in bold of ``size``, broken into lines so that none is wider than ``inches``."""
     wide = text_width(new_figure(1.0, 1.0), [words], size, "bold")
     return textwrap.fill(words, max(8, int(0.92 * len(words) * inches / wide))) if wide > inches else words
@@ -91,7 +91,7 @@ def shorten(words: str, letters: int) -> str:
     return words if len(words) <= letters else words[: letters - 1].rstrip() + "…"
 
 
-def bare(axes: Axes) -> None:
+def hide_axes(axes: Axes) -> None:
     """Take the frame and the ticks off ``axes``."""
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
@@ -105,7 +105,7 @@ def save(figure: Figure, path: Path) -> None:
         RunError: the suffix is none of these, or the folder cannot be written.
     """
     suffix = checked_suffix(path, (".png", ".pdf", ".svg"))
-    with whole_picture(path) as draft:
+    with atomic_image(path) as draft:
         figure.savefig(draft, format=suffix[1:])
 
 
@@ -116,14 +116,14 @@ def checked_suffix(path: Path, known: tuple[str, ...]) -> str:
         raise RunError(
             f"a picture with the suffix '{path.suffix}' was asked for",
             expected=f"one of {', '.join(known)}",
-            cure="change the end of the file name",
+            hint="change the end of the file name",
             where=path,
         )
     return suffix
 
 
 @contextmanager
-def whole_picture(path: Path) -> Iterator[Path]:
+def atomic_image(path: Path) -> Iterator[Path]:
     """A draft to write, see :func:`whole_file`; its folder is made where there is none.
 
     Raises:
@@ -131,12 +131,12 @@ def whole_picture(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path, shared=True) as draft:
+        with atomic_write(path, shared=True) as draft:
             yield draft
     except OSError as error:
         raise RunError(
             f"the picture cannot be written ({error.strerror or error})",
             expected="a folder that can be written, with room on its disk",
-            cure="make room, or choose another folder",
+            hint="make room, or choose another folder",
             where=path,
         ) from error

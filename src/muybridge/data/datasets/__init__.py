@@ -8,8 +8,8 @@ from muybridge.data.datasets.folder import Folder
 from muybridge.data.datasets.moving_shapes import MovingShapes
 from muybridge.data.datasets.msr_action3d import MSRAction3D
 from muybridge.data.datasets.ntu_rgbd import NTURGBD
-from muybridge.data.datasets.playground import Playground
 from muybridge.data.datasets.sbu import SBU
+from muybridge.data.datasets.stick_figures import StickFigures
 from muybridge.data.datasets.ucf_hmdb import HMDB51, UCF101
 from muybridge.data.datasets.utd_mhad import UTDMHAD, UTDMHADArrow, UTDMHADDepth
 from muybridge.data.datasets.video_folder import VideoFolder
@@ -25,7 +25,7 @@ __all__ = [
     "Folder",
     "MSRAction3D",
     "MovingShapes",
-    "Playground",
+    "StickFigures",
     "UTDMHADArrow",
     "UTDMHADDepth",
     "VideoFolder",
@@ -38,7 +38,7 @@ AnyDataset = Annotated[
     | MovingShapes
     | MSRAction3D
     | NTURGBD
-    | Playground
+    | StickFigures
     | SBU
     | UCF101
     | UTDMHAD

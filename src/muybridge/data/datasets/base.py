@@ -74,7 +74,7 @@ class DatasetConfig(BaseModel):
         """New label of each label that playing backwards changes; empty where none does; None where it is forbidden."""
         return None
 
-    def broader(self) -> tuple[str, ...]:
+    def superclasses(self) -> tuple[str, ...]:
         """For each label the broader class it belongs to, where it is worth knowing how often that is right."""
         return ()
 
@@ -99,7 +99,7 @@ class DatasetConfig(BaseModel):
         del record
         return None
 
-    def divide(
+    def split_records(
         self,
         split: Split,
         records: Iterable[Record],
@@ -130,7 +130,7 @@ class DatasetConfig(BaseModel):
             raise DataError(
                 f"val_groups names {', '.join(unknown)}",
                 expected=f"groups of the training part: {', '.join(sorted(known)) or 'there are none'}",
-                cure="correct data.val_groups",
+                hint="correct data.val_groups",
             )
         validating = validating or (lambda record: record.group in self.val_groups)
         part = tested if split == "test" else [record for record in rest if validating(record) == (split == "val")]
@@ -142,18 +142,18 @@ class DatasetConfig(BaseModel):
             raise DataError(
                 f"the {split} split is empty",
                 expected="at least one usable recording",
-                cure="check data.root, data.val_groups and the fold or test groups",
+                hint="check data.root, data.val_groups and the fold or test groups",
             )
         return index
 
 
-def exchanged(labels: Sequence[str], pairs: Iterable[tuple[str, str]]) -> dict[int, int]:
+def swap_map(labels: Sequence[str], pairs: Iterable[tuple[str, str]]) -> dict[int, int]:
     """New label of each label whose class changes places with another one, from the names of such pairs."""
     numbers = [(labels.index(one), labels.index(other)) for one, other in pairs]
     return dict(numbers) | {other: one for one, other in numbers}
 
 
-def exchanged_as_told(pairs: LabelPairs | None, labels: Sequence[str], knob: str, where: Path) -> dict[int, int] | None:
+def parse_swap_pairs(pairs: LabelPairs | None, labels: Sequence[str], knob: str, where: Path) -> dict[int, int] | None:
     """New label of each label whose class changes places with another one, as the user says it in a knob.
 
     Args:
@@ -177,12 +177,12 @@ def exchanged_as_told(pairs: LabelPairs | None, labels: Sequence[str], knob: str
             raise DataError(
                 f"{knob} names the class {one!r}" + (" twice" if number in numbers else ""),
                 expected=f"classes among {', '.join(labels)}, or numbers of 0 to {len(labels) - 1}, each once",
-                cure=f"correct data.{knob}",
+                hint=f"correct data.{knob}",
                 where=where,
             )
         numbers.append(number)
     names = [labels[number] for number in numbers]
-    return exchanged(labels, zip(names[::2], names[1::2], strict=True))
+    return swap_map(labels, zip(names[::2], names[1::2], strict=True))
 
 
 def in_data_folder(path: Path) -> Path:
@@ -218,14 +218,14 @@ class Benchmark(DatasetConfig):
                 raise DataError(
                     f"the folder of {self.home} is not known",
                     expected="data.root in the recipe, or the environment variable MUYBRIDGE_DATA",
-                    cure=f"set MUYBRIDGE_DATA to the folder that contains {self.home}, or set data.root",
+                    hint=f"set MUYBRIDGE_DATA to the folder that contains {self.home}, or set data.root",
                 )
             root = Path(data) / self.home
         if not root.is_dir():
             raise DataError(
                 "there is no such folder",
                 expected=f"the folder of {self.home}",
-                cure="correct data.root or the environment variable MUYBRIDGE_DATA",
+                hint="correct data.root or the environment variable MUYBRIDGE_DATA",
                 where=root,
             )
         return root
@@ -242,7 +242,7 @@ class Benchmark(DatasetConfig):
             raise DataError(
                 "the folder holds no recordings",
                 expected=f"files called {pattern}",
-                cure="unpack the data set here, or correct data.root",
+                hint="unpack the data set here, or correct data.root",
                 where=root,
             )
         return files

@@ -7,10 +7,10 @@ from typing import ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from muybridge.core.dice import seed_of
 from muybridge.core.errors import DataError
+from muybridge.core.rng import derive_seed
 from muybridge.core.types import Record
-from muybridge.data.datasets.base import DatasetConfig, Index, LabelPairs, Split, exchanged_as_told
+from muybridge.data.datasets.base import DatasetConfig, Index, LabelPairs, Split, parse_swap_pairs
 
 
 class ClassFolder(DatasetConfig):
@@ -79,7 +79,7 @@ class ClassFolder(DatasetConfig):
 
     def mirror(self) -> Mapping[int, int] | None:
         """As ``mirror_labels`` says; forbidden where it says nothing."""
-        return exchanged_as_told(self.mirror_labels, self.labels(), "mirror_labels", self.root)
+        return parse_swap_pairs(self.mirror_labels, self.labels(), "mirror_labels", self.root)
 
     def folds(self) -> tuple[str, ...]:
         """The groups, each of which can be left out; none without groups."""
@@ -97,7 +97,7 @@ class ClassFolder(DatasetConfig):
             if reason := self.unusable(path):
                 unusable[identity] = reason
         test, val = self._draw_groups(records) if self.group else self._draw_recordings(records)
-        return self.divide(
+        return self.split_records(
             split,
             records,
             testing=lambda record: (record.group if self.group else record.id) in test,
@@ -118,7 +118,7 @@ class ClassFolder(DatasetConfig):
                 raise DataError(
                     f"the class {name!r} has no recordings",
                     expected=self.recordings,
-                    cure="add recordings, or take the folder out",
+                    hint="add recordings, or take the folder out",
                     where=folder,
                 )
             files += found
@@ -132,7 +132,7 @@ class ClassFolder(DatasetConfig):
             raise DataError(
                 f"there are no recordings of {', '.join(unknown)}",
                 expected=f"groups among {', '.join(sorted(groups))}",
-                cure="correct data.test_groups, data.fold or data.group",
+                hint="correct data.test_groups, data.fold or data.group",
                 where=self.root,
             )
         test = test or _drawn(groups, "test", self.test_fraction * len(groups))
@@ -145,7 +145,7 @@ class ClassFolder(DatasetConfig):
             raise DataError(
                 "test_groups or fold is given, and there are no groups",
                 expected="data.group, which tells the group from the file name",
-                cure="set data.group, or leave the others out",
+                hint="set data.group, or leave the others out",
                 where=self.root,
             )
         test, val = set(), set()
@@ -165,7 +165,7 @@ class ClassFolder(DatasetConfig):
             raise DataError(
                 f"data.group {self.group!r} is not found in {name!r}",
                 expected="a group in every name",
-                cure="correct data.group, or rename the file",
+                hint="correct data.group, or rename the file",
                 where=path,
             )
         return match[1]
@@ -175,7 +175,7 @@ class ClassFolder(DatasetConfig):
             raise DataError(
                 "there is no such folder",
                 expected="a folder that contains one folder for each class",
-                cure="correct data.root (or --data)",
+                hint="correct data.root (or --data)",
                 where=self.root,
             )
         folders = {
@@ -185,7 +185,7 @@ class ClassFolder(DatasetConfig):
             raise DataError(
                 "the folder has no class folders",
                 expected=f"a folder for each class, with {self.recordings}",
-                cure="make a folder for each class, and move its recordings there",
+                hint="make a folder for each class, and move its recordings there",
                 where=self.root,
             )
         if self.classes and (odd := sorted(set(folders) ^ set(self.classes))):
@@ -193,7 +193,7 @@ class ClassFolder(DatasetConfig):
             raise DataError(
                 f"the class {odd[0]!r} " + ("is not among data.classes" if unknown else "has no folder"),
                 expected=f"a folder for each of {', '.join(self.classes)}, and no other",
-                cure="correct data.classes, or rename the folder (a leading underscore hides it)",
+                hint="correct data.classes, or rename the folder (a leading underscore hides it)",
                 where=self.root,
             )
         return folders
@@ -202,4 +202,4 @@ class ClassFolder(DatasetConfig):
 def _drawn(names: set[str], purpose: str, count: float) -> set[str]:
     """About ``count`` of the names, at least one unless it is zero, and never all."""
     whole = min(max(1, round(count)), len(names) - 1) if count else 0
-    return set(sorted(names, key=lambda name: seed_of(purpose, name))[:whole])
+    return set(sorted(names, key=lambda name: derive_seed(purpose, name))[:whole])

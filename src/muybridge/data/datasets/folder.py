@@ -8,11 +8,11 @@ from pydantic import Field
 
 from muybridge.core.contracts import SkeletonData
 from muybridge.core.errors import DataError
-from muybridge.core.skeletons import customary_layout, layout_named
+from muybridge.core.skeletons import default_layout, get_layout
 from muybridge.core.types import Record, SkeletonSequence
 from muybridge.data.datasets.class_folder import ClassFolder
-from muybridge.data.skeleton_ops import conform
-from muybridge.media.parsing import NobodySeenError
+from muybridge.data.skeleton_ops import match_layout
+from muybridge.media.parsing import NoPersonError
 from muybridge.media.skeleton import SUFFIXES, read_skeleton
 
 
@@ -46,14 +46,14 @@ class Folder(ClassFolder):
     def holds(self) -> SkeletonData:
         """What is given, completed by reading the files."""
         if self.layout and self.people and self.coordinates:
-            return SkeletonData(layout_named(self.layout), self.people, self.coordinates)
+            return SkeletonData(get_layout(self.layout), self.people, self.coordinates)
         usable = [(path, facts) for path in self.files() if not isinstance(facts := _facts(*_stamp(path)), str)]
         if not usable:
             raise DataError(
-                "nobody is seen in any recording", expected="people", cure="check the coordinates", where=self.root
+                "nobody is seen in any recording", expected="people", hint="check the coordinates", where=self.root
             )
         first, (_, joints, dims) = usable[0]
-        layout = layout_named(self.layout) if self.layout else customary_layout(joints)
+        layout = get_layout(self.layout) if self.layout else default_layout(joints)
         people = self.people or max(facts[0] for _, facts in usable)
         holds = SkeletonData(layout, people, self.coordinates or dims)
         for path, (_, other_joints, other_dims) in usable:
@@ -62,14 +62,14 @@ class Folder(ClassFolder):
                     f"the recording has {other_joints} joints of {other_dims} coordinates",
                     expected=f"{len(layout)} joints of {holds.coordinates}"
                     + (f" (layout {layout.name})" if self.layout else f", as in {first}"),
-                    cure="keep recordings of one kind of skeleton in the folder, or correct data.layout",
+                    hint="keep recordings of one kind of skeleton in the folder, or correct data.layout",
                     where=path,
                 )
         return holds
 
     def open(self, record: Record) -> SkeletonSequence:
         """See :func:`read_skeleton`."""
-        return conform(read_skeleton(record.path), self.holds(), where=str(record.path))
+        return match_layout(read_skeleton(record.path), self.holds(), where=str(record.path))
 
     def search(self, folder: Path) -> list[Path]:
         """See :func:`skeletons_in`."""
@@ -99,6 +99,6 @@ def _facts(path: Path, changed: int, size: int) -> tuple[int, int, int] | str:
     del changed, size
     try:
         _, people, joints, dims = read_skeleton(path).joints.shape
-    except NobodySeenError as problem:
-        return problem.came
+    except NoPersonError as problem:
+        return problem.problem
     return people, joints, dims

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from muybridge.core.contracts import ClipData
 from muybridge.core.types import Record
-from muybridge.data.datasets.base import DatasetConfig, Index, Split, exchanged
-from muybridge.media.films import VERSION, boxes_path, write_films
-from muybridge.media.moving_shapes import MIRRORED, MOTIONS, REVERSED, Stage
+from muybridge.data.datasets.base import DatasetConfig, Index, Split, swap_map
+from muybridge.media.synthetic.moving_shapes import MIRRORED, MOTIONS, REVERSED, SceneConfig
+from muybridge.media.synthetic.videos import VERSION, boxes_path, write_videos
 from muybridge.media.video import Video
 
 
@@ -38,7 +38,7 @@ class MovingShapes(DatasetConfig):
         disturbance: strength of camera jitter, drift of the backdrop and change of light; 0 is a quiet studio.
         seed: another seed gives other scenes and films.
         actor: least and largest radius of the actor, as shares of the shorter side of the frame.
-        spread: radius of the disc over which its centre is spread, likewise. A small actor far from the middle makes
+        spread: radius of the disc over which its center is spread, likewise. A small actor far from the middle makes
             it hard to say where it is: ``distractors = 3, actor = [0.09, 0.14], spread = 0.33``.
     """
 
@@ -78,11 +78,11 @@ class MovingShapes(DatasetConfig):
 
     def mirror(self) -> Mapping[int, int]:
         """Left and right change places, and so do the two ways round."""
-        return exchanged(MOTIONS, MIRRORED)
+        return swap_map(MOTIONS, MIRRORED)
 
     def reverse(self) -> Mapping[int, int]:
         """Five movements are five others backwards; bouncing and shaking are themselves."""
-        return exchanged(MOTIONS, REVERSED.items())
+        return swap_map(MOTIONS, REVERSED.items())
 
     def write(self, progress: Callable[[int, int], None] | None = None) -> list[Path]:
         """The videos of all splits, written where they do not exist; ``progress`` hears of scenes done and of how many.
@@ -90,7 +90,7 @@ class MovingShapes(DatasetConfig):
         Raises:
             DataError: the folder cannot be written.
         """
-        return write_films(self.folder(), self.stage(), self.scenes, self.takes, progress)
+        return write_videos(self.folder(), self.stage(), self.scenes, self.takes, progress)
 
     def index(self, split: Split) -> Index:
         """The films of one split; writes all films first where they do not exist."""
@@ -99,11 +99,11 @@ class MovingShapes(DatasetConfig):
             motion = path.parent.name
             records.append(Record(f"{motion}/{path.stem}", path, _LABELS[motion], path.stem[:4]))
         first_test = self.scenes - self.test_scenes + 1
-        return self.divide(split, records, testing=lambda record: int(record.group[1:]) >= first_test)
+        return self.split_records(split, records, testing=lambda record: int(record.group[1:]) >= first_test)
 
-    def stage(self) -> Stage:
+    def stage(self) -> SceneConfig:
         """What all films have in common."""
-        return Stage(
+        return SceneConfig(
             self.height, self.width, self.frames, self.distractors, self.disturbance, self.seed, self.actor, self.spread
         )
 
@@ -112,7 +112,7 @@ class MovingShapes(DatasetConfig):
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "muybridge" / "moving_shapes"
         root = self.root.expanduser() if self.root else cache
         kind = f"{self.height}x{self.width}x{self.frames}-distractors{self.distractors}-disturbance{self.disturbance:g}"
-        if (self.actor, self.spread) != (Stage().actor, Stage().spread):
+        if (self.actor, self.spread) != (SceneConfig().actor, SceneConfig().spread):
             kind += f"-actor{self.actor[0]:g}to{self.actor[1]:g}-spread{self.spread:g}"
         return root / f"v{VERSION}-seed{self.seed}-{kind}"
 

@@ -62,7 +62,7 @@ class MSRAction3D(Benchmark):
             action, subject = int(identity[1:3]), identity[4:7]
             if action in label and not (self.files == "557" and identity in _LEFT_OUT):
                 records.append(Record(identity, path, label[action], subject))
-        return self.divide(split, records, testing=_even, unusable=_NOBODY)
+        return self.split_records(split, records, testing=_even, unusable=_NOBODY)
 
     def open(self, record: Record) -> SkeletonSequence:
         """See :func:`read_msr`."""

@@ -101,7 +101,9 @@ class NTURGBD(Benchmark):
             if action <= self.classes:
                 records.append(Record(path.stem, path, action - 1, person))
         reason = "listed among the recordings with missing or incomplete skeletons"
-        return self.divide(split, records, testing=self._testing(), unusable=dict.fromkeys(self._missing(), reason))
+        return self.split_records(
+            split, records, testing=self._testing(), unusable=dict.fromkeys(self._missing(), reason)
+        )
 
     def open(self, record: Record) -> SkeletonSequence:
         """The two main bodies; see :func:`read_ntu`."""
@@ -131,7 +133,7 @@ class NTURGBD(Benchmark):
                 raise DataError(
                     f"the list cannot be read ({problem.strerror})",
                     expected="a text file with names such as S001C002P005R002A008",
-                    cure="correct data.missing",
+                    hint="correct data.missing",
                     where=path,
                 ) from None
         return ids

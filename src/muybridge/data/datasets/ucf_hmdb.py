@@ -78,7 +78,7 @@ class _Listed(Benchmark):
         return read_lines(
             self.folder() / self.lists / name,
             expected="an official list of this split",
-            cure="fetch the official lists, or correct data.root or data.lists",
+            hint="fetch the official lists, or correct data.root or data.lists",
         )
 
 
@@ -99,7 +99,7 @@ class UCF101(_Listed):
         """The videos of one split; see :meth:`DatasetConfig.index`."""
         parts = {part: self._records(f"{part}list{self.fold:02}.txt") for part in ("train", "test")}
         tested = {record.id for record in parts["test"]}
-        return self.divide(split, parts["train"] + parts["test"], testing=lambda record: record.id in tested)
+        return self.split_records(split, parts["train"] + parts["test"], testing=lambda record: record.id in tested)
 
     def _records(self, name: str) -> list[Record]:
         labels = {label: number for number, label in enumerate(self.labels())}
@@ -135,4 +135,4 @@ class HMDB51(_Listed):
                 marks[id_] = mark
                 records.append(Record(id_, self.folder() / self.videos / id_, number, file.partition(f"_{label}_")[0]))
         used = [record for record in records if marks[record.id] in (_TRAINS, _TESTS)]
-        return self.divide(split, used, testing=lambda record: marks[record.id] == _TESTS)
+        return self.split_records(split, used, testing=lambda record: marks[record.id] == _TESTS)

@@ -10,10 +10,10 @@ import torch
 from pydantic import Field
 
 from muybridge.core.contracts import ClipData, SkeletonData
-from muybridge.core.dice import dice
+from muybridge.core.rng import make_generator
 from muybridge.core.skeletons import LAYOUTS
 from muybridge.core.types import Record, SkeletonSequence
-from muybridge.data.datasets.base import Benchmark, Index, Split, exchanged
+from muybridge.data.datasets.base import Benchmark, Index, Split, swap_map
 from muybridge.media.skeleton import read_utd
 from muybridge.media.video import Video
 
@@ -39,11 +39,11 @@ class _Recordings(Benchmark):
 
     def mirror(self) -> Mapping[int, int]:
         """Swipes and circles change their direction; the other actions are done by the other hand."""
-        return exchanged(_ACTIONS, _MIRRORED)
+        return swap_map(_ACTIONS, _MIRRORED)
 
     def index(self, split: Split) -> Index:
         """The recordings of one split; see :meth:`DatasetConfig.index`."""
-        return self.divide(split, self.records(), testing=lambda record: int(record.group[1:]) % 2 == 0)
+        return self.split_records(split, self.records(), testing=lambda record: int(record.group[1:]) % 2 == 0)
 
     def records(self) -> list[Record]:
         """All recordings; the groups are people, ``s1`` to ``s8``."""
@@ -94,11 +94,11 @@ class _Depth(_Recordings):
         """See :class:`Video`."""
         video = Video(record.path, channels=self.channels)
         if self.foreground:
-            video = video.within(*foreground(record.path))
+            video = video.crop(*foreground(record.path))
         # Both directions of a recording lose the same frames, so that which are left says nothing about direction.
-        cuts = torch.rand(2, generator=dice("jitter", record.path.stem)) * self.jitter * len(video)
+        cuts = torch.rand(2, generator=make_generator("jitter", record.path.stem)) * self.jitter * len(video)
         first, last = cuts.int().tolist()
-        return video.part(first, len(video) - last, backwards=record.backwards)
+        return video.slice_frames(first, len(video) - last, backwards=record.backwards)
 
 
 @functools.cache
@@ -151,7 +151,7 @@ class UTDMHADDepth(_Depth):
         actions = len(_ACTIONS)
         return {one: (one + actions) % (2 * actions) for one in range(2 * actions)} if self.both_ways else None
 
-    def broader(self) -> tuple[str, ...]:
+    def superclasses(self) -> tuple[str, ...]:
         """The direction, where both are shown: what the arrow of time asks for."""
         return ("forwards",) * len(_ACTIONS) + ("backwards",) * len(_ACTIONS) if self.both_ways else ()
 

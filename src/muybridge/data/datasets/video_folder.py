@@ -8,7 +8,7 @@ from pydantic import PositiveFloat
 
 from muybridge.core.contracts import ClipData
 from muybridge.core.types import Record
-from muybridge.data.datasets.base import LabelPairs, exchanged_as_told
+from muybridge.data.datasets.base import LabelPairs, parse_swap_pairs
 from muybridge.data.datasets.class_folder import ClassFolder
 from muybridge.media.video import SUFFIXES, Video, videos_in
 
@@ -44,7 +44,7 @@ class VideoFolder(ClassFolder):
 
     def reverse(self) -> Mapping[int, int] | None:
         """As ``reverse_labels`` says; forbidden where it says nothing."""
-        return exchanged_as_told(self.reverse_labels, self.labels(), "reverse_labels", self.root)
+        return parse_swap_pairs(self.reverse_labels, self.labels(), "reverse_labels", self.root)
 
     def search(self, folder: Path) -> list[Path]:
         """See :func:`videos_in`; pictures in the class folder itself are no video."""

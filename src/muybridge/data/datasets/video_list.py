@@ -10,7 +10,7 @@ from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError
 from muybridge.core.files import read_lines
 from muybridge.core.types import Record
-from muybridge.data.datasets.base import DatasetConfig, Index, LabelPairs, Split, exchanged_as_told, in_data_folder
+from muybridge.data.datasets.base import DatasetConfig, Index, LabelPairs, Split, in_data_folder, parse_swap_pairs
 from muybridge.media.video import Video
 
 
@@ -70,11 +70,11 @@ class VideoList(DatasetConfig):
 
     def mirror(self) -> Mapping[int, int] | None:
         """As ``mirror_labels`` says; forbidden where it says nothing."""
-        return exchanged_as_told(self.mirror_labels, self.labels(), "mirror_labels", self.folder())
+        return parse_swap_pairs(self.mirror_labels, self.labels(), "mirror_labels", self.folder())
 
     def reverse(self) -> Mapping[int, int] | None:
         """As ``reverse_labels`` says; forbidden where it says nothing."""
-        return exchanged_as_told(self.reverse_labels, self.labels(), "reverse_labels", self.folder())
+        return parse_swap_pairs(self.reverse_labels, self.labels(), "reverse_labels", self.folder())
 
     def index(self, split: Split) -> Index:
         """The videos of one list.
@@ -92,11 +92,11 @@ class VideoList(DatasetConfig):
                     raise DataError(
                         f"{record.id!r} is named in {seen[record.id]} and in {part}",
                         expected="each video once, in one list",
-                        cure="take it out of one of them, or two tests become one",
+                        hint="take it out of one of them, or two tests become one",
                         where=self.folder() / (lists[part] or ""),
                     )
                 seen[record.id] = part
-        return self.divide(
+        return self.split_records(
             split,
             [record for records in parts.values() for record in records],
             testing=lambda record: seen[record.id] == "test",
@@ -122,7 +122,7 @@ class VideoList(DatasetConfig):
                 raise DataError(
                     f"the line {line!r}",
                     expected=f"`path label` or `path frames label`, with a label of 0 to {count - 1}",
-                    cure="mend the line, or correct data.classes",
+                    hint="mend the line, or correct data.classes",
                     where=self.folder() / path,
                 )
             records.append(Record(words[0], self.folder() / words[0], int(words[-1])))
@@ -130,5 +130,5 @@ class VideoList(DatasetConfig):
 
     def _lines(self, path: Path, expected: str, knob: str) -> list[str]:
         cure = f"correct {knob}, data.root or the environment variable MUYBRIDGE_DATA"
-        lines = read_lines(self.folder() / path.expanduser(), expected=expected, cure=cure)
+        lines = read_lines(self.folder() / path.expanduser(), expected=expected, hint=cure)
         return [line for line in lines if not line.startswith("#")]

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from muybridge.core.contracts import ClipData, Holds
 from muybridge.core.errors import RunError
 from muybridge.core.spec import ModelSpec
-from muybridge.models.clips import ClipModel, ClipModelConfig, Maps, images
+from muybridge.models.clips import ClipModel, ClipModelConfig, Maps, as_images
 from muybridge.models.selfy.block import SelfSimilarityBlock
-from muybridge.nn.adoption import State, Words
 from muybridge.nn.backbones import resnet
+from muybridge.nn.checkpoint_keys import KeyPatterns, State
 from muybridge.nn.shift import shift_blocks
 
 Stage = Literal[2, 3, 4, 5]
@@ -88,7 +88,7 @@ class SELFYConfig(ClipModelConfig):
 class SELFYNet(ClipModel):
     """Classifies a clip by appearance and by self-similarity."""
 
-    words: ClassVar[Words] = (
+    words: ClassVar[KeyPatterns] = (
         (r"^selfy\.stss_transformation\.downsample\.0\.", "selfy.res3.reduce.conv."),
         (r"^selfy\.stss_transformation\.downsample\.1\.", "selfy.res3.reduce.norm."),
         (r"^selfy\.stss_extraction\.conv(\d)\.0\.", r"selfy.res3.extract.layers.\1.conv."),
@@ -130,7 +130,7 @@ class SELFYNet(ClipModel):
 
         Draws one ``similarity_res*`` (``B T X Y L U V``) for each block.
         """
-        x = self.trunk.start(images(video))
+        x = self.trunk.start(as_images(video))
         for stage, layer in enumerate(self.trunk.stages, start=2):
             x = layer(x)
             if f"res{stage}" in self.selfy:
@@ -140,13 +140,13 @@ class SELFYNet(ClipModel):
                 x = block(x)
         return x
 
-    def from_authors(self, state: Mapping[str, Tensor]) -> State:
+    def convert_released(self, state: Mapping[str, Tensor]) -> State:
         """The authors' state under our names, in the shapes of 2D convolutions.
 
         Raises:
             RunError: it is the state of another network, or of another window in time.
         """
-        ours = super().from_authors(state)
+        ours = super().convert_released(state)
         for key, value in ours.items():
             if value.ndim == 5:
                 flat = rearrange(value, "d c 1 h w -> d c h w")
@@ -159,6 +159,6 @@ class SELFYNet(ClipModel):
                 raise RunError(
                     f"the checkpoint compares {found} time offsets",
                     expected=f"{own}, as the model was built",
-                    cure=f"build the model with window = ({found}, 9, 9)",
+                    hint=f"build the model with window = ({found}, 9, 9)",
                 )
         return ours

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from muybridge.core.contracts import ClipData, ClipInput, Holds
 from muybridge.core.spec import ModelSpec
-from muybridge.models.clips import ClipModel, ClipModelConfig, Maps, images
+from muybridge.models.clips import ClipModel, ClipModelConfig, Maps, as_images
 from muybridge.models.tdn.long_term import LongTermDifference
-from muybridge.models.tdn.short_term import ShortTermDifference, strength
-from muybridge.nn.adoption import State, Words
+from muybridge.models.tdn.short_term import ShortTermDifference, motion_magnitude
 from muybridge.nn.backbones import resnet
+from muybridge.nn.checkpoint_keys import KeyPatterns, State
 from muybridge.nn.shift import TemporalConv
 
 Stage = Literal[2, 3, 4, 5]
@@ -72,7 +72,7 @@ class TDNConfig(ClipModelConfig):
     image_share: float | None = Field(default=None, ge=0, le=1)
     long_stages: tuple[Stage, ...] = (3, 4, 5)
     long_source: Literal["differences", "features"] = "differences"
-    long_gate: Literal["centred", "sigmoid", "sum"] = "centred"
+    long_gate: Literal["centered", "sigmoid", "sum"] = "centered"
     reduction: PositiveInt = 16
     multi_scale: bool = True
     bidirectional: bool = True
@@ -93,7 +93,7 @@ class TDNConfig(ClipModelConfig):
 class TDN(ClipModel):
     """Classifies a clip by motion at two time scales."""
 
-    words: ClassVar[Words] = (
+    words: ClassVar[KeyPatterns] = (
         (r"^conv1_5\.0\.", "short_term.stem.conv."),
         (r"^conv1_5\.1\.", "short_term.stem.norm."),
         (r"^resnext_layer1\.", "short_term.stages.0."),
@@ -139,14 +139,14 @@ class TDN(ClipModel):
         ``gates_res*`` (``B S h w``) for each stage with the long-term module: its last block's mean gate.
         """
         segments = rearrange(video, "b (s f) c h w -> b s f c h w", f=self.frames)
-        x = self.trunk.start(images(segments[:, :, self.frames // 2]))
+        x = self.trunk.start(as_images(segments[:, :, self.frames // 2]))
         short, motion = self.short_term, None
         if short is not None:
             differences = short.differences(segments)
             motion = short.start(differences)
             x = short.fuse(x, motion)
             if maps is not None:
-                maps["differences"] = strength(differences)
+                maps["differences"] = motion_magnitude(differences)
         for index, stage in enumerate(self.trunk.stages):
             x = stage(x) if maps is None else self._drawn(stage, x, f"gates_res{index + 2}", maps)
             if short is not None and motion is not None and index < len(short.stages):
@@ -167,9 +167,9 @@ class TDN(ClipModel):
         with gates[-1].register_forward_pre_hook(write):
             return stage(x)
 
-    def from_authors(self, state: Mapping[str, Tensor]) -> State:
+    def convert_released(self, state: Mapping[str, Tensor]) -> State:
         """The authors' state under our names, without the unused stem and with convolution biases in running means."""
-        ours = super().from_authors({key: value for key, value in state.items() if "conv1_temp" not in key})
+        ours = super().convert_released({key: value for key, value in state.items() if "conv1_temp" not in key})
         for key in [key for key in ours if key.endswith(".conv.bias")]:
             bias = ours.pop(key)
             mean = key.removesuffix("conv.bias") + "norm.running_mean"

@@ -2,7 +2,7 @@
 
 Legend: B clips, T segments, N = B T images, P channels of the block, Q = P / reduction, h and w positions,
 D directions in time (2, or 1), DN = D N, M images of any number.
-Source: Wang et al., TDN, CVPR 2021, Eq. 4 to 7; signs, averages and the gate's centre from the authors' code.
+Source: Wang et al., TDN, CVPR 2021, Eq. 4 to 7; signs, averages and the gate's center from the authors' code.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from muybridge.models.tdn.products import gated_expansion, narrow_conv, pointwise, products_pay
+from muybridge.models.tdn.products import gated_expansion, narrow_conv, pointwise, use_matmul
 from muybridge.nn.convnorm import ConvNorm
 from muybridge.nn.shift import by_clip
 
-Gate = Literal["centred", "sigmoid", "sum"]
+Gate = Literal["centered", "sigmoid", "sum"]
 Source = Literal["differences", "features"]
 Upsample = Literal["nearest", "bilinear"]
 
@@ -29,7 +29,7 @@ class LongTermDifference(nn.Module):
     """Gates each position and channel by the differences to the next and to the previous segment.
 
     Attributes:
-        gate: ``centred``: x (1 + sigmoid - 1/2), as the authors' code; ``sigmoid``: x (1 + sigmoid), as the paper;
+        gate: ``centered``: x (1 + sigmoid - 1/2), as the authors' code; ``sigmoid``: x (1 + sigmoid), as the paper;
             ``sum``: x plus the enhanced differences, without a gate.
         source: ``features`` looks at the neighbour itself instead of the difference to it.
         both: look forwards and backwards in time, or forwards only.
@@ -42,7 +42,7 @@ class LongTermDifference(nn.Module):
         segments: int,
         *,
         reduction: int = 16,
-        gate: Gate = "centred",
+        gate: Gate = "centered",
         source: Source = "differences",
         both: bool = True,
         scales: bool = True,
@@ -63,7 +63,7 @@ class LongTermDifference(nn.Module):
 
         Forwards ``align(z[t+1]) - z[t]``, backwards ``align(z[t-1]) - z[t]``, with z the squeezed features.
         """
-        if self.training and products_pay(x):
+        if self.training and use_matmul(x):
             squeezed = self.squeeze.normalise(pointwise(x, self.squeeze.conv.weight))
         else:
             squeezed = self.squeeze(x)
@@ -88,7 +88,7 @@ class LongTermDifference(nn.Module):
     def _scale(self, layer: ConvNorm, x: Float[Tensor, "DN Q h w"]) -> Float[Tensor, "DN Q h w"]:
         if not self.training:
             return layer(x)
-        y = narrow_conv(x, layer.conv.weight) if products_pay(x) else layer.conv(x)
+        y = narrow_conv(x, layer.conv.weight) if use_matmul(x) else layer.conv(x)
         return torch.cat([layer.normalise(part) for part in self._directions(y)])  # each has statistics of its own
 
     def enhanced(self, x: Maps) -> Maps:
@@ -107,16 +107,16 @@ class LongTermDifference(nn.Module):
 
     def change(self, x: Maps) -> Maps:
         """What is multiplied with x (or added to it, for ``sum``) on top of x itself; for pictures."""
-        return self.enhanced(x) - (0.5 if self.gate == "centred" else 0)
+        return self.enhanced(x) - (0.5 if self.gate == "centered" else 0)
 
     def forward(self, x: Maps) -> Maps:
         """The features with those that change made stronger."""
-        base = 0.5 if self.gate == "centred" else 1.0
+        base = 0.5 if self.gate == "centered" else 1.0
         if (
             self.gate != "sum"
             and type(self.expand.norm) is nn.BatchNorm2d
             and self.expand.norm.training
-            and products_pay(x)
+            and use_matmul(x)
         ):
             mixed = rearrange(self.mixed(self.differences(x)), "(d n) q h w -> d (n h w) q", d=2 if self.both else 1)
             weight = rearrange(self.expand.conv.weight, "p q 1 1 -> p q")

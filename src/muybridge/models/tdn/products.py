@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
-def products_pay(x: Tensor) -> bool:
+def use_matmul(x: Tensor) -> bool:
     """Whether these ways are open: eagerly, in the precision that ``x`` has."""
     return not (torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type))
 
@@ -63,14 +63,14 @@ def gated_expansion(
     statistics move once for each direction, in order.
     """
     mean = narrow.mean(1, keepdim=True)
-    centred = narrow - mean
-    covariance = centred.mT @ centred / narrow.shape[1]
+    centered = narrow - mean
+    covariance = centered.mT @ centered / narrow.shape[1]
     variance = ((weight @ covariance) * weight).sum(2)
     gain = norm.weight * torch.rsqrt(variance + norm.eps)
     _move_running(norm, (mean @ weight.T).squeeze(1), variance, narrow.shape[1])
     shift = norm.bias.expand(len(narrow), 1, -1)
     joined = torch.cat([(weight * gain[:, :, None]).mT, shift], dim=1)
-    return cast("Tensor", _GatedExpansion.apply(x, F.pad(centred, (0, 1), value=1.0), joined, base))
+    return cast("Tensor", _GatedExpansion.apply(x, F.pad(centered, (0, 1), value=1.0), joined, base))
 
 
 @torch.no_grad()

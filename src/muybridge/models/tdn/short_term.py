@@ -1,4 +1,4 @@
-"""The short-term difference module: what moves around a segment's centre frame, seen by a narrow copy of the trunk.
+"""The short-term difference module: what moves around a segment's center frame, seen by a narrow copy of the trunk.
 
 Legend: B clips, S segments, F frames of a segment, N = B S, C and D channels, H and W pixels.
 Source: Wang et al., TDN, CVPR 2021, Eq. 2 and 3; the figures of each step from the authors' code.
@@ -61,8 +61,8 @@ class ShortTermDifference(nn.Module):
         if self.source == "differences":
             change = rows[:, :, 1:] - rows[:, :, :-1]
         else:
-            centre = video.shape[2] // 2
-            change = torch.cat([rows[:, :, :centre], rows[:, :, centre + 1 :]], dim=2)
+            center = video.shape[2] // 2
+            change = torch.cat([rows[:, :, :center], rows[:, :, center + 1 :]], dim=2)
         return (change[..., 0::2] + change[..., 1::2]) / 4
 
     def start(self, differences: Float[Tensor, "B S F1 C h w"]) -> Float[Tensor, "N D h4 w4"]:
@@ -97,6 +97,6 @@ class _Blend(torch.autograd.Function):
         return ctx.share * gradient, 4 * (1 - ctx.share) * F.avg_pool2d(gradient, 2), None
 
 
-def strength(differences: Float[Tensor, "B S F1 C h w"]) -> Float[Tensor, "B S h w"]:
+def motion_magnitude(differences: Float[Tensor, "B S F1 C h w"]) -> Float[Tensor, "B S h w"]:
     """How much each pixel of a segment changes, for pictures."""
     return reduce(differences.abs(), "b s f c h w -> b s h w", "mean")

@@ -149,7 +149,7 @@ class VideoLSTMConfig(ModelConfig):
     def frozen_parts(self) -> tuple[FrozenPart, ...]:
         """The CNN of each stream that is read, unless it learns."""
         return tuple(
-            FrozenPart(stream, *INPUTS[stream], made=self._made(stream))
+            FrozenPart(stream, *INPUTS[stream], settings=self._made(stream))
             for stream in self.streams
             if not self.train_backbone
         )
@@ -192,7 +192,7 @@ class VideoLSTM(Model):
             level=config.level,
             vector=config.vector(stream),
             pretrained=config.pretrained,
-            carried=stream == "motion",
+            average_channels=stream == "motion",
             learns=config.train_backbone,
         )
 
@@ -236,7 +236,7 @@ class VideoLSTM(Model):
             raise DataError(
                 f"neither {names[0]} nor {names[1]} came",
                 expected=f"one of them, for {self.config.architecture} over {' and '.join(self.config.streams)}",
-                cure="give it, or choose another model.architecture or model.stream",
+                hint="give it, or choose another model.architecture or model.stream",
             )
         if maps is None:
             return cnn(frames)
@@ -244,7 +244,7 @@ class VideoLSTM(Model):
             raise DataError(
                 f"{names[1]} of {'x'.join(map(str, maps.shape[2:]))}",
                 expected=f"{'x'.join(map(str, self.shapes[stream]))}, as {self.config.backbone} makes of {names[0]}",
-                cure="compute the features again with this model, or set model.backbone, level and size as they were",
+                hint="compute the features again with this model, or set model.backbone, level and size as they were",
             )
         return maps.to(self.recurrent.head.classify.weight.dtype)
 

@@ -37,7 +37,7 @@ class Attention(nn.Module):
         self.from_states = nn.ParameterList(torch.empty(width, size, kernel, kernel) for size in states)
         self.score = nn.Conv2d(width, 1, 1, bias=False)  # a softmax does not see a constant
 
-    def looker(self) -> Look:
+    def make_attention_step(self) -> Look:
         """A function (what the map says, the states) -> weights ``B 1 h w`` that sum to 1."""
         convolution = SharedConvolution(torch.cat(list(self.from_states), 1))
 
@@ -138,7 +138,7 @@ class Recurrent(nn.Module):
 
     def _attended(self, top: Layer, maps: Tensor, motion: Tensor | None) -> tuple[Tensor, Tensor]:
         assert top.attention is not None
-        lstm, look, keys = top.lstm, top.attention.looker(), top.attention.keys(maps)
+        lstm, look, keys = top.lstm, top.attention.make_attention_step(), top.attention.keys(maps)
         step = lstm.stepper(lstm.input_weight, lstm.hidden_weight)
         bias = rearrange(lstm.bias, "g -> 1 g 1 1")
         h, c = top.begin(self._placed(maps))

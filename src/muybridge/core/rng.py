@@ -5,12 +5,12 @@ import hashlib
 import torch
 
 
-def seed_of(*name: int | str) -> int:
+def derive_seed(*name: int | str) -> int:
     """A 63-bit seed for a name such as ``(seed, "sample", epoch, index)``."""
     digest = hashlib.blake2b("/".join(map(str, name)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
-def dice(*name: int | str) -> torch.Generator:
+def make_generator(*name: int | str) -> torch.Generator:
     """A generator that throws the same for the same name, on every machine."""
-    return torch.Generator().manual_seed(seed_of(*name))
+    return torch.Generator().manual_seed(derive_seed(*name))

@@ -19,7 +19,7 @@ _TEXELS = 3  # backdrop cells per pixel, so that a slow drift is smooth
 
 
 def _ring(radii: Sequence[float], begin: float = -math.pi / 2) -> Float[np.ndarray, "V 2"]:
-    """Corners around the centre, at these distances from it and equal angles from each other."""
+    """Corners around the center, at these distances from it and equal angles from each other."""
     angles = begin + 2 * math.pi * np.arange(len(radii)) / len(radii)
     return np.asarray(radii)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
@@ -59,7 +59,7 @@ class Sprite:
 
         Args:
             frame: the picture so far.
-            x, y: the centre in pixels from the upper left corner of the frame.
+            x, y: the center in pixels from the upper left corner of the frame.
             radius: in pixels.
             angle: by which the shape is turned clockwise.
 
@@ -147,7 +147,7 @@ def _texture(
 
 
 @dataclass(frozen=True, slots=True)
-class Backdrop:
+class Background:
     """A landscape without borders, three cells a pixel, whose right and lower edges continue at the left and upper."""
 
     cells: Float[np.ndarray, "M M 3"]
@@ -162,7 +162,7 @@ class Backdrop:
         return self.cells[rows[:, None], columns]
 
 
-def make_backdrop(rng: np.random.Generator, side: int, hue: float) -> Backdrop:
+def make_background(rng: np.random.Generator, side: int, hue: float) -> Background:
     """Random clouds, grain or marble in muted colours.
 
     Args:
@@ -186,7 +186,7 @@ def make_backdrop(rng: np.random.Generator, side: int, hue: float) -> Backdrop:
         for value in (0.22, 0.45, 0.72)
     ]
     cells = [np.interp(level, (0, 0.5, 1), band) for band in np.transpose(stops)]
-    return Backdrop(np.stack(cells, axis=-1).astype(np.float32))
+    return Background(np.stack(cells, axis=-1).astype(np.float32))
 
 
 def _rgb(hue: float, saturation: float, value: float) -> Float[np.ndarray, " 3"]:

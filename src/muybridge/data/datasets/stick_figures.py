@@ -10,12 +10,12 @@ from pydantic import Field, model_validator
 from muybridge.core.contracts import SkeletonData
 from muybridge.core.skeletons import LAYOUTS
 from muybridge.core.types import Record, SkeletonSequence
-from muybridge.data.datasets.base import DatasetConfig, Index, Split, exchanged
-from muybridge.media.playground import ACTIONS, MIRRORED, VERSION, write_playground
+from muybridge.data.datasets.base import DatasetConfig, Index, Split, swap_map
 from muybridge.media.skeleton import read_npy
+from muybridge.media.synthetic.stick_figures import ACTIONS, MIRRORED, VERSION, write_stick_figures
 
 
-class Playground(DatasetConfig):
+class StickFigures(DatasetConfig):
     """Eight actions of made-up people; the last people test, the others train. Groups are people, ``p01`` and so on.
 
     Attributes:
@@ -26,7 +26,7 @@ class Playground(DatasetConfig):
         seed: another seed gives other people.
     """
 
-    name: Literal["playground"] = "playground"
+    name: Literal["stick_figures"] = "stick_figures"
     root: Path | None = None
     people: int = Field(default=10, ge=2, le=99)
     test_people: int = Field(default=3, ge=1)
@@ -34,7 +34,7 @@ class Playground(DatasetConfig):
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
-    def _someone_trains(self) -> "Playground":
+    def _someone_trains(self) -> "StickFigures":
         if self.test_people >= self.people:
             raise ValueError(f"of {self.people} people, {self.test_people} test and nobody is left to train")
         return self
@@ -53,20 +53,20 @@ class Playground(DatasetConfig):
 
     def mirror(self) -> Mapping[int, int]:
         """Left and right change places, and so do the two ways round."""
-        return exchanged(ACTIONS, MIRRORED)
+        return swap_map(ACTIONS, MIRRORED)
 
     def index(self, split: Split) -> Index:
         """The recordings of one split; writes them first where they do not exist."""
         records = []
-        for path in write_playground(self.folder(), self.people, self.takes, self.seed):
+        for path in write_stick_figures(self.folder(), self.people, self.takes, self.seed):
             label = path.parent.name
             records.append(Record(f"{label}/{path.stem}", path, _LABELS[label], path.stem[:3]))
         first_test = self.people - self.test_people + 1
-        return self.divide(split, records, testing=lambda record: int(record.group[1:]) >= first_test)
+        return self.split_records(split, records, testing=lambda record: int(record.group[1:]) >= first_test)
 
     def folder(self) -> Path:
         """Where the files are; each seed and size has its own."""
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "muybridge" / "playground"
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "muybridge" / "stick_figures"
         root = self.root.expanduser() if self.root else cache
         return root / f"v{VERSION}-seed{self.seed}"
 

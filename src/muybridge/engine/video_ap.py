@@ -54,7 +54,7 @@ def video_map(found: TubeSet, truth: TubeSet, thresholds: Sequence[float] = THRE
     """
     if not truth.tubes:
         raise DataError(
-            "there is no true tube", expected="one at least", cure="check the annotations and the list of test videos"
+            "there is no true tube", expected="one at least", hint="check the annotations and the list of test videos"
         )
     true_by, found_by = _by_video_and_class(truth.tubes), _by_video_and_class(_in_terms_of(truth, found))
     scores: list[list[float]] = [[] for _ in truth.labels]
@@ -113,14 +113,14 @@ def _in_terms_of(truth: TubeSet, found: TubeSet) -> list[Tube]:
         raise DataError(
             f"the classes of the found tubes are {', '.join(found.labels[:5])}, ...",
             expected=f"some of those of the true ones: {', '.join(truth.labels[:5])}, ...",
-            cure="evaluate on a data set with the classes that the model was trained for",
+            hint="evaluate on a data set with the classes that the model was trained for",
         )
     for tube in found.tubes:
         if tube.video not in truth.frames:
             raise DataError(
                 f"a tube was found in {tube.video}, which has no annotation",
                 expected=f"annotated videos, such as {next(iter(truth.frames))}",
-                cure="localise the videos that the annotations are for, or take the part of both for one list",
+                hint="localise the videos that the annotations are for, or take the part of both for one list",
             )
     return [
         replace(tube, label=label_of[found.labels[tube.label]])

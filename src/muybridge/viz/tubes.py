@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from muybridge.engine.checkpoint import RunFolder
-from muybridge.localize import Localizer, Located
+from muybridge.localize import Localization, Localizer
 from muybridge.media.tubes import write_tubes
 from muybridge.media.video import Video
 from muybridge.viz.clip import animate_clip, draw_clip_sheet
@@ -22,9 +22,9 @@ LONGEST = 300
 """Frames of a video that are drawn; of longer ones every second, third, ..."""
 
 
-def write_located(
+def write_localizations(
     localizer: Localizer, paths: Iterable[Path], folder: Path, film: Literal["gif", "mp4"]
-) -> Iterator[tuple[Path, Located]]:
+) -> Iterator[tuple[Path, Localization]]:
     """Localise in each video and leave ``NAME.json`` with the tubes, ``NAME.png`` and a film in a folder.
 
     Videos of equal names are told apart by the name of their folder.
@@ -51,12 +51,12 @@ def write_located(
         with recording:
             found = localizer(recording)
             write_tubes(folder / f"{name}.json", found.tube_set())
-            draw_located({words_of(localizer.run): found}, recording, folder / name, film, str(path.name))
+            draw_tubes({describe_run(localizer.run): found}, recording, folder / name, film, str(path.name))
         yield folder / f"{name}.json", found
 
 
-def draw_located(
-    located: Mapping[str, Located],
+def draw_tubes(
+    located: Mapping[str, Localization],
     recording: Video,
     stem: Path,
     film: str,
@@ -96,7 +96,7 @@ def draw_located(
     return [sheet, moving]
 
 
-def words_of(run: str | Path) -> str:
+def describe_run(run: str | Path) -> str:
     """What leads the looks of a run."""
     model = RunFolder.open(run).recipe().model
     match getattr(model, "architecture", ""):

@@ -16,7 +16,7 @@ from muybridge.core.errors import DataError
 from muybridge.core.types import Record
 from muybridge.data.clip_ops import prepare_clip
 from muybridge.data.datasets.base import Split
-from muybridge.data.prepare import ClipPreparation, moments, stack
+from muybridge.data.prepare import ClipPreparation, collate_inputs, frame_indices
 from muybridge.data.skeleton_ops import clean_skeleton
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import evaluate
@@ -24,13 +24,13 @@ from muybridge.engine.journal import Journal
 from muybridge.localize import Localizer
 from muybridge.media.video import Video
 from muybridge.models.base import Model
+from muybridge.viz.animation import animate_skeleton
 from muybridge.viz.attention import draw_attention_matrix
 from muybridge.viz.clip import animate_clip, draw_clip_sheet
 from muybridge.viz.confusion import draw_confusion
 from muybridge.viz.curves import draw_curves
-from muybridge.viz.film import animate_skeleton
-from muybridge.viz.located import LONGEST, draw_located, words_of
 from muybridge.viz.skeleton import draw_skeleton_sheet
+from muybridge.viz.tubes import LONGEST, describe_run, draw_tubes
 
 
 def draw_run(
@@ -81,7 +81,7 @@ def _find(folder: RunFolder, sample: str | None, split: Split) -> Record:
         raise DataError(
             f"no recording {sample!r} in {split}",
             expected=f"a record id such as {records[0].id}",
-            cure=f"choose one; {folder.path / f'{split}-answers.csv'} lists them",
+            hint=f"choose one; {folder.path / f'{split}-predictions.csv'} lists them",
         )
     return chosen
 
@@ -96,11 +96,11 @@ def _draw_sample(folder: RunFolder, record: Record, video: str, beside: str | Pa
     recording = recipe.data.open(record)
     prepare, model = recipe.preparation(), folder.model()
     assert isinstance(model, Model)
-    model.draws = True
+    model.return_maps = True
     inputs, _ = prepare(recording, name=record.id)
     with torch.inference_mode():
-        output = model(**stack([inputs]))
-    chances = prepare.vote(output.logits)[0].exp()
+        output = model(**collate_inputs([inputs]))
+    chances = prepare.average_views(output.logits)[0].exp()
     best = int(chances.argmax())
     title = f"{record.id}: {labels[record.label]}; seen as {labels[best]} ({chances[best]:.0%})"
     if isinstance(recording, Video):
@@ -109,8 +109,8 @@ def _draw_sample(folder: RunFolder, record: Record, video: str, beside: str | Pa
             if beside is None and "attention" not in output.maps:
                 return _draw_clip(recording, prepare, output.maps, stem, video, title, labels[best])
             looking = [folder.path] if beside is None else [folder.path, beside]
-            located = {words_of(run): Localizer(run)(recording, record.id) for run in looking}
-            return draw_located(located, recording, stem, video, title, recipe.data.boxes(record))
+            located = {describe_run(run): Localizer(run)(recording, record.id) for run in looking}
+            return draw_tubes(located, recording, stem, video, title, recipe.data.boxes(record))
     maps = {name: value[0] for name, value in output.maps.items()}
     assert isinstance(takes, SkeletonInput)
     assert isinstance(holds, SkeletonData)
@@ -141,10 +141,12 @@ def _draw_clip(
 ) -> list[Path]:
     """Sheet of what was seen and film of the whole video, with class activation and change laid over."""
     takes, viewing = prepare.takes, prepare.viewing
-    numbers = np.array(moments(prepare.usable(recording), takes, viewing, 1.0))
+    numbers = np.array(frame_indices(prepare.usable(recording), takes, viewing, 1.0))
     each = takes.frames_per_segment if takes.segments > 1 else 1  # a map for each segment, or for each frame
     at, slots = np.unique(numbers[each // 2 :: each], return_inverse=True)
-    firsts = slice(0, viewing.clips * viewing.cuts, viewing.cuts)  # crops of the clips as they run forwards
+    firsts = slice(
+        0, viewing.clips * viewing.crops_per_clip, viewing.crops_per_clip
+    )  # crops of the clips as they run forwards
     maps = {name: _at_each(one[firsts], slots) for name, one in maps.items() if one.ndim > 3}
     heats = {name: one.clamp(min=0) if name == "class_activation" else one.abs() for name, one in maps.items()}
     fine = {name: one for name, one in heats.items() if one.ndim == 3 and min(one.shape[1:]) >= _FEWEST}

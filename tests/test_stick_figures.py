@@ -13,18 +13,18 @@ from sklearn.svm import SVC
 from muybridge.core.contracts import SkeletonInput
 from muybridge.core.errors import DataError
 from muybridge.core.skeletons import LAYOUTS
-from muybridge.data.datasets import Playground
+from muybridge.data.datasets import StickFigures
 from muybridge.data.skeleton_augment import mirrored
 from muybridge.data.skeleton_ops import prepare_skeleton
-from muybridge.media.playground import ACTIONS, MIRRORED, stick_figure, write_playground
+from muybridge.media.synthetic.stick_figures import ACTIONS, MIRRORED, stick_figure, write_stick_figures
 
 LAYOUT = LAYOUTS["kinect20"]
-TAKES = SkeletonInput(smooth=True, centre="first", face_camera=True, unit_scale=True)
+TAKES = SkeletonInput(smooth=True, center="first", face_camera=True, unit_scale=True)
 
 
 @pytest.fixture(scope="module")
-def playground(tmp_path_factory) -> Playground:
-    config = Playground(root=tmp_path_factory.mktemp("playground"))
+def playground(tmp_path_factory) -> StickFigures:
+    config = StickFigures(root=tmp_path_factory.mktemp("playground"))
     begin = time.perf_counter()
     config.index("train")
     assert time.perf_counter() - begin < 10  # about a second without the shape checks of the tests
@@ -44,7 +44,7 @@ def recordings(playground) -> dict[str, tuple[list[np.ndarray], np.ndarray]]:
 
 
 def frames(recordings, split, seed=0):
-    """Eight random frames of every recording, centred, so that a classifier sees poses."""
+    """Eight random frames of every recording, centered, so that a classifier sees poses."""
     rng = np.random.default_rng(seed)
     sequences, labels = recordings[split]
     poses = np.concatenate([one[rng.integers(len(one), size=8)] for one in sequences]).reshape(-1, 20, 3)
@@ -100,7 +100,7 @@ def test_figures_have_bones_of_steady_length_and_people_differ():
 
 def hip_path(action):
     sequence = stick_figure(action, 2, 1)
-    return prepare_skeleton(sequence, SkeletonInput(face_camera=True), Playground().holds())[:, 0]
+    return prepare_skeleton(sequence, SkeletonInput(face_camera=True), StickFigures().holds())[:, 0]
 
 
 def test_the_actions_do_what_they_are_called():
@@ -124,20 +124,20 @@ def test_the_actions_do_what_they_are_called():
 
 def test_a_mirrored_figure_moves_as_its_partner():
     path = mirrored(stick_figure("walk left", 2, 1), LAYOUT)
-    prepared = prepare_skeleton(path, SkeletonInput(face_camera=True), Playground().holds())[:, 0]
+    prepared = prepare_skeleton(path, SkeletonInput(face_camera=True), StickFigures().holds())[:, 0]
     assert prepared[-1, 0, 0] > prepared[0, 0, 0] + 0.2
-    mapping = Playground().mirror()
+    mapping = StickFigures().mirror()
     assert [(ACTIONS[one], ACTIONS[other]) for one, other in mapping.items() if one < other] == list(MIRRORED)
 
 
 def test_files_are_written_once_and_mended_when_some_are_gone(tmp_path):
-    files = write_playground(tmp_path, people=2, takes=1)
+    files = write_stick_figures(tmp_path, people=2, takes=1)
     assert len(files) == len(ACTIONS) * 2
     assert sorted(tmp_path.rglob("*.npz")) == sorted(files)
     stamps = [path.stat().st_mtime_ns for path in files]
     content = files[3].read_bytes()
     files[3].unlink()
-    assert write_playground(tmp_path, people=2, takes=1) == files
+    assert write_stick_figures(tmp_path, people=2, takes=1) == files
     assert files[3].read_bytes() == content
     assert [path.stat().st_mtime_ns for path in files if path != files[3]] == stamps[:3] + stamps[4:]
 
@@ -145,15 +145,15 @@ def test_files_are_written_once_and_mended_when_some_are_gone(tmp_path):
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match=r"the playground cannot be written .*choose another folder"):
-        write_playground(tmp_path / "file", people=2, takes=1)
+        write_stick_figures(tmp_path / "file", people=2, takes=1)
 
 
 def test_the_default_folder_is_the_users_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    config = Playground(people=2, test_people=1, takes=1)
+    config = StickFigures(people=2, test_people=1, takes=1)
     assert all(record.path.is_relative_to(tmp_path / "muybridge") for record in config.index("test").records)
 
 
 def test_somebody_has_to_train():
     with pytest.raises(ValueError, match="nobody is left to train"):
-        Playground(people=3, test_people=3)
+        StickFigures(people=3, test_people=3)

@@ -15,8 +15,16 @@ import numpy as np
 from jaxtyping import UInt8
 
 from muybridge.core.errors import DataError
-from muybridge.core.files import whole_file
-from muybridge.media.moving_shapes import FPS, MOTIONS, REVERSED, Film, Stage, make_film, make_scene
+from muybridge.core.files import atomic_write
+from muybridge.media.synthetic.moving_shapes import (
+    FPS,
+    MOTIONS,
+    REVERSED,
+    SceneConfig,
+    SyntheticVideo,
+    make_scene,
+    render_video,
+)
 
 VERSION = 1
 """Changes with the films, so that files of an older kind are not taken for these."""
@@ -24,8 +32,8 @@ VERSION = 1
 _CODER = {"preset": "veryfast", "qp": "22", "g": "1", "bf": "0"}
 
 
-def write_films(
-    folder: Path, stage: Stage, scenes: int, takes: int, progress: Callable[[int, int], None] | None = None
+def write_videos(
+    folder: Path, stage: SceneConfig, scenes: int, takes: int, progress: Callable[[int, int], None] | None = None
 ) -> list[Path]:
     """The films as ``videos/motion/sNN_tNN.mp4`` and ``boxes/motion/sNN_tNN.npz``; what exists is not written again.
 
@@ -58,7 +66,7 @@ def write_films(
         raise DataError(
             f"the moving shapes cannot be written ({problem.strerror})",
             expected="a folder with 100 free kilobytes for each film",
-            cure="free some space, or choose another folder with data.root",
+            hint="free some space, or choose another folder with data.root",
             where=folder,
         ) from None
     return [video_path(folder, motion, *name) for motion in MOTIONS for name in _names(scenes, takes)]
@@ -87,7 +95,7 @@ def encode(pixels: UInt8[np.ndarray, "T H W 3"]) -> bytes:
     return file.getvalue()
 
 
-def _write_scene(folder: Path, stage: Stage, number: int, takes: int) -> None:
+def _write_scene(folder: Path, stage: SceneConfig, number: int, takes: int) -> None:
     scene = make_scene(stage, number)
     for motion in MOTIONS:
         if motion in REVERSED:
@@ -97,13 +105,13 @@ def _write_scene(folder: Path, stage: Stage, number: int, takes: int) -> None:
             videos = [video_path(folder, name, number, take) for name in (motion, *backwards)]
             if all(video.exists() for video in videos):
                 continue
-            film = make_film(stage, scene, motion, take)
+            film = render_video(stage, scene, motion, take)
             for video, played in zip(videos, (film, film.backwards()), strict=False):
                 if not video.exists():
-                    _write_film(video, played)
+                    _write_video(video, played)
 
 
-def _write_film(video: Path, film: Film) -> None:
+def _write_video(video: Path, film: SyntheticVideo) -> None:
     boxes = io.BytesIO()
     np.savez(boxes, boxes=film.boxes)
     _put(boxes_path(video), boxes.getvalue())
@@ -111,7 +119,7 @@ def _write_film(video: Path, film: Film) -> None:
 
 
 def _put(path: Path, content: bytes) -> None:
-    with whole_file(path, shared=True) as draft:
+    with atomic_write(path, shared=True) as draft:
         draft.write_bytes(content)
 
 

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from muybridge.core.skeletons import Layout
 from muybridge.core.types import SkeletonSequence
-from muybridge.viz.style import HEAT, INK, INKS, SOFT, bare
+from muybridge.viz.style import COLORS, HEAT, INK, SOFT, hide_axes
 
 _LEAST, _MOST = 1.4, 17.0  # diameters of discs, in points
 _TRAIL = 8  # frames that the trail of a hand reaches back
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class SkeletonScene:
     """A recording ready to be drawn.
 
     Attributes:
@@ -52,7 +52,7 @@ class Stage:
             pairs = joints[np.array(self.bones, dtype=int).reshape(-1, 2)]
             pairs = pairs[np.isfinite(pairs).all(axis=(1, 2))]
             segments.append(pairs)
-            inks += [ink_of(person)] * len(pairs)
+            inks += [person_color(person)] * len(pairs)
         return np.concatenate(segments), inks
 
     def discs(self, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -60,7 +60,7 @@ class Stage:
         people, joints = np.nonzero(np.isfinite(self.points[frame]).all(axis=-1))
         places = self.points[frame, people, joints]
         if self.shares is None:
-            inks = np.array([to_rgb(ink_of(int(person))) for person in people]).reshape(-1, 3)
+            inks = np.array([to_rgb(person_color(int(person))) for person in people]).reshape(-1, 3)
             return places, np.full(len(places), 10.0 * self.zoom**2), inks
         shares = self.shares[frame, people, joints]
         order = np.argsort(-shares, kind="stable")
@@ -78,7 +78,7 @@ class Stage:
         start = max(0, frame - _TRAIL)
         way = self.points[start : frame + 1][:, :, list(self.tips)]
         segments = np.stack([way[:-1], way[1:]], axis=-2)  # steps, people, tips, ends, coordinates
-        people = np.array([to_rgb(ink_of(person)) for person in range(way.shape[1])])
+        people = np.array([to_rgb(person_color(person)) for person in range(way.shape[1])])
         colours = np.ones((*segments.shape[:3], 4))
         colours[..., :3] = people[:, None]
         colours[..., 3] = (0.5 * (np.arange(start, frame) + 1 - start) / _TRAIL)[:, None, None]
@@ -86,14 +86,14 @@ class Stage:
         return segments[whole], colours[whole]
 
 
-def ink_of(person: int) -> str:
+def person_color(person: int) -> str:
     """The ink of a person's bones; none of these lies on the way of the heat map."""
-    return (INKS[0], INKS[2], SOFT)[min(person, 2)]
+    return (COLORS[0], COLORS[2], SOFT)[min(person, 2)]
 
 
-def set_stage(
+def make_scene(
     sequence: SkeletonSequence, layout: Layout, alpha: Float[Tensor, "T P J"] | None, up: str | None, zoom: float = 1.0
-) -> Stage:
+) -> SkeletonScene:
     """Lay a recording on the screen as its camera saw it: someone who faces it has the right hand on our left.
 
     Axes in 3-D are right-handed (Kinect's: x to the right hand of who faces it, y up, z away) and are seen along the
@@ -125,7 +125,7 @@ def set_stage(
         top = round_up(float(np.quantile(shares, 0.995)))
     ends = np.bincount(np.array(layout.bones, dtype=int).ravel(), minlength=len(layout))
     tips = np.flatnonzero(ends == 1) if layout.known else np.arange(0)
-    return Stage(points, shares, top, low, high, layout.bones, tuple(int(tip) for tip in tips), zoom)
+    return SkeletonScene(points, shares, top, low, high, layout.bones, tuple(int(tip) for tip in tips), zoom)
 
 
 def even_shares(alpha: Float[np.ndarray, "T P J"]) -> Float[np.ndarray, "T P J"]:
@@ -156,10 +156,10 @@ def clock(frame: int, frames: int, fps: float | None) -> str:
     return f"{frame / fps:.2f} s" if fps else f"{100 * frame / max(frames - 1, 1):.0f} %"
 
 
-def draw_key(axes: Axes, stage: Stage) -> None:
+def draw_key(axes: Axes, stage: SkeletonScene) -> None:
     """Say what discs, their colours and the inks of bones mean; ``axes`` counts inches from its upper left corner."""
     middle, words_at = 0.14, 0.34
-    bare(axes)
+    hide_axes(axes)
     y = 0.08
     if stage.shares is not None:
         axes.text(0, y, "joint attention α", fontsize=9, fontweight="bold", va="center")
@@ -179,7 +179,7 @@ def draw_key(axes: Axes, stage: Stage) -> None:
     people = stage.points.shape[1]
     if people > 1:
         for person in range(people):
-            axes.plot([0, 2 * middle], [y, y], color=ink_of(person), linewidth=3, solid_capstyle="round")
+            axes.plot([0, 2 * middle], [y, y], color=person_color(person), linewidth=3, solid_capstyle="round")
             axes.text(words_at, y, f"person {person + 1}", fontsize=8, va="center_baseline")
             y += 0.2
 

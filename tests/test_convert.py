@@ -9,7 +9,7 @@ import torch
 import muybridge
 from muybridge import cli
 from muybridge.core.errors import DataError, RecipeError, RunError
-from muybridge.engine.adopt import adopt_file, read_checkpoint
+from muybridge.engine.convert import convert_checkpoint, read_checkpoint
 from muybridge.media.video import Video
 from muybridge.models.tdn import TDNConfig
 from tests.authors import TDN, names, stirred
@@ -28,7 +28,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_checkpoint_becomes_a_run(file: Path, tmp_path: Path):
     (tmp_path / "names.txt").write_text("push\npull\nlift\ndrop\n")
-    run = adopt_file(file, tmp_path / "run", model="tdn", labels=tmp_path / "names.txt", settings=KNOBS)
+    run = convert_checkpoint(file, tmp_path / "run", model="tdn", labels=tmp_path / "names.txt", settings=KNOBS)
     assert run.finished
     assert run.labels() == ("push", "pull", "lift", "drop")
     predictor = muybridge.load(run.path)
@@ -54,7 +54,7 @@ def test_the_command(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_what_is_wrong_is_said(file: Path, tmp_path: Path):
     def refused(error: type[Exception], match: str, **knobs) -> None:
         with pytest.raises(error, match=match):
-            adopt_file(file, tmp_path / "run", **({"model": "tdn", "settings": KNOBS} | knobs))
+            convert_checkpoint(file, tmp_path / "run", **({"model": "tdn", "settings": KNOBS} | knobs))
         assert not (tmp_path / "run").exists()
 
     (tmp_path / "two.txt").write_text("push\npull\n")
@@ -76,6 +76,6 @@ def test_nothing_is_unpickled_but_tensors(tmp_path: Path):
 
 
 def test_a_run_is_not_overwritten(file: Path, tmp_path: Path):
-    adopt_file(file, tmp_path / "run", model="tdn", settings=KNOBS)
+    convert_checkpoint(file, tmp_path / "run", model="tdn", settings=KNOBS)
     with pytest.raises(RunError, match="holds a run already"):
-        adopt_file(file, tmp_path / "run", model="tdn", settings=KNOBS)
+        convert_checkpoint(file, tmp_path / "run", model="tdn", settings=KNOBS)

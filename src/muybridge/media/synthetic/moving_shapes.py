@@ -1,11 +1,11 @@
 """Videos of a textured shape before a textured backdrop, in which only movement tells the classes apart.
 
-At *every* frame, and whatever the class, the actor's centre is spread evenly over a disc in the middle of the picture,
+At *every* frame, and whatever the class, the actor's center is spread evenly over a disc in the middle of the picture,
 its size over one range, and its angle over the full circle, independently. Each movement keeps this so:
 
 - sideways, up and down: along the chord of the disc, beginning again at its other end;
 - approaching and receding: through the range of sizes, beginning again at its other end;
-- circling: about the centre of the disc; turning: about the actor's own;
+- circling: about the center of the disc; turning: about the actor's own;
 - bouncing: a ball's parabolas over the lower end of the upright chord. Of a chord of length L they reach the height
   L * Beta(3/2, 1/2), for which a ball seen at a random moment is spread evenly over the chord (Abel's integral);
 - shaking: there and back in one cell of a random chord cut into equal cells.
@@ -23,8 +23,8 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Float32, Float64, UInt8
 
-from muybridge.core.dice import seed_of
-from muybridge.media.scenery import Backdrop, Sprite, make_backdrop, make_sprite
+from muybridge.core.rng import derive_seed
+from muybridge.media.synthetic.backgrounds import Background, Sprite, make_background, make_sprite
 
 FPS = 16
 REVERSED = {
@@ -54,7 +54,7 @@ _JITTER, _DRIFT = 0.008, 0.009  # standard deviation of the camera, most of the 
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class SceneConfig:
     """What all films have in common.
 
     Attributes:
@@ -64,7 +64,7 @@ class Stage:
         disturbance: strength of camera jitter, drift of the backdrop and change of light; 0 is a quiet studio.
         seed: another seed gives other scenes and films.
         actor: least and largest radius of the actor, as shares of the shorter side of the frame.
-        spread: radius of the disc of the actor's centre, likewise.
+        spread: radius of the disc of the actor's center, likewise.
     """
 
     height: int = 112
@@ -87,21 +87,21 @@ class Scene:
     """Who plays, and before what; all classes and takes of a scene share it."""
 
     number: int
-    backdrop: Backdrop
+    backdrop: Background
     actor: Sprite
     others: tuple[Sprite, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Film:
+class SyntheticVideo:
     """The frames of one film, and the box around the visible part of the actor in each."""
 
     pixels: UInt8[np.ndarray, "T H W 3"]
     boxes: Float32[np.ndarray, "T 4"]
 
-    def backwards(self) -> "Film":
+    def backwards(self) -> "SyntheticVideo":
         """The last frame first."""
-        return Film(self.pixels[::-1], self.boxes[::-1])
+        return SyntheticVideo(self.pixels[::-1], self.boxes[::-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Track:
     """Where a shape is, frame by frame.
 
     Attributes:
-        x, y: its centre in pixels.
+        x, y: its center in pixels.
         radius: in pixels.
         angle: by which it is turned clockwise.
     """
@@ -120,21 +120,21 @@ class Track:
     angle: Float64[np.ndarray, " T"]
 
 
-def make_scene(stage: Stage, number: int) -> Scene:
+def make_scene(stage: SceneConfig, number: int) -> Scene:
     """The scene with this number; the same arguments always give the same one."""
-    rng = _dice("scene", stage.seed, number)
+    rng = _make_rng("scene", stage.seed, number)
     hue = rng.uniform()
-    backdrop = make_backdrop(rng, stage.side, hue)
+    backdrop = make_background(rng, stage.side, hue)
     actor, *others = (make_sprite(rng, hue) for _ in range(1 + stage.distractors))
     return Scene(number, backdrop, actor, tuple(others))
 
 
-def actor_track(stage: Stage, motion: str, scene: int, take: int) -> Track:
+def actor_track(stage: SceneConfig, motion: str, scene: int, take: int) -> Track:
     """Where the actor is, before the camera jitters; the same arguments always give the same track."""
     if motion in REVERSED:
         track = actor_track(stage, REVERSED[motion], scene, take)
         return Track(track.x[::-1], track.y[::-1], track.radius[::-1], track.angle[::-1])
-    rng = _dice("actor", stage.seed, motion, scene, take)
+    rng = _make_rng("actor", stage.seed, motion, scene, take)
     time = np.arange(stage.frames) / FPS
     radius, bearing = math.sqrt(rng.uniform()), 2 * math.pi * rng.uniform()
     x, y = radius * math.cos(bearing), radius * math.sin(bearing)
@@ -187,12 +187,12 @@ def _shake(
     return cos * along - sin * beside, sin * along + cos * beside
 
 
-def make_film(stage: Stage, scene: Scene, motion: str, take: int) -> Film:
+def render_video(stage: SceneConfig, scene: Scene, motion: str, take: int) -> SyntheticVideo:
     """One film; the same arguments always give the same one."""
     if motion in REVERSED:
-        return make_film(stage, scene, REVERSED[motion], take).backwards()
+        return render_video(stage, scene, REVERSED[motion], take).backwards()
     track = actor_track(stage, motion, scene.number, take)
-    rng = _dice("film", stage.seed, motion, scene.number, take)
+    rng = _make_rng("film", stage.seed, motion, scene.number, take)
     camera = _jitter(rng, stage)
     begin, heading = rng.uniform(0, 8 * stage.side, 2), 2 * math.pi * rng.uniform()
     drift = stage.disturbance * _DRIFT * stage.side * rng.uniform(0.3, 1) * np.arange(stage.frames)
@@ -211,10 +211,10 @@ def make_film(stage: Stage, scene: Scene, motion: str, take: int) -> Film:
         frame *= light[t]
         np.clip(frame, 0, 255, out=frame)
         pixels[t] = frame
-    return Film(pixels, boxes)
+    return SyntheticVideo(pixels, boxes)
 
 
-def _jitter(rng: np.random.Generator, stage: Stage) -> Float64[np.ndarray, "T 2"]:
+def _jitter(rng: np.random.Generator, stage: SceneConfig) -> Float64[np.ndarray, "T 2"]:
     """How far the camera moves the picture, in pixels: an unsteady hand that finds back, alike at every frame."""
     stay = 0.8
     steps = rng.standard_normal((stage.frames, 2))
@@ -223,7 +223,7 @@ def _jitter(rng: np.random.Generator, stage: Stage) -> Float64[np.ndarray, "T 2"
     return stage.disturbance * _JITTER * stage.side * steps
 
 
-def _wander(rng: np.random.Generator, stage: Stage) -> Track:
+def _wander(rng: np.random.Generator, stage: SceneConfig) -> Track:
     """A path without a plan: two slow swings along each axis about any point of the frame, while turning to and fro."""
     time = np.arange(stage.frames) / FPS
 
@@ -236,7 +236,7 @@ def _wander(rng: np.random.Generator, stage: Stage) -> Track:
     return Track(x, y, np.full_like(time, radius), 2 * math.pi * rng.uniform() + swings(0.3))
 
 
-def _light(rng: np.random.Generator, stage: Stage) -> Float32[np.ndarray, "T H W 1"]:
+def _light(rng: np.random.Generator, stage: SceneConfig) -> Float32[np.ndarray, "T H W 1"]:
     """By what to multiply colours: brighter and darker in turn, and from a side that wanders; 255 in steady light."""
     time = np.arange(stage.frames) / FPS
     brightness = 0.18 * np.sin(2 * math.pi * (rng.uniform(0.2, 0.6) * time + rng.uniform()))
@@ -247,5 +247,5 @@ def _light(rng: np.random.Generator, stage: Stage) -> Float32[np.ndarray, "T H W
     return rearrange(255 * light, "t h w -> t h w 1").astype(np.float32)
 
 
-def _dice(*name: int | str) -> np.random.Generator:
-    return np.random.default_rng(seed_of("moving shapes", *name))
+def _make_rng(*name: int | str) -> np.random.Generator:
+    return np.random.default_rng(derive_seed("moving shapes", *name))

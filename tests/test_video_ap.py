@@ -9,8 +9,8 @@ import pytest
 import scipy.io
 
 from muybridge.core.errors import DataError
-from muybridge.core.tubes import Tube, TubeSet, box_iou, cut_to_frame, tube_iou
-from muybridge.engine.video_map import average_precision, video_map
+from muybridge.core.tubes import Tube, TubeSet, box_iou, clip_to_frame, tube_iou
+from muybridge.engine.video_ap import average_precision, video_map
 from muybridge.media.tubes import UCF24, read_tubes, read_viper, write_tubes
 
 LABELS = ("run", "jump")
@@ -111,7 +111,7 @@ def test_what_cannot_be_scored_is_refused() -> None:
     with pytest.raises(DataError, match="there is no true tube"):
         video_map(tubes(tube("a", 0, 9)), tubes())
     with pytest.raises(DataError, match="2 videos have no annotation, y among them"):
-        tubes().only(["a", "z", "y"])
+        tubes().subset(["a", "z", "y"])
 
 
 def test_nothing_found_is_nothing_right() -> None:
@@ -130,7 +130,7 @@ def test_the_order_of_the_tubes_does_not_matter() -> None:
 def test_boxes_are_cut_to_the_frame() -> None:
     boxes = np.array([[-5.0, -5, 10, 10], [300, 200, 340, 260], [400, 10, 420, 20]])
     np.testing.assert_array_equal(
-        cut_to_frame(boxes, 240, 320), [[0, 0, 10, 10], [300, 200, 320, 240], [320, 10, 320, 20]]
+        clip_to_frame(boxes, 240, 320), [[0, 0, 10, 10], [300, 200, 320, 240], [320, 10, 320, 20]]
     )
 
 
@@ -148,7 +148,7 @@ def test_the_annotations_of_ucf(ucf: TubeSet, real_data: Path) -> None:
     assert (first.first, first.end) == (8, 52)
     assert first.boxes[0].tolist() == [188, 101, 235, 179]
     names = (real_data / "ucf101_24_boxes" / "testlist01.txt").read_text().split()
-    part = ucf.only(names)
+    part = ucf.subset(names)
     assert len(part.frames) == 910
     assert {found.video for found in part.tubes} == set(part.frames)
 

@@ -22,8 +22,8 @@ from muybridge.core.errors import MissingExtraError
 from muybridge.core.skeletons import Layout
 from muybridge.core.types import SkeletonSequence
 from muybridge.viz.skeleton import needs_key, strips_of
-from muybridge.viz.stage import Stage, clock, draw_key, draw_strip, set_stage
-from muybridge.viz.style import FAINT, INK, SOFT, bare, checked_suffix, new_figure, styled, whole_picture, wrapped
+from muybridge.viz.skeleton_axes import SkeletonScene, clock, draw_key, draw_strip, make_scene
+from muybridge.viz.style import FAINT, INK, SOFT, atomic_image, checked_suffix, hide_axes, new_figure, styled, wrap_text
 
 DPI = 100
 _LONGEST_GIF = 300  # frames
@@ -51,13 +51,13 @@ def animate_skeleton(
         MissingExtraError: a .mp4 is asked for and PyAV is not installed.
         RunError: another suffix, or ``path`` cannot be written.
     """
-    stage = set_stage(sequence, layout, alpha, up, zoom=1.4)
+    stage = make_scene(sequence, layout, alpha, up, zoom=1.4)
     with styled():
         strips = strips_of(beta, derivative)
-        write_film(lambda frames: _pictures(stage, strips, title, fps, frames), len(stage), path, fps)
+        write_animation(lambda frames: _pictures(stage, strips, title, fps, frames), len(stage), path, fps)
 
 
-def write_film(
+def write_animation(
     draw: Callable[[Iterable[int]], Iterator[UInt8[np.ndarray, "H W 3"]]], count: int, path: Path, fps: float
 ) -> None:
     """Write pictures as a film of ``count`` frames; ``draw`` gives those with certain numbers. See animate_skeleton."""
@@ -70,24 +70,24 @@ def write_film(
 
 
 def _pictures(
-    stage: Stage, strips: list[tuple[str, np.ndarray, str]], title: str, fps: float, frames: Iterable[int]
+    stage: SkeletonScene, strips: list[tuple[str, np.ndarray, str]], title: str, fps: float, frames: Iterable[int]
 ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """The frames of the film. What stands still is drawn once; what moves is drawn over it."""
     extent = np.maximum(stage.high - stage.low, 1e-9)
     scale = min(3.9 / extent[1], 5.5 / extent[0])
     wide, high = max(extent[0] * scale + 0.5, 3.0), max(extent[1] * scale + 0.4, 2.0)
     left, right = (1.25 if strips else 0.15), (1.6 if needs_key(stage) else 0.15)
-    title = wrapped(title, 10.0, left + wide + right - 0.25)
+    title = wrap_text(title, 10.0, left + wide + right - 0.25)
     top = 0.22 + 0.18 * len(title.splitlines())
     bottom = 0.4 + 0.65 * len(strips)
-    width, height = even(left + wide + right), even(top + high + bottom)
+    width, height = make_even(left + wide + right), make_even(top + high + bottom)
     figure = new_figure(width, height, dpi=DPI)
 
     def inches(x: float, y: float, across: float, tall: float) -> Axes:
         return figure.add_axes((x / width, y / height, across / width, tall / height))
 
     main = inches(left, bottom, wide, high)
-    bare(main)
+    hide_axes(main)
     middle = (stage.low + stage.high) / 2
     half = np.array([wide, high]) / scale / 2
     main.set(xlim=(middle[0] - half[0], middle[0] + half[0]), ylim=(middle[1] - half[1], middle[1] + half[1]))
@@ -155,7 +155,7 @@ def shots(
         yield np.array(canvas.buffer_rgba())[..., :3]
 
 
-def even(inches: float) -> float:
+def make_even(inches: float) -> float:
     """Inches rounded up so that they are an even number of pixels, as video codecs want."""
     return 2 * np.ceil(inches * DPI / 2) / DPI
 
@@ -173,7 +173,7 @@ def _write_gif(pictures: Iterable[np.ndarray], palette: Image.Image, path: Path,
     frames = [Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     ticks = [round(100 * place / fps) for place in range(len(frames) + 1)]
     durations = [10 * (end - start) for start, end in pairwise(ticks)]
-    with whole_picture(path) as draft:
+    with atomic_image(path) as draft:
         frames[0].save(draft, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
@@ -184,10 +184,10 @@ def _write_mp4(pictures: Iterable[np.ndarray], path: Path, fps: float) -> None:
         raise MissingExtraError(
             "a film in MP4 was asked for, and PyAV is not installed",
             expected="PyAV, which carries FFmpeg",
-            cure="run pip install av, or let the file name end in .gif",
+            hint="run pip install av, or let the file name end in .gif",
             where=path,
         ) from None
-    with whole_picture(path) as draft, av.open(str(draft), "w", format="mp4") as film:
+    with atomic_image(path) as draft, av.open(str(draft), "w", format="mp4") as film:
         stream = None
         for picture in pictures:
             if stream is None:

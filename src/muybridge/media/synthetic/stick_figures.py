@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from muybridge.core.dice import dice
 from muybridge.core.errors import DataError
-from muybridge.core.files import whole_file
+from muybridge.core.files import atomic_write
+from muybridge.core.rng import make_generator
 from muybridge.core.skeletons import LAYOUTS
 from muybridge.core.types import SkeletonSequence
 
@@ -57,7 +57,7 @@ class _Person:
 
 
 def _person(seed: int, person: int) -> _Person:
-    rng = dice("playground person", seed, person)
+    rng = make_generator("playground person", seed, person)
     height = _uniform(rng, 1.5, 1.95)
 
     def part(share: float) -> float:
@@ -78,7 +78,7 @@ def stick_figure(action: str, person: int, take: int, seed: int = 0) -> Skeleton
         seed: of the whole playground.
     """
     build = _person(seed, person)
-    rng = dice("playground take", seed, ACTIONS.index(action), person, take)
+    rng = make_generator("playground take", seed, ACTIONS.index(action), person, take)
     frames = int(_uniform(rng, 34.0, 47.0))
     time = torch.arange(frames) / _FPS * build.tempo * _uniform(rng, 0.85, 1.2) + _uniform(rng, 0.0, 10.0)
 
@@ -218,7 +218,7 @@ def _uniform(rng: torch.Generator, low: float, high: float) -> float:
     return low + (high - low) * float(torch.rand((), generator=rng))
 
 
-def write_playground(folder: Path, people: int, takes: int, seed: int = 0) -> list[Path]:
+def write_stick_figures(folder: Path, people: int, takes: int, seed: int = 0) -> list[Path]:
     """The playground as files ``action/pNN_tNN.npz``, in order; those that exist are not written again.
 
     Each file appears whole or not at all, so that several processes may write the same playground at once.
@@ -240,7 +240,7 @@ def write_playground(folder: Path, people: int, takes: int, seed: int = 0) -> li
         raise DataError(
             f"the playground cannot be written ({problem.strerror})",
             expected="a folder with a few free megabytes",
-            cure="free some space, or choose another folder with data.root",
+            hint="free some space, or choose another folder with data.root",
             where=folder,
         ) from None
     return files
@@ -248,5 +248,5 @@ def write_playground(folder: Path, people: int, takes: int, seed: int = 0) -> li
 
 def save_sequence(path: Path, sequence: SkeletonSequence) -> None:
     """A sequence as ``.npz``, put in place in one step."""
-    with whole_file(path, shared=True) as draft, draft.open("wb") as file:
+    with atomic_write(path, shared=True) as draft, draft.open("wb") as file:
         np.savez(file, joints=sequence.joints.numpy(), present=sequence.present.numpy())

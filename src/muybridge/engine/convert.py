@@ -21,12 +21,12 @@ _CLASSIFIERS = ("base_model.fc.weight", "new_fc.weight")
 class Adopting(Protocol):
     """A model that knows the authors' names for its parameters."""
 
-    def from_authors(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def convert_released(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The authors' state under our names; refuses another network's in words."""
         ...
 
 
-def adopt(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
+def load_released(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
     """Loads a state dict of the authors' own code into a model.
 
     Args:
@@ -42,28 +42,28 @@ def adopt(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
         raise RunError(
             f"{type(model).__name__} has no released checkpoints to adopt",
             expected="a TSN, SELFYNet or TDN",
-            cure="load a run folder of your own training instead",
+            hint="load a run folder of your own training instead",
         )
-    state = model.from_authors(_plain(state_dict))
+    state = model.convert_released(_plain(state_dict))
     own = model.state_dict()
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or extra:
         raise RunError(
             "; ".join([*_list("missing", missing), *_list("left over", extra)]),
             expected=f"exactly the parameters of {type(model).__name__} as it was built",
-            cure="build the model with the options that the checkpoint was trained with",
+            hint="build the model with the options that the checkpoint was trained with",
         )
     for key, value in state.items():
         if value.shape != own[key].shape:
             raise RunError(
                 f"{key} has shape {tuple(value.shape)}",
                 expected=f"{tuple(own[key].shape)}",
-                cure="build the model with the options that the checkpoint was trained with",
+                hint="build the model with the options that the checkpoint was trained with",
             )
     model.load_state_dict(state)
 
 
-def adopt_file(
+def convert_checkpoint(
     file: Path,
     folder: Path,
     *,
@@ -91,7 +91,7 @@ def adopt_file(
         raise RecipeError(
             "neither a model nor a recipe" if model is None else "both a model and a recipe",
             expected="one of --model and --recipe",
-            cure="see `muybridge adopt --help`",
+            hint="see `muybridge adopt --help`",
         )
     state = _plain(read_checkpoint(file))
     names = _names(labels, next((len(state[key]) for key in _CLASSIFIERS if key in state), None))
@@ -99,10 +99,10 @@ def adopt_file(
     settings = {"data": data, "title": f"adopted from {file.name}", **(settings or {})}
     whole: Recipe = load_recipe(recipe, settings) if recipe else recipe_of({"model": {"name": model}}, settings)
     whole = whole.model_copy(update={"view": whole.resolved().view, "expects": None})
-    network = whole.model.unfetched().build(len(names), whole.data.holds())
-    adopt(network, state)
+    network = whole.model.without_pretrained().build(len(names), whole.data.holds())
+    load_released(network, state)
     if RunFolder(folder).exists:
-        raise RunError("holds a run already", expected="a new folder", cure="choose another --run", where=folder)
+        raise RunError("holds a run already", expected="a new folder", hint="choose another --run", where=folder)
     run = RunFolder.create(folder, whole, whole.data.labels(), {}, {})
     run.write_weights("weights", network)
     run.clear_state()
@@ -122,7 +122,7 @@ def read_checkpoint(file: Path) -> Mapping[str, Any]:
         raise RunError(
             f"the checkpoint cannot be read ({reason})",
             expected="a file of torch.save that holds tensors and numbers",
-            cure="download it again; where you trust its source and it holds more, keep its tensors alone with "
+            hint="download it again; where you trust its source and it holds more, keep its tensors alone with "
             "torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)",
             where=file,
         ) from problem
@@ -130,7 +130,7 @@ def read_checkpoint(file: Path) -> Mapping[str, Any]:
         raise RunError(
             f"the checkpoint holds a {type(content).__name__}",
             expected="a dictionary of tensors",
-            cure="give the released checkpoint itself",
+            hint="give the released checkpoint itself",
             where=file,
         )
     return content
@@ -146,12 +146,12 @@ def _plain(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
 def _names(labels: Path | None, count: int | None) -> list[str]:
     if labels is None:
         return [f"class {label}" for label in range(count or 1)]
-    names = read_lines(labels, expected="class names, one on each line", cure="correct --labels")
+    names = read_lines(labels, expected="class names, one on each line", hint="correct --labels")
     if count is not None and len(names) != count:
         raise DataError(
             f"it names {len(names)} classes",
             expected=f"{count}, as the checkpoint scores",
-            cure="give the class names of the data set that the checkpoint was trained on",
+            hint="give the class names of the data set that the checkpoint was trained on",
             where=labels,
         )
     return names

@@ -9,10 +9,10 @@ from muybridge.core.errors import RunError
 from muybridge.nn.backbones import BLOCKS, Backbone
 
 State = dict[str, Tensor]
-Words = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
+KeyPatterns = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
 
 _LAYER = re.compile(r"(?:^|\.)layer(\d)(?:_bak)?\.(\d+)\.")
-_WORDS: Words = (
+_RESNET_KEY_PATTERNS: KeyPatterns = (
     (r"^base_model\.", ""),
     (r"\.net\.", "."),  # TSM wraps the convolution it shifts for
     (r"^layer(\d)(?:_bak)?\.", lambda found: f"trunk.stages.{int(found[1]) - 1}."),
@@ -30,20 +30,20 @@ _WORDS: Words = (
 )
 
 
-def renamed(state: Mapping[str, Tensor], words: Words) -> State:
+def rename_keys(state: Mapping[str, Tensor], key_patterns: KeyPatterns) -> State:
     """The state under other names: ``words`` are (pattern, replacement), applied in order to every key."""
 
     def name(key: str) -> str:
-        for pattern, replacement in words:
+        for pattern, replacement in key_patterns:
             key = re.sub(pattern, replacement, key)
         return key
 
     return {name(key): value for key, value in state.items()}
 
 
-def resnet_words(words: Words = ()) -> Words:
+def resnet_key_patterns(key_patterns: KeyPatterns = ()) -> KeyPatterns:
     """The words from TSN-style code (``base_model.layer1.0.conv1``) to ours, with a model's own ones first."""
-    return [_WORDS[0], *words, *_WORDS[1:]]
+    return [_RESNET_KEY_PATTERNS[0], *key_patterns, *_RESNET_KEY_PATTERNS[1:]]
 
 
 def _depth(state: Mapping[str, Tensor]) -> Backbone | None:
@@ -60,7 +60,7 @@ def _depth(state: Mapping[str, Tensor]) -> Backbone | None:
     return None
 
 
-def refuse_other_network(state: Mapping[str, Tensor], backbone: Backbone, num_classes: int) -> None:
+def check_same_network(state: Mapping[str, Tensor], backbone: Backbone, num_classes: int) -> None:
     """Refuses the state of another depth or class count.
 
     Raises:
@@ -71,12 +71,12 @@ def refuse_other_network(state: Mapping[str, Tensor], backbone: Backbone, num_cl
         raise RunError(
             f"the checkpoint holds a {found}" if found else "the checkpoint's names spell no ResNet",
             expected=f"a {backbone}, as the model was built",
-            cure=f'build the model with backbone = "{found}"' if found else "give a released checkpoint of this model",
+            hint=f'build the model with backbone = "{found}"' if found else "give a released checkpoint of this model",
         )
     classifier = state.get("base_model.fc.weight", state.get("new_fc.weight"))
     if classifier is not None and len(classifier) != num_classes:
         raise RunError(
             f"the checkpoint scores {len(classifier)} classes",
             expected=f"{num_classes}, as the model was built",
-            cure=f"build the model with num_classes = {len(classifier)}",
+            hint=f"build the model with num_classes = {len(classifier)}",
         )

@@ -8,9 +8,9 @@ import torch
 
 from muybridge.core.errors import RecipeError, RunError
 from muybridge.engine.checkpoint import checksum, read_weights
-from muybridge.engine.takeover import pinned
-from muybridge.engine.train import fresh_model, train
-from muybridge.recipe import OtherRun, Recipe
+from muybridge.engine.init_from import with_checksums
+from muybridge.engine.train import build_model, train
+from muybridge.recipe import Recipe, SourceRun
 from tests.test_flow_path import flow_recipe
 from tests.test_train import KillAt, KilledError, assert_equal_weights
 from tests.tiny import tiny_clip_recipe, write_films
@@ -45,7 +45,7 @@ def test_a_backbone_is_taken_from_a_tsn_and_stays_as_it_was(root: Path, tsn: Pat
     shutil.move(tsn, kept)
     try:
         with pytest.raises(RunError, match="no such folder"):
-            pinned(recipe)
+            with_checksums(recipe)
         run = train(_recipe_of(tmp_path / "run"), tmp_path / "run", resume=True)
     finally:
         shutil.move(kept, tsn)
@@ -54,7 +54,7 @@ def test_a_backbone_is_taken_from_a_tsn_and_stays_as_it_was(root: Path, tsn: Pat
     assert len(taken) == 120 == len([name for name in theirs if name.startswith("trunk.")])
     for name, one in taken.items():
         assert torch.equal(one, theirs[name.replace(TRUNK, "trunk.")])
-    assert run.recipe().train.take[TRUNK] == OtherRun(run=tsn, prefix="trunk.", checksum=checksum(theirs))
+    assert run.recipe().train.init_from[TRUNK] == SourceRun(run=tsn, prefix="trunk.", checksum=checksum(theirs))
     train(recipe, tmp_path / "again")
     assert_equal_weights(tmp_path / "run", tmp_path / "again")
 
@@ -68,10 +68,10 @@ def _recipe_of(run: Path) -> Recipe:
 def test_a_stage_takes_from_runs_and_from_stages_and_lower_levels_from_higher_ones(root: Path, tsn: Path):
     stages = [
         {"name": "flow", "epochs": 1, "model": {"architecture": "conv_lstm", "stream": "motion"}},
-        {"name": "whole", "epochs": 1, "take": {"motion.": "flow", TRUNK: {"run": str(tsn), "prefix": "trunk."}}},
+        {"name": "whole", "epochs": 1, "init_from": {"motion.": "flow", TRUNK: {"run": str(tsn), "prefix": "trunk."}}},
     ]
     recipe = flow_recipe(root, {"backbone": "resnet18", "level": -2}, stages=stages)
-    model = fresh_model(recipe, recipe.train.stages[1], 1)
+    model = build_model(recipe, recipe.train.stages[1], 1)
     theirs = read_weights(tsn / "weights.safetensors")
     taken = {name: one for name, one in model.state_dict().items() if name.startswith(TRUNK)}
     assert len(taken) == 90  # without the last of four stages
@@ -79,9 +79,9 @@ def test_a_stage_takes_from_runs_and_from_stages_and_lower_levels_from_higher_on
 
 
 def test_filters_of_colour_are_carried_over_to_flow(root: Path, tsn: Path):
-    take = {"motion.trunk.": {"run": str(tsn), "prefix": "trunk.", "carried": True}}
+    take = {"motion.trunk.": {"run": str(tsn), "prefix": "trunk.", "average_channels": True}}
     recipe = starting(root, take, model={"stream": "motion"})
-    ours = fresh_model(recipe, recipe.stages()[0], 0).state_dict()["motion.trunk.stem.conv.weight"]
+    ours = build_model(recipe, recipe.stages()[0], 0).state_dict()["motion.trunk.stem.conv.weight"]
     theirs = read_weights(tsn / "weights.safetensors")["trunk.stem.conv.weight"]
     assert ours.shape == (64, 2, 7, 7)
     for channel in range(2):
@@ -113,7 +113,7 @@ def test_what_does_not_fit_is_named(root: Path, tsn: Path, knobs: dict, take: di
     take = {prefix: source | {"run": str(tsn)} for prefix, source in take.items()}
     recipe = starting(root, take, model=knobs)
     with pytest.raises((RunError, RecipeError), match=f"(?s){said}"):
-        fresh_model(recipe, recipe.stages()[0], 0)
+        build_model(recipe, recipe.stages()[0], 0)
 
 
 def test_runs_that_are_missing_unfinished_or_changed_are_refused(root: Path, tsn: Path, tmp_path: Path):
@@ -127,7 +127,7 @@ def test_runs_that_are_missing_unfinished_or_changed_are_refused(root: Path, tsn
         train(starting(root, {TRUNK: {"run": str(tmp_path / "open"), "prefix": "trunk."}}), tmp_path / "run")
     changed = starting(root, {TRUNK: {"run": str(tsn), "prefix": "trunk.", "checksum": "0" * 64}})
     with pytest.raises(RunError, match="its weights have changed since"):
-        fresh_model(changed, changed.stages()[0], 0)
+        build_model(changed, changed.stages()[0], 0)
 
 
 def test_stages_say_themselves_what_they_take(root: Path, tsn: Path):

@@ -6,24 +6,26 @@ from torch import Tensor, nn
 
 from muybridge.core.errors import RecipeError, RunError
 from muybridge.engine.checkpoint import RunFolder, checksum, read_weights
-from muybridge.recipe import OtherRun, Recipe
+from muybridge.recipe import Recipe, SourceRun
 
-Source = str | OtherRun
+Source = str | SourceRun
 """An earlier stage, by its name, or another run."""
 
 
-def pinned(recipe: Recipe) -> Recipe:
+def with_checksums(recipe: Recipe) -> Recipe:
     """The recipe with the folder and the checksum of each run that it starts from written out.
 
     Raises:
         RunError: there is no such run, or its training has not ended.
     """
     train = recipe.train
-    stages = tuple(stage.model_copy(update={"take": _pinned(stage.take)}) for stage in train.stages)
-    return recipe.model_copy(update={"train": train.model_copy(update={"take": _pinned(train.take), "stages": stages})})
+    stages = tuple(stage.model_copy(update={"init_from": _pinned(stage.init_from)}) for stage in train.stages)
+    return recipe.model_copy(
+        update={"train": train.model_copy(update={"init_from": _pinned(train.init_from), "stages": stages})}
+    )
 
 
-def take_over(model: nn.Module, take: Mapping[str, Source]) -> None:
+def load_parameters_from(model: nn.Module, take: Mapping[str, Source]) -> None:
     """Put the parameters of other runs into a model; what comes from earlier stages is not looked at.
 
     Args:
@@ -36,12 +38,12 @@ def take_over(model: nn.Module, take: Mapping[str, Source]) -> None:
     """
     own = model.state_dict()
     for prefix, source in take.items():
-        if isinstance(source, OtherRun):
+        if isinstance(source, SourceRun):
             own |= _found(own, prefix, source)
     model.load_state_dict(own)
 
 
-def _found(own: Mapping[str, Tensor], prefix: str, source: OtherRun) -> dict[str, Tensor]:
+def _found(own: Mapping[str, Tensor], prefix: str, source: SourceRun) -> dict[str, Tensor]:
     """The tensors for all of the model's names that begin with the prefix."""
     there = prefix if source.prefix is None else source.prefix
     names = {name: there + name.removeprefix(prefix) for name in own if name.startswith(prefix)}
@@ -49,7 +51,7 @@ def _found(own: Mapping[str, Tensor], prefix: str, source: OtherRun) -> dict[str
         raise RecipeError(
             f"the model has no parameters that begin with {prefix!r}",
             expected=f"a prefix such as {' or '.join(sorted({_head(name) for name in own}))}",
-            cure="correct `take` in the recipe",
+            hint="correct `take` in the recipe",
         )
     path = _open(source).path / "weights.safetensors"
     theirs = read_weights(path)
@@ -57,7 +59,7 @@ def _found(own: Mapping[str, Tensor], prefix: str, source: OtherRun) -> dict[str
         raise RunError(
             "its weights have changed since this training was started",
             expected=f"those with the checksum {source.checksum[:12]}...",
-            cure="start a new run from them",
+            hint="start a new run from them",
             where=path,
         )
     missing = [name for name in names.values() if name not in theirs]
@@ -66,35 +68,38 @@ def _found(own: Mapping[str, Tensor], prefix: str, source: OtherRun) -> dict[str
             f"{len(missing)} of the {len(names)} parameters to be taken are not there, {missing[0]} among them",
             expected=f"{there or 'the'}* for {prefix or 'the'}* here; what is there begins with "
             + ", ".join(sorted({_head(name) for name in theirs})),
-            cure="correct `prefix` in the recipe, or give the two models the same backbone",
+            hint="correct `prefix` in the recipe, or give the two models the same backbone",
             where=path,
         )
-    fitted = {name: _fitted(theirs[other], own[name], carried=source.carried) for name, other in names.items()}
+    fitted = {
+        name: _fitted(theirs[other], own[name], average_channels=source.average_channels)
+        for name, other in names.items()
+    }
     differ = [name for name, one in fitted.items() if one.shape != own[name].shape]
     if differ:
         name = differ[0]
         raise RunError(
             f"{names[name]} is {_shape(theirs[names[name]])} there, and {name} is {_shape(own[name])} here",
             expected="equal shapes",
-            cure="give the two models the same backbone and data of as many channels, or set `carried = true` where "
+            hint="give the two models the same backbone and data of as many channels, or set `average_channels = true` where "
             "only the channels of the first convolution differ",
             where=path,
         )
     return fitted
 
 
-def _fitted(theirs: Tensor, ours: Tensor, *, carried: bool) -> Tensor:
+def _fitted(theirs: Tensor, ours: Tensor, *, average_channels: bool) -> Tensor:
     """Filters over other channels, refitted if they may be: each channel takes the mean over theirs."""
-    if not carried or ours.ndim != 4 or theirs.shape == ours.shape:
+    if not average_channels or ours.ndim != 4 or theirs.shape == ours.shape:
         return theirs
     return theirs.mean(1, keepdim=True).expand(-1, ours.shape[1], -1, -1)
 
 
 def _pinned(take: Mapping[str, Source]) -> dict[str, Source]:
-    return {prefix: _pin(source) if isinstance(source, OtherRun) else source for prefix, source in take.items()}
+    return {prefix: _pin(source) if isinstance(source, SourceRun) else source for prefix, source in take.items()}
 
 
-def _pin(source: OtherRun) -> OtherRun:
+def _pin(source: SourceRun) -> SourceRun:
     if source.checksum:
         return source
     folder = _open(source)
@@ -102,13 +107,13 @@ def _pin(source: OtherRun) -> OtherRun:
     return source.model_copy(update={"run": folder.path.resolve(), "checksum": checksum(weights)})
 
 
-def _open(source: OtherRun) -> RunFolder:
+def _open(source: SourceRun) -> RunFolder:
     folder = RunFolder.open(source.run.expanduser())
     if not folder.finished:
         raise RunError(
             "its training has not ended",
             expected="a finished run to start from",
-            cure=f"go on with it: `muybridge train --run {folder.path} --resume`",
+            hint=f"go on with it: `muybridge train --run {folder.path} --resume`",
             where=folder.path,
         )
     return folder

@@ -1,0 +1,1 @@
+"""Generated data: videos of moving shapes on textured backgrounds, and recordings of stick figures."""
