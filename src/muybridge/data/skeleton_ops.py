@@ -162,16 +162,16 @@ def center(sequence: SkeletonSequence, layout: Layout, mode: Center) -> Skeleton
         case "frame":
             centers = body_centers(sequence, layout)
         case "people":
-            centers = _centres(sequence.joints[:1, sequence.present[0]], layout).mean(dim=1)
+            centers = _centers(sequence.joints[:1, sequence.present[0]], layout).mean(dim=1)
     return translate(sequence, sequence.joints - centers[:, None, None])
 
 
 def body_centers(sequence: SkeletonSequence, layout: Layout) -> Float[Tensor, "T D"]:
     """The center of the main person in every frame; zero where nobody is seen."""
-    return _centres(sequence.joints[torch.arange(len(sequence)), _main_person(sequence)], layout)
+    return _centers(sequence.joints[torch.arange(len(sequence)), _main_person(sequence)], layout)
 
 
-def _centres(bodies: Float[Tensor, "*any J D"], layout: Layout) -> Float[Tensor, "*any D"]:
+def _centers(bodies: Float[Tensor, "*any J D"], layout: Layout) -> Float[Tensor, "*any D"]:
     return bodies[..., layout.root, :] if layout.known else bodies.mean(dim=-2)
 
 
@@ -199,7 +199,7 @@ def face_partner(sequence: SkeletonSequence, layout: Layout) -> SkeletonSequence
     both = _with_partner(sequence)
     if both is None or sequence.joints.shape[-1] == 2:
         return sequence
-    one, other = _centres(sequence.joints[both, :2], layout)
+    one, other = _centers(sequence.joints[both, :2], layout)
     return _turned_along_x(sequence, layout, other - one)
 
 
