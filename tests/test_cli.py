@@ -141,11 +141,11 @@ def test_models_and_recipes_are_listed(call):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
-        (("train",), "nothing to train"),
+        (("train",), "no recipe given"),
         (("train", "sta_lstm_stick_figures", "--model", "drnn"), "both a recipe and --model"),
-        (("train", "playgroun_sta_lstm"), "Did you mean sta_lstm_stick_figures"),
+        (("train", "sta_lstm_stick_figure"), "Did you mean sta_lstm_stick_figures"),
         (("train", "--model", "sta_lstm", "--data", "nowhere"), "nowhere: there is no such folder"),
         (("train", "sta_lstm_stick_figures", "--set", "train.epcohs=1"), "did you mean epochs?"),
         (("train", "sta_lstm_stick_figures", "--resume", "--run", "x", "--set", "x"), "KNOB=VALUE"),
@@ -159,10 +159,10 @@ def test_models_and_recipes_are_listed(call):
         (("init", "--model", "lstm"), "no model 'lstm'"),
     ],
 )
-def test_what_is_wrong_is_said_without_a_traceback(call, words: tuple[str, ...], said: str):
+def test_user_errors_are_printed_without_a_traceback(call, words: tuple[str, ...], message: str):
     code, out, err = call(*words)
     assert code == 2
-    assert said in err
+    assert message in err
     assert "Traceback" not in out + err
 
 

@@ -1,0 +1,12 @@
+"""The command line: each command parses its options, calls one library function and prints the result.
+
+A module holds the commands of one topic, and importing it registers them.
+Heavy imports stand inside the commands, so that ``muybridge --help`` starts at once.
+"""
+
+from muybridge.cli import data, demo, look, train, use  # noqa: F401 - importing registers the commands
+from muybridge.cli.app import GROUPS, app, main
+
+__all__ = ["app", "main"]
+
+app.registered_commands.sort(key=lambda command: GROUPS.index(command.rich_help_panel))

@@ -1,0 +1,70 @@
+"""Commands that compute something from recordings once, before training."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from muybridge.cli.app import command
+from muybridge.cli.options import Device, Settings, chosen_recipe, recipe_name
+
+
+@command("Data", example="muybridge flow videos/ --method tvl1   or: muybridge flow video_lstm_ucf101")
+def flow(
+    source: Annotated[str, typer.Argument(help="A TOML file, the name of a shipped recipe, or a folder of videos.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The folder of flow; by default flow.folder of the recipe, or flow/NAME.")
+    ] = None,
+    method: Annotated[
+        Literal["dis", "tvl1"] | None, typer.Option(help="By default flow.method of the recipe, or dis.")
+    ] = None,
+    bound: Annotated[
+        float | None, typer.Option(help="In pixels, beyond which flow is clipped; by default the recipe's, or 20.")
+    ] = None,
+    form: Annotated[
+        Literal["frames", "npz", "video"],
+        typer.Option(help="JPEG images, lossless arrays, or (the smallest) a video."),
+    ] = "frames",
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; by default one for each core.")] = None,
+    settings: Settings = None,
+) -> None:
+    """Compute the optical flow of all videos, on all cores; existing files are kept."""
+    from muybridge.engine.flow import make_flow
+    from muybridge.engine.journal import Reporter
+    from muybridge.recipe import parse_settings
+
+    given = {name: value for name, value in (("flow.method", method), ("flow.bound", bound)) if value is not None}
+    report = Reporter()
+    _, made = make_flow(
+        source, out, settings=parse_settings(settings or []) | given, form=form, jobs=jobs, report=report
+    )
+    words = f"--set flow.folder={made.folder} --set flow.method={made.method} --set flow.bound={made.bound:g}"
+    report.say(
+        f"next: muybridge train RECIPE {words}" if Path(source).is_dir() else f"next: muybridge train {source} {words}"
+    )
+
+
+@command("Data", example="muybridge features video_lstm_moving_shapes --out features/playground")
+def features(
+    recipe: Annotated[str, typer.Argument(help="A TOML file or the name of a shipped recipe.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The feature store; by default view.features, or else features/RECIPE.")
+    ] = None,
+    settings: Settings = None,
+    precision: Annotated[
+        Literal["float16", "float32"], typer.Option(help="Number format on disk; float16 takes half the space.")
+    ] = "float16",
+    device: Device = "auto",
+) -> None:
+    """Extract and cache frozen CNN features; training with view.features then skips the CNN."""
+    from muybridge.engine.features import extract_features
+    from muybridge.engine.journal import Reporter
+    from muybridge.engine.runtime import Runtime
+
+    loaded = chosen_recipe(recipe, settings)
+    folder = out or (loaded.view and loaded.view.features) or Path("features") / recipe_name(recipe)
+    runtime, report = Runtime(device=device), Reporter()
+    report.console.quiet = not runtime.is_main_process
+    report.say(f"features of {loaded.title or loaded.model.spec.title} -> {folder}")
+    extract_features(loaded, folder, precision=precision, runtime=runtime, report=report)
+    report.say(f"next: muybridge train {recipe} --set view.features={folder}")

@@ -1,0 +1,68 @@
+"""Commands that draw and list."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from muybridge.cli.app import command
+from muybridge.cli.options import Split
+
+
+@command("Look", example="muybridge show runs/mine --sample a01_s02_e01")
+def show(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    sample: Annotated[
+        str | None, typer.Option(help="Record id of the recording to draw; by default the first.")
+    ] = None,
+    split: Annotated[Split, typer.Option(help="Part of the confusion matrix and the recording.")] = "test",
+    video: Annotated[Literal["gif", "mp4"], typer.Option(help="Format of the animation.")] = "gif",
+    beside: Annotated[
+        Path | None, typer.Option(help="Another run on videos, whose attention is drawn beside this one's.")
+    ] = None,
+) -> None:
+    """Draw learning curves, the confusion matrix, and the attention on a recording, into RUN/pictures."""
+    from muybridge.viz.run_pictures import draw_run
+
+    for path in draw_run(run, sample, split, video, beside):
+        typer.echo(path)
+
+
+@command("Look")
+def models() -> None:
+    """List the models."""
+    from typing import get_args
+
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from muybridge.models import AnyModel
+
+    table = Table(Column("model", no_wrap=True), "what it is", Column("paper", overflow="fold"), "differences")
+    for config in get_args(get_args(AnyModel)[0]):
+        spec = config.spec
+        table.add_row(spec.name, spec.title, f"{spec.paper}\n{spec.link}", ", ".join(spec.departures))
+    Console().print(table)
+
+
+@command("Look")
+def recipes() -> None:
+    """List the recipes that come with the package, and their expected accuracy."""
+    import tomllib
+
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from muybridge.recipe import shipped_recipes
+
+    table = Table(Column("recipe", no_wrap=True), "what it is", "top-1", "minutes")
+    for name, path in shipped_recipes().items():
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        expected = tree.get("expects", {})
+        table.add_row(
+            name,
+            tree.get("title", ""),
+            f"{expected['mean_class']} (mean class)" if "mean_class" in expected else str(expected.get("top1", "")),
+            str(expected.get("minutes", "")),
+        )
+    Console().print(table)

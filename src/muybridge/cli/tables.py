@@ -1,0 +1,94 @@
+"""Results on the terminal, as tables or as JSON."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+if TYPE_CHECKING:
+    from muybridge.engine.bench import BenchResult
+    from muybridge.engine.metrics import Scores
+    from muybridge.engine.repeat import Summary
+    from muybridge.localize import LocalizationBenchmark
+    from muybridge.recipe import Recipe
+
+
+def print_scores(scores: "Scores", as_json: bool) -> None:
+    """Accuracy in total and by class."""
+    if as_json:
+        row = {key: value for key, value in asdict(scores).items() if key != "confusion" and value is not None}
+        typer.echo(json.dumps(row, indent=1))
+        return
+    table = Table("class", "top-1 %", title=f"top-1 {scores.top1:.2f} %")
+    for name, share in scores.per_class.items():
+        table.add_row(name, "-" if share is None else f"{share:.1f}")
+    console = Console()
+    console.print(table)
+    superclass = "" if scores.superclass is None else f"superclasses {scores.superclass:.2f} %, "
+    console.print(
+        f"top-5 {scores.top5:.2f} %, mean class {scores.mean_class:.2f} %, {superclass}"
+        f"{scores.count} recordings tested, {scores.excluded} recordings excluded",
+        highlight=False,
+    )
+
+
+def print_localization(result: "LocalizationBenchmark", path: Path, as_json: bool) -> None:
+    """Video-mAP of a run and of the baselines at each threshold of IoU."""
+    if as_json:
+        precision = {
+            name: {str(threshold): 100 * value for threshold, value in row.items()}
+            for name, row in result.precision.items()
+        }
+        typer.echo(json.dumps({"boxes": str(path), "top1": result.top1, "video_map": precision}, indent=1))
+        return
+    console = Console()
+    if result.precision:
+        thresholds = next(iter(result.precision.values()))
+        columns = [Column(f"{threshold:g}", justify="right") for threshold in thresholds]
+        title = f"{len(result.found.frames)} videos, top-1 {result.top1:.2f} %"
+        table = Table("video-mAP % at IoU", *columns, title=title)
+        for name, row in result.precision.items():
+            table.add_row(name, *(f"{100 * value:.1f}" for value in row.values()))
+        console.print(table)
+    else:
+        console.print("the data set has no true boxes; give them with --boxes for video-mAP", highlight=False)
+    console.print(f"tubes: {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def print_bench(result: "BenchResult") -> None:
+    """Time of each step, throughput and the bottleneck."""
+    table = Table("step", "median ms", "95th percentile ms", title="one recording", title_justify="left")
+    for step, timing in result.steps.items():
+        table.add_row(step, f"{timing.median:.2f}", f"{timing.p95:.2f}")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{result.per_second:.1f} recordings/s in training on {result.device}, batches of {result.batch_size}, "
+        f"{result.workers} loading processes; {100 * result.waiting:.0f} % of the time is spent waiting for data",
+        highlight=False,
+    )
+    console.print(f"bottleneck: {result.bottleneck}; {result.advice}", highlight=False, markup=False)
+
+
+def print_summary(summary: "Summary", recipe: "Recipe") -> None:
+    """Accuracy of every repetition, mean and standard deviation, beside what the recipe expects."""
+    folds = list(dict.fromkeys(row["fold"] for row in summary.runs))
+    table = Table(
+        "seed", *(f"fold {fold}" if fold else "top-1" for fold in folds), *(["mean"] if len(folds) > 1 else [])
+    )
+    for seed, mean in summary.by_seed.items():
+        accuracies = [f"{row['top1']:.2f}" for row in summary.runs if row["seed"] == seed]
+        table.add_row(str(seed), *accuracies, *([f"{mean:.2f}"] if len(folds) > 1 else []))
+    console = Console()
+    console.print(table)
+    console.print(f"top-1 {summary.mean:.2f} ± {summary.deviation:.2f} over {len(summary.by_seed)} seeds")
+    if summary.superclass:
+        console.print("superclasses {:.2f} ± {:.2f}".format(*summary.superclass))
+    if recipe.expects and recipe.expects.top1 is not None:
+        low, high = recipe.expects.top1 - recipe.expects.tolerance, recipe.expects.top1 + recipe.expects.tolerance
+        verdict = "within" if low <= summary.mean <= high else "outside"
+        console.print(f"the recipe expects {recipe.expects.top1} ± {recipe.expects.tolerance}: {verdict}")

@@ -1,0 +1,147 @@
+"""Commands that train and test."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from muybridge.cli.app import command
+from muybridge.cli.options import AsJson, Device, Settings, Split, chosen_recipe, new_run_folder, recipe_name
+from muybridge.core.errors import RecipeError
+
+
+@command("Train", example="muybridge train drnn_msr_action3d --set train.seed=1 --run runs/mine")
+def train(
+    recipe: Annotated[str | None, typer.Argument(help="A TOML file or the name of a shipped recipe.")] = None,
+    settings: Settings = None,
+    run: Annotated[Path | None, typer.Option(help="Run folder; by default runs/RECIPE.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --run.")] = False,
+    model: Annotated[
+        str | None, typer.Option(help="Without a recipe: the model, as `muybridge models` names it.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Without a recipe: a folder CLASS/FILE of recordings.")] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            help="With --data: regular expression on the file name; its capture group is the person, 's(\\d+)'."
+        ),
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Train a recipe, or a model on a folder of your own recordings."""
+    from muybridge.engine.checkpoint import RunFolder
+    from muybridge.engine.journal import Reporter
+    from muybridge.engine.runtime import Runtime
+    from muybridge.engine.train import train as train_run
+
+    if recipe is None and model is None and resume and run is not None:
+        loaded = RunFolder.open(run).recipe()
+    else:
+        loaded = chosen_recipe(recipe, settings, model, data, group)
+    folder = run or new_run_folder(recipe_name(recipe, model, data))
+    runtime, report = Runtime(loaded.train.precision, device), Reporter()
+    report.console.quiet = not runtime.is_main_process
+    report.say(f"{loaded.title or loaded.model.spec.title} -> {folder}")
+    train_run(loaded, folder, resume=resume, runtime=runtime, report=report)
+    report.say(f"trained; next: muybridge test {folder}   or: muybridge show {folder}")
+
+
+@command("Train", example="muybridge test runs/mine --json")
+def test(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    split: Annotated[Split, typer.Option(help="The part of the data.")] = "test",
+    as_json: AsJson = False,
+    device: Device = "auto",
+    pixels: Annotated[
+        bool, typer.Option("--pixels", help="Read the videos themselves, not the cached features.")
+    ] = False,
+) -> None:
+    """Test a trained run: top-1, top-5 and mean class accuracy."""
+    from muybridge.cli.tables import print_scores
+    from muybridge.engine.checkpoint import RunFolder
+    from muybridge.engine.evaluate import evaluate
+    from muybridge.engine.journal import Reporter
+    from muybridge.engine.runtime import Runtime
+
+    folder = RunFolder.open(run)
+    runtime = Runtime(folder.recipe().train.precision, device)
+    scores = evaluate(folder, split, runtime, Reporter(quiet=as_json or not runtime.is_main_process), pixels=pixels)
+    if runtime.is_main_process:
+        print_scores(scores, as_json)
+
+
+@command("Train", example="muybridge repeat sta_lstm_sbu --seeds 0,1,2 --folds all --jobs 4")
+def repeat(
+    recipe: Annotated[str, typer.Argument(help="A TOML file or the name of a shipped recipe.")],
+    seeds: Annotated[str, typer.Option(help="Seeds, such as 0,1,2.")] = "0,1,2,3,4",
+    folds: Annotated[
+        str | None, typer.Option(help="Folds, such as 1,2 or all; left out, the recipe's own split.")
+    ] = None,
+    settings: Settings = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of the runs; by default runs/RECIPE-repeat.")] = None,
+    split: Annotated[Split, typer.Option(help="test, or val while settings are being chosen.")] = "test",
+    jobs: Annotated[int, typer.Option(min=1, help="Runs in parallel, each on its share of the cores.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Train and test over seeds and folds: mean and standard deviation. Finished runs are not repeated."""
+    from dataclasses import asdict
+
+    from muybridge.cli.tables import print_summary
+    from muybridge.engine.repeat import plan
+    from muybridge.engine.repeat import repeat as repeat_runs
+
+    folder = run or Path("runs") / f"{recipe_name(recipe)}-repeat"
+    loaded = chosen_recipe(recipe, settings)
+    repetitions = plan(loaded, folder, _seeds(seeds), folds.split(",") if folds else None)
+    summary = repeat_runs(repetitions, folder, split, jobs, quiet=as_json)
+    if as_json:
+        typer.echo(json.dumps(asdict(summary), indent=1))
+    else:
+        print_summary(summary, loaded)
+
+
+@command("Train", example="muybridge bench folder_tdn --set data.root=videos --set train.workers=4")
+def bench(
+    recipe: Annotated[str, typer.Argument(help="A TOML file or the name of a shipped recipe.")],
+    settings: Settings = None,
+    recordings: Annotated[int, typer.Option(min=1, help="How many recordings are loaded one by one.")] = 32,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps that are timed.")] = 8,
+    as_json: AsJson = False,
+    device: Device = "auto",
+) -> None:
+    """Profile data loading and training, and report the bottleneck."""
+    from dataclasses import asdict
+
+    from muybridge.cli.tables import print_bench
+    from muybridge.engine.bench import bench as measure
+    from muybridge.engine.runtime import Runtime
+
+    loaded = chosen_recipe(recipe, settings)
+    result = measure(loaded, recordings, steps, Runtime(loaded.train.precision, device))
+    if as_json:
+        typer.echo(json.dumps(asdict(result), indent=1))
+    else:
+        print_bench(result)
+
+
+@command("Train", example="muybridge init mine.toml --model drnn --data my_recordings")
+def init(
+    path: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.toml"),
+    model: Annotated[str, typer.Option(help="As `muybridge models` names it.")] = "drnn",
+    data: Annotated[Path | None, typer.Option(help="A folder CLASS/FILE of recordings.")] = None,
+) -> None:
+    """Write a commented recipe to start from."""
+    from muybridge.recipe import starter
+
+    if path.exists():
+        raise RecipeError("exists already", expected="a new file", hint="choose another name", where=path)
+    path.write_text(starter(model, data), encoding="utf-8")
+    typer.echo(f"wrote {path}; next: muybridge train {path}")
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise RecipeError(f"--seeds {text}", expected="numbers such as 0,1,2", hint="write them so") from None

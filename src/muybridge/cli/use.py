@@ -1,0 +1,124 @@
+"""Commands that use trained runs."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from muybridge.cli.app import command
+from muybridge.cli.options import AsJson, Settings, Split
+from muybridge.core.errors import RecipeError
+
+
+@command("Use", example="muybridge predict runs/mine recording.npz more/ --top 3")
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    paths: Annotated[list[Path], typer.Argument(help="Recordings, or folders of them.")],
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to print for each.")] = 5,
+    as_json: AsJson = False,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to compute.")] = "cpu",
+) -> None:
+    """Predict the action in each file."""
+    from muybridge.predict import Predictor
+
+    predictor = Predictor(run, device)
+    predictions = (predictor(path, top) for path in predictor.find(paths))
+    if as_json:
+        rows = [{"path": answer.id, "labels": answer.labels, "scores": answer.scores} for answer in predictions]
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    for answer in predictions:
+        typer.echo(answer.id)
+        for label, score in zip(answer.labels, answer.scores, strict=True):
+            typer.echo(f"  {score:7.2%}  {label}")
+
+
+@command("Use", example="muybridge localize runs/mine video.mp4")
+def localize(
+    run: Annotated[Path, typer.Argument(help="A run folder of a video model with attention or activation maps.")],
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Videos, or folders of them; by default the run's own data set.")
+    ] = None,
+    split: Annotated[Split, typer.Option(help="Without videos: the part of the data.")] = "test",
+    boxes: Annotated[
+        Path | None,
+        typer.Option(help="Without videos: true tubes (.json, finalAnnots.mat, ViPER folder), if the data has none."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder; by default RUN/localized.")] = None,
+    smoothing: Annotated[
+        float, typer.Option(min=0, help="Standard deviation of the Gaussian along time, in frames.")
+    ] = 5.0,
+    contrast: Annotated[float, typer.Option(min=0.1, help="Above 1, boxes lie closer around peaks.")] = 1.0,
+    tubes: Annotated[int, typer.Option(min=1, help="At most this many for each video.")] = 1,
+    video: Annotated[Literal["gif", "mp4"], typer.Option(help="Format of the videos that are drawn.")] = "mp4",
+    as_json: AsJson = False,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to compute.")] = "cpu",
+) -> None:
+    """Localize the action: tubes as JSON, videos with boxes; on a data set, video-mAP beside two baselines."""
+    from muybridge.cli.tables import print_localization
+    from muybridge.engine.journal import Reporter
+    from muybridge.localize import Linking, Localizer, benchmark
+    from muybridge.media.tubes import read_tubes, write_tubes
+    from muybridge.viz.tubes import write_localizations
+
+    linking = Linking(smoothing=smoothing, contrast=contrast, tubes=tubes)
+    localizer, folder = Localizer(run, device, linking), out or run / "localized"
+    folder.mkdir(parents=True, exist_ok=True)
+    if paths:
+        for path, found in write_localizations(localizer, localizer.predictor.find(paths), folder, video):
+            label, score = found.labels[found.label], float(found.scores.max())
+            if not as_json:
+                typer.echo(f"{found.id}  {score:.2%}  {label}  ->  {path}")
+            else:
+                typer.echo(json.dumps({"path": found.id, "label": label, "score": score, "boxes": str(path)}))
+        return
+    truth = read_tubes(boxes) if boxes else None
+    result = benchmark(localizer, split, truth, Reporter(quiet=as_json))
+    write_tubes(folder / f"{split}.json", result.found)
+    print_localization(result, folder / f"{split}.json", as_json)
+
+
+@command("Use", example="muybridge fuse runs/appearance runs/motion --weights 1,2")
+def fuse(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Run folders tested on the same recordings; or predictions of another tool, as CSV with the column id "
+            "and a probability for each class."
+        ),
+    ],
+    weights: Annotated[str | None, typer.Option(help="Weight of each run, such as 1,2; by default all equal.")] = None,
+    split: Annotated[Split, typer.Option(help="The part that they were tested on.")] = "test",
+    as_json: AsJson = False,
+) -> None:
+    """Late fusion: average the predictions of several tested runs, such as the two streams of a network."""
+    from muybridge.cli.tables import print_scores
+    from muybridge.engine.checkpoint import RunFolder
+    from muybridge.engine.fuse import fuse as fuse_runs
+
+    try:
+        shares = [float(word) for word in weights.split(",")] if weights else []
+    except ValueError:
+        raise RecipeError(f"--weights {weights}", expected="numbers such as 1,2", hint="write them so") from None
+    sources = [run if run.is_file() else RunFolder.open(run) for run in runs]
+    print_scores(fuse_runs(sources, shares, split), as_json)
+
+
+@command("Use", example="muybridge convert tdn_sthv1_r50_8.pth --model tdn --labels names.txt --run runs/tdn")
+def convert(
+    file: Annotated[Path, typer.Argument(help="A checkpoint that the authors released.")],
+    run: Annotated[Path, typer.Option(help="Run folder to make.")],
+    model: Annotated[str | None, typer.Option(help="As `muybridge models` names it.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="In place of --model: a recipe with the model and the view.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="Class names in label order, one on each line.")] = None,
+    settings: Settings = None,
+) -> None:
+    """Convert a released checkpoint to a run folder, ready to test and to predict."""
+    from muybridge.engine.convert import convert_checkpoint
+    from muybridge.recipe import parse_settings
+
+    convert_checkpoint(file, run, model=model, recipe=recipe, labels=labels, settings=parse_settings(settings or []))
+    typer.echo(f"converted; next: muybridge predict {run} VIDEO")
