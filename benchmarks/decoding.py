@@ -110,7 +110,7 @@ def main() -> None:
     """Prints a table of medians, and ratios to sequential decoding."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=15, help="random samplings of each file")
-    draws = parser.parse_args().return_maps
+    draws = parser.parse_args().draws
     torch.set_num_threads(1)
     candidates: list[Reader] = [sequential, decord, torchcodec, ours, ours_torchcodec, ours_small]
     with tempfile.TemporaryDirectory() as folder:

@@ -99,7 +99,7 @@ def test_what_is_not_taken_is_not_read(film: Path, monkeypatch: pytest.MonkeyPat
         changes = ClipAugment(brightness=0.5)
         inputs, _ = ClipPreparation(only_flow, CLIPS, {}, changes)(video, 0, make_generator(1))
         assert inputs["flow"].shape == (1, 6, 2, 32, 32)
-        monkeypatch.setattr(Video, "grey", None)
+        monkeypatch.setattr(Video, "grayscale", None)
         assert ClipPreparation(ClipInput(1, 6, size=32), CLIPS, {})(video)[0].keys() == {"video"}
 
 

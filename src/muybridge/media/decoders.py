@@ -93,7 +93,7 @@ class VideoFile:
         """Gives the file handle and the decoder back."""
         self._container.close()
 
-    def grey(self) -> "VideoFile":
+    def grayscale(self) -> "VideoFile":
         """The same file, opened once more to read its brightness."""
         twin = copy.copy(self)
         twin.channels, twin._scaler = 1, VideoReformatter()

@@ -47,7 +47,7 @@ class FrameFolder:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def grey(self) -> "FrameFolder":
+    def grayscale(self) -> "FrameFolder":
         """The same pictures, read as brightness."""
         twin = copy.copy(self)
         twin.channels = 1
