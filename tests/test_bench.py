@@ -56,7 +56,7 @@ def test_slow_decoding_is_measured_and_named(root: Path, clock: Clock, monkeypat
     assert told.steps["decode"].p95 == pytest.approx(201)
     assert told.steps["open"].median == pytest.approx(1)
     assert told.bottleneck == "decode"
-    assert "train.workers" in told.advice
+    assert "train.num_workers" in told.advice
     assert told.waiting > 0.99
     assert told.per_second == pytest.approx(5, rel=0.02)
 

@@ -75,7 +75,7 @@ def test_from_a_folder_to_a_named_action(call, data: Path, tmp_path: Path):
     code, out, err = call("test", str(run), "--json")
     assert code == 0, err
     told = json.loads(out)
-    assert told.keys() == {"top1", "top5", "mean_class", "count", "excluded", "per_class"}
+    assert told.keys() == {"top1", "top5", "mean_class_accuracy", "count", "excluded", "per_class"}
     assert 0 <= told["top1"] <= 100
     assert told["count"] == 24  # one of four people tests, of two classes with twelve recordings each
     assert told["per_class"].keys() == {"up", "down"}

@@ -276,7 +276,7 @@ def test_from_a_folder_of_videos_to_named_actions(root: Path, tmp_path: Path):
 
 
 def test_killed_anywhere_it_resumes_bit_for_bit_whatever_the_workers(root: Path, tmp_path: Path):
-    train(tiny_clip_recipe(root, workers=1), tmp_path / "whole")
+    train(tiny_clip_recipe(root, num_workers=1), tmp_path / "whole")
     recipe = tiny_clip_recipe(root)
     for steps in (0, 3, 5):
         run = tmp_path / f"killed{steps}"

@@ -1,6 +1,6 @@
-"""Documentation that cannot drift: the knob list, the departures, the README's commands.
+"""Documentation that cannot drift: the settings list, the departures, the README's commands.
 
-``python -m tests.test_docs`` rewrites the knob list in docs/recipes.md from the code.
+``python -m tests.test_docs`` rewrites the settings list in docs/recipes.md from the code.
 """
 
 import inspect
@@ -16,10 +16,10 @@ from muybridge.data.datasets import AnyDataset
 from muybridge.data.prepare import FlowSource, ViewConfig
 from muybridge.data.skeleton_augment import SkeletonAugment
 from muybridge.models import AnyModel
-from muybridge.recipe import SGD, Adam, Expects, ParameterGroup, RMSprop, Schedule, SourceRun, Stage, Train
+from muybridge.recipe import SGD, Adam, AdamW, Expects, ParameterGroup, RMSprop, Schedule, SourceRun, Stage, Train
 
 ROOT = Path(__file__).parents[1]
-MARK = "<!-- knobs: tests/test_docs.py compares this list with the code -->\n"
+MARK = "<!-- settings: tests/test_docs.py compares this list with the code -->\n"
 
 
 def members(union: object) -> tuple[type[BaseModel], ...]:
@@ -27,12 +27,12 @@ def members(union: object) -> tuple[type[BaseModel], ...]:
     return get_args(inner) or (inner,)
 
 
-def knob_list() -> str:
-    """Every table of a recipe with its knobs, their defaults, and what their docstrings say."""
+def settings_list() -> str:
+    """Every table of a recipe with its settings, their defaults, and what their docstrings say."""
     tables: list[tuple[str, type[BaseModel]]] = [("train", Train)]
-    tables += [(f'train.optimizer, name = "{kind().name}"', kind) for kind in (SGD, Adam, RMSprop)]
-    tables += [("train.schedule", Schedule), ("train.groups", ParameterGroup), ("train.stages", Stage)]
-    tables += [("train.take", SourceRun)]
+    tables += [(f'train.optimizer, name = "{kind().name}"', kind) for kind in (SGD, Adam, AdamW, RMSprop)]
+    tables += [("train.schedule", Schedule), ("train.param_groups", ParameterGroup), ("train.stages", Stage)]
+    tables += [("train.init_from", SourceRun)]
     tables += [
         ("view", ViewConfig),
         ("flow", FlowSource),
@@ -49,16 +49,16 @@ def knob_list() -> str:
             f"\n### `[{title.partition(',')[0]}]`{title.partition(',')[2] and ',' + title.partition(',')[2]}\n\n"
         )
         text.append(f"{inspect.getdoc(kind).splitlines()[0]}\n\n")  # pyright: ignore[reportOptionalMemberAccess]
-        for name, knob in kind.model_fields.items():
-            if name == "name":
+        for name, field in kind.model_fields.items():
+            if name == "name" and kind is not Schedule:
                 continue
-            default = "required" if knob.is_required() else f"`{shown(knob.get_default(call_default_factory=True))}`"
+            default = "required" if field.is_required() else f"`{shown(field.get_default(call_default_factory=True))}`"
             text.append(f"* `{name}` ({default}): {told.get(name, '')}".rstrip(": ") + "\n")
     return "".join(text)
 
 
 def explained(kind: type[BaseModel]) -> dict[str, str]:
-    """What the Attributes sections of a class and its parents say of each knob."""
+    """What the Attributes sections of a class and its parents say of each setting."""
     told: dict[str, str] = {}
     for one in reversed(kind.__mro__):
         section = re.search(r"Attributes:\n(.*?)(\n\n|\Z)", inspect.cleandoc(one.__doc__ or ""), re.DOTALL)
@@ -82,12 +82,12 @@ def shown(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
-def test_every_knob_is_documented():
+def test_every_setting_is_documented():
     written = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8").partition(MARK)[2]
-    assert written == knob_list(), "run `python -m tests.test_docs` to rewrite the list"
+    assert written == settings_list(), "run `python -m tests.test_docs` to rewrite the list"
 
 
-def test_every_knob_is_explained():
+def test_every_setting_is_explained():
     for kind in (
         Train,
         Schedule,
@@ -122,4 +122,4 @@ def test_links_between_documents_lead_somewhere():
 
 if __name__ == "__main__":
     page = ROOT / "docs" / "recipes.md"
-    page.write_text(page.read_text(encoding="utf-8").partition(MARK)[0] + MARK + knob_list(), encoding="utf-8")
+    page.write_text(page.read_text(encoding="utf-8").partition(MARK)[0] + MARK + settings_list(), encoding="utf-8")

@@ -13,7 +13,7 @@ from muybridge.engine.mixing import mix
 from muybridge.engine.optim import build_optimizer
 from muybridge.engine.runtime import Runtime
 from muybridge.engine.train import freeze_batch_norm, train
-from muybridge.recipe import SGD, Adam, ParameterGroup
+from muybridge.recipe import SGD, Adam, AdamW, ParameterGroup
 from tests.test_train import KillAt, KilledError, assert_equal_weights, weights
 from tests.tiny import tiny_clip_recipe, tiny_recipe, write_films
 
@@ -106,12 +106,12 @@ def test_the_first_group_that_fits_takes_a_parameter():
     net = Net()
     net.stem.weight.requires_grad_(False)
     groups = (
-        ParameterGroup(of="norm", weight_decay=0),
-        ParameterGroup(of="bias", lr=2, weight_decay=0),
-        ParameterGroup(of="head.", lr=5),
+        ParameterGroup(match="norm", decay_mult=0),
+        ParameterGroup(match="bias", lr_mult=2, decay_mult=0),
+        ParameterGroup(match="head.", lr_mult=5),
     )
     made = build_optimizer(SGD(lr=0.1, weight_decay=0.01), net, groups).param_groups
-    told = [({id(one) for one in group["params"]}, group["scale"], group["weight_decay"]) for group in made]
+    told = [({id(one) for one in group["params"]}, group["lr_mult"], group["weight_decay"]) for group in made]
     assert told == [
         ({id(net.norm.weight), id(net.norm.bias)}, 1, 0),
         ({id(net.stem.bias), id(net.head.bias)}, 2, 0),
@@ -120,12 +120,14 @@ def test_the_first_group_that_fits_takes_a_parameter():
 
 
 def test_a_group_of_nobody_is_refused():
-    with pytest.raises(RecipeError, match=r"train.groups names 'haed', .*such as stem.weight"):
-        build_optimizer(SGD(), Net(), [ParameterGroup(of="haed")])
+    with pytest.raises(RecipeError, match=r"train.param_groups matches 'haed', .*such as stem.weight"):
+        build_optimizer(SGD(), Net(), [ParameterGroup(match="haed")])
 
 
 def test_groups_set_the_pace(root: Path, tmp_path: Path):
-    recipe = tiny_clip_recipe(root, epochs=1, groups=[{"of": "trunk.", "lr": 0}], optimizer={"name": "sgd", "lr": 0.1})
+    recipe = tiny_clip_recipe(
+        root, epochs=1, param_groups=[{"match": "trunk.", "lr_mult": 0}], optimizer={"name": "sgd", "lr": 0.1}
+    )
     torch.manual_seed(0)
     run = train(recipe, tmp_path / "run")
     still = train(recipe.with_settings({"train.optimizer.lr": 0.0}), tmp_path / "still")
@@ -173,8 +175,8 @@ def test_compiling_is_asked_of_torch_and_keeps_the_names(root: Path, tmp_path: P
     assert_equal_weights(tmp_path / "compiled", tmp_path / "plain")
 
 
-@pytest.mark.parametrize("knobs", [SGD(lr=0.1), Adam(lr=0.1), Adam(lr=0.1, decoupled=False)])
-def test_fused_steps_on_a_cpu_are_the_plain_ones(knobs: SGD | Adam):
+@pytest.mark.parametrize("knobs", [SGD(lr=0.1), AdamW(lr=0.1), Adam(lr=0.1)])
+def test_fused_steps_on_a_cpu_are_the_plain_ones(knobs: SGD | Adam | AdamW):
     assert Runtime("bf16-mixed", "cpu").fused
     nets, inputs = [], torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     for fused in (None, True):

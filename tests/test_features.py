@@ -222,7 +222,7 @@ def _counting(forward, asked: list[int]):
 
 
 def test_workers_change_nothing(root: Path, store: Path, tmp_path: Path):
-    recipe = recipe_of(root, **{"train.workers": 2})
+    recipe = recipe_of(root, **{"train.num_workers": 2})
     extract_features(recipe, tmp_path, precision="float32", runtime=Runtime(device="cpu"))
     made = list((tmp_path / "appearance").rglob("*.safetensors"))
     assert len(made) == 8
@@ -445,7 +445,7 @@ def test_from_a_trained_tsn_to_two_networks_over_its_maps(root: Path, tmp_path: 
     """The way it is meant: a CNN learns the data first, its maps are kept, and several networks learn from them."""
     cnn = train(tiny_clip_recipe(root, epochs=1).with_settings({"model.shift": False}), tmp_path / "cnn")
     take = {"appearance.trunk.": {"run": str(cnn.path), "prefix": "trunk."}}
-    whole = {"model.level": -1, "train.take": take, "train.epochs": 1}
+    whole = {"model.level": -1, "train.init_from": take, "train.epochs": 1}
     extract_features(recipe_of(root, **whole), tmp_path / "store", runtime=Runtime(device="cpu"))
     theirs = {name: one for name, one in cnn.model().state_dict().items() if name.startswith("trunk.")}
     for architecture in ("alstm", "conv_lstm"):

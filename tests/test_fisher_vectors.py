@@ -136,7 +136,7 @@ def test_it_learns_how_shapes_move(tmp_path: Path):
                 "epochs": 8,
                 "batch_size": 12,
                 "save_seconds": 0.0,
-                "optimizer": {"name": "adam", "lr": 0.02},
+                "optimizer": {"name": "adamw", "lr": 0.02},
             },
         }
     )

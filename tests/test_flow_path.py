@@ -311,7 +311,7 @@ def test_from_films_to_named_actions_with_flow(root: Path, tmp_path: Path, strea
 
 def test_training_with_flow_resumes_bit_for_bit_whatever_the_workers(root: Path, tmp_path: Path):
     recipe = flow_recipe(root, epochs=1, mixup=0.5)
-    train(recipe.with_settings({"train.workers": 1}), tmp_path / "whole")
+    train(recipe.with_settings({"train.num_workers": 1}), tmp_path / "whole")
     with pytest.raises(KilledError):
         train(recipe, tmp_path / "killed", report=KillAt(1))
     train(recipe, tmp_path / "killed", resume=True)

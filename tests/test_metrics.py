@@ -13,7 +13,7 @@ LABELS = torch.tensor([0, 0, 3, 3])
 def test_shares_of_what_is_right():
     scores = score(PROBABILITIES, LABELS, NAMES, skipped=2)
     assert scores.top1 == 50
-    assert scores.mean_class == 50
+    assert scores.mean_class_accuracy == 50
     assert scores.per_class == {"up": 50, "down": None, "left": None, "right": 50}
     assert (scores.count, scores.excluded, scores.superclass) == (4, 2, None)
 

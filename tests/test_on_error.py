@@ -49,7 +49,7 @@ def test_what_is_skipped_is_counted_and_listed(root: Path, tmp_path: Path):
 
 
 def test_it_is_the_same_whatever_the_workers_and_after_a_kill(root: Path, tmp_path: Path):
-    train(recipe(root, workers=1), tmp_path / "whole")
+    train(recipe(root, num_workers=1), tmp_path / "whole")
     with pytest.raises(KilledError):
         train(recipe(root), tmp_path / "killed", report=KillAt(9))
     train(recipe(root), tmp_path / "killed", resume=True)

@@ -57,7 +57,7 @@ def test_a_misspelt_knob(file: Path, knob: str, said: str):
         ({"train.epochs": "many"}, r"train\.epochs: .*got 'many'"),
         ({"train.optimizer": {"name": "adma"}}, r"train\.optimizer: .*'sgd'"),
         ({"model.name": "drn"}, r"model: .*'sta_lstm'"),
-        ({"expects.tolerance": 1.0}, r"expects: \[expects\] needs top1 or mean_class"),
+        ({"expects.tolerance": 1.0}, r"expects: \[expects\] needs top1 or mean_class_accuracy"),
         ({"train.stages": [{"name": "A"}]}, r"stage 'A' needs either epochs or iterations"),
         ({"train.stages": [{"name": "A", "epochs": 1}] * 2}, "unique words"),
         (

@@ -63,7 +63,7 @@ class StopAt(KillAt):
 
 
 def test_it_learns(root: Path, tmp_path: Path):
-    recipe = tiny_recipe(root, epochs=25, clip_norm=1.0, save_seconds=30.0)
+    recipe = tiny_recipe(root, epochs=25, clip_grad_norm=1.0, save_seconds=30.0)
     scores = evaluate(train(recipe, tmp_path / "run"))
     rows = Journal(tmp_path / "run" / "journal.jsonl").rows()
     assert [row["epoch"] for row in rows] == list(range(1, 26))
@@ -82,7 +82,7 @@ def test_the_terms_of_the_loss_are_journalled_and_add_up(root: Path, tmp_path: P
 
 def test_same_seed_same_weights_whatever_the_workers(root: Path, tmp_path: Path):
     train(tiny_recipe(root), tmp_path / "alone")
-    train(tiny_recipe(root, workers=2), tmp_path / "helped")
+    train(tiny_recipe(root, num_workers=2), tmp_path / "helped")
     assert_equal_weights(tmp_path / "alone", tmp_path / "helped")
 
 
@@ -108,7 +108,7 @@ STAGED = [
 @pytest.mark.parametrize("steps", [0, 1, 4, 5, 7, 9, 12])
 @pytest.mark.parametrize("staged", [False, True])
 def test_killed_anywhere_it_resumes_bit_for_bit(root: Path, tmp_path: Path, steps: int, staged: bool):
-    knobs = {"ema": 0.9, "clip_norm": 0.5} | ({"stages": STAGED} if staged else {})
+    knobs = {"ema_decay": 0.9, "clip_grad_norm": 0.5} | ({"stages": STAGED} if staged else {})
     recipe = tiny_recipe(root, **knobs)
     train(recipe, tmp_path / "whole")
     with pytest.raises(KilledError):
@@ -179,7 +179,7 @@ def test_stages_take_freeze_and_change_the_model(root: Path, tmp_path: Path):
 
 def test_accumulated_pieces_make_the_same_step(root: Path, tmp_path: Path):
     exact = {"epochs": 1, "precision": "64-true", "optimizer": {"name": "sgd", "lr": 0.1}}
-    recipes = (tiny_recipe(root, **exact), tiny_recipe(root, accumulate=3, **exact))
+    recipes = (tiny_recipe(root, **exact), tiny_recipe(root, accumulate_steps=3, **exact))
     for name, recipe in zip(("whole", "pieces"), recipes, strict=True):
         # Dropout would throw other dice for other pieces.
         train(recipe.with_settings({"model.dropout": 0.0}), tmp_path / name)
@@ -198,7 +198,7 @@ def test_the_average_follows_the_weights():
 
 
 def test_validation_is_journalled_and_the_best_epoch_kept(root: Path, tmp_path: Path):
-    recipe = tiny_recipe(root, epochs=6, keep="best").with_settings({"data.val_groups": ["s03"]})
+    recipe = tiny_recipe(root, epochs=6, checkpoint="best").with_settings({"data.val_groups": ["s03"]})
     run = train(recipe, tmp_path / "run")
     rows = Journal(run.path / "journal.jsonl").rows()
     best = max(row["val"]["top1"] for row in rows)
@@ -208,7 +208,7 @@ def test_validation_is_journalled_and_the_best_epoch_kept(root: Path, tmp_path: 
 
 def test_keeping_the_best_needs_validation(root: Path, tmp_path: Path):
     with pytest.raises(DataError, match=r"no validation part.*val_groups"):
-        train(tiny_recipe(root, keep="best"), tmp_path / "run")
+        train(tiny_recipe(root, checkpoint="best"), tmp_path / "run")
 
 
 def test_divergence_is_told(root: Path, tmp_path: Path):
@@ -225,10 +225,12 @@ def test_another_recipe_cannot_take_over_a_run(root: Path, tmp_path: Path):
         train(tiny_recipe(root, epochs=1, batch_size=6), tmp_path / "run", resume=True)
 
 
-@pytest.mark.parametrize("optimizer", [{"name": "sgd", "nesterov": True}, {"name": "adam"}, {"name": "rmsprop"}])
+@pytest.mark.parametrize(
+    "optimizer", [{"name": "sgd", "nesterov": True}, {"name": "adam"}, {"name": "adamw"}, {"name": "rmsprop"}]
+)
 @pytest.mark.parametrize("shape", ["constant", "step", "cosine"])
 def test_every_optimizer_and_schedule(root: Path, tmp_path: Path, optimizer: dict, shape: str):
-    schedule = {"shape": shape, "milestones": [1], "warmup_epochs": 0.5}
+    schedule = {"name": shape, "milestones": [1], "warmup_epochs": 0.5}
     recipe: Recipe = tiny_recipe(root, epochs=2, optimizer=optimizer, schedule=schedule, label_smoothing=0.1)
     train(recipe, tmp_path / "run")
     rates = [row["lr"] for row in Journal(tmp_path / "run" / "journal.jsonl").rows()]
@@ -236,7 +238,7 @@ def test_every_optimizer_and_schedule(root: Path, tmp_path: Path, optimizer: dic
 
 
 def test_a_model_that_cannot_be_built_leaves_no_run_behind(root: Path, tmp_path: Path):
-    wrong = tiny_recipe(root, groups=[{"of": "nothing"}])
+    wrong = tiny_recipe(root, param_groups=[{"match": "nothing"}])
     with pytest.raises(RecipeError, match="no parameter belongs to it"):
         train(wrong, tmp_path / "run")
     assert not (tmp_path / "run").exists()

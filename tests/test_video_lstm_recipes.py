@@ -23,7 +23,7 @@ SMALL = {
     "model.hidden": 4,
     "model.attention_width": 4,
     "model.head": 8,
-    "train.workers": 0,
+    "train.num_workers": 0,
 }
 
 
@@ -36,7 +36,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_trains_and_tests_as_the_paper_does(name: str):
     recipe = load_recipe(name)
     assert recipe.train.optimizer == RMSprop(lr=1e-3, alpha=0.9, eps=1e-6)
-    assert (recipe.train.batch_size, recipe.train.clip_norm, recipe.train.schedule.shape) == (128, 0, "constant")
+    assert (recipe.train.batch_size, recipe.train.clip_grad_norm, recipe.train.schedule.name) == (128, 0, "constant")
     assert [stage.epochs for stage in recipe.stages()] == [300, 300, 400]
     prepare = recipe.preparation(augment=True)
     assert isinstance(prepare, ClipPreparation)

@@ -48,13 +48,21 @@ class SGD(FrozenModel):
 
 
 class Adam(FrozenModel):
-    """Adam; with ``decoupled`` weight decay it is AdamW."""
+    """Adam, whose weight decay is added to the gradient (L2 regularization)."""
 
     name: Literal["adam"] = "adam"
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: NonNegativeFloat = 0.0
-    decoupled: bool = True
+
+
+class AdamW(FrozenModel):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019)."""
+
+    name: Literal["adamw"] = "adamw"
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: NonNegativeFloat = 0.0
 
 
 class RMSprop(FrozenModel):
@@ -67,38 +75,40 @@ class RMSprop(FrozenModel):
     weight_decay: NonNegativeFloat = 0.0
 
 
-AnyOptimizer = Annotated[SGD | Adam | RMSprop, Field(discriminator="name")]
+AnyOptimizer = Annotated[SGD | Adam | AdamW | RMSprop, Field(discriminator="name")]
 
 
 class ParameterGroup(FrozenModel):
-    """Parameters that learn at their own pace.
+    """Parameters with their own learning rate or weight decay.
 
     Attributes:
-        of: "norm" for all of normalisation layers; "bias" for the biases of all others; or how names begin.
-        lr: what the learning rate is multiplied by.
-        weight_decay: what the weight decay is multiplied by; 0 lets them be.
+        match: "norm" for all parameters of normalization layers; "bias" for the biases of all other layers; otherwise a
+            prefix of parameter names.
+        lr_mult: factor of the learning rate.
+        decay_mult: factor of the weight decay; 0 turns weight decay off.
     """
 
-    of: str
-    lr: NonNegativeFloat = 1.0
-    weight_decay: NonNegativeFloat = 1.0
+    match: str
+    lr_mult: NonNegativeFloat = 1.0
+    decay_mult: NonNegativeFloat = 1.0
 
 
 class Schedule(FrozenModel):
-    """How the learning rate moves.
+    """Learning rate schedule.
 
     Attributes:
-        shape: constant; step multiplies by ``gamma`` at each milestone; cosine falls to ``floor`` times the start.
-        milestones: epochs, for ``step``.
-        gamma: factor at each milestone.
-        floor: share of the first rate at which ``cosine`` ends.
-        warmup_epochs: the rate first grows linearly over this many epochs.
+        name: "constant"; "step" multiplies by ``gamma`` at each milestone; "cosine" decays to ``min_factor`` times the
+            initial learning rate.
+        milestones: epochs, for "step".
+        gamma: factor at each milestone, for "step".
+        min_factor: final learning rate as a share of the initial one, for "cosine".
+        warmup_epochs: the learning rate first increases linearly over this many epochs.
     """
 
-    shape: Literal["constant", "step", "cosine"] = "constant"
+    name: Literal["constant", "step", "cosine"] = "constant"
     milestones: tuple[float, ...] = ()
     gamma: float = 0.1
-    floor: NonNegativeFloat = 0.0
+    min_factor: NonNegativeFloat = 0.0
     warmup_epochs: NonNegativeFloat = 0.0
 
 
@@ -108,8 +118,8 @@ class SourceRun(FrozenModel):
     Attributes:
         run: its folder.
         prefix: how the parameters' names begin there, in place of how they begin here; unless given, they are the same.
-        average_channels: of a convolution over other channels, each channel takes the mean of the filters over theirs, as
-            filters of colour are carried over to optical flow.
+        average_channels: where a convolution has another number of input channels, every channel takes the mean of the
+            filters over theirs, as RGB filters are carried over to optical flow.
         checksum: of that run's weights; a run folder says which they were.
     """
 
@@ -125,8 +135,8 @@ class Stage(FrozenModel):
     Attributes:
         name: unique in the recipe; its weights are kept under this name.
         model: knobs of the model that differ in this stage.
-        init_from: which parameters start from an earlier stage, as {prefix of parameter names: stage}, or from another run,
-            as {prefix: { run = "runs/other" }}; "" takes all. Everything else starts fresh.
+        init_from: parameters that are initialized from an earlier stage, as {prefix of parameter names: stage}, or from
+            another run, as {prefix: { run = "runs/other" }}; the prefix "" matches all. All others are new.
         freeze: prefixes of parameter names that do not learn in this stage.
         epochs: passes over the training set; give this or ``iterations``.
         iterations: optimizer steps.
@@ -144,57 +154,61 @@ class Stage(FrozenModel):
 
 
 class Train(FrozenModel):
-    """How to train.
+    """Training settings.
 
     Attributes:
-        epochs: passes over the training set; stages bring their own.
-        init_from: which parameters start from another run, as {prefix of their names: { run = "runs/other" }}; stages say
-            so themselves.
+        epochs: passes over the training set; ignored with ``stages``, which have their own.
+        init_from: parameters that are initialized from other runs, as {prefix of their names: { run = "runs/other" }};
+            with ``stages``, give it in the stage.
         batch_size: samples per optimizer step, over all processes together.
-        accumulate: pieces a batch is cut into when it does not fit into memory.
-        optimizer: how parameters move.
-        schedule: how the learning rate moves.
-        groups: parameters with another learning rate or weight decay, such as ``{ of = "bias", weight_decay = 0 }``;
-            the first group that fits takes a parameter.
-        clip_norm: largest L2 norm of the gradient; 0 does not clip.
-        label_smoothing: share of the label's probability spread over all classes.
-        mixup: blend each clip of a batch with another, and their labels alike; the share is drawn once for a batch from
-            Beta(mixup, mixup). 0 blends nothing.
-        cutmix: put a box of another clip into each, through all its frames, and blend labels by area; the area is drawn
-            from Beta(cutmix, cutmix). With both, each batch takes one or the other.
-        partial_bn: batch normalisations but the first stay as they are (TSN); for small batches of few videos.
-        ema: decay of the running average of the weights that is tested and kept; 0 keeps the weights themselves.
-        precision: Fabric's name for the number format.
-        compile: let torch compile the model: minutes at the start, which a long training on a GPU wins back.
-        seed: all dice of the run; item i of epoch e depends on (seed, e, i) alone.
-        workers: processes that prepare samples; 0 prepares in the training process. Never changes a result.
-        keep: the weights of the last epoch, or of the epoch with the best top-1 on ``val``.
-        eval_every: epochs between looks at ``val``, where there is one.
-        save_seconds: at most this many seconds of work are lost when the process is killed.
-        on_error: a training recording that cannot be read stops the training, or is skipped, counted and listed in the
-            run folder; past one in a hundred it stops all the same. Nothing is ever skipped in testing.
+        accumulate_steps: number of parts a batch is split into, whose gradients are accumulated, when it does not fit
+            into memory.
+        optimizer: see below.
+        schedule: learning rate schedule, see below.
+        param_groups: parameters with another learning rate or weight decay, such as
+            ``{ match = "bias", decay_mult = 0 }``; a parameter belongs to the first group that matches.
+        clip_grad_norm: maximum L2 norm of the gradient; 0 does not clip.
+        label_smoothing: share of the label's probability that is spread over all classes.
+        mixup: blend each clip of a batch with another one, and their labels alike; the share is drawn once per batch
+            from Beta(mixup, mixup). 0 turns it off.
+        cutmix: replace a box of each clip, through all its frames, by that of another clip, and blend labels by area;
+            the area is drawn from Beta(cutmix, cutmix). With both, each batch uses one or the other.
+        partial_bn: freeze all batch normalization layers but the first (TSN); for small batches of few videos.
+        ema_decay: decay of the exponential moving average of the weights, which is then tested and saved; 0 uses the
+            weights themselves.
+        precision: number format of the computation, as Lightning Fabric names it.
+        compile: use torch.compile: takes minutes at the start, which a long training on a GPU gains back.
+        seed: all random numbers of the run derive from it; those of sample i in epoch e from (seed, e, i) alone.
+        num_workers: processes that load and prepare samples; 0 uses the training process. Never changes a result.
+        checkpoint: which weights become the run's: those of the "last" epoch, or of the epoch with the "best" top-1 on
+            ``val``.
+        val_interval: epochs between validations, where there is a ``val`` split.
+        save_seconds: a killed process loses at most this many seconds of work.
+        on_error: whether a training recording that cannot be read stops the training ("raise"), or is skipped, counted
+            and listed in the run folder ("skip"); above 1 % the training stops all the same. Nothing is ever skipped in
+            testing.
         stages: parts of the training, in order; empty trains once with the settings above.
     """
 
     epochs: PositiveInt = 50
     init_from: dict[str, SourceRun] = {}
     batch_size: PositiveInt = 16
-    accumulate: PositiveInt = 1
-    optimizer: AnyOptimizer = Adam()
+    accumulate_steps: PositiveInt = 1
+    optimizer: AnyOptimizer = AdamW()
     schedule: Schedule = Schedule()
-    groups: tuple[ParameterGroup, ...] = ()
-    clip_norm: NonNegativeFloat = 0.0
+    param_groups: tuple[ParameterGroup, ...] = ()
+    clip_grad_norm: NonNegativeFloat = 0.0
     label_smoothing: NonNegativeFloat = 0.0
     mixup: NonNegativeFloat = 0.0
     cutmix: NonNegativeFloat = 0.0
     partial_bn: bool = False
-    ema: float = Field(default=0.0, ge=0.0, lt=1.0)
+    ema_decay: float = Field(default=0.0, ge=0.0, lt=1.0)
     precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
     compile: bool = False
     seed: NonNegativeInt = 0
-    workers: NonNegativeInt = 0
-    keep: Literal["last", "best"] = "last"
-    eval_every: PositiveInt = 1
+    num_workers: NonNegativeInt = 0
+    checkpoint: Literal["last", "best"] = "last"
+    val_interval: PositiveInt = 1
     save_seconds: NonNegativeFloat = 30.0
     on_error: Literal["raise", "skip"] = "raise"
     stages: tuple[Stage, ...] = ()
@@ -203,7 +217,9 @@ class Train(FrozenModel):
     def _stages_fit(self) -> Self:
         seen: set[str] = set()
         if self.stages and self.init_from:
-            raise ValueError("with stages, say in the stage what it takes; train.take is for a training without")
+            raise ValueError(
+                "with stages, give init_from in the stage; train.init_from is for a training without stages"
+            )
         for stage in self.stages:
             if stage.name in seen or not stage.name.replace("_", "").replace("-", "").isalnum():
                 raise ValueError(f"stage names must be unique words, and {stage.name!r} is not")
@@ -221,14 +237,14 @@ class Expects(FrozenModel):
 
     Attributes:
         top1: accuracy in percent.
-        mean_class: mean over classes of the accuracy in each, in percent, where that is what is published.
+        mean_class_accuracy: mean over classes of the accuracy in each, in percent, where that is what is published.
         tolerance: points up or down within which a repetition still counts as the same.
         minutes: training time of one run on ``hardware``.
         source: the command or publication the number comes from.
     """
 
     top1: float | None = None
-    mean_class: float | None = None
+    mean_class_accuracy: float | None = None
     tolerance: float = 2.0
     minutes: float | None = None
     hardware: str = ""
@@ -236,8 +252,8 @@ class Expects(FrozenModel):
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if self.top1 is None and self.mean_class is None:
-            raise ValueError("[expects] needs top1 or mean_class; leave it out where nothing is promised")
+        if self.top1 is None and self.mean_class_accuracy is None:
+            raise ValueError("[expects] needs top1 or mean_class_accuracy; leave it out where nothing is promised")
         return self
 
 

@@ -62,7 +62,9 @@ def recipes() -> None:
         table.add_row(
             name,
             tree.get("title", ""),
-            f"{expected['mean_class']} (mean class)" if "mean_class" in expected else str(expected.get("top1", "")),
+            f"{expected['mean_class_accuracy']} (mean class)"
+            if "mean_class_accuracy" in expected
+            else str(expected.get("top1", "")),
             str(expected.get("minutes", "")),
         )
     Console().print(table)

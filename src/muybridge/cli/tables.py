@@ -30,7 +30,7 @@ def print_scores(scores: "Scores", as_json: bool) -> None:
     console.print(table)
     superclass = "" if scores.superclass is None else f"superclasses {scores.superclass:.2f} %, "
     console.print(
-        f"top-5 {scores.top5:.2f} %, mean class {scores.mean_class:.2f} %, {superclass}"
+        f"top-5 {scores.top5:.2f} %, mean class {scores.mean_class_accuracy:.2f} %, {superclass}"
         f"{scores.count} recordings tested, {scores.excluded} recordings excluded",
         highlight=False,
     )

@@ -101,7 +101,7 @@ def repeat(
         print_summary(summary, loaded)
 
 
-@command("Train", example="muybridge bench folder_tdn --set data.root=videos --set train.workers=4")
+@command("Train", example="muybridge bench folder_tdn --set data.root=videos --set train.num_workers=4")
 def bench(
     recipe: Annotated[str, typer.Argument(help="A TOML file or the name of a shipped recipe.")],
     settings: Settings = None,

@@ -57,9 +57,9 @@ class BenchResult:
 
 ADVICE = {
     "open": "keep the files on a faster disk",
-    "decode": "raise train.workers, shrink the files once (`ffmpeg -i IN -vf scale=-2:256 -g 16 OUT`), or install "
+    "decode": "raise train.num_workers, shrink the files once (`ffmpeg -i IN -vf scale=-2:256 -g 16 OUT`), or install "
     "torchcodec",
-    "transform": "raise train.workers, or lower model.size",
+    "transform": "raise train.num_workers, or lower model.size",
     "transfer": "raise train.batch_size",
     "model": 'train on a GPU with train.precision = "bf16-mixed", or lower model.size or model.segments',
 }
@@ -80,7 +80,7 @@ def bench(recipe: Recipe, recordings: int = 32, steps: int = 8, runtime: Runtime
     runtime = runtime or Runtime(recipe.train.precision)
     samples = make_samples(recipe, "train", augment=True)
     spent: dict[str, list[float]] = defaultdict(list)
-    with _threads(1 if recipe.train.workers else torch.get_num_threads()):
+    with _threads(1 if recipe.train.num_workers else torch.get_num_threads()):
         for index in range(min(recordings, len(samples))):
             _load_timed(samples, index, spent)
     step = _trainer(recipe, runtime)
@@ -94,7 +94,7 @@ def bench(recipe: Recipe, recordings: int = 32, steps: int = 8, runtime: Runtime
             step(moved)
     count, waited, wall = 0, 0.0, 0.0
     asked = time.perf_counter()
-    for number, one in enumerate(islice(_endless(samples, plan, recipe.train.workers), steps + 1)):
+    for number, one in enumerate(islice(_endless(samples, plan, recipe.train.num_workers), steps + 1)):
         came = time.perf_counter()
         step(to_device(one.raise_on_failure(), runtime))
         _wait(runtime)
@@ -114,7 +114,7 @@ def bench(recipe: Recipe, recordings: int = 32, steps: int = 8, runtime: Runtime
         advice=ADVICE[worst],
         device=str(runtime.device),
         batch_size=recipe.train.batch_size,
-        workers=recipe.train.workers,
+        workers=recipe.train.num_workers,
     )
 
 
@@ -138,7 +138,7 @@ def _load_timed(samples: SampleDataset, index: int, spent: dict[str, list[float]
 def _trainer(recipe: Recipe, runtime: Runtime) -> Callable[[Batch], None]:
     """A step of training, as :func:`muybridge.engine.train.train_step` takes it."""
     model = recipe.model.without_pretrained().build(len(recipe.data.labels()), recipe.data.holds())
-    optimizer = build_optimizer(recipe.train.optimizer, model, recipe.train.groups, runtime.fused)
+    optimizer = build_optimizer(recipe.train.optimizer, model, recipe.train.param_groups, runtime.fused)
     wrapped, optimizer = runtime.fabric.setup(model, optimizer)
 
     def step(batch: Batch) -> None:

@@ -99,7 +99,9 @@ def evaluate(
     check_features(samples, recipe.model, model)
     if report:
         report.say(f"testing {len(samples)} recordings of {split}")
-    answers = predict_split(runtime, model.to(runtime.device), samples, recipe.train.batch_size, recipe.train.workers)
+    answers = predict_split(
+        runtime, model.to(runtime.device), samples, recipe.train.batch_size, recipe.train.num_workers
+    )
     skipped, broader = len(index.excluded), recipe.data.superclasses()
     scores = score(answers.probabilities, answers.labels, run.labels(), skipped, broader)
     if runtime.is_main_process:

@@ -204,7 +204,7 @@ def _mapped(
     work: _Work, records: Sequence[Record], device: torch.device, failed: list[FailedSample]
 ) -> Iterator[tuple[Record, int, Tensor]]:
     """Each recording as it is finished, with how many frames it has, and its maps; adds to ``failed``."""
-    workers = min(work.recipe.train.workers, len(records))
+    workers = min(work.recipe.train.num_workers, len(records))
     loader = DataLoader(
         _Pieces(records, work.recipe.data, work.preparation(), work.part.input),
         batch_size=None,

@@ -81,8 +81,8 @@ def _found(own: Mapping[str, Tensor], prefix: str, source: SourceRun) -> dict[st
         raise RunError(
             f"{names[name]} is {_shape(theirs[names[name]])} there, and {name} is {_shape(own[name])} here",
             expected="equal shapes",
-            hint="give the two models the same backbone and data of as many channels, or set `average_channels = true` where "
-            "only the channels of the first convolution differ",
+            hint="give the two models the same backbone and data of as many channels, or set `average_channels = true` "
+            "where only the channels of the first convolution differ",
             where=path,
         )
     return fitted

@@ -14,7 +14,7 @@ class Scores:
     Attributes:
         top1: share of recordings whose best class is right.
         top5: share whose label is among the five best classes (all of them, where there are fewer).
-        mean_class: mean of the per-class shares, over the classes that occur.
+        mean_class_accuracy: mean of the per-class shares, over the classes that occur.
         count: recordings tested.
         skipped: recordings of the split that are left out of the index (the run folder lists them).
         per_class: share right of each class, by name; None where a class does not occur.
@@ -25,7 +25,7 @@ class Scores:
 
     top1: float
     top5: float
-    mean_class: float
+    mean_class_accuracy: float
     count: int
     excluded: int
     per_class: dict[str, float | None]
@@ -49,7 +49,7 @@ def score(
     return Scores(
         top1=100 * (probabilities.argmax(1) == labels).double().mean().item(),
         top5=share(5),
-        mean_class=recall[seen > 0].mean().item(),
+        mean_class_accuracy=recall[seen > 0].mean().item(),
         count=len(labels),
         excluded=skipped,
         per_class={

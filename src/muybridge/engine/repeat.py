@@ -35,7 +35,7 @@ class Summary:
     """Percentages over all repetitions.
 
     Attributes:
-        runs: one row each: seed, fold, top1, mean_class, broader, count.
+        runs: one row each: seed, fold, top1, mean_class_accuracy, broader, count.
         by_seed: top-1 of each seed, the mean over its folds.
         mean: of ``by_seed``.
         deviation: sample standard deviation of ``by_seed``; 0 for one seed.
@@ -132,7 +132,7 @@ def run_one(recipe: Recipe, folder: Path, split: Split, report: Reporter) -> dic
     if not done.is_file():
         evaluate(run, split)
     scores = {"superclass": None} | json.loads(done.read_text(encoding="utf-8"))  # older tests do not tell
-    return {key: scores[key] for key in ("top1", "top5", "mean_class", "superclass", "count")}
+    return {key: scores[key] for key in ("top1", "top5", "mean_class_accuracy", "superclass", "count")}
 
 
 def _results(repetitions: Sequence[Repetition], split: Split, jobs: int, report: Reporter) -> Iterator[dict[str, Any]]:

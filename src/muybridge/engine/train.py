@@ -121,11 +121,11 @@ def train(
             expected=f"at least one for each of {runtime.world_size} processes",
             hint="check the data set's folder and its split",
         )
-    if recipe.train.keep == "best" and not len(indexes["val"]):
+    if recipe.train.checkpoint == "best" and not len(indexes["val"]):
         raise DataError(
-            'no validation part for train.keep = "best"',
+            'no validation part for train.checkpoint = "best"',
             expected="recordings in the split val",
-            hint='name people in data.val_groups, or set train.keep = "last"',
+            hint='name people in data.val_groups, or set train.checkpoint = "last"',
         )
     made = runtime.is_main_process and not folder.exists()
     if runtime.is_main_process and not run.exists:
@@ -170,8 +170,8 @@ def train_stage(
     resumed = "model" in state
     model = initialize_model(session, stage, position.stage, resumed)
     optimizer_knobs, schedule = stage.optimizer or knobs.optimizer, stage.schedule or knobs.schedule
-    optimizer = build_optimizer(optimizer_knobs, model, knobs.groups, runtime.fused)
-    average = copy.deepcopy(model).requires_grad_(False) if knobs.ema else None
+    optimizer = build_optimizer(optimizer_knobs, model, knobs.param_groups, runtime.fused)
+    average = copy.deepcopy(model).requires_grad_(False) if knobs.ema_decay else None
     kept = model if average is None else average
     if resumed:
         model.load_state_dict(state["model"])
@@ -186,7 +186,7 @@ def train_stage(
 
     plan_seed = derive_seed(knobs.seed, "stage", position.stage)
     plan = BatchPlan(len(session.train), knobs.batch_size, plan_seed, runtime.rank, runtime.world_size)
-    loader = make_loader(session.train, plan, knobs.workers)
+    loader = make_loader(session.train, plan, knobs.num_workers)
     steps_per_epoch = len(plan.steps())
     total = stage.iterations or (stage.epochs or 0) * steps_per_epoch
     last_stage = position.stage == len(recipe.stages()) - 1
@@ -198,7 +198,7 @@ def train_stage(
         sums["data_seconds"] += time.monotonic() - waited_from
         factor = rate_factor(schedule, position.step / steps_per_epoch, total / steps_per_epoch)
         for group in optimizer.param_groups:
-            group["lr"] = optimizer_knobs.lr * factor * group["scale"]
+            group["lr"] = optimizer_knobs.lr * factor * group["lr_mult"]
         torch.manual_seed(derive_seed(knobs.seed, "step", position.stage, position.step, runtime.rank))
         if knobs.partial_bn:
             freeze_batch_norm(model)
@@ -214,7 +214,7 @@ def train_stage(
                 session, wrapped, model, optimizer, inputs, targets, len(batch) * runtime.world_size / size
             )
             if average is not None:
-                update_ema(average, model, knobs.ema, position.step)
+                update_ema(average, model, knobs.ema_decay, position.step)
             for name, value in told.items():
                 sums[name] += value
         position.step += 1
@@ -223,11 +223,11 @@ def train_stage(
             row = _epoch_row(session, stage, math.ceil(position.step / steps_per_epoch), position.step, sums)
             row |= {"lost": len(position.failed)} if knobs.on_error == "skip" else {}
             row |= {"lr": optimizer_knobs.lr * factor, "seconds": round(time.monotonic() - started, 3)}
-            if session.val and (position.step == total or row["epoch"] % knobs.eval_every == 0):
-                answers = predict_split(runtime, kept, session.val, knobs.batch_size, knobs.workers)
+            if session.val and (position.step == total or row["epoch"] % knobs.val_interval == 0):
+                answers = predict_split(runtime, kept, session.val, knobs.batch_size, knobs.num_workers)
                 top1 = score(answers.probabilities, answers.labels, recipe.data.labels()).top1
                 row["val"] = {"loss": answers.loss, "top1": top1}
-                if knobs.keep == "best" and last_stage and top1 > position.best:
+                if knobs.checkpoint == "best" and last_stage and top1 > position.best:
                     position.best = top1
                     if runtime.is_main_process:
                         run.write_weights("weights", kept)
@@ -254,7 +254,7 @@ def train_stage(
     following = TrainState(stage=position.stage + 1, failed=position.failed)
     if runtime.is_main_process:
         run.write_weights(f"stages/{stage.name}", kept)
-        if last_stage and knobs.keep == "last":
+        if last_stage and knobs.checkpoint == "last":
             run.write_weights("weights", kept)
         run.write_state(_state(following, session.journal.size))
     runtime.fabric.barrier()
@@ -302,7 +302,7 @@ def initialize_model(session: Session, stage: Stage, number: int, resumed: bool)
     model = build_model(recipe, stage, number, fetch=not resumed)
     if not resumed:
         plain = make_loader(
-            session.plain, sequential_plan(len(session.plain), recipe.train.batch_size), recipe.train.workers
+            session.plain, sequential_plan(len(session.plain), recipe.train.batch_size), recipe.train.num_workers
         )
         skip = recipe.train.on_error == "skip"
         batches = (batch if skip else batch.raise_on_failure() for batch in plain)
@@ -362,7 +362,7 @@ def train_step(
     runtime, knobs = session.runtime, session.recipe.train
     count = len(targets)
     told: dict[str, Tensor | float] = defaultdict(float, count=count)
-    pieces = torch.arange(count, device=runtime.device).chunk(knobs.accumulate)
+    pieces = torch.arange(count, device=runtime.device).chunk(knobs.accumulate_steps)
     for number, piece in enumerate(pieces, start=1):
         part = {name: value[piece] for name, value in inputs.items()} if len(pieces) > 1 else inputs
         target = targets[piece]
@@ -380,8 +380,8 @@ def train_step(
         for name, value in {"loss": loss, **terms}.items():
             told[name] += value.detach() * len(piece)
         told["right"] += (output.logits.detach().argmax(1) == (target.argmax(1) if target.ndim == 2 else target)).sum()
-    if knobs.clip_norm:
-        runtime.fabric.clip_gradients(wrapped, optimizer, max_norm=knobs.clip_norm, error_if_nonfinite=False)
+    if knobs.clip_grad_norm:
+        runtime.fabric.clip_gradients(wrapped, optimizer, max_norm=knobs.clip_grad_norm, error_if_nonfinite=False)
     optimizer.step()
     optimizer.zero_grad()
     told["model_seconds"] = time.monotonic() - started
@@ -435,7 +435,7 @@ def _totals(session: Session, sums: dict[str, Any]) -> dict[str, float]:
         raise RunError(
             f"the training diverged ({', '.join(wrong)} is no longer finite)",
             expected="finite losses",
-            hint="lower train.optimizer.lr, or set train.clip_norm; what was saved before is whole",
+            hint="lower train.optimizer.lr, or set train.clip_grad_norm; what was saved before is whole",
             where=session.run.path,
         )
     return totals
@@ -466,7 +466,7 @@ def _check_same(recipe: Recipe, run: RunFolder, resume: bool) -> None:
             where=run.path,
         )
     theirs, ours = _flat(dump(run.recipe())), _flat(dump(recipe))
-    free = ("title", "expects.", "train.workers", "train.save_seconds")
+    free = ("title", "expects.", "train.num_workers", "train.save_seconds")
     differ = [k for k in sorted(theirs | ours) if theirs.get(k) != ours.get(k) and not k.startswith(free)]
     if differ:
         raise RunError(

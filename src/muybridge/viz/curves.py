@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from muybridge.core.errors import RunError
 from muybridge.viz.style import COLORS, FAINT, INK, SOFT, new_figure, save, shorten, styled, wrap_text
 
-_ACCURACIES = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class"}  # per cent
+_ACCURACIES = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class"}  # per cent
 _COUNTS = {"count", "excluded"}
 _SIDES = {"train": "-", "val": (0, (4, 1.6))}  # solid and dashed
 
@@ -26,7 +26,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "
     Args:
         rows: rows of the journal; those whose ``event`` is not ``epoch`` are passed over. Read from an epoch:
             ``stage``, ``epoch``, ``lr``, and ``train`` and ``val`` (optional) with named numbers, of which ``top1``,
-            ``top5`` and ``mean_class`` are percentages, ``loss`` is the sum of the terms and the rest are terms.
+            ``top5`` and ``mean_class_accuracy`` are percentages, ``loss`` is the sum of the terms and the rest are terms.
         path: where to; .png, .pdf or .svg.
         title: the line above.
 
