@@ -17,7 +17,7 @@ import av
 import numpy as np
 import torch
 
-from muybridge.data.sampling import window_starts, windows
+from muybridge.data.sampling import window_indices, window_starts
 from muybridge.media.decoders import torchcodec_decoder
 from muybridge.media.video import Video
 
@@ -118,7 +118,7 @@ def main() -> None:
             path = Path(folder) / f"{seconds}.mp4"
             write(path, seconds)
             rng = torch.Generator().manual_seed(0)
-            samples = [windows(window_starts(seconds * 30, 8, 5, rng), 5, seconds * 30) for _ in range(draws)]
+            samples = [window_indices(window_starts(seconds * 30, 8, 5, rng), 5, seconds * 30) for _ in range(draws)]
             readers = [reader for reader in candidates if loads(reader, path)]
             times = milliseconds(readers, path, samples)
             base = statistics.median(times[0])

@@ -29,7 +29,7 @@ CLASSES = ("move_left", "move_right")
 
 def films(folder: Path, takes: int) -> Path:
     """Films of two classes, in two scenes of which one trains, at the size that VGG-16 takes."""
-    shapes = MovingShapes(root=folder / "shapes", scenes=2, test_scenes=1, takes=takes, height=224, width=224)
+    shapes = MovingShapes(root=folder / "shapes", scenes=2, test_scenes=1, repetitions=takes, height=224, width=224)
     for path in shapes.write():
         if path.parent.name in CLASSES:
             (folder / "films" / path.parent.name).mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def recipe_of(films: Path, flow: Path, architecture: str, batch: int) -> Recipe:
     tree = {
         "model": {"name": "video_lstm", "architecture": architecture},
         "data": {"name": "video_folder", "root": str(films), "group": "/(s\\d+)", "test_groups": ["s002"]},
-        "view": {"mode": "clips", "exact": [224, 224]},
+        "view": {"mode": "clips", "resize": [224, 224]},
         "train": {"batch_size": batch, "optimizer": {"name": "rmsprop"}, "save_seconds": 1e9},
     }
     recipe = Recipe.model_validate(tree)

@@ -12,7 +12,7 @@ from muybridge.engine.bench import STEPS, bench
 from muybridge.media.video import Video
 from muybridge.models.base import Model
 from muybridge.recipe import save_recipe
-from tests.tiny import tiny_clip_recipe, tiny_recipe, write_films, write_recordings
+from tests.tiny import tiny_clip_recipe, tiny_recipe, write_recordings, write_videos
 
 
 class Clock:
@@ -39,7 +39,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_films(tmp_path_factory.mktemp("films"))
+    return write_videos(tmp_path_factory.mktemp("videos"))
 
 
 def test_slow_decoding_is_measured_and_named(root: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch):

@@ -15,17 +15,17 @@ from muybridge.core.contracts import ClipInput
 from muybridge.core.types import Clip
 from muybridge.data.clip_ops import (
     ClipAugment,
-    Framing,
+    CropConfig,
+    adjust_color,
     augment_clips,
     crop_boxes,
-    cut,
+    crop_frames,
     draw_box,
     eval_short_side,
     fixed_offsets,
-    normalise,
+    normalize,
     prepare_clip,
     prepare_views,
-    recolour,
     resize,
     resize_short,
 )
@@ -129,29 +129,29 @@ def test_testing_cuts_the_centre_from_eight_sevenths() -> None:
     source = clip(2, 64, 96)
     assert eval_short_side(224) == 256
     assert eval_short_side(112) == 128
-    expected = cut(resize(source.pixels, 37, 56), (2, 12, 32, 32)).float() / 255
+    expected = crop_frames(resize(source.pixels, 37, 56), (2, 12, 32, 32)).float() / 255
     torch.testing.assert_close(prepare_clip(source, RAW), expected)
 
 
 def test_testing_may_squash_and_may_choose_the_short_side() -> None:
     source = clip(2, 64, 96)
-    squashed = prepare_clip(source, RAW, Framing(exact=(32, 32)))
+    squashed = prepare_clip(source, RAW, CropConfig(resize=(32, 32)))
     torch.testing.assert_close(squashed, resize(source.pixels, 32, 32).float() / 255)
-    selfy = prepare_clip(source, RAW, Framing(exact=(34, 46)))
-    torch.testing.assert_close(selfy, cut(resize(source.pixels, 34, 46), (1, 7, 32, 32)).float() / 255)
-    tight = prepare_clip(source, RAW, Framing(short_side=32))
-    torch.testing.assert_close(tight, cut(resize(source.pixels, 32, 48), (0, 8, 32, 32)).float() / 255)
-    enlarged = prepare_clip(clip(2, 16, 16), RAW, Framing(short_side=16))
+    selfy = prepare_clip(source, RAW, CropConfig(resize=(34, 46)))
+    torch.testing.assert_close(selfy, crop_frames(resize(source.pixels, 34, 46), (1, 7, 32, 32)).float() / 255)
+    tight = prepare_clip(source, RAW, CropConfig(short_side=32))
+    torch.testing.assert_close(tight, crop_frames(resize(source.pixels, 32, 48), (0, 8, 32, 32)).float() / 255)
+    enlarged = prepare_clip(clip(2, 16, 16), RAW, CropConfig(short_side=16))
     assert enlarged.shape == (2, 3, 32, 32)
 
 
 def test_ten_crops_are_five_and_their_mirrors() -> None:
-    views = prepare_views(clip(2, 64, 96), RAW, Framing(crops="ten"))
+    views = prepare_views(clip(2, 64, 96), RAW, CropConfig(crops="ten"))
     assert views.shape == (10, 2, 3, 32, 32)
     assert torch.equal(views[5:], views[:5].flip(-1))
     assert len({tuple(view.flatten()[:50].tolist()) for view in views}) == 10
     assert torch.equal(views[0], prepare_clip(clip(2, 64, 96), RAW))
-    assert prepare_views(clip(2, 64, 96), RAW, Framing(crops="three")).shape[0] == 3
+    assert prepare_views(clip(2, 64, 96), RAW, CropConfig(crops="three")).shape[0] == 3
 
 
 def test_normalisation() -> None:
@@ -159,29 +159,29 @@ def test_normalisation() -> None:
     pixels = clip().pixels
     mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (takes.mean, takes.std))
     expected = (pixels.float() / 255 - mean) / std
-    torch.testing.assert_close(normalise(pixels, takes), expected, atol=2e-6, rtol=1e-5)
-    torch.testing.assert_close(normalise(pixels.float() / 255, takes), expected, atol=2e-6, rtol=1e-5)
-    torch.testing.assert_close(normalise(pixels.contiguous(), takes), expected, atol=2e-6, rtol=1e-5)
-    grey = normalise(pixels[:, :1], takes)
+    torch.testing.assert_close(normalize(pixels, takes), expected, atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(normalize(pixels.float() / 255, takes), expected, atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(normalize(pixels.contiguous(), takes), expected, atol=2e-6, rtol=1e-5)
+    grey = normalize(pixels[:, :1], takes)
     torch.testing.assert_close(grey, (pixels[:, :1].float() / 255 - mean.mean()) / std.mean(), atol=2e-6, rtol=1e-5)
     floats = pixels.float()
-    normalise(floats, takes)
+    normalize(floats, takes)
     assert torch.equal(floats, pixels.float())
 
 
 def test_without_changes_a_training_clip_is_the_centre() -> None:
     video, label = augment_clip(clip(), 3, STILL, RAW, {}, dice())
     assert label == 3
-    torch.testing.assert_close(video, resize(cut(clip().pixels, (0, 8, 48, 48)), 32, 32).float() / 255)
+    torch.testing.assert_close(video, resize(crop_frames(clip().pixels, (0, 8, 48, 48)), 32, 32).float() / 255)
 
 
-MIRRORED = resize(cut(clip().pixels, (0, 8, 48, 48)), 32, 32).flip(-1).float() / 255
+MIRRORED = resize(crop_frames(clip().pixels, (0, 8, 48, 48)), 32, 32).flip(-1).float() / 255
 
 
 @pytest.mark.parametrize(("label", "mirror", "labels", "becomes", "flips"), [
     (3, {}, "swap", 3, True), (3, None, "swap", 3, False), (86, {86: 87, 87: 86}, "swap", 87, True),
-    (87, {86: 87, 87: 86}, "swap", 86, True), (86, {86: 87, 87: 86}, "spare", 86, False),
-    (3, {86: 87, 87: 86}, "spare", 3, True),
+    (87, {86: 87, 87: 86}, "swap", 86, True), (86, {86: 87, 87: 86}, "skip", 86, False),
+    (3, {86: 87, 87: 86}, "skip", 3, True),
 ])  # fmt: skip
 def test_a_mirror_knows_the_labels(label: int, mirror: dict | None, labels: str, becomes: int, flips: bool) -> None:
     knobs = ClipAugment(crop="center", flip=1.0, flip_labels=labels)  # pyright: ignore[reportArgumentType]
@@ -211,7 +211,7 @@ def test_one_draw_for_all_frames_and_the_dice_decide(crop: str) -> None:
 
 
 def test_training_may_squash_first() -> None:
-    video, _ = augment_clip(clip(), 0, ClipAugment(crop="center", flip=0.0, exact=(32, 32)), RAW, {}, dice())
+    video, _ = augment_clip(clip(), 0, ClipAugment(crop="center", flip=0.0, resize=(32, 32)), RAW, {}, dice())
     torch.testing.assert_close(video, resize(clip().pixels, 32, 32).float() / 255)
 
 
@@ -265,26 +265,27 @@ def test_hue_turns_all_the_way_round() -> None:
 
 
 def test_grey_takes_colour_away() -> None:
-    plain, changed = coloured(STILL.model_copy(update={"grey": 1.0}), 0, mild())
+    plain, changed = coloured(STILL.model_copy(update={"grayscale": 1.0}), 0, mild())
     torch.testing.assert_close(changed[:, 0], luma(plain), atol=1e-4, rtol=0)
     torch.testing.assert_close(changed[:, 0], changed[:, 2], atol=1e-5, rtol=0)
 
 
 def test_colours_stay_within_bounds() -> None:
-    bright = recolour(clip().pixels, 3 * torch.eye(3), torch.full((3,), -0.5))
+    bright = adjust_color(clip().pixels, 3 * torch.eye(3), torch.full((3,), -0.5))
     assert (bright.min(), bright.max()) == (0, 1)
 
 
 @pytest.mark.parametrize("channels", [1, 2])
 def test_other_channels_than_three(channels: int) -> None:
-    knobs = ClipAugment(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1, grey=0.5)
+    knobs = ClipAugment(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1, grayscale=0.5)
     video, _ = augment_clip(clip(channels=channels), 0, knobs, RAW, {}, dice())
     assert video.shape == (4, channels, 32, 32)
     assert prepare_clip(clip(channels=channels), RAW).shape == (4, channels, 32, 32)
 
 
 @pytest.mark.parametrize(("knobs", "message"), [
-    ({"area": (0.5, 0.2)}, "area needs the smaller number first"), ({"aspect": (2.0, 0.5)}, "aspect needs the smaller"),
+    ({"area": (0.5, 0.2)}, "area needs the smaller number first"),
+    ({"aspect_ratio": (2.0, 0.5)}, "aspect_ratio needs the smaller"),
     ({"scales": (1.2,)}, "shares of the frame"), ({"colour": 1}, "Extra inputs"),
     ({"flip": 2}, "less than or equal to 1"),
 ])  # fmt: skip

@@ -24,7 +24,7 @@ from muybridge.nn.backbones import Trunk, resnet
 from muybridge.predict import find_recordings
 from muybridge.recipe import load_recipe, save_recipe
 from tests.test_train import KillAt, KilledError, assert_equal_weights
-from tests.tiny import tiny_clip_recipe, tiny_recipe, write_films
+from tests.tiny import tiny_clip_recipe, tiny_recipe, write_videos
 from tests.videos import write
 
 TAKES = ClipInput(4, 2, size=16)
@@ -32,7 +32,7 @@ TAKES = ClipInput(4, 2, size=16)
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_films(tmp_path_factory.mktemp("films"))
+    return write_videos(tmp_path_factory.mktemp("videos"))
 
 
 @pytest.fixture(scope="module")
@@ -70,20 +70,20 @@ def test_backwards_the_clock_runs_forwards(tmp_path: Path):
 
 
 def test_testing_sees_every_clip_with_every_crop(file: Path):
-    viewing = ViewConfig(clips=3, crops="three", short_side=20)
-    prepare = ClipPreparation(TAKES, viewing, {})
-    assert prepare.views == viewing.views == 9
+    view_config = ViewConfig(clips=3, crops="three", short_side=20)
+    prepare = ClipPreparation(TAKES, view_config, {})
+    assert prepare.views == view_config.views == 9
     with Video(file) as video:
         inputs, label = prepare(video, 7)
         assert label == 7
         assert inputs["video"].shape == (9, 8, 3, 16, 16)
         for view in range(3):
             clip = video.read(sample_indices(40, TAKES, view=view, views=3), short_side=20)
-            assert torch.equal(inputs["video"][3 * view : 3 * view + 3], prepare_views(clip, TAKES, viewing))
+            assert torch.equal(inputs["video"][3 * view : 3 * view + 3], prepare_views(clip, TAKES, view_config))
 
 
 def test_training_draws_one_view_that_the_dice_decide(file: Path):
-    prepare = ClipPreparation(TAKES, ViewConfig(clips=2), {0: 1, 1: 0}, ClipAugment(flip=0.5, keep=0.5))
+    prepare = ClipPreparation(TAKES, ViewConfig(clips=2), {0: 1, 1: 0}, ClipAugment(flip=0.5, temporal_crop=0.5))
     with Video(file) as video:
         seen = [prepare(video, 0, make_generator("a", throw)) for throw in range(8)]
         again, _ = prepare(video, 0, make_generator("a", 3))
@@ -109,7 +109,7 @@ def test_frames_are_decoded_no_larger_than_needed(tmp_path: Path, monkeypatch: p
     with Video(write(tmp_path / "film.mp4", 10)) as video:
         ClipPreparation(TAKES, ViewConfig(), {})(video)
         ClipPreparation(TAKES, ViewConfig(short_side=24), {})(video)
-        ClipPreparation(TAKES, ViewConfig(exact=(20, 30)), {})(video)
+        ClipPreparation(TAKES, ViewConfig(resize=(20, 30)), {})(video)
         ClipPreparation(TAKES, ViewConfig(), {}, ClipAugment(short_side=40))(video, 0, make_generator())
     assert asked == [18, 24, 30, 40]
 
@@ -132,9 +132,9 @@ def test_ten_crops_are_refused_where_a_mirror_changes_classes(mirror: dict | Non
 
 
 def test_reversed_views_come_last_and_answer_for_the_reversal(file: Path):
-    viewing = ViewConfig(clips=2, reverse=True)
-    prepare = ClipPreparation(TAKES, viewing, {}, reverse={0: 1, 1: 0})
-    assert prepare.views == viewing.views == 4
+    view_config = ViewConfig(clips=2, reverse=True)
+    prepare = ClipPreparation(TAKES, view_config, {}, reverse={0: 1, 1: 0})
+    assert prepare.views == view_config.views == 4
     with Video(file) as video:
         inputs, label = prepare(video, 1)
         assert label == 1
@@ -162,11 +162,9 @@ def test_playing_backwards_changes_the_label(file: Path):
     assert labels == {0, 1}
 
 
-@pytest.mark.parametrize(
-    "turned", [{"viewing": ViewConfig(reverse=True)}, {"augment": ClipAugment(reverse=0.5)}], ids=str
-)
+@pytest.mark.parametrize("turned", [{"view": ViewConfig(reverse=True)}, {"augment": ClipAugment(reverse=0.5)}], ids=str)
 def test_playing_backwards_is_refused_where_nobody_knows_the_class(turned: dict):
-    knobs = {"viewing": ViewConfig()} | turned
+    knobs = {"view": ViewConfig()} | turned
     with pytest.raises(RecipeError, match="the data set does not say what becomes of its classes"):
         ClipPreparation(TAKES, mirror={}, **knobs)
     with pytest.raises(RecipeError, match="the model takes flow"):
@@ -241,7 +239,7 @@ def test_a_reversed_view_votes_for_the_reversed_class(root: Path, tmp_path: Path
 
 
 def test_what_cannot_be_read_is_told_with_its_id_whatever_the_workers(tmp_path: Path):
-    root = write_films(tmp_path / "films", takes=1)
+    root = write_videos(tmp_path / "films", takes=1)
     (root / "dusk" / "d_0.mp4").write_bytes(b"no film")
     recipe = tiny_clip_recipe(root)
     for workers in (0, 1):

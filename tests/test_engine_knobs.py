@@ -15,7 +15,7 @@ from muybridge.engine.runtime import Runtime
 from muybridge.engine.train import freeze_batch_norm, train
 from muybridge.recipe import SGD, Adam, AdamW, ParameterGroup
 from tests.test_train import KillAt, KilledError, assert_equal_weights, weights
-from tests.tiny import tiny_clip_recipe, tiny_recipe, write_films
+from tests.tiny import tiny_clip_recipe, tiny_recipe, write_videos
 
 VIDEO = torch.arange(4.0).reshape(4, 1, 1, 1, 1).expand(4, 2, 3, 8, 8)
 CLIPS = {"video": VIDEO, "flow": VIDEO[:, :, :2]}
@@ -24,7 +24,7 @@ LABELS = torch.tensor([0, 1, 2, 0])
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_films(tmp_path_factory.mktemp("films"), takes=1)
+    return write_videos(tmp_path_factory.mktemp("videos"), takes=1)
 
 
 # Mixing

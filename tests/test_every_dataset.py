@@ -23,9 +23,9 @@ from muybridge.data.datasets import (
     UCF101,
     UTDMHAD,
     AnyDataset,
-    Folder,
     MovingShapes,
     MSRAction3D,
+    SkeletonFolder,
     StickFigures,
     UTDMHADArrow,
     UTDMHADDepth,
@@ -99,11 +99,11 @@ def fabricate_folder(root: Path) -> DatasetConfig:
             np.savez(root / label / f"{person}_1.npz", joints=joints)
             np.save(root / label / f"{person}_2.npy", joints[:, 0])
     np.save(root / "nod" / "a_3.npy", np.zeros((3, 17, 2)))
-    return Folder(root=root, group="/([a-z])_", test_groups=("b", "d"), val_groups=("e",), mirror_labels=())
+    return SkeletonFolder(root=root, group="/([a-z])_", test_groups=("b", "d"), val_groups=("e",), mirror_labels=())
 
 
 def fabricate_playground(root: Path) -> DatasetConfig:
-    return StickFigures(root=root, people=4, test_people=1, takes=1, val_groups=("p02",))
+    return StickFigures(root=root, people=4, test_people=1, repetitions=1, val_groups=("p02",))
 
 
 def fabricate_shapes(root: Path) -> DatasetConfig:
@@ -117,7 +117,7 @@ def fabricate_depth(root: Path) -> DatasetConfig:
         for subject in (1, 2, 3):
             shutil.copy(video, root / "depth" / f"a{action}_s{subject}_t1.mp4")
     video.unlink()
-    return UTDMHADDepth(root=root, val_groups=("s3",), jitter=0.2)
+    return UTDMHADDepth(root=root, val_groups=("s3",), temporal_jitter=0.2)
 
 
 def fabricate_arrow(root: Path) -> DatasetConfig:
@@ -194,7 +194,7 @@ FABRICATE = {
     SBU: fabricate_sbu,
     UTDMHAD: fabricate_utd,
     NTURGBD: fabricate_ntu,
-    Folder: fabricate_folder,
+    SkeletonFolder: fabricate_folder,
     StickFigures: fabricate_playground,
     MovingShapes: fabricate_shapes,
     UTDMHADDepth: fabricate_depth,
@@ -218,10 +218,10 @@ def test_backwards_twice_is_forwards(data):
         assert set(turned) <= set(range(len(data.labels())))
 
 
-def test_broader_classes_are_one_for_each_label_and_fewer(data):
-    broader = data.broader()
-    assert len(broader) in (0, len(data.labels()))
-    assert not broader or len(set(broader)) < len(broader)
+def test_superclasses_are_one_for_each_label_and_fewer(data):
+    superclasses = data.superclasses()
+    assert len(superclasses) in (0, len(data.labels()))
+    assert not superclasses or len(set(superclasses)) < len(superclasses)
 
 
 def test_label_names_are_unique_words(data):
@@ -315,16 +315,16 @@ def test_every_fold_tests_something_else(data):
 @pytest.mark.parametrize("member", [member for member in MEMBERS if issubclass(member, Benchmark)])
 def test_where_a_benchmark_lies(member, tmp_path, monkeypatch):
     monkeypatch.delenv("MUYBRIDGE_DATA", raising=False)
-    with pytest.raises(DataError, match=rf"the folder of {member.home} is not known.*[Ss]et MUYBRIDGE_DATA"):
+    with pytest.raises(DataError, match=rf"the folder of {member.folder_name} is not known.*[Ss]et MUYBRIDGE_DATA"):
         member().index("train")
     monkeypatch.setenv("MUYBRIDGE_DATA", str(tmp_path))
-    with pytest.raises(DataError, match=rf"{member.home}: there is no such folder"):
+    with pytest.raises(DataError, match=rf"{member.folder_name}: there is no such folder"):
         member().index("train")
-    (tmp_path / member.home).mkdir()
+    (tmp_path / member.folder_name).mkdir()
     with pytest.raises(DataError, match=r"the folder holds no recordings\. Expected files called|it cannot be read"):
         member().index("train")
-    shutil.rmtree(tmp_path / member.home)
-    made = FABRICATE[member](tmp_path / member.home)
+    shutil.rmtree(tmp_path / member.folder_name)
+    made = FABRICATE[member](tmp_path / member.folder_name)
     assert made.model_copy(update={"root": None}).index("test") == made.index("test")
 
 
@@ -376,9 +376,9 @@ def test_ntu_missing_samples_are_left_out_and_listed(tmp_path):
 # The user's own
 
 
-def folder(root: Path, **knobs) -> Folder:
+def folder(root: Path, **knobs) -> SkeletonFolder:
     fabricate_folder(root)
-    return Folder(root=root, **knobs)
+    return SkeletonFolder(root=root, **knobs)
 
 
 def test_folder_reads_what_the_files_hold(tmp_path):
@@ -387,7 +387,10 @@ def test_folder_reads_what_the_files_hold(tmp_path):
     assert data.holds().layout.name == "coco17"
     assert (data.holds().people, data.holds().coordinates) == (2, 2)
     assert data.mirror() is None
-    assert Folder(root=tmp_path / "data", layout="plain17", mirror_labels=(("bow", "nod"),)).mirror() == {0: 1, 1: 0}
+    assert SkeletonFolder(root=tmp_path / "data", layout="plain17", mirror_labels=(("bow", "nod"),)).mirror() == {
+        0: 1,
+        1: 0,
+    }
     assert folder(tmp_path / "data", classes=("nod", "bow")).index("test").records[0].label == 1
 
 
@@ -397,7 +400,7 @@ def test_folder_draws_a_share_of_each_class_by_name_alone(tmp_path):
     assert [len(counts[split]) for split in counts] == [14, 2, 4]
     assert counts["test"] == [0, 0, 1, 1]
     tested = {record.id for record in data.index("test").records}
-    moved = Folder(root=(tmp_path / "data").rename(tmp_path / "moved"), test_fraction=0.2, val_fraction=0.1)
+    moved = SkeletonFolder(root=(tmp_path / "data").rename(tmp_path / "moved"), test_fraction=0.2, val_fraction=0.1)
     assert {record.id for record in moved.index("test").records} == tested
 
 
@@ -427,10 +430,10 @@ def test_folder_notices_a_changed_file(tmp_path):
 def test_folder_defects(tmp_path):
     root = tmp_path / "data"
     with pytest.raises(DataError, match="there is no such folder"):
-        Folder(root=root).labels()
+        SkeletonFolder(root=root).labels()
     root.mkdir()
     with pytest.raises(DataError, match="the folder has no class folders"):
-        Folder(root=root).labels()
+        SkeletonFolder(root=root).labels()
     fabricate_folder(root)
     for knobs, message in [
         ({"classes": ("bow",)}, "the class 'nod' is not among data.classes"),
@@ -447,25 +450,25 @@ def test_folder_defects(tmp_path):
             "mirror_labels names the class 'wink'. Expected classes among bow, nod",
         ),
     ]:
-        data = Folder(root=root, **knobs)
+        data = SkeletonFolder(root=root, **knobs)
         with pytest.raises(DataError, match=message):
             data.index("test"), data.mirror()
     with pytest.raises(RecipeError, match="no layout is called 'coco'"):
-        Folder(root=root, layout="coco").holds()
+        SkeletonFolder(root=root, layout="coco").holds()
     np.save(root / "nod" / "z.npy", np.ones((3, 20, 2)))
     with pytest.raises(DataError, match=r"z.npy: the recording has 20 joints .* Expected 17 .* as in .*a_1.npz"):
-        Folder(root=root).index("train")
+        SkeletonFolder(root=root).index("train")
     (root / "empty").mkdir()
     (root / "empty" / "readme.md").write_text("hello")
     with pytest.raises(DataError, match=r"the class 'empty' has no recordings\. Expected files that end in \.npz"):
-        Folder(root=root).index("train")
+        SkeletonFolder(root=root).index("train")
     for path in root.rglob("*.np?"):
         path.unlink()
     (root / "empty").rename(root / "_empty")
     for label in ("bow", "nod"):
         np.save(root / label / "a.npy", np.zeros((2, 3, 2)))
     with pytest.raises(DataError, match="nobody is seen in any recording"):
-        Folder(root=root).index("train")
+        SkeletonFolder(root=root).index("train")
 
 
 @pytest.mark.parametrize(
@@ -478,7 +481,7 @@ def test_folder_defects(tmp_path):
 )
 def test_folder_knobs_out_of_range(knobs, message):
     with pytest.raises(ValidationError, match=message):
-        Folder(root=Path("anywhere"), **knobs)
+        SkeletonFolder(root=Path("anywhere"), **knobs)
 
 
 # The user's own videos
@@ -563,7 +566,7 @@ def write_grey(path: Path, frames: np.ndarray) -> None:
 
 
 def test_the_arrow_shows_the_same_frames_both_ways(tmp_path):
-    data = fabricate_arrow(tmp_path / "data").model_copy(update={"jitter": 0.3})
+    data = fabricate_arrow(tmp_path / "data").model_copy(update={"temporal_jitter": 0.3})
     assert data.labels() == ("forwards", "backwards")
     records = {record.id: record for record in data.index("train").records}
     one, other = records["a1_s1_t1"], records["a1_s1_t1_backwards"]
@@ -580,7 +583,7 @@ def test_the_arrow_shows_the_same_frames_both_ways(tmp_path):
 
 def test_depth_both_ways_has_every_action_backwards_too(tmp_path):
     once = fabricate_depth(tmp_path / "data")
-    data = once.model_copy(update={"both_ways": True})
+    data = once.model_copy(update={"include_reversed": True})
     names, mirror = data.labels(), data.mirror()
     assert len(names) == 54
     assert names[26:29] == ("squat", "swipe left, backwards", "swipe right, backwards")
@@ -604,7 +607,7 @@ def test_depth_both_ways_has_every_action_backwards_too(tmp_path):
 
 
 def test_the_foreground_is_a_square_around_all_that_moves(tmp_path):
-    data = UTDMHADDepth(root=tmp_path, foreground=True)
+    data = UTDMHADDepth(root=tmp_path, crop_foreground=True)
     path = tmp_path / "depth" / "a1_s1_t1.mp4"
     path.parent.mkdir()
     still = np.zeros((10, 96, 128), np.uint8)

@@ -29,7 +29,7 @@ from muybridge.engine.train import build_model, train
 from muybridge.nn.feature_maps import FeatureMaps
 from muybridge.recipe import Recipe, load_recipe, save_recipe
 from tests.test_train import KillAt, KilledError, assert_equal_weights
-from tests.tiny import tiny_clip_recipe, write_films
+from tests.tiny import tiny_clip_recipe, write_videos
 
 SMALL = {
     "name": "video_lstm",
@@ -43,15 +43,15 @@ SMALL = {
     "head": 8,
     "dropout": 0.0,
 }
-STAMP = {"weights": "abc", "model.size": 32, "precision": "float32", "view.exact": (32, 32)}
-IN_TIME = {"crop": "center", "exact": [32, 32], "flip": 0.0, "keep": 0.8}
+STAMP = {"weights": "abc", "model.size": 32, "precision": "float32", "view.resize": (32, 32)}
+IN_TIME = {"crop": "center", "resize": [32, 32], "flip": 0.0, "temporal_crop": 0.8}
 SKIPPING = {"train.on_error": "skip"}
-VIEW = {"mode": "clips", "clips": 3, "exact": [32, 32]}
+VIEW = {"mode": "clips", "clips": 3, "resize": [32, 32]}
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_films(tmp_path_factory.mktemp("films"), takes=1)
+    return write_videos(tmp_path_factory.mktemp("videos"), takes=1)
 
 
 def recipe_of(root: Path, architecture: str = "conv_alstm", **settings) -> Recipe:
@@ -81,7 +81,7 @@ def test_maps_come_back_in_the_order_they_are_asked_for(tmp_path: Path, record: 
     part = PartStore.create(tmp_path / "appearance", STAMP)
     maps = torch.randn(6, 3, 2, 2)
     assert part.write(record, maps, 7) > maps.nbytes
-    again = PartStore.open(tmp_path / "appearance", {"model.size": 32, "view.exact": (32, 32)})
+    again = PartStore.open(tmp_path / "appearance", {"model.size": 32, "view.resize": (32, 32)})
     assert again.holds(record)
     assert again.count(record) == (6, 7)
     for numbers in ([0], [2, 3, 4], [5, 5, 0, 2], list(range(6))):
@@ -231,7 +231,7 @@ def test_workers_change_nothing(root: Path, store: Path, tmp_path: Path):
 
 
 def test_what_cannot_be_read_is_told_at_the_end(tmp_path: Path):
-    root = write_films(tmp_path / "films", takes=1)
+    root = write_videos(tmp_path / "films", takes=1)
     (root / "dawn" / "b_0.mp4").write_bytes(b"no film")
     with pytest.raises(DataError, match=r"1 of 8 recordings cannot be read; 'dawn/b_0.mp4'.*all others are kept"):
         extract_features(recipe_of(root), tmp_path / "store", runtime=Runtime(device="cpu"))
@@ -295,7 +295,7 @@ def test_a_training_does_not_begin_where_maps_are_missing(root: Path, store: Pat
 @pytest.mark.parametrize("architecture", ["lstm", "conv_alstm", "video_lstm"])
 @pytest.mark.parametrize("keep", [1.0, 0.6])
 def test_samples_are_the_maps_of_the_very_frames(root: Path, store: Path, architecture: str, keep: float):
-    plain = recipe_of(root, architecture, **{"augment.clip": IN_TIME | {"keep": keep}})
+    plain = recipe_of(root, architecture, **{"augment.clip": IN_TIME | {"temporal_crop": keep}})
     model = build_model(plain, plain.stages()[0], 0).eval()
     stored = plain.with_settings({"view.features": str(store)})
     for augment, draw in ((False, (-1, 0)), (False, (5, 1)), (True, (2, 3)), (True, (4, 5))):
@@ -381,8 +381,8 @@ def test_a_model_with_another_cnn_is_refused(root: Path, store: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"view.exact": [32, 40]}, r"other view.exact \(\[32, 32\]\). Expected view.exact \(\[32, 40\]\)"),
-        ({"view.exact": [40, 40], "model.size": 40}, r"other model.size \(32\), view.exact"),
+        ({"view.resize": [32, 40]}, r"other view.resize \(\[32, 32\]\). Expected view.resize \(\[32, 40\]\)"),
+        ({"view.resize": [40, 40], "model.size": 40}, r"other model.size \(32\), view.resize"),
         ({"model.level": -1}, r"other model.level \(-2\). Expected model.level \(-1\)"),
         ({"model.backbone": "resnet34"}, "other model.backbone"),
         ({"model.mean": [0, 0, 0]}, "other model.mean"),

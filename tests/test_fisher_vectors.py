@@ -130,7 +130,7 @@ def test_it_learns_how_shapes_move(tmp_path: Path):
                 "frames": 14,
                 "scenes": 10,
                 "test_scenes": 3,
-                "disturbance": 0.0,
+                "perturbation": 0.0,
             },
             "train": {
                 "epochs": 8,

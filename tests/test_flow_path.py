@@ -29,7 +29,7 @@ from muybridge.media.video import Video
 from muybridge.recipe import Recipe, load_recipe, recipe_of, save_recipe
 from muybridge.viz.run_pictures import draw_run
 from tests.test_train import KillAt, KilledError, assert_equal_weights
-from tests.tiny import tiny_clip_recipe, tiny_recipe, write_films
+from tests.tiny import tiny_clip_recipe, tiny_recipe, write_videos
 from tests.videos import write
 
 TAKES = ClipInput(1, 6, size=32, mean=(0.0,) * 3, std=(1.0,) * 3, flow=True)
@@ -71,16 +71,16 @@ def test_flow_says_where_the_frames_move_in_bounds(sliding: Path):
     assert turned["flow"][:, :, 0].median() == pytest.approx(-2 / 20, abs=0.01)
 
 
-@pytest.mark.parametrize("augment", [None, ClipAugment(flip=0.0, crop="center", keep=0.6)])
+@pytest.mark.parametrize("augment", [None, ClipAugment(flip=0.0, crop="center", temporal_crop=0.6)])
 @pytest.mark.parametrize("throw", [None, 0, 1, 2])
 def test_frames_and_flow_are_of_the_same_moments(film: Path, augment: ClipAugment | None, throw: int | None):
-    viewing = ViewConfig(mode="clips", clips=3, short_side=40)
-    prepare = ClipPreparation(TAKES, viewing, {}, augment)
+    view_config = ViewConfig(mode="clips", clips=3, short_side=40)
+    prepare = ClipPreparation(TAKES, view_config, {}, augment)
     with Video(film) as video, ComputedFlow(video.grayscale()) as flow:
         rng = None if throw is None else make_generator(throw)
         clips = prepare.read(video, rng)
-        keep = augment.keep if augment else 1.0
-        numbers = frame_indices(19, TAKES, viewing, keep, None if throw is None else make_generator(throw))
+        keep = augment.temporal_crop if augment else 1.0
+        numbers = frame_indices(19, TAKES, view_config, keep, None if throw is None else make_generator(throw))
         assert max(numbers) < 19  # no flow leads on from the last of 20 frames
         assert len(numbers) == (6 if throw is not None else 18)
         short_side = 40 if augment is None or throw is None else 37
@@ -114,7 +114,7 @@ def of_one_kind(seed: int = 0) -> dict:
 
 @pytest.mark.parametrize("crop", ["multi_scale", "random_resized", "random", "center"])
 def test_frames_and_flow_are_cropped_and_mirrored_by_one_draw(crop: str):
-    knobs = ClipAugment(crop=crop, exact=(50, 60))  # pyright: ignore[reportArgumentType]
+    knobs = ClipAugment(crop=crop, resize=(50, 60))  # pyright: ignore[reportArgumentType]
     mirrored = 0
     for throw in range(12):
         inputs, label = augment_clips(of_one_kind(), 0, knobs, TAKES, {0: 1, 1: 0}, make_generator(throw))
@@ -189,7 +189,7 @@ def test_flow_of_other_frames_is_refused(film: Path, folder: Path, sliding: Path
 
 
 def test_flow_follows_the_actor_of_the_moving_shapes(tmp_path: Path):
-    quiet = MovingShapes(root=tmp_path, scenes=2, test_scenes=1, height=64, width=64, distractors=0, disturbance=0.0)
+    quiet = MovingShapes(root=tmp_path, scenes=2, test_scenes=1, height=64, width=64, distractors=0, perturbation=0.0)
     prepare = ClipPreparation(ClipInput(1, 31, size=64, flow=True), ViewConfig(mode="clips", short_side=64), {})
     ways = {"move left": (0, -1), "move right": (0, 1), "move up": (1, -1), "move down": (1, 1)}
     for record in quiet.index("train").records:
@@ -220,7 +220,7 @@ def test_the_papers_25_clips_of_30_frames(frames: int, starts: list[int], root: 
     prepare = recipe.preparation()
     assert isinstance(prepare, ClipPreparation)
     assert prepare.views == 25
-    asked = frame_indices(frames - 1, prepare.takes, prepare.viewing, 1.0)
+    asked = frame_indices(frames - 1, prepare.takes, prepare.view, 1.0)
     assert asked == [min(start + step, frames - 2) for start in starts for step in range(30)]
 
 
@@ -253,7 +253,7 @@ def flow_recipe(root: Path, model: dict | None = None, **train) -> Recipe:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_films(tmp_path_factory.mktemp("films"), takes=1)
+    return write_videos(tmp_path_factory.mktemp("videos"), takes=1)
 
 
 def test_where_flow_comes_from_is_written_out(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

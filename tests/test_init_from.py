@@ -13,14 +13,14 @@ from muybridge.engine.train import build_model, train
 from muybridge.recipe import Recipe, SourceRun
 from tests.test_flow_path import flow_recipe
 from tests.test_train import KillAt, KilledError, assert_equal_weights
-from tests.tiny import tiny_clip_recipe, write_films
+from tests.tiny import tiny_clip_recipe, write_videos
 
 TRUNK = "appearance.trunk."
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_films(tmp_path_factory.mktemp("films"), takes=1)
+    return write_videos(tmp_path_factory.mktemp("videos"), takes=1)
 
 
 @pytest.fixture(scope="module")

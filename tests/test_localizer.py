@@ -58,7 +58,7 @@ def make_run(folder: Path, model: dict[str, Any], view: dict[str, Any]) -> Path:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("runs")
-    whole = {"mode": "clips", "exact": [32, 32]}
+    whole = {"mode": "clips", "resize": [32, 32]}
     return {
         "motion": make_run(root / "motion", VIDEO_LSTM, whole),
         "frames": make_run(root / "frames", VIDEO_LSTM | {"architecture": "conv_alstm"}, whole),
@@ -107,11 +107,11 @@ def bright(runs: dict[str, Path]) -> Localizer:
     return localizer
 
 
-@pytest.mark.parametrize("framing", [{"exact": (32, 32)}, {}, {"short_side": 40}, {"exact": (40, 60)}, {"size": 64}])
+@pytest.mark.parametrize("framing", [{"resize": (32, 32)}, {}, {"short_side": 40}, {"resize": (40, 60)}, {"size": 64}])
 def test_boxes_lie_where_the_model_looks_in_pixels_of_the_file(bright: Localizer, tmp_path: Path, framing: dict):
     boxes = wandering(20)
     film = write_square(tmp_path / "film.mp4", boxes, 120, 180)
-    bright.prepare = replace(bright.prepare, viewing=ViewConfig(mode="clips", **framing))
+    bright.prepare = replace(bright.prepare, view=ViewConfig(mode="clips", **framing))
     found = bright(film)
     assert (found.id, found.label, len(found.maps), found.fps) == (str(film), 5, 20, 25)
     assert found.scores.sum().item() == pytest.approx(1)
@@ -133,7 +133,7 @@ def test_every_frame_has_its_map_and_box_whatever_the_length(
 ):
     # Shorter than the clip of 6 frames: the last frame stands still.
     boxes = wandering(frames)
-    bright.prepare = replace(bright.prepare, viewing=bright.prepare.viewing.model_copy(update={"stride": stride}))
+    bright.prepare = replace(bright.prepare, view=bright.prepare.view.model_copy(update={"stride": stride}))
     views = list(bright._views(frames))
     assert all(view == [min(view[0] + step * stride, frames - 1) for step in range(6)] for view in views)
     assert (views[0][0], views[-1][-1]) == (0, frames - 1)
@@ -159,7 +159,7 @@ def test_clips_cover_the_video_and_overlap_by_half(frames: int, span: int):
 def test_maps_of_the_crop_lie_in_the_middle_of_the_frame():
     maps = torch.ones(2, 4, 4)
     takes = ClipInput(1, 6, size=32)
-    assert project_to_frame(maps, (120, 180), takes, ViewConfig(exact=(32, 32))) is maps
+    assert project_to_frame(maps, (120, 180), takes, ViewConfig(resize=(32, 32))) is maps
     # The shorter side becomes 37 pixels, and 32 of 37x56 are seen.
     whole = project_to_frame(maps, (120, 180), takes, ViewConfig())
     assert whole.shape == (2, 18, 28)

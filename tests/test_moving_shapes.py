@@ -101,12 +101,12 @@ def test_the_actor_can_be_small_and_anywhere(tmp_path):
     assert stats.kstest(share, "uniform").pvalue > 1e-4
     told = [told_by_order(actor_track(stage, "shake", scene, 1)) for scene in range(100)]
     assert told.count("shake") >= 98
-    plain, other = MovingShapes(root=tmp_path), MovingShapes(root=tmp_path, actor=(0.08, 0.12), spread=0.36)
-    assert other.stage() == SceneConfig(distractors=1, actor=(0.08, 0.12), spread=0.36)
+    plain, other = MovingShapes(root=tmp_path), MovingShapes(root=tmp_path, radius=(0.08, 0.12), spread=0.36)
+    assert other.scene_config() == SceneConfig(distractors=1, actor=(0.08, 0.12), spread=0.36)
     assert plain.folder() != other.folder()
-    assert plain.folder().name == "v1-seed0-112x112x32-distractors1-disturbance1"
+    assert plain.folder().name == "v1-seed0-112x112x32-distractors1-perturbation1"
     with pytest.raises(ValueError, match=r"radius from 0.3 to 0.2 of the frame"):
-        MovingShapes(actor=(0.3, 0.2))
+        MovingShapes(radius=(0.3, 0.2))
 
 
 def test_pixels_of_one_frame_tell_nothing():
@@ -228,8 +228,8 @@ def test_a_film_opens_as_a_video_at_sixteen_frames_a_second(small):
     with small.open(record) as video:
         assert (len(video), video.size, video.fps) == (8, (48, 64), 16.0)
         decoded = video.read(range(8)).pixels.permute(0, 2, 3, 1).float()
-    scene = make_scene(small.stage(), int(record.group[1:]))
-    made = render_video(small.stage(), scene, MOTIONS[record.label], take=1)
+    scene = make_scene(small.scene_config(), int(record.group[1:]))
+    made = render_video(small.scene_config(), scene, MOTIONS[record.label], take=1)
     assert (decoded - torch.from_numpy(made.pixels.copy()).float()).abs().mean() < 6  # half the colour resolution
     boxes = small.boxes(record)
     assert boxes.shape == (8, 4)
@@ -287,7 +287,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
 def test_the_default_folder_is_the_users_cache_and_each_kind_has_its_own(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert MovingShapes().folder().is_relative_to(tmp_path / "muybridge")
-    changes = ({}, {"seed": 1}, {"width": 128}, {"frames": 16}, {"distractors": 0}, {"disturbance": 0.5})
+    changes = ({}, {"seed": 1}, {"width": 128}, {"frames": 16}, {"distractors": 0}, {"perturbation": 0.5})
     assert len({MovingShapes.model_validate(change).folder() for change in changes}) == len(changes)
 
 

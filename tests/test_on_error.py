@@ -11,13 +11,13 @@ from muybridge.engine.journal import Journal
 from muybridge.engine.train import train
 from muybridge.recipe import Recipe
 from tests.test_train import KillAt, KilledError, assert_equal_weights
-from tests.tiny import tiny_clip_recipe, write_films
+from tests.tiny import tiny_clip_recipe, write_videos
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """102 films to train on, of which one is no film, and 8 to test."""
-    small = write_films(tmp_path_factory.mktemp("few"), takes=1)
+    small = write_videos(tmp_path_factory.mktemp("few"), takes=1)
     root = tmp_path_factory.mktemp("many")
     for label in ("dawn", "dusk"):
         (root / label).mkdir()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muybridge.core.contracts import ClipInput
-from muybridge.data.sampling import clip_starts, dense_starts, sample_indices, window_starts, windows
+from muybridge.data.sampling import clip_starts, dense_starts, sample_indices, window_indices, window_starts
 
 FRAMES = st.integers(1, 400)
 SEGMENTS = st.sampled_from([1, 2, 3, 8, 16])
@@ -33,9 +33,9 @@ def test_validation_by_hand() -> None:
 
 
 def test_windows_by_hand() -> None:
-    assert windows([0, 6], 5, 20) == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]
-    assert windows([0, 2], 5, 4) == [0, 1, 2, 3, 3, 2, 3, 3, 3, 3]
-    assert windows(window_starts(3, 2, 5), 5, 3) == [0, 1, 2, 2, 2, 0, 1, 2, 2, 2]
+    assert window_indices([0, 6], 5, 20) == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]
+    assert window_indices([0, 2], 5, 4) == [0, 1, 2, 3, 3, 2, 3, 3, 3, 3]
+    assert window_indices(window_starts(3, 2, 5), 5, 3) == [0, 1, 2, 2, 2, 0, 1, 2, 2, 2]
 
 
 def test_views_share_out_each_piece() -> None:
@@ -61,7 +61,7 @@ def test_clips_by_hand() -> None:
     assert clip_starts(105, 30, 25)[:4] == [1, 4, 7, 10]
     assert clip_starts(40, 30, 25) == [0] * 25
     assert clip_starts(7, 30, 25) == [0] * 25
-    assert windows([0], 30, 7) == [0, 1, 2, 3, 4, 5, *[6] * 24]
+    assert window_indices([0], 30, 7) == [0, 1, 2, 3, 4, 5, *[6] * 24]
 
 
 @given(FRAMES, SEGMENTS, LENGTHS)
@@ -142,14 +142,14 @@ def test_views_of_a_long_video_differ(mode: str) -> None:
 def test_a_stride_spreads_clips_and_windows() -> None:
     assert sample_indices(130, ClipInput(1, 30), "clips", stride=2) == list(range(36, 96, 2))
     assert sample_indices(40, ClipInput(1, 30), "clips", stride=2) == [*range(0, 40, 2), *[39] * 10]
-    assert sample_indices(100, ClipInput(4, 3), stride=4) == windows(window_starts(100, 4, 9), 3, 100, 4)
+    assert sample_indices(100, ClipInput(4, 3), stride=4) == window_indices(window_starts(100, 4, 9), 3, 100, 4)
     last = {sample_indices(100, ClipInput(1, 5), "clips", dice(seed), stride=10)[-1] for seed in range(500)}
     assert (min(last), max(last)) == (40, 99)
 
 
 def test_choose_takes_the_rule_it_names() -> None:
     takes = ClipInput(8, 5)
-    assert sample_indices(100, takes) == windows(window_starts(100, 8, 5), 5, 100)
+    assert sample_indices(100, takes) == window_indices(window_starts(100, 8, 5), 5, 100)
     assert sample_indices(164, ClipInput(8), "dense", view=9, views=10) == dense_starts(164, 8, view=9, views=10)
     assert sample_indices(130, ClipInput(1, 30), "clips", view=3, views=25) == list(range(14, 44))
     assert sample_indices(130, ClipInput(1, 30), "clips", torch.Generator().manual_seed(1))[0] in range(101)

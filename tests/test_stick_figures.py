@@ -150,7 +150,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
 
 def test_the_default_folder_is_the_users_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    config = StickFigures(people=2, test_people=1, takes=1)
+    config = StickFigures(people=2, test_people=1, repetitions=1)
     assert all(record.path.is_relative_to(tmp_path / "muybridge") for record in config.index("test").records)
 
 

@@ -12,7 +12,7 @@ from muybridge.engine.evaluate import evaluate
 from muybridge.engine.train import train
 from muybridge.models import VideoLSTMConfig
 from muybridge.recipe import RMSprop, folder_recipe, load_recipe
-from tests.tiny import write_films
+from tests.tiny import write_videos
 
 PUBLISHED = ["video_lstm_ucf101", "video_lstm_hmdb51"]
 SMALL = {
@@ -29,7 +29,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_films(tmp_path_factory.mktemp("films"), takes=1)
+    return write_videos(tmp_path_factory.mktemp("videos"), takes=1)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -44,7 +44,7 @@ def test_it_trains_and_tests_as_the_paper_does(name: str):
     assert prepare.augment is None
     assert prepare.flow == FlowSource(folder=Path(recipe.data.name) / "flow", method="tvl1", bound=20.0)
     assert prepare.views == 25
-    assert prepare.viewing.exact == (224, 224)
+    assert prepare.view.resize == (224, 224)
     for stage in recipe.stages():
         model = recipe.stage_model(stage)
         assert isinstance(model, VideoLSTMConfig)
@@ -60,7 +60,7 @@ def test_stages_hand_over_layers_and_cnns(name: str, root: Path, tmp_path: Path)
     changed = {
         "data": data,
         "flow": {},
-        "view.exact": [32, 32],
+        "view.resize": [32, 32],
         "view.clips": 2,
         "train.stages": [stage | {"epochs": 1} for stage in stages],
         "train.optimizer.lr": 0.0,

@@ -50,7 +50,7 @@ def tiny_recipe(root: Path, **train: Any) -> Recipe:
     )
 
 
-def write_films(root: Path, people: str = "abcd", takes: int = 2) -> Path:
+def write_videos(root: Path, people: str = "abcd", takes: int = 2) -> Path:
     """Light that grows in ``dawn`` and fades in ``dusk``, 12 frames of 48x40 pixels, as ``class/person_take.mp4``."""
     rng = np.random.default_rng(0)
     for label, way in (("dawn", 1), ("dusk", -1)):
@@ -83,7 +83,7 @@ def tiny_clip_recipe(root: Path, **train: Any) -> Recipe:
                 "dropout": 0.0,
             },
             "data": {"name": "video_folder", "root": str(root), "group": "/([a-z])_", "test_groups": ["d"]},
-            "augment": {"clip": {"flip": 0.5, "keep": 0.8}},
+            "augment": {"clip": {"flip": 0.5, "temporal_crop": 0.8}},
             "train": {"epochs": 2, "batch_size": 5, "save_seconds": 0.0, "optimizer": {"name": "adamw", "lr": 1e-3}}
             | train,
         }

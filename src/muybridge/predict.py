@@ -8,7 +8,7 @@ import torch
 from muybridge.core.contracts import Holds, SkeletonData
 from muybridge.core.errors import DataError
 from muybridge.core.types import Prediction, SkeletonSequence
-from muybridge.data.datasets.folder import skeletons_in
+from muybridge.data.datasets.skeleton_folder import skeletons_in
 from muybridge.data.prepare import collate_inputs
 from muybridge.data.skeleton_ops import match_layout
 from muybridge.engine.checkpoint import RunFolder

@@ -265,7 +265,7 @@ class Augment(FrozenModel):
 
 
 class Recipe(FrozenModel):
-    """One complete run: model, data, viewing, augmentation, training, promise.
+    """One complete run: model, data, view, augmentation, training, promise.
 
     Attributes:
         title: one line that says what the recipe is for.
@@ -336,10 +336,10 @@ class Recipe(FrozenModel):
         if self.train.mixup or self.train.cutmix:
             raise ValueError("train.mixup and train.cutmix blend frames, and view.features holds none; set them to 0")
         coloured = changes and (changes.brightness or changes.contrast or changes.saturation or changes.hue)
-        if changes and (changes.crop != "center" or changes.flip or coloured or changes.grey or changes.reverse):
+        if changes and (changes.crop != "center" or changes.flip or coloured or changes.grayscale or changes.reverse):
             raise ValueError(
                 "[augment.clip] changes pixels, and view.features holds what the CNN made of them as they are; leave "
-                'it out, or change time alone: crop = "center", flip = 0, no colours, and keep as you like'
+                'it out, or change time alone: crop = "center", flip = 0, no colours, and temporal_crop as you like'
             )
         return self
 
@@ -371,13 +371,13 @@ class Recipe(FrozenModel):
         data, flow = self.data, self.flow or COMPUTED
         return preparation(takes, data.holds(), view, data.mirror(), changes, flow, data.reverse())
 
-    def feature_stamps(self, model: ModelConfig) -> dict[str, dict[str, Any]]:
+    def feature_metadata(self, model: ModelConfig) -> dict[str, dict[str, Any]]:
         """What the maps of each frozen part of a model depend on, beside its weights, by the names of knobs."""
         takes, view, flow = model.takes(), self.view or ViewConfig(), self.flow or COMPUTED
         assert isinstance(takes, ClipInput)
         sides = {"view.short_side": view.short_side or eval_short_side(takes.size)}
-        shown = {"model.size": takes.size} | ({"view.exact": view.exact} if view.exact else sides)
-        shown |= {f"data.{knob}": getattr(self.data, knob) for knob in ("name", *self.data.shows)}
+        shown = {"model.size": takes.size} | ({"view.resize": view.resize} if view.resize else sides)
+        shown |= {f"data.{knob}": getattr(self.data, knob) for knob in ("name", *self.data.content_settings)}
         folder = flow.folder.name if flow.folder else None
         read = {
             "video": {"model.mean": takes.mean, "model.std": takes.std},
@@ -397,13 +397,15 @@ class Recipe(FrozenModel):
         if self.view is None or self.view.features is None:
             return None
         gives = {part.name: part.output for part in model.frozen_parts()}
-        return FeatureStore(self.view.features, self.feature_stamps(model), gives)
+        return FeatureStore(self.view.features, self.feature_metadata(model), gives)
 
     def feature_preparation(self, augment: bool, model: ModelConfig) -> FeaturePreparation:
         """What turns a recording of a feature store into inputs of a model; with ``augment`` as for training."""
         takes, changes = model.takes(), self.augment.clip
         assert isinstance(takes, ClipInput)
-        return FeaturePreparation(takes, self.view or ViewConfig(), changes.keep if augment and changes else 1.0)
+        return FeaturePreparation(
+            takes, self.view or ViewConfig(), changes.temporal_crop if augment and changes else 1.0
+        )
 
     def stages(self) -> tuple[Stage, ...]:
         """The stages to train: those of the recipe, or the whole recipe as one."""

@@ -32,12 +32,12 @@ Resized = Shaped[Tensor, "T C h w"]
 LUMA = (0.299, 0.587, 0.114)
 
 
-class Framing(BaseModel):
+class CropConfig(BaseModel):
     """How frames are brought to size before they are cropped.
 
     Attributes:
         short_side: the shorter side in pixels; 0 takes 8/7 of the crop, 256 for 224.
-        exact: height and width whatever the aspect, in place of ``short_side``: SELFY's (240, 320), or the size of the
+        resize: height and width whatever the aspect, in place of ``short_side``: SELFY's (240, 320), or the size of the
             crop itself to squash whole frames into it.
         crops: of testing: the center; three along the longer side; or ten, the corners and the center, plain and
             mirrored (where a mirror changes no label).
@@ -45,7 +45,7 @@ class Framing(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     short_side: int = Field(default=0, ge=0)
-    exact: tuple[PositiveInt, PositiveInt] | None = None
+    resize: tuple[PositiveInt, PositiveInt] | None = None
     crops: Crops = "center"
 
 
@@ -54,45 +54,45 @@ class ClipAugment(BaseModel):
 
     Attributes:
         crop: "multi_scale" takes a corner, edge, quarter or center crop at one of ``scales`` (TSN and its heirs);
-            "random_resized" any crop of ``area`` and ``aspect``; "random" any crop of the final size after
-            :class:`Framing`; "center" none but the center.
+            "random_resized" any crop of ``area`` and ``aspect_ratio``; "random" any crop of the final size after
+            :class:`CropConfig`; "center" none but the center.
         short_side: the shorter side that larger frames are decoded at; 0 takes 8/7 of the crop, 256 for 224.
-        exact: frames are first brought to this height and width whatever the aspect; None leaves them.
+        resize: frames are first brought to this height and width whatever the aspect; None leaves them.
         scales: sides of multi-scale crops, as shares of the shorter side.
         max_distort: how far apart in ``scales`` the two sides of a crop may be.
         area: of random resized crops, least and most, as shares of the frame.
-        aspect: of random resized crops, least and most, width over height.
+        aspect_ratio: of random resized crops, least and most, width over height.
         flip: how often a clip is mirrored.
-        flip_labels: what becomes of clips whose label a mirror changes: "swap" gives them the new label (TDN), "spare"
+        flip_labels: what becomes of clips whose label a mirror changes: "swap" gives them the new label (TDN), "skip"
             never mirrors them (SELFY).
         brightness, contrast, saturation: greatest change, as a share.
         hue: greatest turn of the colour circle, as a share of it.
-        grey: how often colour is taken away.
-        keep: the smallest share of the video that frames are chosen from, at a random place in it.
+        grayscale: how often colour is taken away.
+        temporal_crop: the smallest share of the video that frames are chosen from, at a random place in it.
         reverse: how often a clip is played backwards, with the label of that; where the data set says which it is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     crop: Literal["multi_scale", "random_resized", "random", "center"] = "multi_scale"
     short_side: int = Field(default=0, ge=0)
-    exact: tuple[PositiveInt, PositiveInt] | None = None
+    resize: tuple[PositiveInt, PositiveInt] | None = None
     scales: tuple[PositiveFloat, ...] = Field(default=(1.0, 0.875, 0.75, 0.66), min_length=1)
     max_distort: int = Field(default=1, ge=0)
     area: tuple[PositiveFloat, PositiveFloat] = (0.08, 1.0)
-    aspect: tuple[PositiveFloat, PositiveFloat] = (3 / 4, 4 / 3)
+    aspect_ratio: tuple[PositiveFloat, PositiveFloat] = (3 / 4, 4 / 3)
     flip: float = Field(default=0.5, ge=0, le=1)
-    flip_labels: Literal["swap", "spare"] = "swap"
+    flip_labels: Literal["swap", "skip"] = "swap"
     brightness: float = Field(default=0.0, ge=0, le=1)
     contrast: float = Field(default=0.0, ge=0, le=1)
     saturation: float = Field(default=0.0, ge=0, le=1)
     hue: float = Field(default=0.0, ge=0, le=0.5)
-    grey: float = Field(default=0.0, ge=0, le=1)
-    keep: float = Field(default=1.0, gt=0, le=1)
+    grayscale: float = Field(default=0.0, ge=0, le=1)
+    temporal_crop: float = Field(default=1.0, gt=0, le=1)
     reverse: float = Field(default=0.0, ge=0, le=1)
 
     @model_validator(mode="after")
     def _in_order(self) -> "ClipAugment":
-        for knob in ("area", "aspect"):
+        for knob in ("area", "aspect_ratio"):
             least, most = getattr(self, knob)
             if least > most:
                 raise ValueError(f"{knob} needs the smaller number first, and {least} > {most}")
@@ -101,7 +101,7 @@ class ClipAugment(BaseModel):
         return self
 
 
-PLAIN = Framing()
+PLAIN = CropConfig()
 
 
 def augment_clips(
@@ -125,46 +125,48 @@ def augment_clips(
         reverse: new label of each label that playing backwards changes; None where that is forbidden.
     """
     streams: dict[Stream, Tensor] = {name: clip.pixels for name, clip in clips.items()}
-    if knobs.exact is not None:
-        streams = {name: resize(frames, *knobs.exact) for name, frames in streams.items()}
+    if knobs.resize is not None:
+        streams = {name: resize(frames, *knobs.resize) for name, frames in streams.items()}
     if knobs.crop == "random":
         streams = {name: resize_short(frames, eval_short_side(takes.size)) for name, frames in streams.items()}
     ((height, width),) = {frames.shape[2:] for frames in streams.values()}
     box = draw_box(height, width, takes.size, knobs, rng)
-    streams = {name: resize(cut(frames, box), takes.size, takes.size) for name, frames in streams.items()}
+    streams = {name: resize(crop_frames(frames, box), takes.size, takes.size) for name, frames in streams.items()}
     if _throw(rng) < knobs.flip and mirror is not None:
         swapped = mirror.get(label, label)
         if swapped == label or knobs.flip_labels == "swap":
-            streams, label = {name: mirrored(frames, name) for name, frames in streams.items()}, swapped
+            streams, label = {name: mirror_frames(frames, name) for name, frames in streams.items()}, swapped
     if knobs.reverse and reverse is not None and _throw(rng) < knobs.reverse:
         streams, label = {name: frames.flip(0) for name, frames in streams.items()}, reverse.get(label, label)
     colours = _draw_colours(streams["video"], knobs, rng) if "video" in streams else None
     if colours is not None:
-        streams["video"] = recolour(streams["video"], *colours)
-    return {name: normalise(frames, takes, name) for name, frames in streams.items()}, label
+        streams["video"] = adjust_color(streams["video"], *colours)
+    return {name: normalize(frames, takes, name) for name, frames in streams.items()}, label
 
 
 def prepare_clip(
-    clip: Clip, takes: ClipInput, framing: Framing = PLAIN, stream: Stream = "video"
+    clip: Clip, takes: ClipInput, framing: CropConfig = PLAIN, stream: Stream = "video"
 ) -> Float32[Tensor, "T C S S"]:
     """A clip as testing and predicting see it: brought to size, its first crop (the center, if one), normalised."""
     return prepare_views(clip, takes, framing, stream)[0]
 
 
 def prepare_views(
-    clip: Clip, takes: ClipInput, framing: Framing = PLAIN, stream: Stream = "video"
+    clip: Clip, takes: ClipInput, framing: CropConfig = PLAIN, stream: Stream = "video"
 ) -> Float32[Tensor, "V T C S S"]:
     """All test crops of a clip of frames or of flow, normalised; scores are averaged over them."""
-    if framing.exact is not None:
-        frames = resize(clip.pixels, *framing.exact)
+    if framing.resize is not None:
+        frames = resize(clip.pixels, *framing.resize)
     else:
         frames = resize_short(clip.pixels, framing.short_side or eval_short_side(takes.size))
     if min(frames.shape[2:]) < takes.size:
         frames = resize_short(frames, takes.size)
-    crops = [cut(frames, box) for box in crop_boxes(frames.shape[2], frames.shape[3], takes.size, framing.crops)]
+    crops = [
+        crop_frames(frames, box) for box in crop_boxes(frames.shape[2], frames.shape[3], takes.size, framing.crops)
+    ]
     if framing.crops == "ten":
-        crops += [mirrored(crop, stream) for crop in crops]
-    return torch.stack([normalise(crop, takes, stream) for crop in crops])
+        crops += [mirror_frames(crop, stream) for crop in crops]
+    return torch.stack([normalize(crop, takes, stream) for crop in crops])
 
 
 def eval_short_side(size: int) -> int:
@@ -186,13 +188,13 @@ def resize_short(frames: Frames, short_side: int) -> Resized:
     return resize(frames, round(height * scale), round(width * scale))
 
 
-def cut(frames: Frames, box: Box) -> Resized:
+def crop_frames(frames: Frames, box: Box) -> Resized:
     """The part of each frame that lies in the box; shares memory."""
     top, left, height, width = box
     return frames[:, :, top : top + height, left : left + width]
 
 
-def mirrored(frames: Frames, stream: Stream) -> Frames:
+def mirror_frames(frames: Frames, stream: Stream) -> Frames:
     """Frames with left and right exchanged; in flow, what moved to the left then moves to the right."""
     return mirror_flow(frames) if stream == "flow" else frames.flip(-1)
 
@@ -230,7 +232,7 @@ def _multi_scale_box(height: int, width: int, size: int, knobs: ClipAugment, rng
 def _random_resized_box(height: int, width: int, knobs: ClipAugment, rng: torch.Generator) -> Box:
     """A crop of random area and aspect (the aspect drawn on a logarithmic scale), brought inside the frame."""
     area = _between(*knobs.area, rng) * height * width
-    aspect = math.exp(_between(math.log(knobs.aspect[0]), math.log(knobs.aspect[1]), rng))
+    aspect = math.exp(_between(math.log(knobs.aspect_ratio[0]), math.log(knobs.aspect_ratio[1]), rng))
     box_height = min(height, max(1, round(math.sqrt(area / aspect))))
     box_width = min(width, max(1, round(math.sqrt(area * aspect))))
     return _pick(height - box_height + 1, rng), _pick(width - box_width + 1, rng), box_height, box_width
@@ -250,14 +252,14 @@ def crop_boxes(height: int, width: int, size: int, crops: Crops) -> list[Box]:
     return [(top, left, size, size) for top, left in corners]
 
 
-def recolour(
+def adjust_color(
     frames: UInt8[Tensor, "T C H W"], matrix: Float[Tensor, "C C"], shift: Float[Tensor, " C"]
 ) -> Float32[Tensor, "T C H W"]:
     """Colours of 0..255 sent through an affine map of the 0..1 scale, and cut off at 0 and 1."""
     return F.conv2d(frames.float(), rearrange(matrix, "o c -> o c 1 1") / 255, shift).clamp_(0, 1)
 
 
-def normalise(frames: Frames, takes: ClipInput, stream: Stream = "video") -> Float32[Tensor, "T C H W"]:
+def normalize(frames: Frames, takes: ClipInput, stream: Stream = "video") -> Float32[Tensor, "T C H W"]:
     """Frames (bytes, or floats of 0..1) less the mean, over the standard deviation, channels-last in memory.
 
     Frames of another number of channels than the statistics have take their average, as grey has in colour. The bytes
@@ -288,7 +290,7 @@ def _draw_colours(
         _between(1 - most, 1 + most, rng) for most in (knobs.brightness, knobs.contrast, knobs.saturation)
     )
     turn = 2 * math.pi * _between(-knobs.hue, knobs.hue, rng)
-    saturation = 0.0 if _throw(rng) < knobs.grey else saturation
+    saturation = 0.0 if _throw(rng) < knobs.grayscale else saturation
     if (brightness, contrast, saturation, turn) == (1.0, 1.0, 1.0, 0.0):
         return None
     channels = frames.shape[1]

@@ -21,14 +21,14 @@ from muybridge.core.errors import DataError, RecipeError
 from muybridge.core.types import Clip, SkeletonSequence
 from muybridge.data.clip_ops import (
     ClipAugment,
-    Framing,
+    CropConfig,
     Stream,
     augment_clips,
     eval_short_side,
     prepare_clip,
     prepare_views,
 )
-from muybridge.data.datasets.base import in_data_folder
+from muybridge.data.datasets.base import resolve_data_path
 from muybridge.data.feature_store import StoredFrames
 from muybridge.data.sampling import Mode, sample_indices
 from muybridge.data.skeleton_augment import SkeletonAugment, augment_skeleton
@@ -46,7 +46,7 @@ Sample = tuple[dict[str, Tensor], int]
 """A model's inputs for one recording, without batch axis, and its label."""
 
 
-class ViewConfig(Framing):
+class ViewConfig(CropConfig):
     """How a video is looked at: which of its frames are read, and in testing how often.
 
     Attributes:
@@ -105,7 +105,7 @@ class FlowSource(BaseModel):
 
     def resolved(self) -> "FlowSource":
         """With an absolute folder, where one is given."""
-        return self.model_copy(update={"folder": in_data_folder(self.folder).resolve()}) if self.folder else self
+        return self.model_copy(update={"folder": resolve_data_path(self.folder).resolve()}) if self.folder else self
 
     def of(self, video: Video, name: str | None) -> Flow:
         """The flow of a video: the stored one of the recording of this name, where there is a folder; else computed.
@@ -120,7 +120,7 @@ class FlowSource(BaseModel):
         """
         if self.folder is None or name is None:
             return ComputedFlow(video.grayscale(), self.method, self.bound)
-        return StoredFlow(find_flow(in_data_folder(self.folder), name), video, bound=self.bound, method=self.method)
+        return StoredFlow(find_flow(resolve_data_path(self.folder), name), video, bound=self.bound, method=self.method)
 
 
 COMPUTED = FlowSource()
@@ -215,7 +215,7 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
 
     Attributes:
         takes: the model's contract.
-        viewing: which frames are read, and how often in testing.
+        view: which frames are read, and how often in testing.
         mirror: labels that change in a mirror; None where mirroring is forbidden.
         augment: random changes for training samples; None leaves their frames as in testing.
         flow: where flow comes from.
@@ -227,21 +227,21 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
     """
 
     takes: ClipInput
-    viewing: ViewConfig
+    view: ViewConfig
     mirror: Mapping[int, int] | None = None
     augment: ClipAugment | None = None
     flow: FlowSource = COMPUTED
     reverse: Mapping[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if self.viewing.crops == "ten" and (self.mirror is None or self.mirror):
+        if self.view.crops == "ten" and (self.mirror is None or self.mirror):
             raise RecipeError(
                 'view.crops = "ten" mirrors half of the crops, and the data set '
                 + ("forbids mirroring" if self.mirror is None else "has classes that a mirror changes"),
                 expected="classes that a mirror leaves as they are",
                 hint='take view.crops = "three", or set data.mirror_labels = [] where no class has a side',
             )
-        turned = self.viewing.reverse or (self.augment and self.augment.reverse)
+        turned = self.view.reverse or (self.augment and self.augment.reverse)
         if turned and (self.reverse is None or self.takes.flow):
             silent = "the data set does not say what becomes of its classes"
             raise RecipeError(
@@ -253,7 +253,7 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
     @property
     def views(self) -> int:
         """Inputs that testing makes of one video."""
-        return self.viewing.views
+        return self.view.views
 
     def read(
         self, recording: Recording, rng: torch.Generator | None = None, name: str | None = None
@@ -261,33 +261,33 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
         """The first half of a call: chooses moments and decodes them; those of all testing clips follow each other."""
         assert isinstance(recording, Video)
         # All views at once, so that a frame in several of them is decoded once.
-        keep = self.augment.keep if self.augment else 1.0
-        numbers = frame_indices(self.usable(recording), self.takes, self.viewing, keep, rng)
+        keep = self.augment.temporal_crop if self.augment else 1.0
+        numbers = frame_indices(self.usable(recording), self.takes, self.view, keep, rng)
         if rng is None:
-            short_side = self._short_side(self.viewing, self._tested().size)
+            short_side = self._short_side(self.view, self._tested().size)
         else:
-            short_side = self._short_side(self.augment or self.viewing, self.takes.size)
+            short_side = self._short_side(self.augment or self.view, self.takes.size)
         return self._decode(recording, numbers, short_side, name)
 
     def transform(self, read: Mapping[Stream, Clip], label: int = -1, rng: torch.Generator | None = None) -> Sample:
         """The second half of a call: crops, changes and normalises."""
         if rng is not None:
             if self.augment is None:
-                inputs = {name: prepare_clip(clip, self.takes, self.viewing, name) for name, clip in read.items()}
+                inputs = {name: prepare_clip(clip, self.takes, self.view, name) for name, clip in read.items()}
             else:
                 inputs, label = augment_clips(read, label, self.augment, self.takes, self.mirror, rng, self.reverse)
             return {name: rearrange(one, "t c h w -> 1 t c h w") for name, one in inputs.items()}, label
         views = {}
         for name, clip in read.items():
-            each = zip(clip.pixels.chunk(self.viewing.clips), clip.seconds.chunk(self.viewing.clips), strict=True)
-            views[name] = torch.cat([prepare_views(Clip(*one), self._tested(), self.viewing, name) for one in each])
-            if self.viewing.reverse:
+            each = zip(clip.pixels.chunk(self.view.clips), clip.seconds.chunk(self.view.clips), strict=True)
+            views[name] = torch.cat([prepare_views(Clip(*one), self._tested(), self.view, name) for one in each])
+            if self.view.reverse:
                 views[name] = torch.cat([views[name], views[name].flip(1)])
         return views, label
 
     def undo_reversal(self, answers: Float[Tensor, "B V K"]) -> Float[Tensor, "B V K"]:
         """See :meth:`Preparation.straight`; for class k, a reversed view is asked about the reversal of k."""
-        if not self.viewing.reverse:
+        if not self.view.reverse:
             return answers
         assert self.reverse is not None
         forwards, backwards = answers.chunk(2, dim=1)
@@ -312,8 +312,8 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
     def frames(self, recording: Video, numbers: Sequence[int], name: str | None = None) -> dict[str, Tensor]:
         """The moments with these numbers as testing sees their first crop, ``T C S S`` by the model's arguments."""
         takes = self._tested()
-        clips = self._decode(recording, numbers, self._short_side(self.viewing, takes.size), name)
-        return {stream: prepare_clip(clip, takes, self.viewing, stream) for stream, clip in clips.items()}
+        clips = self._decode(recording, numbers, self._short_side(self.view, takes.size), name)
+        return {stream: prepare_clip(clip, takes, self.view, stream) for stream, clip in clips.items()}
 
     def _decode(
         self, recording: Video, numbers: Sequence[int], short_side: int, name: str | None
@@ -328,12 +328,12 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
 
     def _tested(self) -> ClipInput:
         """The contract with the size of test crops."""
-        return replace(self.takes, size=self.viewing.size or self.takes.size)
+        return replace(self.takes, size=self.view.size or self.takes.size)
 
-    def _short_side(self, knobs: Framing | ClipAugment, size: int) -> int:
+    def _short_side(self, knobs: CropConfig | ClipAugment, size: int) -> int:
         """The shorter side that frames are decoded at, where theirs is larger."""
         # Frames that are then squashed to an exact size have both sides at least as long as it needs.
-        return max(knobs.exact) if knobs.exact else knobs.short_side or eval_short_side(size)
+        return max(knobs.resize) if knobs.resize else knobs.short_side or eval_short_side(size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,18 +342,18 @@ class FeaturePreparation(Preparation[dict[str, Tensor]]):
 
     Attributes:
         takes: the model's contract.
-        viewing: which frames are read, and how often in testing.
+        view: which frames are read, and how often in testing.
         keep: the smallest share of a training video that frames are chosen from, see :class:`ClipAugment`.
     """
 
     takes: ClipInput
-    viewing: ViewConfig
+    view: ViewConfig
     keep: float = 1.0
 
     @property
     def views(self) -> int:
         """Inputs that testing makes of one video."""
-        return self.viewing.clips
+        return self.view.clips
 
     def read(
         self, recording: Recording, rng: torch.Generator | None = None, name: str | None = None
@@ -361,7 +361,7 @@ class FeaturePreparation(Preparation[dict[str, Tensor]]):
         """The first half of a call: chooses frames and reads their maps; those of all views follow each other."""
         del name
         assert isinstance(recording, StoredFrames)
-        return recording.read(frame_indices(len(recording), self.takes, self.viewing, self.keep, rng))
+        return recording.read(frame_indices(len(recording), self.takes, self.view, self.keep, rng))
 
     def transform(self, read: dict[str, Tensor], label: int = -1, rng: torch.Generator | None = None) -> Sample:
         """The second half of a call: one view after the other."""
@@ -370,18 +370,18 @@ class FeaturePreparation(Preparation[dict[str, Tensor]]):
 
 
 def frame_indices(
-    frames: int, takes: ClipInput, viewing: ViewConfig, keep: float, rng: torch.Generator | None = None
+    frames: int, takes: ClipInput, view_config: ViewConfig, keep: float, rng: torch.Generator | None = None
 ) -> list[int]:
     """Which frames of a video are read: with dice for one view of a random part of it, else for all views of testing.
 
     Args:
         frames: of the video that can be looked at.
         takes: the model's contract.
-        viewing: how a video is looked at.
+        view_config: how a video is looked at.
         keep: the smallest share of the video that a training sample is chosen from.
         rng: the dice of a training sample.
     """
-    mode, clips, stride = viewing.mode, viewing.clips, viewing.stride
+    mode, clips, stride = view_config.mode, view_config.clips, view_config.stride
     if rng is None:
         each = (sample_indices(frames, takes, mode, view=view, views=clips, stride=stride) for view in range(clips))
         return [number for one in each for number in one]
@@ -401,7 +401,7 @@ def random_temporal_crop(frames: int, keep: float, rng: torch.Generator) -> tupl
 def preparation(
     takes: Takes,
     holds: Holds,
-    viewing: ViewConfig,
+    view_config: ViewConfig,
     mirror: Mapping[int, int] | None,
     augment: SkeletonAugment | ClipAugment | None = None,
     flow: FlowSource = COMPUTED,
@@ -414,7 +414,7 @@ def preparation(
         return SkeletonPreparation(takes, holds, mirror, augment)
     assert isinstance(holds, ClipData)
     assert augment is None or isinstance(augment, ClipAugment)
-    return ClipPreparation(takes, viewing, mirror, augment, flow, reverse)
+    return ClipPreparation(takes, view_config, mirror, augment, flow, reverse)
 
 
 def collate_inputs(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -38,20 +38,22 @@ def sample_indices(
     """
     segments, length = takes.segments, takes.frames_per_segment
     if mode == "dense":
-        return windows(dense_starts(frames, segments, rng, view, views), length, frames, stride)
+        return window_indices(dense_starts(frames, segments, rng, view, views), length, frames, stride)
     if mode == "clips":
         whole = segments * length
-        starts = clip_starts(frames, span(whole, stride), views, rng)[view : view + 1]
-        return windows(starts, whole, frames, stride)
-    return windows(window_starts(frames, segments, span(length, stride), rng, view, views), length, frames, stride)
+        starts = clip_starts(frames, window_span(whole, stride), views, rng)[view : view + 1]
+        return window_indices(starts, whole, frames, stride)
+    return window_indices(
+        window_starts(frames, segments, window_span(length, stride), rng, view, views), length, frames, stride
+    )
 
 
-def span(length: int, stride: int) -> int:
+def window_span(length: int, stride: int) -> int:
     """Frames of the video from the first to the last of a window."""
     return (length - 1) * stride + 1
 
 
-def windows(starts: Sequence[int], length: int, frames: int, stride: int = 1) -> list[int]:
+def window_indices(starts: Sequence[int], length: int, frames: int, stride: int = 1) -> list[int]:
     """``length`` frames from each start; past the end of the video its last frame repeats."""
     return [min(start + step * stride, frames - 1) for start in starts for step in range(length)]
 

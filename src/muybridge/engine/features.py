@@ -102,7 +102,7 @@ def extract_features(
     done = []
     with report, stop_requests() as stop:
         for part, config, cnn in cnns:
-            stamp = recipe.feature_stamps(config)[part.name] | {"weights": checksum(cnn.state_dict())}
+            stamp = recipe.feature_metadata(config)[part.name] | {"weights": checksum(cnn.state_dict())}
             if runtime.is_main_process:
                 PartStore.create(folder / part.name, stamp | {"precision": precision})
             runtime.fabric.barrier()

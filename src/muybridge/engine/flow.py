@@ -7,7 +7,7 @@ from typing import Any, cast
 from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError, RecipeError
 from muybridge.core.types import Record
-from muybridge.data.datasets.base import Split, in_data_folder
+from muybridge.data.datasets.base import Split, resolve_data_path
 from muybridge.data.prepare import COMPUTED, FlowSource
 from muybridge.engine.journal import Reporter
 from muybridge.media.flow_extract import Progress, available_cores, extract_flow, open_video
@@ -54,7 +54,7 @@ def make_flow(
         recipe = load_recipe(source, settings)
         knobs, records, root = recipe.flow or COMPUTED, _recordings_of(recipe), None
         opened = cast("Callable[[Record], Video]", recipe.data.open)
-    target = out or (in_data_folder(knobs.folder) if knobs.folder else Path("flow") / folder.stem)
+    target = out or (resolve_data_path(knobs.folder) if knobs.folder else Path("flow") / folder.stem)
     if root is not None and target.resolve().is_relative_to(root.resolve()):
         raise DataError(
             "the flow would lie among the videos",

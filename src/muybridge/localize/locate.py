@@ -18,7 +18,7 @@ from muybridge.core.errors import RunError
 from muybridge.core.tubes import Tube, TubeSet
 from muybridge.data.clip_ops import crop_boxes, eval_short_side
 from muybridge.data.prepare import ClipPreparation, ViewConfig
-from muybridge.data.sampling import sample_indices, span, windows
+from muybridge.data.sampling import sample_indices, window_indices, window_span
 from muybridge.localize.linking import LINKING, Linking, Maps, attention_to_tubes, average_over_clips
 from muybridge.media.video import Video
 from muybridge.models.base import Model
@@ -120,7 +120,7 @@ class Localizer:
             maps.append(pointing[0].float().clamp(min=0).cpu())
             chances.append(output.logits[0].float().softmax(0).cpu())
         averaged = average_over_clips(torch.stack(maps), torch.stack(shown), len(recording))
-        return torch.stack(chances).mean(0), project_to_frame(averaged, recording.size, takes, self.prepare.viewing)
+        return torch.stack(chances).mean(0), project_to_frame(averaged, recording.size, takes, self.prepare.view)
 
     def _locate(self, recording: Video, id_: str, name: str | None) -> Localization:
         scores, maps = self.attention_maps(recording, name)
@@ -132,14 +132,15 @@ class Localizer:
 
     def _views(self, length: int) -> Iterator[list[int]]:
         """The moments of each input of the model."""
-        takes, viewing = self.prepare.takes, self.prepare.viewing
-        if viewing.mode == "clips":
+        takes, view_config = self.prepare.takes, self.prepare.view
+        if view_config.mode == "clips":
             count = takes.segments * takes.frames_per_segment
-            starts = covering_starts(length, span(count, viewing.stride))
-            return (windows([start], count, length, viewing.stride) for start in starts)
-        views, stride = viewing.clips, viewing.stride
+            starts = covering_starts(length, window_span(count, view_config.stride))
+            return (window_indices([start], count, length, view_config.stride) for start in starts)
+        views, stride = view_config.clips, view_config.stride
         return (
-            sample_indices(length, takes, viewing.mode, view=view, views=views, stride=stride) for view in range(views)
+            sample_indices(length, takes, view_config.mode, view=view, views=views, stride=stride)
+            for view in range(views)
         )
 
     def _refusal(self, came: str) -> RunError:
@@ -161,7 +162,7 @@ def covering_starts(frames: int, span: int) -> list[int]:
 
 
 def project_to_frame(
-    maps: Maps, size: tuple[int, int], takes: ClipInput, viewing: ViewConfig
+    maps: Maps, size: tuple[int, int], takes: ClipInput, view_config: ViewConfig
 ) -> Float[Tensor, "T rows columns"]:
     """Maps of the center crop as maps of the whole frame, 0 outside; as they are where the crop is the frame.
 
@@ -169,12 +170,12 @@ def project_to_frame(
         maps: of what the model saw.
         size: height and width of the frame in pixels.
         takes: the model's contract.
-        viewing: how frames were brought to size.
+        view_config: how frames were brought to size.
     """
-    side = viewing.size or takes.size
-    height, width = viewing.exact or size
-    least = side if viewing.exact else max(side, viewing.short_side or eval_short_side(side))
-    scale = least / min(height, width) if not viewing.exact or least > min(height, width) else 1.0
+    side = view_config.size or takes.size
+    height, width = view_config.resize or size
+    least = side if view_config.resize else max(side, view_config.short_side or eval_short_side(side))
+    scale = least / min(height, width) if not view_config.resize or least > min(height, width) else 1.0
     tall, wide = round(height * scale), round(width * scale)
     ((top, left, *_),) = crop_boxes(tall, wide, side, "center")
     if (tall, wide) == (side, side):

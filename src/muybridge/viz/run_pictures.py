@@ -140,12 +140,12 @@ def _draw_clip(
     label: str,
 ) -> list[Path]:
     """Sheet of what was seen and film of the whole video, with class activation and change laid over."""
-    takes, viewing = prepare.takes, prepare.viewing
-    numbers = np.array(frame_indices(prepare.usable(recording), takes, viewing, 1.0))
+    takes, view_config = prepare.takes, prepare.view
+    numbers = np.array(frame_indices(prepare.usable(recording), takes, view_config, 1.0))
     each = takes.frames_per_segment if takes.segments > 1 else 1  # a map for each segment, or for each frame
     at, slots = np.unique(numbers[each // 2 :: each], return_inverse=True)
     firsts = slice(
-        0, viewing.clips * viewing.crops_per_clip, viewing.crops_per_clip
+        0, view_config.clips * view_config.crops_per_clip, view_config.crops_per_clip
     )  # crops of the clips as they run forwards
     maps = {name: _at_each(one[firsts], slots) for name, one in maps.items() if one.ndim > 3}
     heats = {name: one.clamp(min=0) if name == "class_activation" else one.abs() for name, one in maps.items()}
@@ -169,7 +169,7 @@ def _draw_clip(
     if "class_activation" not in heats:
         return [sheet]
     every = range(0, len(recording), -(-len(recording) // LONGEST))
-    whole = _pixels(prepare_clip(recording.read(every, short_side=max(240, takes.size)), takes, viewing), prepare)
+    whole = _pixels(prepare_clip(recording.read(every, short_side=max(240, takes.size)), takes, view_config), prepare)
     telling = [name for name in _WORDS if name in fine] or ["class_activation"]
     panels = {
         _WORDS[name].format(label).replace("\n", " "): _in_between(at, heats[name].numpy(), np.array(every))

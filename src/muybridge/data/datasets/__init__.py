@@ -4,11 +4,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from muybridge.data.datasets.folder import Folder
 from muybridge.data.datasets.moving_shapes import MovingShapes
 from muybridge.data.datasets.msr_action3d import MSRAction3D
 from muybridge.data.datasets.ntu_rgbd import NTURGBD
 from muybridge.data.datasets.sbu import SBU
+from muybridge.data.datasets.skeleton_folder import SkeletonFolder
 from muybridge.data.datasets.stick_figures import StickFigures
 from muybridge.data.datasets.ucf_hmdb import HMDB51, UCF101
 from muybridge.data.datasets.utd_mhad import UTDMHAD, UTDMHADArrow, UTDMHADDepth
@@ -22,9 +22,9 @@ __all__ = [
     "UCF101",
     "UTDMHAD",
     "AnyDataset",
-    "Folder",
     "MSRAction3D",
     "MovingShapes",
+    "SkeletonFolder",
     "StickFigures",
     "UTDMHADArrow",
     "UTDMHADDepth",
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 AnyDataset = Annotated[
-    Folder
+    SkeletonFolder
     | HMDB51
     | MovingShapes
     | MSRAction3D

@@ -47,11 +47,12 @@ class DatasetConfig(BaseModel):
     Attributes:
         val_groups: people or sources of the training part that are held out for choosing settings; they leave
             ``train`` and make up ``val``. Empty trains on the whole training part and leaves ``val`` empty.
-        shows: the knobs that change what a recording shows, and not only which there are and how they are divided.
+        content_settings: names of the settings that change the frames of a recording, not only which recordings there
+            are and how they are split; stored features depend on them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    shows: ClassVar[tuple[str, ...]] = ()
+    content_settings: ClassVar[tuple[str, ...]] = ()
     val_groups: tuple[str, ...] = ()
 
     def resolved(self) -> Self:
@@ -104,27 +105,27 @@ class DatasetConfig(BaseModel):
         split: Split,
         records: Iterable[Record],
         *,
-        testing: Callable[[Record], bool],
-        validating: Callable[[Record], bool] | None = None,
-        unusable: Mapping[str, str] | None = None,
+        is_test: Callable[[Record], bool],
+        is_val: Callable[[Record], bool] | None = None,
+        excluded: Mapping[str, str] | None = None,
     ) -> Index:
         """The part of ``records`` that makes up a split, in the order of their ids.
 
         Args:
             split: which part.
             records: every recording of the data set.
-            testing: whether a recording belongs to the test part.
-            validating: whether a recording that does not is held out for ``val``; by default, whether its group is in
+            is_test: whether a recording belongs to the test part.
+            is_val: whether a recording that does not is held out for ``val``; by default, whether its group is in
                 ``val_groups``.
-            unusable: why a recording is left out, by its id.
+            excluded: why a recording is left out, by its id.
 
         Raises:
             DataError: ``val_groups`` names a group the training part does not have, or the split is empty.
         """
-        unusable = unusable or {}
+        excluded = excluded or {}
         tested, rest = [], []
         for record in sorted(records, key=lambda record: record.id):
-            (tested if testing(record) else rest).append(record)
+            (tested if is_test(record) else rest).append(record)
         known = {record.group for record in rest}
         if unknown := sorted(set(self.val_groups) - known):
             raise DataError(
@@ -132,11 +133,11 @@ class DatasetConfig(BaseModel):
                 expected=f"groups of the training part: {', '.join(sorted(known)) or 'there are none'}",
                 hint="correct data.val_groups",
             )
-        validating = validating or (lambda record: record.group in self.val_groups)
-        part = tested if split == "test" else [record for record in rest if validating(record) == (split == "val")]
+        is_val = is_val or (lambda record: record.group in self.val_groups)
+        part = tested if split == "test" else [record for record in rest if is_val(record) == (split == "val")]
         index = Index(
-            tuple(record for record in part if record.id not in unusable),
-            tuple(Excluded(record.id, record.path, unusable[record.id]) for record in part if record.id in unusable),
+            tuple(record for record in part if record.id not in excluded),
+            tuple(Excluded(record.id, record.path, excluded[record.id]) for record in part if record.id in excluded),
         )
         if not index.records and (split != "val" or self.val_groups):
             raise DataError(
@@ -185,7 +186,7 @@ def parse_swap_pairs(pairs: LabelPairs | None, labels: Sequence[str], knob: str,
     return swap_map(labels, zip(names[::2], names[1::2], strict=True))
 
 
-def in_data_folder(path: Path) -> Path:
+def resolve_data_path(path: Path) -> Path:
     """A folder, looked for under the environment variable MUYBRIDGE_DATA where it is relative and not here."""
     path, data = path.expanduser(), os.environ.get("MUYBRIDGE_DATA", "")
     return Path(data) / path if data and not path.is_absolute() and not path.is_dir() else path
@@ -195,11 +196,11 @@ class Benchmark(DatasetConfig):
     """A published data set in a folder of its own.
 
     Attributes:
-        root: its folder; without it, the folder ``home`` under the environment variable MUYBRIDGE_DATA.
+        root: its folder; without it, the folder ``folder_name`` under the environment variable MUYBRIDGE_DATA.
     """
 
     root: Path | None = None
-    home: ClassVar[str]
+    folder_name: ClassVar[str]
 
     def resolved(self) -> Self:
         """With an absolute root, where one is given."""
@@ -216,15 +217,15 @@ class Benchmark(DatasetConfig):
             data = os.environ.get("MUYBRIDGE_DATA", "")
             if not data:
                 raise DataError(
-                    f"the folder of {self.home} is not known",
+                    f"the folder of {self.folder_name} is not known",
                     expected="data.root in the recipe, or the environment variable MUYBRIDGE_DATA",
-                    hint=f"set MUYBRIDGE_DATA to the folder that contains {self.home}, or set data.root",
+                    hint=f"set MUYBRIDGE_DATA to the folder that contains {self.folder_name}, or set data.root",
                 )
-            root = Path(data) / self.home
+            root = Path(data) / self.folder_name
         if not root.is_dir():
             raise DataError(
                 "there is no such folder",
-                expected=f"the folder of {self.home}",
+                expected=f"the folder of {self.folder_name}",
                 hint="correct data.root or the environment variable MUYBRIDGE_DATA",
                 where=root,
             )

@@ -100,9 +100,9 @@ class ClassFolder(DatasetConfig):
         return self.split_records(
             split,
             records,
-            testing=lambda record: (record.group if self.group else record.id) in test,
-            validating=lambda record: (record.group if self.group else record.id) in val,
-            unusable=unusable,
+            is_test=lambda record: (record.group if self.group else record.id) in test,
+            is_val=lambda record: (record.group if self.group else record.id) in val,
+            excluded=unusable,
         )
 
     def files(self) -> list[Path]:

@@ -31,37 +31,37 @@ class MovingShapes(DatasetConfig):
         root: where the films are written on first use; by default a folder in the user's cache.
         scenes: how many there are.
         test_scenes: how many of them test.
-        takes: films of each class in each scene.
+        repetitions: films of each class in each scene.
         height, width: of the frames in pixels.
         frames: in each film, at 16 a second.
         distractors: other shapes, which wander behind the actor whatever it does.
-        disturbance: strength of camera jitter, drift of the backdrop and change of light; 0 is a quiet studio.
+        perturbation: strength of camera jitter, drift of the backdrop and change of light; 0 is a quiet studio.
         seed: another seed gives other scenes and films.
-        actor: least and largest radius of the actor, as shares of the shorter side of the frame.
+        radius: least and largest radius of the actor, as shares of the shorter side of the frame.
         spread: radius of the disc over which its center is spread, likewise. A small actor far from the middle makes
-            it hard to say where it is: ``distractors = 3, actor = [0.09, 0.14], spread = 0.33``.
+            it hard to say where it is: ``distractors = 3, radius = [0.09, 0.14], spread = 0.33``.
     """
 
     name: Literal["moving_shapes"] = "moving_shapes"
     root: Path | None = None
     scenes: int = Field(default=60, ge=2, le=999)
     test_scenes: int = Field(default=20, ge=1)
-    takes: int = Field(default=1, ge=1, le=99)
+    repetitions: int = Field(default=1, ge=1, le=99)
     height: int = Field(default=112, ge=32, le=1024, multiple_of=2)
     width: int = Field(default=112, ge=32, le=1024, multiple_of=2)
     frames: int = Field(default=32, ge=8, le=1024)
     distractors: int = Field(default=1, ge=0, le=3)
-    disturbance: float = Field(default=1.0, ge=0.0, le=2.0)
+    perturbation: float = Field(default=1.0, ge=0.0, le=2.0)
     seed: int = Field(default=0, ge=0)
-    actor: tuple[PositiveFloat, PositiveFloat] = (0.12, 0.25)
+    radius: tuple[PositiveFloat, PositiveFloat] = (0.12, 0.25)
     spread: float = Field(default=0.27, gt=0.0, le=0.4)
 
     @model_validator(mode="after")
     def _something_trains(self) -> Self:
         if self.test_scenes >= self.scenes:
             raise ValueError(f"of {self.scenes} scenes, {self.test_scenes} test and none is left to train")
-        if not self.actor[0] <= self.actor[1] <= 0.5:
-            raise ValueError(f"an actor's radius from {self.actor[0]} to {self.actor[1]} of the frame; at most 0.5")
+        if not self.radius[0] <= self.radius[1] <= 0.5:
+            raise ValueError(f"an actor's radius from {self.radius[0]} to {self.radius[1]} of the frame; at most 0.5")
         return self
 
     def resolved(self) -> Self:
@@ -90,7 +90,7 @@ class MovingShapes(DatasetConfig):
         Raises:
             DataError: the folder cannot be written.
         """
-        return write_videos(self.folder(), self.stage(), self.scenes, self.takes, progress)
+        return write_videos(self.folder(), self.scene_config(), self.scenes, self.repetitions, progress)
 
     def index(self, split: Split) -> Index:
         """The films of one split; writes all films first where they do not exist."""
@@ -99,21 +99,30 @@ class MovingShapes(DatasetConfig):
             motion = path.parent.name
             records.append(Record(f"{motion}/{path.stem}", path, _LABELS[motion], path.stem[:4]))
         first_test = self.scenes - self.test_scenes + 1
-        return self.split_records(split, records, testing=lambda record: int(record.group[1:]) >= first_test)
+        return self.split_records(split, records, is_test=lambda record: int(record.group[1:]) >= first_test)
 
-    def stage(self) -> SceneConfig:
+    def scene_config(self) -> SceneConfig:
         """What all films have in common."""
         return SceneConfig(
-            self.height, self.width, self.frames, self.distractors, self.disturbance, self.seed, self.actor, self.spread
+            self.height,
+            self.width,
+            self.frames,
+            self.distractors,
+            self.perturbation,
+            self.seed,
+            self.radius,
+            self.spread,
         )
 
     def folder(self) -> Path:
         """Where the films are; each seed and kind has its own."""
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "muybridge" / "moving_shapes"
         root = self.root.expanduser() if self.root else cache
-        kind = f"{self.height}x{self.width}x{self.frames}-distractors{self.distractors}-disturbance{self.disturbance:g}"
-        if (self.actor, self.spread) != (SceneConfig().actor, SceneConfig().spread):
-            kind += f"-actor{self.actor[0]:g}to{self.actor[1]:g}-spread{self.spread:g}"
+        kind = (
+            f"{self.height}x{self.width}x{self.frames}-distractors{self.distractors}-perturbation{self.perturbation:g}"
+        )
+        if (self.radius, self.spread) != (SceneConfig().actor, SceneConfig().spread):
+            kind += f"-radius{self.radius[0]:g}to{self.radius[1]:g}-spread{self.spread:g}"
         return root / f"v{VERSION}-seed{self.seed}-{kind}"
 
     def open(self, record: Record) -> Video:

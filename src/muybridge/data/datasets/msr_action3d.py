@@ -37,7 +37,7 @@ class MSRAction3D(Benchmark):
     """
 
     name: Literal["msr_action3d"] = "msr_action3d"
-    home: ClassVar[str] = "msr_action3d"
+    folder_name: ClassVar[str] = "msr_action3d"
     subset: Literal["all", "AS1", "AS2", "AS3"] = "all"
     files: Literal["557", "567"] = "557"
 
@@ -62,7 +62,7 @@ class MSRAction3D(Benchmark):
             action, subject = int(identity[1:3]), identity[4:7]
             if action in label and not (self.files == "557" and identity in _LEFT_OUT):
                 records.append(Record(identity, path, label[action], subject))
-        return self.split_records(split, records, testing=_even, unusable=_NOBODY)
+        return self.split_records(split, records, is_test=_even, excluded=_NOBODY)
 
     def open(self, record: Record) -> SkeletonSequence:
         """See :func:`read_msr`."""

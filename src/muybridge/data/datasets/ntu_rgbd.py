@@ -70,7 +70,7 @@ class NTURGBD(Benchmark):
     """
 
     name: Literal["ntu_rgbd"] = "ntu_rgbd"
-    home: ClassVar[str] = "ntu_rgbd"
+    folder_name: ClassVar[str] = "ntu_rgbd"
     classes: Literal[60, 120] = 60
     protocol: Literal["cross_subject", "cross_view", "cross_setup"] = "cross_subject"
     missing: Path | None = None
@@ -102,7 +102,7 @@ class NTURGBD(Benchmark):
                 records.append(Record(path.stem, path, action - 1, person))
         reason = "listed among the recordings with missing or incomplete skeletons"
         return self.split_records(
-            split, records, testing=self._testing(), unusable=dict.fromkeys(self._missing(), reason)
+            split, records, is_test=self._testing(), excluded=dict.fromkeys(self._missing(), reason)
         )
 
     def open(self, record: Record) -> SkeletonSequence:

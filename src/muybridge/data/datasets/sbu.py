@@ -33,7 +33,7 @@ class SBU(Benchmark):
     """
 
     name: Literal["sbu"] = "sbu"
-    home: ClassVar[str] = "sbu"
+    folder_name: ClassVar[str] = "sbu"
     fold: int = Field(default=1, ge=1, le=5)
 
     def labels(self) -> tuple[str, ...]:
@@ -58,7 +58,7 @@ class SBU(Benchmark):
         for path in self.find("s??s??/??/???/skeleton_pos.txt"):
             pair, action, take = path.parts[-4:-1]
             records.append(Record(f"{pair}/{action}/{take}", path, int(action) - 1, pair))
-        return self.split_records(split, records, testing=lambda record: record.group in _FOLDS[self.fold - 1])
+        return self.split_records(split, records, is_test=lambda record: record.group in _FOLDS[self.fold - 1])
 
     def open(self, record: Record) -> SkeletonSequence:
         """See :func:`read_sbu`."""

@@ -22,7 +22,7 @@ class StickFigures(DatasetConfig):
         root: where the files are written on first use; by default a folder in the user's cache.
         people: how many there are.
         test_people: how many of them test.
-        takes: recordings of each person and action.
+        repetitions: recordings of each person and action.
         seed: another seed gives other people.
     """
 
@@ -30,7 +30,7 @@ class StickFigures(DatasetConfig):
     root: Path | None = None
     people: int = Field(default=10, ge=2, le=99)
     test_people: int = Field(default=3, ge=1)
-    takes: int = Field(default=4, ge=1, le=99)
+    repetitions: int = Field(default=4, ge=1, le=99)
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
@@ -58,11 +58,11 @@ class StickFigures(DatasetConfig):
     def index(self, split: Split) -> Index:
         """The recordings of one split; writes them first where they do not exist."""
         records = []
-        for path in write_stick_figures(self.folder(), self.people, self.takes, self.seed):
+        for path in write_stick_figures(self.folder(), self.people, self.repetitions, self.seed):
             label = path.parent.name
             records.append(Record(f"{label}/{path.stem}", path, _LABELS[label], path.stem[:3]))
         first_test = self.people - self.test_people + 1
-        return self.split_records(split, records, testing=lambda record: int(record.group[1:]) >= first_test)
+        return self.split_records(split, records, is_test=lambda record: int(record.group[1:]) >= first_test)
 
     def folder(self) -> Path:
         """Where the files are; each seed and size has its own."""

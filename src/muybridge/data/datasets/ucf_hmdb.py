@@ -90,7 +90,7 @@ class UCF101(_Listed):
     """
 
     name: Literal["ucf101"] = "ucf101"
-    home: ClassVar[str] = "ucf101"
+    folder_name: ClassVar[str] = "ucf101"
     names: ClassVar[str] = _UCF101
     lists: Path = Path("ucfTrainTestlist")
     videos: Path = Path("UCF-101")
@@ -99,7 +99,7 @@ class UCF101(_Listed):
         """The videos of one split; see :meth:`DatasetConfig.index`."""
         parts = {part: self._records(f"{part}list{self.fold:02}.txt") for part in ("train", "test")}
         tested = {record.id for record in parts["test"]}
-        return self.split_records(split, parts["train"] + parts["test"], testing=lambda record: record.id in tested)
+        return self.split_records(split, parts["train"] + parts["test"], is_test=lambda record: record.id in tested)
 
     def _records(self, name: str) -> list[Record]:
         labels = {label: number for number, label in enumerate(self.labels())}
@@ -119,7 +119,7 @@ class HMDB51(_Listed):
     """
 
     name: Literal["hmdb51"] = "hmdb51"
-    home: ClassVar[str] = "hmdb51"
+    folder_name: ClassVar[str] = "hmdb51"
     names: ClassVar[str] = _HMDB51
     lists: Path = Path("testTrainMulti_7030_splits")
     videos: Path = Path("hmdb51_org")
@@ -135,4 +135,4 @@ class HMDB51(_Listed):
                 marks[id_] = mark
                 records.append(Record(id_, self.folder() / self.videos / id_, number, file.partition(f"_{label}_")[0]))
         used = [record for record in records if marks[record.id] in (_TRAINS, _TESTS)]
-        return self.split_records(split, used, testing=lambda record: marks[record.id] == _TESTS)
+        return self.split_records(split, used, is_test=lambda record: marks[record.id] == _TESTS)

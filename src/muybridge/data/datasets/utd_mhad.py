@@ -30,7 +30,7 @@ _MIRRORED = (("swipe left", "swipe right"), ("draw circle clockwise", "draw circ
 class _Recordings(Benchmark):
     """What the kinds of recording have in common: people 1, 3, 5, 7 train, the others test."""
 
-    home: ClassVar[str] = "utd_mhad"
+    folder_name: ClassVar[str] = "utd_mhad"
     ending: ClassVar[str]
 
     def labels(self) -> tuple[str, ...]:
@@ -43,7 +43,7 @@ class _Recordings(Benchmark):
 
     def index(self, split: Split) -> Index:
         """The recordings of one split; see :meth:`DatasetConfig.index`."""
-        return self.split_records(split, self.records(), testing=lambda record: int(record.group[1:]) % 2 == 0)
+        return self.split_records(split, self.records(), is_test=lambda record: int(record.group[1:]) % 2 == 0)
 
     def records(self) -> list[Record]:
         """All recordings; the groups are people, ``s1`` to ``s8``."""
@@ -75,16 +75,16 @@ class _Depth(_Recordings):
 
     Attributes:
         channels: 1, or 3 for models with weights of colour images.
-        jitter: greatest share of a recording that is cut off at either end, drawn by its id. Recordings are aligned in
-            phase, so that without it a frame's place tells the phase of the action.
-        foreground: cut every recording to the square around all that ever stands before the background.
+        temporal_jitter: largest share of a recording that is cut off at each end, drawn by its id. The recordings are
+            aligned in phase, so without it a frame's position reveals the phase of the action.
+        crop_foreground: crop every recording to the square around all pixels that are ever foreground.
     """
 
     ending: ClassVar[str] = ".mp4"
-    shows: ClassVar[tuple[str, ...]] = ("channels", "jitter", "foreground")
+    content_settings: ClassVar[tuple[str, ...]] = ("channels", "temporal_jitter", "crop_foreground")
     channels: Literal[1, 3] = 1
-    jitter: float = Field(default=0.0, ge=0.0, lt=0.5)
-    foreground: bool = False
+    temporal_jitter: float = Field(default=0.0, ge=0.0, lt=0.5)
+    crop_foreground: bool = False
 
     def holds(self) -> ClipData:
         """Grey videos."""
@@ -93,10 +93,10 @@ class _Depth(_Recordings):
     def open(self, record: Record) -> Video:
         """See :class:`Video`."""
         video = Video(record.path, channels=self.channels)
-        if self.foreground:
+        if self.crop_foreground:
             video = video.crop(*foreground(record.path))
         # Both directions of a recording lose the same frames, so that which are left says nothing about direction.
-        cuts = torch.rand(2, generator=make_generator("jitter", record.path.stem)) * self.jitter * len(video)
+        cuts = torch.rand(2, generator=make_generator("jitter", record.path.stem)) * self.temporal_jitter * len(video)
         first, last = cuts.int().tolist()
         return video.slice_frames(first, len(video) - last, backwards=record.backwards)
 
@@ -130,35 +130,35 @@ class UTDMHADDepth(_Depth):
     """Depth video, cross-subject: people 1, 3, 5, 7 train, the others test. Groups are people, ``s1`` to ``s8``.
 
     Attributes:
-        both_ways: show every recording backwards too, where each action is a class of its own: 54 classes, to learn
-            movement from before the 27 of the benchmark are learnt.
+        include_reversed: add every recording reversed in time, as a class of its own for each action: 54 classes, for
+            pretraining on motion before training on the 27 classes of the benchmark.
     """
 
     name: Literal["utd_mhad_depth"] = "utd_mhad_depth"
-    both_ways: bool = False
+    include_reversed: bool = False
 
     def labels(self) -> tuple[str, ...]:
         """Action names, and those of the actions played backwards behind them."""
-        return _ACTIONS + tuple(f"{name}, backwards" for name in _ACTIONS) if self.both_ways else _ACTIONS
+        return _ACTIONS + tuple(f"{name}, backwards" for name in _ACTIONS) if self.include_reversed else _ACTIONS
 
     def mirror(self) -> Mapping[int, int]:
         """Swipes and circles change their direction, forwards and backwards alike."""
         once, actions = super().mirror(), len(_ACTIONS)
-        return dict(once) | ({actions + a: actions + b for a, b in once.items()} if self.both_ways else {})
+        return dict(once) | ({actions + a: actions + b for a, b in once.items()} if self.include_reversed else {})
 
     def reverse(self) -> Mapping[int, int] | None:
         """Each action and itself backwards change places; forbidden where recordings are shown forwards alone."""
         actions = len(_ACTIONS)
-        return {one: (one + actions) % (2 * actions) for one in range(2 * actions)} if self.both_ways else None
+        return {one: (one + actions) % (2 * actions) for one in range(2 * actions)} if self.include_reversed else None
 
     def superclasses(self) -> tuple[str, ...]:
         """The direction, where both are shown: what the arrow of time asks for."""
-        return ("forwards",) * len(_ACTIONS) + ("backwards",) * len(_ACTIONS) if self.both_ways else ()
+        return ("forwards",) * len(_ACTIONS) + ("backwards",) * len(_ACTIONS) if self.include_reversed else ()
 
     def records(self) -> list[Record]:
         """Every recording, once or both ways."""
         forwards = super().records()
-        return forwards + (_backwards(forwards, len(_ACTIONS)) if self.both_ways else [])
+        return forwards + (_backwards(forwards, len(_ACTIONS)) if self.include_reversed else [])
 
 
 class UTDMHADArrow(_Depth):
@@ -168,7 +168,7 @@ class UTDMHADArrow(_Depth):
     """
 
     name: Literal["utd_mhad_arrow"] = "utd_mhad_arrow"
-    jitter: float = Field(default=0.1, ge=0.0, lt=0.5)
+    temporal_jitter: float = Field(default=0.1, ge=0.0, lt=0.5)
 
     def labels(self) -> tuple[str, ...]:
         """The two directions."""

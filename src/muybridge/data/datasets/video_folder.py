@@ -24,7 +24,7 @@ class VideoFolder(ClassFolder):
     """
 
     recordings: ClassVar[str] = f"videos that end in {', '.join(SUFFIXES)}, or folders of numbered pictures"
-    shows: ClassVar[tuple[str, ...]] = ("channels", "fps")
+    content_settings: ClassVar[tuple[str, ...]] = ("channels", "fps")
     name: Literal["video_folder"] = "video_folder"
     channels: Literal[1, 3] = 3
     fps: PositiveFloat = 30.0

@@ -10,7 +10,7 @@ from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError
 from muybridge.core.files import read_lines
 from muybridge.core.types import Record
-from muybridge.data.datasets.base import DatasetConfig, Index, LabelPairs, Split, in_data_folder, parse_swap_pairs
+from muybridge.data.datasets.base import DatasetConfig, Index, LabelPairs, Split, parse_swap_pairs, resolve_data_path
 from muybridge.media.video import Video
 
 
@@ -35,7 +35,7 @@ class VideoList(DatasetConfig):
         prefix: of the frames' names, where a folder holds several series.
     """
 
-    shows: ClassVar[tuple[str, ...]] = ("channels", "fps", "prefix")
+    content_settings: ClassVar[tuple[str, ...]] = ("channels", "fps", "prefix")
     name: Literal["video_list"] = "video_list"
     root: Path
     train: Path = Path("train.txt")
@@ -99,8 +99,8 @@ class VideoList(DatasetConfig):
         return self.split_records(
             split,
             [record for records in parts.values() for record in records],
-            testing=lambda record: seen[record.id] == "test",
-            validating=lambda record: seen[record.id] == "val",
+            is_test=lambda record: seen[record.id] == "test",
+            is_val=lambda record: seen[record.id] == "val",
         )
 
     def open(self, record: Record) -> Video:
@@ -109,7 +109,7 @@ class VideoList(DatasetConfig):
 
     def folder(self) -> Path:
         """The folder of the lists."""
-        return in_data_folder(self.root)
+        return resolve_data_path(self.root)
 
     def _records(self, path: Path) -> list[Record]:
         knob = f"data.{'train' if path == self.train else 'test' if path == self.test else 'val'}"

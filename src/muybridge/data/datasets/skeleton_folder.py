@@ -16,7 +16,7 @@ from muybridge.media.parsing import NoPersonError
 from muybridge.media.skeleton import SUFFIXES, read_skeleton
 
 
-class Folder(ClassFolder):
+class SkeletonFolder(ClassFolder):
     """Files ``class/name.ext`` (or deeper) of any format that :func:`read_skeleton` knows.
 
     Attributes:
@@ -26,7 +26,7 @@ class Folder(ClassFolder):
     """
 
     recordings: ClassVar[str] = f"files that end in {', '.join(SUFFIXES)}"
-    name: Literal["folder"] = "folder"
+    name: Literal["skeleton_folder"] = "skeleton_folder"
     layout: str = ""
     people: int = Field(default=0, ge=0)
     coordinates: Literal[0, 2, 3] = 0
