@@ -52,7 +52,7 @@ class ClipModel(Model):
     Attributes:
         return_maps: whether the output carries maps for pictures. They are computed only then, so that they cost nothing
             in training and testing; set it before a call.
-        words: the authors' names for what is not ResNet, as (pattern, replacement).
+        key_patterns: the authors' names for what is not ResNet, as (pattern, replacement).
     """
 
     key_patterns: ClassVar[KeyPatterns] = ()

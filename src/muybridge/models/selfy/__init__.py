@@ -88,7 +88,7 @@ class SELFYConfig(ClipModelConfig):
 class SELFYNet(ClipModel):
     """Classifies a clip by appearance and by self-similarity."""
 
-    words: ClassVar[KeyPatterns] = (
+    key_patterns: ClassVar[KeyPatterns] = (
         (r"^selfy\.stss_transformation\.downsample\.0\.", "selfy.res3.reduce.conv."),
         (r"^selfy\.stss_transformation\.downsample\.1\.", "selfy.res3.reduce.norm."),
         (r"^selfy\.stss_extraction\.conv(\d)\.0\.", r"selfy.res3.extract.layers.\1.conv."),

@@ -93,7 +93,7 @@ class TDNConfig(ClipModelConfig):
 class TDN(ClipModel):
     """Classifies a clip by motion at two time scales."""
 
-    words: ClassVar[KeyPatterns] = (
+    key_patterns: ClassVar[KeyPatterns] = (
         (r"^conv1_5\.0\.", "short_term.stem.conv."),
         (r"^conv1_5\.1\.", "short_term.stem.norm."),
         (r"^resnext_layer1\.", "short_term.stages.0."),
