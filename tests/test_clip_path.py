@@ -19,7 +19,7 @@ from muybridge.data.sampling import sample_indices
 from muybridge.engine.evaluate import evaluate, make_samples, predict_split
 from muybridge.engine.runtime import Runtime
 from muybridge.engine.train import train
-from muybridge.media.video import Video, videos_in
+from muybridge.media.video import Video, find_videos, videos_in
 from muybridge.nn.backbones import Trunk, resnet
 from muybridge.predict import find_recordings
 from muybridge.recipe import load_recipe, save_recipe
@@ -310,6 +310,11 @@ def test_videos_in_a_folder(tmp_path: Path):
         (tmp_path / name).touch()
     assert videos_in(tmp_path) == [tmp_path / "a.mp4", tmp_path / "deep" / "b.AVI", tmp_path / "frames"]
     assert list(find_recordings([tmp_path / "frames"], ClipData())) == [tmp_path / "frames"]
+    for poster in ("poster.jpg", "deep/poster.PNG"):
+        (tmp_path / poster).touch()  # beside videos, so no frames
+    found = find_videos(tmp_path)
+    assert list(found.files) == [tmp_path / "a.mp4", tmp_path / "deep" / "b.AVI", tmp_path / "frames"]
+    assert found.unread == {".txt": 1, ".jpg": 1, ".png": 1}
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"no recording in this folder\. Expected files that end in .mp4.*pictures"):
         list(find_recordings([tmp_path / "empty"], ClipData()))

@@ -4,6 +4,7 @@ Legend: T frames, C channels, H and W pixels.
 """
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from jaxtyping import Float64, UInt8
 from torch import Tensor
 
 from muybridge.core.errors import DataError
+from muybridge.core.files import FoundFiles, find_files
 from muybridge.core.types import Clip
 from muybridge.media.decoders import TorchcodecFile, VideoFile, scaled_size, torchcodec_decoder
 from muybridge.media.frames import SUFFIXES as PICTURES
@@ -197,14 +199,20 @@ class Video:
         self.close()
 
 
+def find_videos(folder: Path) -> FoundFiles:
+    """The videos at or below a folder: files with known suffixes, and folders that contain images but no video files.
+
+    Images beside videos, such as a poster, are counted as unread.
+    """
+    found = find_files(folder, {*SUFFIXES, *PICTURES})
+    videos = {path for path in found.files if path.suffix.lower() in SUFFIXES}
+    with_videos = {parent for path in videos for parent in path.parents}
+    images = [path for path in found.files if path not in videos]
+    frames = {path.parent for path in images} - with_videos
+    unread = found.unread + Counter(path.suffix.lower() for path in images if path.parent in with_videos)
+    return FoundFiles(tuple(sorted(videos | frames)), unread)
+
+
 def videos_in(folder: Path) -> list[Path]:
-    """The videos at or below a folder, sorted: files with known endings, and folders that hold pictures."""
-    found = set()
-    for path in folder.rglob("*"):
-        if path.name.startswith("."):
-            continue
-        if path.suffix.lower() in SUFFIXES:
-            found.add(path)
-        elif path.suffix.lower() in PICTURES:
-            found.add(path.parent)
-    return sorted(found)
+    """The videos at or below a folder, sorted; see :func:`find_videos`."""
+    return list(find_videos(folder).files)
