@@ -4,6 +4,7 @@
 """
 
 import inspect
+import json
 import re
 from pathlib import Path
 from typing import get_args
@@ -11,12 +12,25 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
+from muybridge import recipe_schema
 from muybridge.data.clip_ops import ClipAugment
 from muybridge.data.datasets import AnyDataset
 from muybridge.data.prepare import FlowSource, ViewConfig
 from muybridge.data.skeleton_augment import SkeletonAugment
 from muybridge.models import AnyModel
-from muybridge.recipe import SGD, Adam, AdamW, Expects, ParameterGroup, RMSprop, Schedule, SourceRun, Stage, Train
+from muybridge.recipe import (
+    SGD,
+    Adam,
+    AdamW,
+    Expects,
+    ParameterGroup,
+    Recipe,
+    RMSprop,
+    Schedule,
+    SourceRun,
+    Stage,
+    Train,
+)
 
 ROOT = Path(__file__).parents[1]
 MARK = "<!-- settings: tests/test_docs.py compares this list with the code -->\n"
@@ -120,6 +134,28 @@ def test_links_between_documents_lead_somewhere():
             assert (page.parent / target).exists(), f"{page.name} -> {target}"
 
 
+def schema() -> str:
+    """The JSON Schema of recipes, without descriptions; each setting on a line of its own, so that changes merge."""
+
+    def bare(node: object) -> object:
+        if isinstance(node, dict):
+            return {key: bare(inner) for key, inner in node.items() if key != "title" or not isinstance(inner, str)}
+        return [bare(inner) for inner in node] if isinstance(node, list) else node
+
+    tree = Recipe.model_json_schema()
+    for table in (tree, *tree["$defs"].values()):
+        table.pop("description", None)
+        for field in table.get("properties", {}).values():
+            field.pop("default", None)
+    return json.dumps(bare(tree), indent=1) + "\n"
+
+
+def test_the_schema_has_every_setting():
+    written = recipe_schema.FILE.read_text(encoding="utf-8")
+    assert written == schema(), "run `python -m tests.test_docs` to rewrite the schema"
+
+
 if __name__ == "__main__":
+    recipe_schema.FILE.write_text(schema(), encoding="utf-8")
     page = ROOT / "docs" / "recipes.md"
     page.write_text(page.read_text(encoding="utf-8").partition(MARK)[0] + MARK + settings_list(), encoding="utf-8")

@@ -26,7 +26,7 @@ from muybridge.media.flow import ComputedFlow, mirror_flow
 from muybridge.media.flow_extract import extract_flow
 from muybridge.media.flow_store import find_flow, flow_path
 from muybridge.media.video import Video
-from muybridge.recipe import Recipe, load_recipe, recipe_of, save_recipe
+from muybridge.recipe import Recipe, load_recipe, recipe_from, save_recipe
 from muybridge.viz.run_pictures import draw_run
 from tests.test_train import KillAt, KilledError, assert_equal_weights
 from tests.tiny import tiny_clip_recipe, tiny_recipe, write_videos
@@ -248,7 +248,7 @@ def flow_recipe(root: Path, model: dict | None = None, **train) -> Recipe:
     }
     tree = tiny_clip_recipe(root).model_dump(mode="json", exclude_none=True)
     chosen = {"model": small | (model or {}), "view": {"mode": "clips", "clips": 2}, "train": tree["train"] | train}
-    return recipe_of(tree | chosen)
+    return recipe_from(tree | chosen)
 
 
 @pytest.fixture(scope="module")

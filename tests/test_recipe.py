@@ -1,5 +1,8 @@
-"""Recipes: what is written is what runs, and what is misspelt is told."""
+"""Recipes: what is written is what runs, and a mistake is reported with the setting that was meant."""
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ from pydantic import ValidationError
 
 from muybridge.core.errors import RecipeError
 from muybridge.recipe import Recipe, dump, folder_recipe, load_recipe, parse_settings, save_recipe, starter
+from muybridge.recipe_schema import check_recipe, shipped_recipes
 from tests.tiny import tiny_recipe, write_recordings
 
 
@@ -24,57 +28,133 @@ def test_round_trip(file: Path, tmp_path: Path):
     assert load_recipe(file) == recipe
 
 
-def test_settings_replace_knobs(file: Path):
+def test_a_recipe_saved_by_an_editor_with_a_byte_order_mark(file: Path, tmp_path: Path):
+    file.write_text("\ufeff" + file.read_text(encoding="utf-8"), encoding="utf-8")
+    assert load_recipe(file) == tiny_recipe(tmp_path)
+
+
+def test_a_recipe_in_the_home_folder(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_recipe("~/recipe.toml") == tiny_recipe(tmp_path)
+
+
+def test_settings_replace_values(file: Path):
     recipe = load_recipe(file, parse_settings(["train.seed=7", "model.hidden=12", 'data.val_groups=["s01"]']))
     assert (recipe.train.seed, recipe.model.hidden, recipe.data.val_groups) == (7, 12, ("s01",))
     assert load_recipe(file, parse_settings(["title=two words"])).title == "two words"
 
 
-def test_a_setting_without_value():
-    with pytest.raises(RecipeError, match=r"--set train\.seed. Expected KNOB=VALUE"):
-        parse_settings(["train.seed"])
+@pytest.mark.parametrize("word", ["train.seed", "=1"])
+def test_a_setting_without_name_or_value(word: str):
+    with pytest.raises(RecipeError, match=rf"--set {word}. Expected SETTING=VALUE"):
+        parse_settings([word])
 
 
-@pytest.mark.parametrize(
-    ("knob", "said"),
-    [
-        ("train.epoch", r"recipe\.toml: unknown knob train\.epoch \(did you mean epochs\?\)"),
-        ("model.hiden", r"unknown knob model\.hiden \(did you mean hidden\?\)"),
-        ("data.rot", r"unknown knob data\.rot \(did you mean root\?\)"),
-        ("augment.skeleton.rotat", r"unknown knob augment\.skeleton\.rotat"),
-        ("train.optimizer.learning_rate", r"unknown knob train\.optimizer\.learning_rate"),
-    ],
-)
-def test_a_misspelt_knob(file: Path, knob: str, said: str):
-    with pytest.raises(RecipeError, match=said):
-        load_recipe(file, {knob: 1})
+SLIPS = [
+    ("epochs", r"unknown setting epochs \(did you mean train\.epochs\?\)"),
+    ("train.epoch", r"unknown setting train\.epoch \(did you mean train\.epochs\?\)"),
+    ("lr", r"unknown setting lr \(did you mean train\.optimizer\.lr\?\)"),
+    ("optimizer.lr", r"unknown setting optimizer\.lr \(did you mean train\.optimizer\.lr\?\)"),
+    ("learning_rate", r"unknown setting learning_rate \(did you mean train\.optimizer\.lr\?\)"),
+    ("workers", r"unknown setting workers \(did you mean train\.num_workers\?\)"),
+    ("rotate", r"unknown setting rotate \(did you mean augment\.skeleton\.rotate\?\)"),
+    ("size", r"unknown setting size \(did you mean view\.size\?\)"),  # this model has none
+    ("model.hiden", r"unknown setting model\.hiden for model\.name = 'sta_lstm' \(did you mean model\.hidden\?\)"),
+    ("data.rot", r"unknown setting data\.rot for data\.name = 'msr_action3d' \(did you mean data\.root\?\)"),
+    (
+        "augment.skeleton.rotat",
+        r"unknown setting augment\.skeleton\.rotat \(did you mean augment\.skeleton\.rotate\?\)",
+    ),
+    ("train.stages", r"unknown setting train\.stages\.epoch \(did you mean train\.stages\.epochs\?\)"),
+    ("nothing.like.it", r"unknown setting nothing\.like\.it\. Expected"),
+]
 
 
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"train.epochs": 0}, r"train\.epochs: .*greater than 0, got 0"),
-        ({"train.epochs": "many"}, r"train\.epochs: .*got 'many'"),
-        ({"train.optimizer": {"name": "adma"}}, r"train\.optimizer: .*'sgd'"),
-        ({"model.name": "drn"}, r"model: .*'sta_lstm'"),
-        ({"expects.tolerance": 1.0}, r"expects: \[expects\] needs top1 or mean_class_accuracy"),
-        ({"train.stages": [{"name": "A"}]}, r"stage 'A' needs either epochs or iterations"),
-        ({"train.stages": [{"name": "A", "epochs": 1}] * 2}, "unique words"),
-        (
-            {"train.stages": [{"name": "A", "epochs": 1, "init_from": {"": "Z"}}]},
-            "takes from 'Z', which is no earlier stage",
-        ),
-        ({"train.stages": [{"name": "A", "epochs": 1, "model": {"hiden": 1}}]}, "hiden"),
-    ],
-)
-def test_a_wrong_value(file: Path, settings: dict, said: str):
-    with pytest.raises(RecipeError, match=said):
+@pytest.mark.parametrize(("name", "message"), SLIPS)
+def test_an_unknown_setting_names_the_one_that_was_meant(file: Path, name: str, message: str):
+    value = [{"name": "a", "epoch": 1}] if name == "train.stages" else 1
+    with pytest.raises(RecipeError, match=rf"^--set {name}=.*{message}.*Correct the --set"):
+        load_recipe(file, {name: value})
+    with pytest.raises(RecipeError, match=message):
+        check_recipe(file, {name: value})
+
+
+VALUES = [
+    ({"train.epochs": 0}, r"train\.epochs is 0, and not above 0"),
+    ({"train.epochs": "many"}, r"train\.epochs is 'many', and not an integer"),
+    ({"train.seed": -1}, r"train\.seed is -1, and not at least 0"),
+    ({"train.ema_decay": 1.0}, r"train\.ema_decay is 1\.0, and not below 1"),
+    ({"augment.skeleton.mirror": 2}, r"augment\.skeleton\.mirror is 2, and not at most 1"),
+    ({"train.optimizer.lr": "fast"}, r"train\.optimizer\.lr is 'fast', and not a number"),
+    ({"train.compile": "maybe"}, r"train\.compile is 'maybe', and not true or false"),
+    ({"train.schedule.name": "cosin"}, r"train\.schedule\.name is 'cosin', and not one of constant, step, cosine"),
+    ({"train.optimizer": {"name": "adma"}}, r"train\.optimizer\.name is 'adma', and not one of adam, adamw, .*sgd"),
+    ({"model.name": "drn"}, r"model\.name is 'drn', and not one of drnn, .*sta_lstm"),
+    ({"model.hidden": [1]}, r"model\.hidden: .*valid integer, got \[1\]"),
+    ({"expects.tolerance": 1.0}, r"expects: \[expects\] needs top1 or mean_class_accuracy"),
+    ({"train.stages": [{"name": "A"}]}, r"stage 'A' needs either epochs or iterations"),
+    ({"train.stages": [{"name": "A", "epochs": 1}] * 2}, "unique words"),
+    (
+        {"train.stages": [{"name": "A", "epochs": 1, "init_from": {"": "Z"}}]},
+        "starts from 'Z', which is no earlier stage",
+    ),
+    ({"train.stages": [{"name": "A", "epochs": 1, "model": {"hiden": 1}}]}, "hiden"),
+    (
+        {"train.stages": [{"name": "A", "epochs": 1}], "train.init_from": {"": {"run": "runs/x"}}},
+        "with stages, give init_from in the stage",
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), VALUES)
+def test_a_wrong_value(file: Path, settings: dict, message: str):
+    with pytest.raises(RecipeError, match=message) as caught:
         load_recipe(file, settings)
+    assert str(caught.value.where).startswith("--set ")
+    save_recipe_with(file, settings)
+    with pytest.raises(RecipeError, match=message) as caught:
+        load_recipe(file, {"train.num_workers": 1})
+    assert caught.value.where == file  # now the file is at fault, and the --set beside it is not
+
+
+def save_recipe_with(file: Path, settings: dict) -> None:
+    """The recipe of a file with wrong values in it."""
+    from muybridge.recipe_schema import merge_settings, read_recipe
+
+    file.write_text(tomli_w.dumps(merge_settings(read_recipe(file), settings)))
+
+
+def test_values_that_pydantic_converts_pass_the_quick_check(file: Path):
+    settings = {"train.epochs": "3", "train.optimizer.lr": "1e-3", "train.compile": "yes", "model.hidden": 8.0}
+    recipe = load_recipe(file, settings)
+    assert (recipe.train.epochs, recipe.train.optimizer.lr, recipe.model.hidden) == (3, 1e-3, 8)
+
+
+def test_a_slip_costs_no_import_of_torch(file: Path):
+    code = (
+        "import sys; sys.argv = ['muybridge', 'train', 'tdn_moving_shapes', '--set', 'epochs=3']\n"
+        "from muybridge.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code == 2\n"
+        "assert not {'torch', 'numpy'} & set(sys.modules)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "did you mean train.epochs?" in ended.stderr
+    assert "recipes/" not in ended.stderr
+    began = time.process_time()
+    check_recipe("tdn_moving_shapes", {"train.epochs": 3})
+    assert time.process_time() - began < 0.2
+
+
+@pytest.mark.parametrize("name", sorted(shipped_recipes()))
+def test_shipped_recipes_pass_the_quick_check(name: str):
+    check_recipe(name)
 
 
 def test_a_missing_table(tmp_path: Path):
     (tmp_path / "recipe.toml").write_text(tomli_w.dumps({"model": {"name": "sta_lstm"}}))
-    with pytest.raises(RecipeError, match=r"data is missing"):
+    with pytest.raises(RecipeError, match=r"recipe\.toml: data is missing.*Fix the recipe"):
         load_recipe(tmp_path / "recipe.toml")
 
 
@@ -90,14 +170,15 @@ def test_not_toml(tmp_path: Path):
 
 
 def test_a_recipe_for_a_folder(tmp_path: Path):
+    root = tmp_path / 'data "1"\\n'
     for action in ("up", "down"):
-        write_recordings(tmp_path / "data" / action)
-    recipe = folder_recipe("sta_lstm", tmp_path / "data", {"data.group": r"_(s\d+)_", "train.epochs": 2})
+        write_recordings(root / action)
+    recipe = folder_recipe("sta_lstm", root, {"data.group": r"_(s\d+)_", "train.epochs": 2})
     assert recipe.data.labels() == ("down", "up")
     assert recipe.train.epochs == 2
-    (tmp_path / "mine.toml").write_text(starter("sta_lstm", tmp_path / "data"))
+    (tmp_path / "mine.toml").write_text(starter("sta_lstm", root))
     assert load_recipe(tmp_path / "mine.toml").data.labels() == ("down", "up")
-    with pytest.raises(RecipeError, match="no model 'stalstm'"):
+    with pytest.raises(RecipeError, match=r"no model 'stalstm'.*Did you mean sta_lstm"):
         starter("stalstm", None)
 
 
@@ -113,3 +194,9 @@ def test_a_stride_that_would_change_nothing_is_refused():
         Recipe.model_validate(tree)
     assert Recipe.model_validate(tree | {"view": {"stride": 2, "mode": "clips"}})
     assert Recipe.model_validate(tree | {"model": {"name": "tdn", "backbone": "resnet18"}})
+
+
+def test_a_model_and_a_data_set_that_do_not_match(file: Path):
+    message = "model 'tsn' takes video, but data set 'msr_action3d' holds skeletons"
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(file, {"model": {"name": "tsn"}, "augment.skeleton": {}})

@@ -27,13 +27,24 @@ def chosen_recipe(
     group: str | None = None,
 ) -> "Recipe":
     """The recipe of a file or name, or the starting recipe of a model for a folder of recordings."""
-    from muybridge.recipe import folder_recipe, load_recipe, parse_settings
+    from muybridge.recipe_schema import (
+        check_recipe,
+        parse_settings,
+        starter_name,
+    )  # needs no torch, so a slip costs a moment
 
     parsed = parse_settings(settings or [])
     if recipe is not None and model is None and data is None:
+        check_recipe(recipe, parsed)
+        from muybridge.recipe import load_recipe
+
         return load_recipe(recipe, parsed)
     if recipe is None and model is not None and data is not None:
-        return folder_recipe(model, data, ({"data.group": group} if group else {}) | parsed)
+        parsed = ({"data.group": group} if group else {}) | parsed
+        check_recipe(starter_name(model), parsed)
+        from muybridge.recipe import folder_recipe
+
+        return folder_recipe(model, data, parsed)
     raise RecipeError(
         "no recipe given" if recipe is None else "both a recipe and --model or --data",
         expected="a recipe, or --model and --data together",

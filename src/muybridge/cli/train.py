@@ -30,15 +30,14 @@ def train(
     device: Device = "auto",
 ) -> None:
     """Train a recipe, or a model on a folder of your own recordings."""
+    resumed = recipe is None and model is None and resume and run is not None
+    loaded = None if resumed else chosen_recipe(recipe, settings, model, data, group)  # before torch is imported
     from muybridge.engine.checkpoint import RunFolder
     from muybridge.engine.journal import Reporter
     from muybridge.engine.runtime import Runtime
     from muybridge.engine.train import train as train_run
 
-    if recipe is None and model is None and resume and run is not None:
-        loaded = RunFolder.open(run).recipe()
-    else:
-        loaded = chosen_recipe(recipe, settings, model, data, group)
+    loaded = loaded or RunFolder.open(run).recipe()
     folder = run or new_run_folder(recipe_name(recipe, model, data))
     runtime, report = Runtime(loaded.train.precision, device), Reporter()
     report.console.quiet = not runtime.is_main_process
@@ -85,6 +84,7 @@ def repeat(
     as_json: AsJson = False,
 ) -> None:
     """Train and test over seeds and folds: mean and standard deviation. Finished runs are not repeated."""
+    loaded = chosen_recipe(recipe, settings)
     from dataclasses import asdict
 
     from muybridge.cli.tables import print_summary
@@ -92,7 +92,6 @@ def repeat(
     from muybridge.engine.repeat import repeat as repeat_runs
 
     folder = run or Path("runs") / f"{recipe_name(recipe)}-repeat"
-    loaded = chosen_recipe(recipe, settings)
     repetitions = plan(loaded, folder, _seeds(seeds), folds.split(",") if folds else None)
     summary = repeat_runs(repetitions, folder, split, jobs, quiet=as_json)
     if as_json:
@@ -111,13 +110,13 @@ def bench(
     device: Device = "auto",
 ) -> None:
     """Profile data loading and training, and report the bottleneck."""
+    loaded = chosen_recipe(recipe, settings)
     from dataclasses import asdict
 
     from muybridge.cli.tables import print_bench
     from muybridge.engine.bench import bench as measure
     from muybridge.engine.runtime import Runtime
 
-    loaded = chosen_recipe(recipe, settings)
     result = measure(loaded, recordings, steps, Runtime(loaded.train.precision, device))
     if as_json:
         typer.echo(json.dumps(asdict(result), indent=1))

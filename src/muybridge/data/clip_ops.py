@@ -100,6 +100,12 @@ class ClipAugment(BaseModel):
             raise ValueError("scales and area are shares of the frame, 1 at most")
         return self
 
+    @property
+    def changes_pixels(self) -> bool:
+        """Whether it changes more than which frames are read."""
+        colors = self.brightness or self.contrast or self.saturation or self.hue or self.grayscale
+        return bool(self.crop != "center" or self.flip or colors or self.reverse)
+
 
 PLAIN = CropConfig()
 

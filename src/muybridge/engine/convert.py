@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from muybridge.core.errors import DataError, RecipeError, RunError
 from muybridge.core.files import read_lines
 from muybridge.engine.checkpoint import RunFolder
-from muybridge.recipe import Recipe, load_recipe, recipe_of
+from muybridge.recipe import Recipe, load_recipe, recipe_from
 
 _SHOWN = 5
 _CLASSIFIERS = ("base_model.fc.weight", "new_fc.weight")
@@ -97,7 +97,7 @@ def convert_checkpoint(
     names = _names(labels, next((len(state[key]) for key in _CLASSIFIERS if key in state), None))
     data = {"name": "video_list", "root": ".", "classes": names}
     settings = {"data": data, "title": f"adopted from {file.name}", **(settings or {})}
-    whole: Recipe = load_recipe(recipe, settings) if recipe else recipe_of({"model": {"name": model}}, settings)
+    whole: Recipe = load_recipe(recipe, settings) if recipe else recipe_from({"model": {"name": model}}, settings)
     whole = whole.model_copy(update={"view": whole.resolved().view, "expects": None})
     network = whole.model.without_pretrained().build(len(names), whole.data.holds())
     load_released(network, state)

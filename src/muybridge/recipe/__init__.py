@@ -1,0 +1,41 @@
+"""A recipe joins a model to data and says how to train: one TOML file is one run."""
+
+from muybridge.recipe.files import folder_recipe, load_recipe, save_recipe, starter
+from muybridge.recipe.recipe import Augment, Expects, Recipe, dump, recipe_from
+from muybridge.recipe.training import (
+    SGD,
+    Adam,
+    AdamW,
+    AnyOptimizer,
+    ParameterGroup,
+    RMSprop,
+    Schedule,
+    SourceRun,
+    Stage,
+    Train,
+)
+from muybridge.recipe_schema import parse_settings, shipped_recipes
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "AnyOptimizer",
+    "Augment",
+    "Expects",
+    "ParameterGroup",
+    "RMSprop",
+    "Recipe",
+    "Schedule",
+    "SourceRun",
+    "Stage",
+    "Train",
+    "dump",
+    "folder_recipe",
+    "load_recipe",
+    "parse_settings",
+    "recipe_from",
+    "save_recipe",
+    "shipped_recipes",
+    "starter",
+]

@@ -1,0 +1,46 @@
+"""Recipes as files: read, checked, written."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from muybridge.recipe.recipe import Recipe, dump, recipe_from
+from muybridge.recipe_schema import find_recipe, read_recipe, starter_name
+
+
+def load_recipe(source: str | Path, settings: Mapping[str, Any] | None = None) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        source: a TOML file, or the name of a recipe that comes with the package.
+        settings: values by dotted names, which replace those of the file, as ``--set`` gives them.
+
+    Raises:
+        RecipeError: no such recipe, not TOML, an unknown setting, a wrong value, or a model and a data set that do not
+            match.
+    """
+    path = find_recipe(source)
+    return recipe_from(read_recipe(path), settings, path)
+
+
+def folder_recipe(model: str, root: Path, settings: Mapping[str, Any] | None = None) -> Recipe:
+    """The starting recipe of a model for a folder of the user's own; raises RecipeError for an unknown model."""
+    return load_recipe(starter_name(model), {"data.root": str(root.expanduser().resolve())} | dict(settings or {}))
+
+
+def starter(model: str, root: Path | None) -> str:
+    """The text of a commented recipe to start from; raises RecipeError for an unknown model."""
+    text = find_recipe(starter_name(model)).read_text(encoding="utf-8")
+    if root is None:
+        return text
+    line = f"root = {json.dumps(str(root.expanduser().resolve()), ensure_ascii=False)}"
+    return re.sub(r'(?m)^root = ".*?"', lambda _: line, text)
+
+
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Write the recipe, complete, as TOML."""
+    path.write_text(tomli_w.dumps(dump(recipe)), encoding="utf-8")

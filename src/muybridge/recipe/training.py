@@ -1,0 +1,207 @@
+"""Settings of the training: optimizer, learning rate, stages, weights to start from."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+
+
+class FrozenModel(BaseModel):
+    """A table of the recipe: immutable, and refuses unknown settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SGD(FrozenModel):
+    """Stochastic gradient descent."""
+
+    name: Literal["sgd"] = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: NonNegativeFloat = 0.0
+
+
+class Adam(FrozenModel):
+    """Adam, whose weight decay is added to the gradient (L2 regularization)."""
+
+    name: Literal["adam"] = "adam"
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: NonNegativeFloat = 0.0
+
+
+class AdamW(FrozenModel):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019)."""
+
+    name: Literal["adamw"] = "adamw"
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: NonNegativeFloat = 0.0
+
+
+class RMSprop(FrozenModel):
+    """RMSprop."""
+
+    name: Literal["rmsprop"] = "rmsprop"
+    lr: float = 1e-3
+    alpha: float = 0.9
+    eps: float = 1e-6
+    weight_decay: NonNegativeFloat = 0.0
+
+
+AnyOptimizer = Annotated[SGD | Adam | AdamW | RMSprop, Field(discriminator="name")]
+
+
+class ParameterGroup(FrozenModel):
+    """Parameters with their own learning rate or weight decay.
+
+    Attributes:
+        match: "norm" for all parameters of normalization layers; "bias" for the biases of all other layers; otherwise a
+            prefix of parameter names.
+        lr_mult: factor of the learning rate.
+        decay_mult: factor of the weight decay; 0 turns weight decay off.
+    """
+
+    match: str
+    lr_mult: NonNegativeFloat = 1.0
+    decay_mult: NonNegativeFloat = 1.0
+
+
+class Schedule(FrozenModel):
+    """Learning rate schedule.
+
+    Attributes:
+        name: "constant"; "step" multiplies by ``gamma`` at each milestone; "cosine" decays to ``min_factor`` times the
+            initial learning rate.
+        milestones: epochs, for "step".
+        gamma: factor at each milestone, for "step".
+        min_factor: final learning rate as a share of the initial one, for "cosine".
+        warmup_epochs: the learning rate first increases linearly over this many epochs.
+    """
+
+    name: Literal["constant", "step", "cosine"] = "constant"
+    milestones: tuple[float, ...] = ()
+    gamma: float = 0.1
+    min_factor: NonNegativeFloat = 0.0
+    warmup_epochs: NonNegativeFloat = 0.0
+
+
+class SourceRun(FrozenModel):
+    """A finished run whose parameters another training starts from.
+
+    Attributes:
+        run: its folder.
+        prefix: of the parameters' names in that run; unless given, the same as here.
+        average_channels: where a convolution has another number of input channels, every channel takes the mean of the
+            filters over theirs, as RGB filters are carried over to optical flow.
+        checksum: of that run's weights; written out by the training, so that a run folder says which they were.
+    """
+
+    run: Path
+    prefix: str | None = None
+    average_channels: bool = False
+    checksum: str = ""
+
+
+class Stage(FrozenModel):
+    """One part of a training in stages, each with a fresh optimizer.
+
+    Attributes:
+        name: unique in the recipe; its weights are saved under this name.
+        model: settings of the model that differ in this stage.
+        init_from: parameters that are initialized from an earlier stage, as {prefix of parameter names: stage}, or from
+            another run, as {prefix: { run = "runs/other" }}; the prefix "" matches all. All others are new.
+        freeze: prefixes of the names of parameters that are not trained in this stage.
+        epochs: passes over the training set; give this or ``iterations``.
+        iterations: optimizer steps.
+        optimizer, schedule: in place of those of ``train``.
+    """
+
+    name: str
+    model: dict[str, Any] = {}
+    init_from: dict[str, str | SourceRun] = {}
+    freeze: tuple[str, ...] = ()
+    epochs: PositiveInt | None = None
+    iterations: PositiveInt | None = None
+    optimizer: AnyOptimizer | None = None
+    schedule: Schedule | None = None
+
+
+class Train(FrozenModel):
+    """Training settings.
+
+    Attributes:
+        epochs: passes over the training set; ignored with ``stages``, which have their own.
+        init_from: parameters that are initialized from other runs, as {prefix of their names: { run = "runs/other" }};
+            with ``stages``, give it in the stage.
+        batch_size: samples per optimizer step, over all processes together.
+        accumulate_steps: number of parts a batch is split into, whose gradients are accumulated, when it does not fit
+            into memory.
+        optimizer: see below.
+        schedule: learning rate schedule, see below.
+        param_groups: parameters with another learning rate or weight decay, such as
+            ``{ match = "bias", decay_mult = 0 }``; a parameter belongs to the first group that matches.
+        clip_grad_norm: maximum L2 norm of the gradient; 0 does not clip.
+        label_smoothing: share of the label's probability that is spread over all classes.
+        mixup: blend each clip of a batch with another one, and their labels alike; the share is drawn once per batch
+            from Beta(mixup, mixup). 0 turns it off.
+        cutmix: replace a box of each clip, through all its frames, by that of another clip, and blend labels by area;
+            the area is drawn from Beta(cutmix, cutmix). With both, each batch uses one or the other.
+        partial_bn: freeze all batch normalization layers but the first (TSN); for small batches of few videos.
+        ema_decay: decay of the exponential moving average of the weights, which is then tested and saved; 0 uses the
+            weights themselves.
+        precision: number format of the computation, as Lightning Fabric names it.
+        compile: use torch.compile: takes minutes at the start, which a long training on a GPU gains back.
+        seed: all random numbers of the run derive from it; those of sample i in epoch e from (seed, e, i) alone.
+        num_workers: processes that load and prepare samples; 0 uses the training process. Never changes a result.
+        checkpoint: which weights become the run's: those of the "last" epoch, or of the epoch with the "best" top-1 on
+            ``val``.
+        val_interval: epochs between validations, where there is a ``val`` split.
+        save_seconds: a killed process loses at most this many seconds of work.
+        on_error: whether a training recording that cannot be read stops the training ("raise"), or is skipped, counted
+            and listed in the run folder ("skip"); above 1 % the training stops all the same. Nothing is ever skipped in
+            testing.
+        stages: parts of the training, in order; empty trains once with the settings above.
+    """
+
+    epochs: PositiveInt = 50
+    init_from: dict[str, SourceRun] = {}
+    batch_size: PositiveInt = 16
+    accumulate_steps: PositiveInt = 1
+    optimizer: AnyOptimizer = AdamW()
+    schedule: Schedule = Schedule()
+    param_groups: tuple[ParameterGroup, ...] = ()
+    clip_grad_norm: NonNegativeFloat = 0.0
+    label_smoothing: NonNegativeFloat = 0.0
+    mixup: NonNegativeFloat = 0.0
+    cutmix: NonNegativeFloat = 0.0
+    partial_bn: bool = False
+    ema_decay: float = Field(default=0.0, ge=0.0, lt=1.0)
+    precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
+    compile: bool = False
+    seed: NonNegativeInt = 0
+    num_workers: NonNegativeInt = 0
+    checkpoint: Literal["last", "best"] = "last"
+    val_interval: PositiveInt = 1
+    save_seconds: NonNegativeFloat = 30.0
+    on_error: Literal["raise", "skip"] = "raise"
+    stages: tuple[Stage, ...] = ()
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> Self:
+        seen: set[str] = set()
+        if self.stages and self.init_from:
+            raise ValueError(
+                "with stages, give init_from in the stage; train.init_from is for a training without stages"
+            )
+        for stage in self.stages:
+            if stage.name in seen or not stage.name.replace("_", "").replace("-", "").isalnum():
+                raise ValueError(f"stage names must be unique words, and {stage.name!r} is not")
+            for source in stage.init_from.values():
+                if isinstance(source, str) and source not in seen:
+                    raise ValueError(f"stage {stage.name!r} starts from {source!r}, which is no earlier stage")
+            if (stage.epochs is None) == (stage.iterations is None):
+                raise ValueError(f"stage {stage.name!r} needs either epochs or iterations")
+            seen.add(stage.name)
+        return self
