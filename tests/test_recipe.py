@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ import tomli_w
 from pydantic import ValidationError
 
 from muybridge.core.errors import RecipeError
-from muybridge.recipe import Recipe, dump, folder_recipe, load_recipe, parse_settings, save_recipe, starter
+from muybridge.recipe import Recipe, dump, folder_recipe, load_recipe, parse_settings, save_recipe
 from muybridge.recipe_schema import check_recipe, shipped_recipes
+from muybridge.recipe_text import starter
 from tests.tiny import tiny_recipe, write_recordings
 
 
@@ -176,10 +178,32 @@ def test_a_recipe_for_a_folder(tmp_path: Path):
     recipe = folder_recipe("sta_lstm", root, {"data.group": r"_(s\d+)_", "train.epochs": 2})
     assert recipe.data.labels() == ("down", "up")
     assert recipe.train.epochs == 2
-    (tmp_path / "mine.toml").write_text(starter("sta_lstm", root))
+    (tmp_path / "mine.toml").write_text(starter("sta_lstm", {"data.root": str(root)}))
     assert load_recipe(tmp_path / "mine.toml").data.labels() == ("down", "up")
     with pytest.raises(RecipeError, match=r"no model 'stalstm'.*Did you mean sta_lstm"):
-        starter("stalstm", None)
+        starter("stalstm")
+
+
+@pytest.mark.parametrize("model", ["drnn", "tdn"])
+def test_a_starter_has_the_settings_it_was_given(model: str, tmp_path: Path):
+    settings = {
+        "data.root": str(tmp_path / 'a "quoted" folder'),
+        "data.group": r"(s\d+)_",
+        "train.epochs": 3,
+        "train.optimizer.lr": 1e-4,
+        "title": "mine",
+        "expects.top1": 90.0,
+    }
+    text = starter(model, settings)
+    before, after = tomllib.loads(starter(model)), tomllib.loads(text)
+    root = {"root": settings["data.root"], "group": settings["data.group"]}
+    assert after["data"] == before["data"] | root
+    assert after["train"] == before["train"] | {"epochs": 3, "optimizer": before["train"]["optimizer"] | {"lr": 1e-4}}
+    assert (after["model"], after["title"], after["expects"]) == (before["model"], "mine", {"top1": 90.0})
+    comments = [line.partition("#")[2] for line in starter(model).splitlines() if not line.startswith("# group")]
+    assert all(comment in text for comment in comments)
+    with pytest.raises(RecipeError, match=r"unknown setting train\.epoch "):
+        starter(model, {"train.epoch": 3})
 
 
 def test_a_dump_is_complete(tmp_path: Path):

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from muybridge.cli.app import command
-from muybridge.cli.options import Device, Settings, chosen_recipe, recipe_name
+from muybridge.cli.options import Device, Settings, choose_recipe
+from muybridge.recipe_schema import check_recipe, check_tree, parse_settings
 
 
 @command("Data", example="muybridge flow videos/ --method tvl1   or: muybridge flow video_lstm_ucf101")
@@ -29,15 +30,18 @@ def flow(
     settings: Settings = None,
 ) -> None:
     """Compute the optical flow of all videos, on all cores; existing files are kept."""
+    options = {"flow.method": method, "flow.bound": bound}
+    given = parse_settings(settings or []) | {name: value for name, value in options.items() if value is not None}
+    if Path(source).expanduser().is_dir():
+        check_tree({}, given, None)
+    else:
+        check_recipe(source, given)
+
     from muybridge.engine.flow import make_flow
     from muybridge.engine.journal import Reporter
-    from muybridge.recipe import parse_settings
 
-    given = {name: value for name, value in (("flow.method", method), ("flow.bound", bound)) if value is not None}
     report = Reporter()
-    _, made = make_flow(
-        source, out, settings=parse_settings(settings or []) | given, form=form, jobs=jobs, report=report
-    )
+    _, made = make_flow(source, out, settings=given, form=form, jobs=jobs, report=report)
     words = f"--set flow.folder={made.folder} --set flow.method={made.method} --set flow.bound={made.bound:g}"
     report.say(
         f"next: muybridge train RECIPE {words}" if Path(source).is_dir() else f"next: muybridge train {source} {words}"
@@ -57,12 +61,14 @@ def features(
     device: Device = "auto",
 ) -> None:
     """Extract and cache frozen CNN features; training with view.features then skips the CNN."""
+    chosen = choose_recipe(recipe, parse_settings(settings or []))
+
     from muybridge.engine.features import extract_features
     from muybridge.engine.journal import Reporter
     from muybridge.engine.runtime import Runtime
 
-    loaded = chosen_recipe(recipe, settings)
-    folder = out or (loaded.view and loaded.view.features) or Path("features") / recipe_name(recipe)
+    loaded = chosen.load()
+    folder = out or (loaded.view and loaded.view.features) or Path("features") / chosen.name
     runtime, report = Runtime(device=device), Reporter()
     report.console.quiet = not runtime.is_main_process
     report.say(f"features of {loaded.title or loaded.model.spec.title} -> {folder}")

@@ -53,7 +53,7 @@ def recipes() -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    from muybridge.recipe import shipped_recipes
+    from muybridge.recipe_schema import shipped_recipes
 
     table = Table(Column("recipe", no_wrap=True), "what it is", "top-1", "minutes")
     for name, path in shipped_recipes().items():

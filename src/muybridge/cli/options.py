@@ -1,60 +1,111 @@
-"""Options that several commands share, and what they make of them."""
+"""Options that several commands share, and the recipe that they choose."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from muybridge.core.errors import RecipeError
+from muybridge.recipe_schema import check_tree, find_recipe, parse_settings, read_recipe, starter_name
 
 if TYPE_CHECKING:
     from muybridge.recipe import Recipe
 
+RecipeName = Annotated[str | None, typer.Argument(help="A TOML file or the name of a shipped recipe.")]
+Model = Annotated[str | None, typer.Option(help="Without a recipe: the model, as `muybridge models` names it.")]
+Data = Annotated[Path | None, typer.Option(help="Without a recipe: a folder CLASS/FILE of recordings.")]
+Group = Annotated[
+    str | None,
+    typer.Option(help="With --data: regular expression on the file name; its capture group is the person, 's(\\d+)'."),
+]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Short for --set train.epochs=N.")]
+Size = Annotated[int | None, typer.Option(min=1, help="Short for --set model.size=N: pixels along a side.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Short for --set train.seed=N.")]
+NoPretrained = Annotated[
+    bool, typer.Option("--no-pretrained", help="Start from random weights: --set model.pretrained=false.")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SETTING=VALUE", help="Replace a setting of the recipe; may be repeated."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; auto takes a GPU if there is one.")
+]
 Split = Literal["train", "val", "test"]
 
 
-def chosen_recipe(
-    recipe: str | None,
-    settings: list[str] | None,
-    model: str | None = None,
-    data: Path | None = None,
-    group: str | None = None,
-) -> "Recipe":
-    """The recipe of a file or name, or the starting recipe of a model for a folder of recordings."""
-    from muybridge.recipe_schema import (
-        check_recipe,
-        parse_settings,
-        starter_name,
-    )  # needs no torch, so a slip costs a moment
+@dataclass(frozen=True, slots=True)
+class ChosenRecipe:
+    """The recipe that a command line names, with its settings checked as far as that is possible without torch.
 
-    parsed = parse_settings(settings or [])
-    if recipe is not None and model is None and data is None:
-        check_recipe(recipe, parsed)
+    Attributes:
+        path: its file.
+        settings: values by dotted name.
+        name: for folders that are named after it.
+    """
+
+    path: Path
+    settings: Mapping[str, Any]
+    name: str
+
+    def load(self) -> "Recipe":
+        """The validated recipe."""
         from muybridge.recipe import load_recipe
 
-        return load_recipe(recipe, parsed)
-    if recipe is None and model is not None and data is not None:
-        parsed = ({"data.group": group} if group else {}) | parsed
-        check_recipe(starter_name(model), parsed)
-        from muybridge.recipe import folder_recipe
-
-        return folder_recipe(model, data, parsed)
-    raise RecipeError(
-        "no recipe given" if recipe is None else "both a recipe and --model or --data",
-        expected="a recipe, or --model and --data together",
-        hint="see `muybridge train --help`",
-    )
+        return load_recipe(self.path, self.settings)
 
 
-def recipe_name(recipe: str | None, model: str | None = None, data: Path | None = None) -> str:
-    """The word that a run folder is named after."""
-    return Path(recipe).stem if recipe else f"{model}_{data.resolve().name if data else 'run'}"
+def parse_options(
+    settings: list[str] | None = None,
+    data: Path | None = None,
+    group: str | None = None,
+    epochs: int | None = None,
+    size: int | None = None,
+    seed: int | None = None,
+    no_pretrained: bool = False,
+) -> dict[str, Any]:
+    """The settings that options stand for, by dotted name; ``--set`` wins."""
+    given = {
+        "data.root": str(data.resolve()) if data else None,
+        "data.group": group,
+        "train.epochs": epochs,
+        "model.size": size,
+        "train.seed": seed,
+        "model.pretrained": False if no_pretrained else None,
+    }
+    return {name: value for name, value in given.items() if value is not None} | parse_settings(settings or [])
+
+
+def choose_recipe(
+    recipe: str | None, settings: Mapping[str, Any], model: str | None = None, data: Path | None = None
+) -> ChosenRecipe:
+    """The recipe of a file or name, or the starting recipe of a model for a folder of recordings.
+
+    Raises:
+        RecipeError: neither or both are given, no such recipe or model, or a setting that it does not have.
+    """
+    if recipe is not None and model is None and data is None:
+        chosen = ChosenRecipe(find_recipe(recipe), settings, Path(recipe).stem)
+    elif recipe is None and model is not None and data is not None:
+        chosen = ChosenRecipe(find_recipe(starter_name(model)), settings, f"{model}_{data.resolve().name}")
+    else:
+        raise RecipeError(
+            "no recipe given" if recipe is None else "both a recipe and --model or --data",
+            expected="a recipe, or --model and --data together",
+            hint="list recipes with `muybridge recipes` and models with `muybridge models`",
+        )
+    tree = check_tree(read_recipe(chosen.path), settings, chosen.path)
+    if "train.epochs" in settings and tree.get("train", {}).get("stages"):
+        raise RecipeError(
+            "train.epochs has no effect on a training in stages",
+            expected="epochs or iterations in each of train.stages",
+            hint="copy the recipe and edit its stages",
+            where=chosen.path,
+        )
+    return chosen
 
 
 def new_run_folder(name: str) -> Path:

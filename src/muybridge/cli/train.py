@@ -7,38 +7,55 @@ from typing import Annotated
 import typer
 
 from muybridge.cli.app import command
-from muybridge.cli.options import AsJson, Device, Settings, Split, chosen_recipe, new_run_folder, recipe_name
+from muybridge.cli.options import (
+    AsJson,
+    Data,
+    Device,
+    Epochs,
+    Group,
+    Model,
+    NoPretrained,
+    RecipeName,
+    Seed,
+    Settings,
+    Size,
+    Split,
+    choose_recipe,
+    new_run_folder,
+    parse_options,
+)
 from muybridge.core.errors import RecipeError
+from muybridge.recipe_text import starter
 
 
 @command("Train", example="muybridge train drnn_msr_action3d --set train.seed=1 --run runs/mine")
 def train(
-    recipe: Annotated[str | None, typer.Argument(help="A TOML file or the name of a shipped recipe.")] = None,
+    recipe: RecipeName = None,
     settings: Settings = None,
     run: Annotated[Path | None, typer.Option(help="Run folder; by default runs/RECIPE.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --run.")] = False,
-    model: Annotated[
-        str | None, typer.Option(help="Without a recipe: the model, as `muybridge models` names it.")
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="Without a recipe: a folder CLASS/FILE of recordings.")] = None,
-    group: Annotated[
-        str | None,
-        typer.Option(
-            help="With --data: regular expression on the file name; its capture group is the person, 's(\\d+)'."
-        ),
-    ] = None,
+    model: Model = None,
+    data: Data = None,
+    group: Group = None,
+    epochs: Epochs = None,
+    size: Size = None,
+    seed: Seed = None,
+    no_pretrained: NoPretrained = False,
     device: Device = "auto",
 ) -> None:
     """Train a recipe, or a model on a folder of your own recordings."""
-    resumed = recipe is None and model is None and resume and run is not None
-    loaded = None if resumed else chosen_recipe(recipe, settings, model, data, group)  # before torch is imported
+    chosen = None
+    if recipe or model or not (resume and run):
+        given = parse_options(settings, data, group, epochs, size, seed, no_pretrained)
+        chosen = choose_recipe(recipe, given, model, data)
+
     from muybridge.engine.checkpoint import RunFolder
     from muybridge.engine.journal import Reporter
     from muybridge.engine.runtime import Runtime
     from muybridge.engine.train import train as train_run
 
-    loaded = loaded or RunFolder.open(run).recipe()
-    folder = run or new_run_folder(recipe_name(recipe, model, data))
+    folder = run or new_run_folder(chosen.name if chosen else "")
+    loaded = chosen.load() if chosen else RunFolder.open(folder).recipe()
     runtime, report = Runtime(loaded.train.precision, device), Reporter()
     report.console.quiet = not runtime.is_main_process
     report.say(f"{loaded.title or loaded.model.spec.title} -> {folder}")
@@ -84,15 +101,15 @@ def repeat(
     as_json: AsJson = False,
 ) -> None:
     """Train and test over seeds and folds: mean and standard deviation. Finished runs are not repeated."""
-    loaded = chosen_recipe(recipe, settings)
+    chosen, numbers = choose_recipe(recipe, parse_options(settings)), _seeds(seeds)
     from dataclasses import asdict
 
     from muybridge.cli.tables import print_summary
     from muybridge.engine.repeat import plan
     from muybridge.engine.repeat import repeat as repeat_runs
 
-    folder = run or Path("runs") / f"{recipe_name(recipe)}-repeat"
-    repetitions = plan(loaded, folder, _seeds(seeds), folds.split(",") if folds else None)
+    folder, loaded = run or Path("runs") / f"{chosen.name}-repeat", chosen.load()
+    repetitions = plan(loaded, folder, numbers, folds.split(",") if folds else None)
     summary = repeat_runs(repetitions, folder, split, jobs, quiet=as_json)
     if as_json:
         typer.echo(json.dumps(asdict(summary), indent=1))
@@ -102,21 +119,27 @@ def repeat(
 
 @command("Train", example="muybridge bench folder_tdn --set data.root=videos --set train.num_workers=4")
 def bench(
-    recipe: Annotated[str, typer.Argument(help="A TOML file or the name of a shipped recipe.")],
+    recipe: RecipeName = None,
     settings: Settings = None,
+    model: Model = None,
+    data: Data = None,
+    group: Group = None,
+    size: Size = None,
     recordings: Annotated[int, typer.Option(min=1, help="How many recordings are loaded one by one.")] = 32,
     steps: Annotated[int, typer.Option(min=1, help="Training steps that are timed.")] = 8,
     as_json: AsJson = False,
     device: Device = "auto",
 ) -> None:
     """Profile data loading and training, and report the bottleneck."""
-    loaded = chosen_recipe(recipe, settings)
+    chosen = choose_recipe(recipe, parse_options(settings, data, group, size=size), model, data)
+
     from dataclasses import asdict
 
     from muybridge.cli.tables import print_bench
     from muybridge.engine.bench import bench as measure
     from muybridge.engine.runtime import Runtime
 
+    loaded = chosen.load()
     result = measure(loaded, recordings, steps, Runtime(loaded.train.precision, device))
     if as_json:
         typer.echo(json.dumps(asdict(result), indent=1))
@@ -127,15 +150,22 @@ def bench(
 @command("Train", example="muybridge init mine.toml --model drnn --data my_recordings")
 def init(
     path: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.toml"),
-    model: Annotated[str, typer.Option(help="As `muybridge models` names it.")] = "drnn",
+    settings: Settings = None,
+    model: Annotated[str | None, typer.Option(help="As `muybridge models` names it; by default drnn.")] = None,
     data: Annotated[Path | None, typer.Option(help="A folder CLASS/FILE of recordings.")] = None,
+    group: Group = None,
+    epochs: Epochs = None,
+    size: Size = None,
+    seed: Seed = None,
+    no_pretrained: NoPretrained = False,
 ) -> None:
     """Write a commented recipe to start from."""
-    from muybridge.recipe import starter
-
     if path.exists():
         raise RecipeError("exists already", expected="a new file", hint="choose another name", where=path)
-    path.write_text(starter(model, data), encoding="utf-8")
+    if data is not None and model is None:
+        raise RecipeError("--data without --model", expected="both", hint="choose one of `muybridge models`")
+    given = parse_options(settings, data, group, epochs, size, seed, no_pretrained)
+    path.write_text(starter(model or "drnn", given), encoding="utf-8")
     typer.echo(f"wrote {path}; next: muybridge train {path}")
 
 
@@ -143,4 +173,4 @@ def _seeds(text: str) -> list[int]:
     try:
         return [int(word) for word in text.split(",")]
     except ValueError:
-        raise RecipeError(f"--seeds {text}", expected="numbers such as 0,1,2", hint="write them so") from None
+        raise RecipeError(f"--seeds {text}", expected="numbers such as 0,1,2", hint="separate them by commas") from None

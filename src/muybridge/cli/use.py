@@ -9,6 +9,7 @@ import typer
 from muybridge.cli.app import command
 from muybridge.cli.options import AsJson, Settings, Split
 from muybridge.core.errors import RecipeError
+from muybridge.recipe_schema import check_recipe, check_tree, parse_settings
 
 
 @command("Use", example="muybridge predict runs/mine recording.npz more/ --top 3")
@@ -93,14 +94,17 @@ def fuse(
     as_json: AsJson = False,
 ) -> None:
     """Late fusion: average the predictions of several tested runs, such as the two streams of a network."""
+    try:
+        shares = [float(word) for word in weights.split(",")] if weights else []
+    except ValueError:
+        raise RecipeError(
+            f"--weights {weights}", expected="numbers such as 1,2", hint="give one for each run"
+        ) from None
+
     from muybridge.cli.tables import print_scores
     from muybridge.engine.checkpoint import RunFolder
     from muybridge.engine.fuse import fuse as fuse_runs
 
-    try:
-        shares = [float(word) for word in weights.split(",")] if weights else []
-    except ValueError:
-        raise RecipeError(f"--weights {weights}", expected="numbers such as 1,2", hint="write them so") from None
     sources = [run if run.is_file() else RunFolder.open(run) for run in runs]
     print_scores(fuse_runs(sources, shares, split), as_json)
 
@@ -117,8 +121,13 @@ def convert(
     settings: Settings = None,
 ) -> None:
     """Convert a released checkpoint to a run folder, ready to test and to predict."""
-    from muybridge.engine.convert import convert_checkpoint
-    from muybridge.recipe import parse_settings
+    given = parse_settings(settings or [])
+    if recipe is not None:
+        check_recipe(recipe, given)
+    elif model is not None:
+        check_tree({"model": {"name": model}}, given, None)
 
-    convert_checkpoint(file, run, model=model, recipe=recipe, labels=labels, settings=parse_settings(settings or []))
+    from muybridge.engine.convert import convert_checkpoint
+
+    convert_checkpoint(file, run, model=model, recipe=recipe, labels=labels, settings=given)
     typer.echo(f"converted; next: muybridge predict {run} VIDEO")

@@ -1,12 +1,12 @@
-"""Everything that can go wrong for a user, as one tree.
+"""The errors that a user can cause and fix, as one tree.
 
 MuybridgeError
 ├── DataError       a recording, an index or a folder of data
-├── RecipeError     a recipe, an option, or a model married to the wrong data
+├── RecipeError     a recipe, an option, or a model and a data set that do not match
 ├── RunError        a run folder: missing, damaged, from another version, or not writable
 └── MissingExtraError    an optional package that is not installed
 
-The command line prints these without a traceback and exits with status 2. Anything else is our bug.
+The command line prints these without a traceback and exits with status 2. Any other exception is a bug.
 """
 
 from functools import partial
@@ -15,24 +15,25 @@ from typing import Any
 
 
 class MuybridgeError(Exception):
-    """A problem a user can mend, told in three beats: what came, what was expected, what to do.
+    """A problem that a user can fix, described in three parts: the problem, what was expected, and what to do.
 
     Args:
-        came: what was found, with file, line or frame where there is one.
+        problem: what is wrong, with line or frame where there is one.
         expected: what should have been there.
-        cure: what to do now.
+        hint: what to do now.
         where: the file or folder it is about; printed first.
     """
 
     def __init__(self, problem: str, *, expected: str, hint: str, where: str | Path | None = None) -> None:
         self.problem, self.expected, self.hint, self.where = problem, expected, hint, where
         place = f"{where}: " if where is not None else ""
-        super().__init__(f"{place}{problem}. Expected {expected}. {hint[:1].upper()}{hint[1:]}.")
+        end = "" if hint.endswith("?") else "."
+        super().__init__(f"{place}{problem}. Expected {expected}. {hint[:1].upper()}{hint[1:]}{end}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Loading processes hand their errors over, which a keyword in __init__ would otherwise prevent.
-        made = partial(type(self), self.problem, expected=self.expected, hint=self.hint, where=self.where)
-        return made, ()
+        # Errors of loading processes are pickled, which keyword arguments of __init__ would otherwise prevent.
+        build = partial(type(self), self.problem, expected=self.expected, hint=self.hint, where=self.where)
+        return build, ()
 
 
 class DataError(MuybridgeError):

@@ -1,6 +1,6 @@
 """A recipe joins a model to data and says how to train: one TOML file is one run."""
 
-from muybridge.recipe.files import folder_recipe, load_recipe, save_recipe, starter
+from muybridge.recipe.files import folder_recipe, load_recipe, save_recipe
 from muybridge.recipe.recipe import Augment, Expects, Recipe, dump, recipe_from
 from muybridge.recipe.training import (
     SGD,
@@ -37,5 +37,4 @@ __all__ = [
     "recipe_from",
     "save_recipe",
     "shipped_recipes",
-    "starter",
 ]

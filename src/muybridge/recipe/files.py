@@ -1,7 +1,5 @@
 """Recipes as files: read, checked, written."""
 
-import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,15 +28,6 @@ def load_recipe(source: str | Path, settings: Mapping[str, Any] | None = None) -
 def folder_recipe(model: str, root: Path, settings: Mapping[str, Any] | None = None) -> Recipe:
     """The starting recipe of a model for a folder of the user's own; raises RecipeError for an unknown model."""
     return load_recipe(starter_name(model), {"data.root": str(root.expanduser().resolve())} | dict(settings or {}))
-
-
-def starter(model: str, root: Path | None) -> str:
-    """The text of a commented recipe to start from; raises RecipeError for an unknown model."""
-    text = find_recipe(starter_name(model)).read_text(encoding="utf-8")
-    if root is None:
-        return text
-    line = f"root = {json.dumps(str(root.expanduser().resolve()), ensure_ascii=False)}"
-    return re.sub(r'(?m)^root = ".*?"', lambda _: line, text)
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
