@@ -34,6 +34,7 @@ from muybridge.data.datasets import (
 )
 from muybridge.data.datasets.base import Benchmark, DatasetConfig
 from muybridge.data.datasets.utd_mhad import foreground
+from tests.skeletons import figures, pixels
 from tests.videos import write
 
 RNG = np.random.default_rng(0)
@@ -59,7 +60,8 @@ def fabricate_msr(root: Path) -> DatasetConfig:
 def fabricate_sbu(root: Path) -> DatasetConfig:
     for pair in ("s01s02", "s02s03", "s03s02"):
         for action in (1, 8):
-            put(root / pair / f"{action:02}" / "001" / "skeleton_pos.txt", table(3, 91, ","))
+            rows = [f"{number},{row}" for number, row in enumerate(table(3, 90, ",").splitlines())]
+            put(root / pair / f"{action:02}" / "001" / "skeleton_pos.txt", "\n".join(rows))
     return SBU(root=root, fold=2, val_groups=("s01s02",))
 
 
@@ -95,7 +97,7 @@ def fabricate_folder(root: Path) -> DatasetConfig:
     for label in ("bow", "nod"):
         for person in "abcde":
             (root / label).mkdir(parents=True, exist_ok=True)
-            joints = RNG.normal(size=(3, 1 + (person == "c"), 17, 2))
+            joints = pixels(figures("coco17", 1 + (person == "c"), frames=3)) + RNG.normal(size=2)
             np.savez(root / label / f"{person}_1.npz", joints=joints)
             np.save(root / label / f"{person}_2.npy", joints[:, 0])
     np.save(root / "nod" / "a_3.npy", np.zeros((3, 17, 2)))
@@ -444,7 +446,7 @@ def test_folder_defects(tmp_path):
         ({"group": "(_)"}, "the test split is empty"),
         ({"fold": "a"}, "test_groups or fold is given, and there are no groups"),
         ({"layout": "kinect20"}, r"the recording has 17 joints of 2 coordinates. Expected 20 .*layout kinect20"),
-        ({"coordinates": 3}, r"Expected 17 joints of 3"),
+        ({"coordinates": 3}, r"joints have 2 coordinates\. Expected at least 3, as data.coordinates says"),
         (
             {"mirror_labels": (("bow", "wink"),)},
             "mirror_labels names the class 'wink'. Expected classes among bow, nod",

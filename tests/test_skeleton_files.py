@@ -11,7 +11,7 @@ import torch
 from scipy.io import savemat
 
 from muybridge.core.errors import DataError, RecipeError
-from muybridge.core.skeletons import LAYOUTS, default_layout, get_layout, unnamed_layout
+from muybridge.core.skeletons import LAYOUTS, get_layout, layouts_of, unnamed_layout
 from muybridge.media.ntu import main_bodies
 from muybridge.media.skeleton import read_msr, read_ntu, read_sbu, read_skeleton, read_utd
 
@@ -138,7 +138,7 @@ def test_utd(tmp_path, frames):
 
 def test_utd_defects(tmp_path):
     savemat(tmp_path / "other.mat", {"d_depth": np.ones(3)})
-    with pytest.raises(DataError, match=r"the file holds d_depth\. Expected the array d_skel"):
+    with pytest.raises(DataError, match=r"the file contains d_depth\. Expected the array d_skel"):
         read_utd(tmp_path / "other.mat")
     savemat(tmp_path / "joints.mat", {"d_skel": np.ones((15, 3, 4))})
     with pytest.raises(DataError, match=r"d_skel is 15 x 3 x 4 of .* Expected 20 joints"):
@@ -221,8 +221,8 @@ def test_ntu_needs_no_more_than_positions(tmp_path):
         (lambda text: text.replace("0.5 0.5", "0.5", 1), r"line 5 has 11 numbers"),
         (lambda text: "\n".join(["1", "1", ONE, "25"] + ["x 1 2 0 0 0 0 0 0 0 0 2"] * 25), r"line 5 has 'x'"),
         (lambda text: text.replace("\n25\n", "\n25\n1 nan 2 0 0 0 0 0 0 0 0 2\n"), r"line 5 has the position 1 nan 2"),
-        (lambda text: "2\n0\n0\n", r"nobody is seen in any frame"),
-        (lambda text: "0\n", r"nobody is seen in any frame"),
+        (lambda text: "2\n0\n0\n", r"nobody is seen in any of the 2 frames"),
+        (lambda text: "0\n", r"nobody is seen in any of the 0 frames"),
     ],
 )
 def test_ntu_defects(tmp_path, change, message):
@@ -261,12 +261,12 @@ def test_npz_defects(tmp_path):
         return tmp_path / "a.npz"
 
     for arrays, message in [
-        ({"points": np.ones(3)}, "the file holds points. Expected .* called joints"),
+        ({"points": np.ones(3)}, "the file contains points. Expected .* called joints"),
         ({"joints": np.ones((4, 3))}, r"joints is 4 x 3 of float64\. Expected an array of frames"),
         ({"joints": np.ones((4, 2, 3, 4))}, "joints is 4 x 2 x 3 x 4"),
         ({"joints": np.ones((0, 2, 3, 3))}, "the recording has no frames"),
         ({"joints": np.full((4, 1, 3, 3), "a")}, "of <U1"),
-        ({"joints": np.ones((4, 1, 3, 3)), "present": np.ones((3, 1))}, "present is 3 x 1. Expected .* 4 x 1"),
+        ({"joints": np.ones((4, 1, 3, 3)), "present": np.ones((3, 1))}, "present is 3 x 1 of .* Expected .* 4 x 1"),
         ({"joints": np.zeros((4, 1, 3, 3))}, "nobody is seen in any of the 4 frames"),
     ]:
         with pytest.raises(DataError, match=message):
@@ -334,10 +334,14 @@ def test_csv(tmp_path):
         ("frame,joint,x,y\n", r"a header and no lines"),
         ("frame,joint,x,y\n0,0,1,2\n0,1,,2\n", r"line 3 is '0,1,,2'"),
         ("frame,joint,x,y\n0,0,1\n", r"line 2 is '0,0,1'"),
-        ("frame,joint,x,y\n0,-1,1,2\n", r"line 2 has frame, person and joint 0, 0, -1"),
+        ("frame,joint,x,y\n0,-1,1,2\n", r"line 2 has frame 0 and joint -1"),
         ("frame,joint,x,y\n7,0,1,2\n7,1,1,2\n8,0,3,4\n", r"frame 8 has 1 of 2 joints of person 0"),
-        ("frame,joint,x,y\n0,0,1,2\n99999999,0,1,2\n", r"2 lines speak of 100000000 frames"),
-        ("frame,joint,x,y\n0,9999999999999999999,1,2\n", r"line 2 has frame, person and joint"),
+        (
+            "frame,joint,x,y\n0,0,1,2\n99999999,0,1,2\n",
+            r"of the 100000000 frames from 0 to 99999999, 2 are listed",
+        ),
+        ("frame,joint,x,y\n0,9999999999999999999,1,2\n", r"line 2 is '0,9999999999999999999,1,2'"),
+        ("frame,joint,x,y\n0,9999999999,1,2\n", r"line 2 has frame 0 and joint 9999999999"),
         ("frame,joint,x,y\n0,0,1e99,2\n", r"joint 0 of person 0 in frame 0 is \[1e\+99"),
         ("frame,joint,x,y\n0,0,nan,2\n", r"joint 0 of person 0 in frame 0"),
     ],
@@ -460,6 +464,7 @@ def test_msr_right_is_the_side_that_moves(real_data):
 def test_layouts_by_name_and_by_custom():
     assert get_layout("coco17") is LAYOUTS["coco17"]
     assert get_layout("plain33") == unnamed_layout(33)
-    assert [default_layout(count).name for count in (17, 20, 25, 21)] == ["coco17", "kinect20", "kinect25", "plain21"]
+    assert [layout.name for layout in layouts_of(20)] == ["kinect20", "kinect_sdk20", "msr20"]
+    assert layouts_of(21) == ()
     with pytest.raises(RecipeError, match=r"no layout is called 'coco18'.*kinect20"):
         get_layout("coco18")

@@ -53,10 +53,12 @@ class SkeletonSequence:
     Attributes:
         joints: positions, in the unit of the recording (metres for Kinect); zeros where a person is absent.
         present: False where a person is absent in a frame.
+        filled: how many joints of present people the file lacks; the reader interpolated them.
     """
 
     joints: Float[Tensor, "T P J D"]
     present: Bool[Tensor, "T P"]
+    filled: int = 0
 
     def __len__(self) -> int:
         return self.joints.shape[0]

@@ -1,23 +1,25 @@
 """Readers for the keypoint files users bring: ``.npz``, ``.npy``, ``.json`` and ``.csv``.
 
-Legend: T frames, P people, J joints, D coordinates (2 or 3).
+Legend: T frames, P people, J joints, C numbers of a joint: 2 or 3 coordinates, and perhaps a score.
 
-``.npz``: array ``joints`` (T P J D, or T J D for one person) and, if wanted, ``present`` (T P, or T).
-``.npy``: the array alone.
+``.npz``: array ``joints`` (T P J C, or T J C for one person) and, if wanted, ``present`` (T P, or T).
+``.npy``: the array alone. Both may be in another order that :class:`ReadOptions` names.
 ``.json``: ``{"joints": frames}`` or just ``frames``: a list of frames, each a list of people, each a list of J joints
 ``[x, y]`` or ``[x, y, z]``; null stands for an absent person, and a frame may list fewer people than another. With one
 person a frame may be that person's list of joints.
-``.csv``: a header naming the columns ``frame``, ``joint``, ``x``, ``y`` and, if wanted, ``person`` and ``z``, then one
-line for each joint. Frames, people and joints are whole numbers; people and joints count from 0; a frame, or a person
-within a frame, that is not listed is absent.
+``.csv``: a header with the columns ``frame``, ``joint``, ``x``, ``y`` and, if wanted, ``person`` and ``z``, then one
+line for each joint; other columns are not read. Commas, semicolons or tabs separate; with the latter two, numbers may
+have decimal commas. Frames and joints are whole numbers, joints from 0; a person is a number or a name; a frame, or a
+person within a frame, that is not listed is absent.
 """
 
 import csv
 import json
+import re
 import tokenize
 import zipfile
 import zlib
-from io import BytesIO
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -25,76 +27,131 @@ import numpy as np
 
 from muybridge.core.errors import DataError
 from muybridge.core.types import SkeletonSequence
-from muybridge.media.parsing import DOWNLOAD_AGAIN, read_bytes, read_text, to_sequence
+from muybridge.media.arrays import EXPECTED, ReadOptions, assemble, sequence_from_array, shape_text
+from muybridge.media.parsing import DOWNLOAD_AGAIN, is_number, read_bytes, read_text
 
 # What NumPy, zipfile and zlib raise on damaged files, found by damaging files at random.
 _NUMPY_PROBLEMS = (
     *(ValueError, TypeError, SyntaxError, RuntimeError, OSError, EOFError, KeyError, MemoryError),
-    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError, NotImplementedError, OverflowError, RecursionError),
 )
-_SPARSEST = 1000
-_SHAPE = "an array of frames x people x joints x 2 or 3 coordinates (or without people)"
+_LARGEST = 2**30  # bytes of an array in an .npz
+_DEFLATE_LIMIT = 1100  # deflate makes nothing smaller than by about 1032
+_SPARSEST = 1000  # places of an array for each that is listed
+_WHOLE = r"([+-]?[0-9]{1,18})(?:\.0*)?"
+_FEWEST_FRAMES = 0.1  # share of the frames between the first and the last that a CSV file must list
 
 
-def read_npy(path: Path) -> SkeletonSequence:
+def read_npy(path: Path, options: ReadOptions | None = None) -> SkeletonSequence:
     """A sequence from a ``.npz`` or ``.npy`` file, as the module says.
 
     Raises:
-        DataError: the file is damaged, lacks ``joints``, or an array has another shape.
+        DataError: the file is damaged, lacks ``joints``, or see :func:`sequence_from_array`.
     """
     content = read_bytes(path)
     try:
-        loaded = np.load(BytesIO(content), allow_pickle=False)
-        arrays = {"joints": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+        arrays, names = _npz_arrays(content) if content.startswith(b"PK") else ({"joints": _npy_array(content)}, [])
     except _NUMPY_PROBLEMS as problem:
         raise DataError(
-            f"not readable as NumPy arrays ({problem})", expected=_SHAPE, hint=DOWNLOAD_AGAIN, where=path
+            f"not readable as NumPy arrays ({problem})", expected=EXPECTED, hint=DOWNLOAD_AGAIN, where=path
         ) from None
     if "joints" not in arrays:
         raise DataError(
-            f"the file holds {', '.join(arrays) or 'nothing'}",
-            expected=f"{_SHAPE} called joints",
+            f"the file contains {', '.join(names) or 'nothing'}",
+            expected=f"{EXPECTED} called joints",
             hint="save it with numpy.savez(path, joints=..., present=...)",
             where=path,
         )
-    joints, present = arrays["joints"], arrays.get("present")
-    if joints.ndim == 3:
-        joints = joints[:, None]
-    if joints.ndim != 4 or joints.shape[-1] not in (2, 3) or not np.issubdtype(joints.dtype, np.number):
-        raise DataError(
-            f"joints is {_shape(joints.shape)} of {joints.dtype}",
-            expected=_SHAPE,
-            hint="rearrange and save the array again",
-            where=path,
-        )
-    if present is not None:
-        present = present[:, None] if present.ndim == 1 else present
-        if present.shape != joints.shape[:2]:
-            raise DataError(
-                f"present is {_shape(present.shape)}",
-                expected=f"frames x people, here {_shape(joints.shape[:2])}",
-                hint="save the array again, or leave it out",
-                where=path,
-            )
-        present = present.astype(bool)
-    return to_sequence(joints.astype(np.float64), path, present)
+    return sequence_from_array(arrays["joints"], arrays.get("present"), options, path)
 
 
-def read_json(path: Path) -> SkeletonSequence:
+def _npz_arrays(content: bytes) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays ``joints`` and ``present``, as far as the archive has them, and the names of all its arrays."""
+    arrays, names = {}, []
+    with zipfile.ZipFile(BytesIO(content)) as archive:
+        for entry in archive.infolist():
+            name = entry.filename.removesuffix(".npy")
+            names.append(name)
+            if name not in ("joints", "present"):
+                continue
+            if entry.file_size > min(_LARGEST, _DEFLATE_LIMIT * max(entry.compress_size, 1)):
+                raise ValueError(f"{name} would take {entry.file_size} bytes")
+            with archive.open(entry) as file:
+                assert isinstance(file, BufferedIOBase)
+                arrays[name] = _array(file, entry.file_size)
+    return arrays, names
+
+
+def _npy_array(content: bytes) -> np.ndarray:
+    return _array(BytesIO(content), len(content))
+
+
+def _array(file: BufferedIOBase, size: int) -> np.ndarray:
+    """The array in a ``.npy`` file of ``size`` bytes; its header is checked before anything is allocated."""
+    header = BytesIO(file.read(min(size, 16_384)))
+    version = np.lib.format.read_magic(header)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"the array has version {version[0]}.{version[1]}")
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran_order, dtype = read_header(header)
+    count = 1
+    for length in shape:
+        count *= length
+    if dtype.hasobject:
+        raise ValueError("the array contains Python objects")
+    if count * dtype.itemsize > size - header.tell():
+        raise ValueError(f"the header announces {shape_text(shape)} of {dtype}, and the file is too short for that")
+    rest = header.read() + file.read()
+    array = np.frombuffer(rest, dtype=dtype, count=count)
+    return array.reshape(shape, order="F" if fortran_order else "C")
+
+
+def read_json(path: Path, options: ReadOptions | None = None) -> SkeletonSequence:
     """A sequence from a ``.json`` file, as the module says.
 
     Raises:
-        DataError: not JSON, or, with the frame, nested in another way, or joints of differing number.
+        DataError: not JSON, or, with the frame, nested in another way, or joints of differing number; see also
+            :func:`sequence_from_array`.
     """
+    options = options or ReadOptions()
+    frames = _json_frames(path)
+    if options.axes:
+        return sequence_from_array(_rectangular(frames, path), None, options, path)
+    people = [[_person(person, path, frame) for person in _people(listed)] for frame, listed in enumerate(frames)]
+    listed = [person for group in people for person in group if person is not None]
+    shape = listed[0].shape if listed else (0, 3)
+    most = max(map(len, people), default=0)
+    if len(people) * most > _SPARSEST * max(len(listed), 1):
+        raise DataError(
+            f"{len(listed)} people are listed in {len(people)} frames, and up to {most} in one of them",
+            expected="about as many people in every frame",
+            hint="look for a frame with far too many people",
+            where=path,
+        )
+    joints = np.zeros((len(people), most, *shape))
+    for frame, group in enumerate(people):
+        for index, person in enumerate(group):
+            if person is None:
+                continue
+            if person.shape != shape:
+                raise DataError(
+                    f"frame {frame} has a person of {shape_text(person.shape)}",
+                    expected=f"joints x coordinates as before, {shape_text(shape)}",
+                    hint="write null for an absent person, and all joints of a present one",
+                    where=path,
+                )
+            joints[frame, index] = person
+    return sequence_from_array(joints, None, options, path)
+
+
+def _json_frames(path: Path) -> list[Any]:
+    """The list of frames in a JSON file."""
     try:
         content = json.loads(read_text(path))
     except json.JSONDecodeError as problem:
-        raise DataError(
-            f"line {problem.lineno} is not JSON ({problem.msg})",
-            expected="JSON",
-            hint="mend the line, or write the file again",
-            where=path,
-        ) from None
+        raise _no_json(f"line {problem.lineno} is not JSON ({problem.msg})", path) from None
+    except (ValueError, RecursionError) as problem:  # a number of too many digits; too many brackets
+        raise _no_json(f"the file is not JSON that can be read ({problem})", path) from None
     frames = content.get("joints") if isinstance(content, dict) else content
     if not isinstance(frames, list):
         raise DataError(
@@ -103,120 +160,173 @@ def read_json(path: Path) -> SkeletonSequence:
             hint="write the file so",
             where=path,
         )
-    people = [[_person(person, path, frame) for person in _people(listed)] for frame, listed in enumerate(frames)]
-    shape = next((person.shape for listed in people for person in listed if person is not None), (0, 3))
-    joints = np.zeros((len(people), max(map(len, people), default=0), *shape))
-    for frame, listed in enumerate(people):
-        for index, person in enumerate(listed):
-            if person is None:
-                continue
-            if person.shape != shape:
-                raise DataError(
-                    f"frame {frame} has a person of {_shape(person.shape)}",
-                    expected=f"joints x coordinates as before, {_shape(shape)}",
-                    hint="write null for an absent person, and all joints of a present one",
-                    where=path,
-                )
-            joints[frame, index] = person
-    return to_sequence(joints, path)
+    return frames
 
 
-def _people(listed: Any) -> list:
-    """The people of one JSON frame; a bare list of joints is one person."""
+def _no_json(problem: str, path: Path) -> DataError:
+    return DataError(problem, expected="JSON", hint="fix the line, or write the file again", where=path)
+
+
+def _rectangular(frames: list[Any], path: Path) -> np.ndarray:
+    """Nested lists whose axes are named, as an array."""
+    try:
+        return np.array(frames, dtype=np.float64)
+    except (ValueError, TypeError, OverflowError) as problem:
+        raise DataError(
+            f"the lists are not an array of numbers ({problem})",
+            expected="lists of equal length at each level, as data.axes is set",
+            hint="fix the file, or leave data.axes out and list frames, people, joints and coordinates",
+            where=path,
+        ) from None
+
+
+def _people(listed: Any) -> list[Any]:
+    """The people of one JSON frame; a list of joints alone is one person."""
     if listed is None:
         return []
-    if (
-        isinstance(listed, list)
-        and listed
-        and isinstance(listed[0], list)
-        and listed[0]
-        and not isinstance(listed[0][0], list)
-    ):
+    if not isinstance(listed, list):
         return [listed]
-    return listed if isinstance(listed, list) else [listed]
+    first = listed[0] if listed else None
+    return [listed] if isinstance(first, list) and first and not isinstance(first[0], list) else listed
 
 
 def _person(person: Any, path: Path, frame: int) -> np.ndarray | None:
+    """The joints of one person in JSON; None where that person is absent."""
     if person is None:
         return None
     try:
         array = np.array(person, dtype=np.float64)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         array = np.empty(0)
-    if array.ndim != 2 or array.shape[-1] not in (2, 3):
+    if array.ndim != 2 or array.shape[-1] not in (2, 3, 4):
         raise DataError(
             f"frame {frame} has a person that is no list of joints [x, y] or [x, y, z]",
             expected="numbers, the same count for every joint",
-            hint="write null for an absent person, and mend the frame",
+            hint="write null for an absent person, and fix the frame",
             where=path,
         )
     return array
 
 
-def read_csv(path: Path) -> SkeletonSequence:
+def read_csv(path: Path, options: ReadOptions | None = None) -> SkeletonSequence:
     """A sequence from a ``.csv`` file, as the module says.
 
     Raises:
-        DataError: a column is missing; or, with the line or the frame, a value is no number or a joint is missing.
+        DataError: a column is missing; or, with the line or the frame, a value is no number, or a joint is missing or
+            listed twice; see also :func:`sequence_from_array`.
     """
-    reader = csv.reader(read_text(path).splitlines())
-    try:
-        (_, first_row), *rows = [(reader.line_num, row) for row in reader if row]
-    except csv.Error as problem:
-        raise DataError(
-            f"line {reader.line_num} is not CSV ({problem})",
-            expected="values separated by commas",
-            hint=DOWNLOAD_AGAIN,
-            where=path,
-        ) from None
-    header = [name.strip().lower() for name in first_row]
-    axes = ["x", "y", "z"] if "z" in header else ["x", "y"]
-    missing = [name for name in ("frame", "joint", "x", "y") if name not in header]
-    if missing:
-        raise DataError(
-            f"the header has no column {' or '.join(missing)}",
-            expected="columns frame, joint, x, y and, if wanted, person and z",
-            hint="name the columns in the first line",
-            where=path,
-        )
-    column = {name: header.index(name) for name in header}
-    keys: list[tuple[int, int, int]] = []
+    options = options or ReadOptions()
+    separator, (_, header), rows = _csv_rows(path)
+    column = _columns(header, path)
+    axes = [axis for axis in "xyz" if axis in column]
+    keys: dict[tuple[int, str, int], int] = {}
     points: list[list[float]] = []
     for line, row in rows:
-        try:
-            person = int(row[column["person"]]) if "person" in column else 0
-            keys.append((int(row[column["frame"]]), person, int(row[column["joint"]])))
-            points.append([float(row[column[axis]]) for axis in axes])
-        except (ValueError, IndexError):
+        key, point = _csv_joint(line, row, column, axes, separator, path)
+        if key in keys:
+            frame, person, joint = key
             raise DataError(
-                f"line {line} is {','.join(row)!r}",
-                expected=f"numbers for {', '.join(header)}; whole ones for frame, person and joint",
-                hint="mend the line; leave absent people out",
-                where=path,
-            ) from None
-        if not all(0 <= number < 2**31 for number in keys[-1]):
-            raise DataError(
-                f"line {line} has frame, person and joint {', '.join(map(str, keys[-1]))}",
-                expected="frames, people and joints counted from 0",
-                hint="mend the line",
+                f"lines {keys[key]} and {line} both give joint {joint} of person {person} in frame {frame}",
+                expected="one line for each joint of a person in a frame",
+                hint="delete one of them, or tell people apart with a column called person",
                 where=path,
             )
+        keys[key] = line
+        points.append(point)
     if not keys:
         raise DataError(
             "the file has a header and no lines", expected="a line for each joint", hint=DOWNLOAD_AGAIN, where=path
         )
-    table = np.array(keys)
-    first = table[:, 0].min()
-    table[:, 0] -= first
-    frames, people, count = table.max(axis=0) + 1
-    if float(frames) * people * count > _SPARSEST * len(keys):
+    joints, present = _dense(list(keys), points, path)
+    return assemble(joints, options, path, present)
+
+
+def _csv_rows(path: Path) -> tuple[str, tuple[int, list[str]], list[tuple[int, list[str]]]]:
+    """The separator, the header and the other rows with their line numbers; rows without any value are left out."""
+    lines = read_text(path).splitlines()
+    first = next(index for index, line in enumerate(lines) if line.strip())
+    declared = re.fullmatch(r'"?sep=(.)"?,*', lines[first].strip(), re.IGNORECASE)  # Excel's own first line
+    start = first + 1 if declared else first
+    header = next((line for line in lines[start:] if line.strip()), "")
+    separator = declared[1] if declared else max(",;\t", key=header.count)
+    reader = csv.reader(lines[start:], delimiter=separator)
+    try:
+        rows = [(start + reader.line_num, row) for row in reader if any(word.strip() for word in row)]
+    except csv.Error as problem:
         raise DataError(
-            f"{len(keys)} lines speak of {frames} frames, {people} people and {count} joints",
+            f"line {start + reader.line_num} is not CSV ({problem})",
+            expected="values separated by commas",
+            hint=DOWNLOAD_AGAIN,
+            where=path,
+        ) from None
+    return separator, rows[0] if rows else (start, []), rows[1:]
+
+
+def _columns(header: list[str], path: Path) -> dict[str, int]:
+    """Where each column is, by its name in lower case."""
+    names = [name.strip().lower() for name in header]
+    missing = [name for name in ("frame", "joint", "x", "y") if name not in names]
+    twice = [name for name in ("frame", "person", "joint", "x", "y", "z") if names.count(name) > 1]
+    if missing or twice:
+        raise DataError(
+            f"the header has no column {' or '.join(missing)}"
+            if missing
+            else f"the header has {' and '.join(twice)} twice",
+            expected="columns frame, joint, x, y and, if wanted, person and z",
+            hint="name the columns in the first line",
+            where=path,
+        )
+    return {name: index for index, name in enumerate(names)}
+
+
+def _csv_joint(
+    line: int, row: list[str], column: dict[str, int], axes: list[str], separator: str, path: Path
+) -> tuple[tuple[int, str, int], list[float]]:
+    """Frame, person and joint of one line, and the coordinates."""
+    words = {name: row[index].strip() if index < len(row) else "" for name, index in column.items()}
+    numbers = [words[axis] for axis in axes]
+    if separator != ",":
+        numbers = [word.replace(",", ".") for word in numbers]
+    whole = [re.fullmatch(_WHOLE, words[name]) for name in ("frame", "joint")]
+    person = words.get("person", "0")
+    person = str(int(match[1])) if (match := re.fullmatch(_WHOLE, person)) else person
+    if not all(whole) or not person or not all(map(is_number, numbers)):
+        wanted = ", ".join(name for name in ("frame", "joint", *axes) if name in column)
+        raise DataError(
+            f"line {line} is {separator.join(row)!r}",
+            expected=f"numbers for {wanted}; whole ones for frame and joint"
+            + ("; a number or a name for person" if "person" in column else ""),
+            hint="fix the line; leave absent people out",
+            where=path,
+        )
+    frame, joint = (int(match[1]) for match in whole if match)
+    if not 0 <= frame < 2**31 or not 0 <= joint < 2**31:
+        raise DataError(
+            f"line {line} has frame {words['frame']} and joint {words['joint']}",
+            expected="frames and joints counted from 0",
+            hint="fix the line",
+            where=path,
+        )
+    return (frame, person, joint), [float(word) for word in numbers]
+
+
+def _dense(keys: list[tuple[int, str, int]], points: list[list[float]], path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Positions ``T P J C`` from lines by frame, person and joint, and who is present."""
+    identities = sorted({person for _, person, _ in keys}, key=lambda word: (not word.isdecimal(), word.zfill(20)))
+    number = {person: index for index, person in enumerate(identities)}
+    table = np.array([(frame, number[person], joint) for frame, person, joint in keys])
+    first = int(table[:, 0].min())
+    _check_numbers(table, path)
+    table[:, 0] -= first
+    frames, people, count = (int(most) + 1 for most in table.max(axis=0))
+    if frames * people * count > _SPARSEST * len(keys):
+        raise DataError(
+            f"{len(keys)} lines are for {frames} frames, {people} people and {count} joints",
             expected="a line for most joints of most frames",
             hint="look for a frame, person or joint number that is much too large",
             where=path,
         )
-    joints = np.zeros((frames, people, count, len(axes)))
+    joints = np.zeros((frames, people, count, len(points[0])))
     joints[tuple(table.T)] = points
     listed = np.zeros((frames, people, count), dtype=bool)
     listed[tuple(table.T)] = True
@@ -224,13 +334,29 @@ def read_csv(path: Path) -> SkeletonSequence:
     if (some != every).any():
         frame, person = np.argwhere(some != every)[0]
         raise DataError(
-            f"frame {frame + first} has {listed[frame, person].sum()} of {count} joints of person {person}",
+            f"frame {frame + first} has {listed[frame, person].sum()} of {count} joints of person {identities[person]}",
             expected="all joints of a person, or none",
             hint="write the missing joints, or leave this person out of this frame",
             where=path,
         )
-    return to_sequence(joints, path, some)
+    return joints, some
 
 
-def _shape(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
+def _check_numbers(table: np.ndarray, path: Path) -> None:
+    """Refuse joints that are not counted from 0, and frames that are not counted."""
+    joints, frames = np.unique(table[:, 2]), np.unique(table[:, 0])
+    if joints[0] != 0:
+        raise DataError(
+            f"the first joint is {joints[0]}, and there is no joint 0",
+            expected="joints counted from 0",
+            hint=f"subtract {joints[0]} from the joint numbers, or write the missing joints",
+            where=path,
+        )
+    span = int(frames[-1] - frames[0]) + 1
+    if len(frames) < _FEWEST_FRAMES * span:
+        raise DataError(
+            f"of the {span} frames from {frames[0]} to {frames[-1]}, {len(frames)} are listed",
+            expected="frames that are counted one by one",
+            hint="number the frames 0, 1, 2, ... (time stamps are no frame numbers), or look for one that is too large",
+            where=path,
+        )

@@ -1,8 +1,9 @@
-"""What readers of skeletons and annotations share: text to numbers, numbers to sequences, and errors in words.
+"""Shared by the readers of skeletons and annotations: text to numbers, numbers to sequences, error messages.
 
 Legend: R rows, N numbers in a row, T frames, P people, J joints, D coordinates.
 """
 
+import codecs
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -18,14 +19,19 @@ from muybridge.core.errors import DataError
 from muybridge.core.types import SkeletonSequence
 
 DOWNLOAD_AGAIN = "fetch or record the file again, or take it out of the data set"
+_BYTE_ORDER_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
 class NoPersonError(DataError):
-    """A recording in which every coordinate of every frame is zero; an index leaves it out and says so."""
+    """A recording in which nobody is seen; an index excludes it and counts it."""
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file that must exist and hold something."""
+    """The content of a file.
+
+    Raises:
+        DataError: it does not exist, cannot be read, or is empty.
+    """
     try:
         content = path.read_bytes()
     except OSError as problem:
@@ -36,13 +42,26 @@ def read_bytes(path: Path) -> bytes:
             where=path,
         ) from None
     if not content.strip():
-        raise DataError("the file is empty", expected="a recording", hint=DOWNLOAD_AGAIN, where=path)
+        raise _empty(path)
     return content
 
 
 def read_text(path: Path) -> str:
-    """The text of a file; bytes that are no text become marks that no number contains."""
-    return read_bytes(path).decode("utf-8", errors="replace")
+    """The text of a file in UTF-8, or in UTF-16 with a byte order mark; bytes that are no text become U+FFFD.
+
+    Raises:
+        DataError: it does not exist, cannot be read, or is empty.
+    """
+    content = read_bytes(path)
+    encoding = next((name for mark, name in _BYTE_ORDER_MARKS if content.startswith(mark)), "utf-8")
+    text = content.decode(encoding, errors="replace")
+    if not text.strip():
+        raise _empty(path)
+    return text
+
+
+def _empty(path: Path) -> DataError:
+    return DataError("the file is empty", expected="a recording", hint=DOWNLOAD_AGAIN, where=path)
 
 
 # What SciPy raises on damaged files, found by damaging files at random.
@@ -75,14 +94,18 @@ def rows_of_numbers(
         per_row: how many numbers each line must have.
         row_means: what a line is, for messages.
         separator: between numbers; None is any white space.
+
+    Raises:
+        DataError: with the line, where the file is not like that.
     """
-    lines = read_text(path).splitlines()
+    text = read_text(path)
+    lines = text.splitlines()
     rows = [line.split(separator) for line in lines if line and not line.isspace()]
     try:
         table = np.array(rows, dtype=np.float64)
     except ValueError:
         table = np.empty((0, 0))
-    if table.ndim == 2 and table.shape[1] == per_row:
+    if table.ndim == 2 and table.shape[1] == per_row and "_" not in text:
         return table
     for number, line in enumerate(lines, start=1):
         words = line.split(separator)
@@ -93,7 +116,7 @@ def rows_of_numbers(
                 raise DataError(
                     f"line {number} has {word.strip()!r} where a number belongs",
                     expected=f"{per_row} numbers, {row_means}",
-                    hint="check that the file is of this format, and mend the line",
+                    hint="check that the file is of this format, and fix the line",
                     where=path,
                 )
         if len(words) != per_row:
@@ -104,19 +127,19 @@ def rows_of_numbers(
                 hint=DOWNLOAD_AGAIN,
                 where=path,
             )
-    raise AssertionError("a table that does not parse has a line that does not")
+    raise AssertionError("a table that cannot be parsed has a line that cannot be parsed")
 
 
 def is_number(word: str) -> bool:
-    """Whether a word is a number, NaN and infinities included."""
+    """Whether a word is a number, NaN and infinities included; Python's digit groups (1_000) are not."""
     try:
         float(word)
     except ValueError:
         return False
-    return True
+    return "_" not in word
 
 
-def to_sequence(joints: np.ndarray, path: Path, present: np.ndarray | None = None) -> SkeletonSequence:
+def to_sequence(joints: np.ndarray, path: Path | None, present: np.ndarray | None = None) -> SkeletonSequence:
     """A sequence from ``T P J D`` positions.
 
     Args:
@@ -125,7 +148,8 @@ def to_sequence(joints: np.ndarray, path: Path, present: np.ndarray | None = Non
         present: ``T P``; where False, positions are ignored.
 
     Raises:
-        DataError: a position is NaN, infinite or beyond 32-bit floats, or nobody is seen in any frame.
+        DataError: a position is NaN, infinite or beyond 32-bit floats.
+        NoPersonError: nobody is seen in any frame.
     """
     assert joints.ndim == 4
     if not len(joints):
@@ -143,20 +167,25 @@ def to_sequence(joints: np.ndarray, path: Path, present: np.ndarray | None = Non
             where=path,
         )
     if not seen.any():
-        raise NoPersonError(
-            f"nobody is seen in any of the {len(joints)} frames (all coordinates are zero)",
-            expected="a person in at least one frame",
-            hint="take the recording out of the data set",
-            where=path,
-        )
+        raise nobody_seen(len(joints), path)
     return SkeletonSequence(torch.from_numpy(joints.astype(np.float32)), torch.from_numpy(seen))
 
 
-def truncated(path: Path, found: int, per_frame: int, unit: str) -> DataError:
-    """The complaint about a last frame with too few rows."""
-    whole, rest = divmod(found, per_frame)
+def nobody_seen(frames: int, path: Path | None) -> NoPersonError:
+    """The error for a recording of ``frames`` frames without a person."""
+    return NoPersonError(
+        f"nobody is seen in any of the {frames} frames (all coordinates are zero)",
+        expected="a person in at least one frame",
+        hint="take the recording out of the data set",
+        where=path,
+    )
+
+
+def truncated(path: Path, rows: int, per_frame: int, unit: str) -> DataError:
+    """The error for a last frame with too few rows."""
+    complete, rest = divmod(rows, per_frame)
     return DataError(
-        f"the last frame (number {whole}, counted from 0) has {rest} of {per_frame} {unit}",
+        f"the last frame (number {complete}, counted from 0) has {rest} of {per_frame} {unit}",
         expected=f"{per_frame} {unit} in every frame",
         hint=DOWNLOAD_AGAIN,
         where=path,

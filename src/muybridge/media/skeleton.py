@@ -1,10 +1,11 @@
-"""One door for every skeleton file that muybridge reads."""
+"""Reads every skeleton file format that muybridge knows."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from muybridge.core.errors import DataError
 from muybridge.core.types import SkeletonSequence
+from muybridge.media.arrays import ReadOptions, sequence_from_array, turn_up
 from muybridge.media.keypoints import read_csv, read_json, read_npy
 from muybridge.media.kinect import read_msr, read_sbu, read_utd
 from muybridge.media.ntu import read_ntu
@@ -12,6 +13,7 @@ from muybridge.media.parsing import read_text
 
 __all__ = [
     "SUFFIXES",
+    "ReadOptions",
     "read_csv",
     "read_json",
     "read_msr",
@@ -20,44 +22,51 @@ __all__ = [
     "read_sbu",
     "read_skeleton",
     "read_utd",
+    "sequence_from_array",
 ]
 
 
 def _read_txt(path: Path) -> SkeletonSequence:
     """MSR Action3D separates by spaces, SBU by commas."""
-    return (read_sbu if "," in read_text(path).partition("\n")[0] else read_msr)(path)
+    return (read_sbu if "," in read_text(path).lstrip().partition("\n")[0] else read_msr)(path)
 
 
-_READERS: dict[str, Callable[[Path], SkeletonSequence]] = {
+# Formats of one data set, which leave nothing open, and formats of users' own recordings.
+_FIXED: dict[str, Callable[[Path], SkeletonSequence]] = {".txt": _read_txt, ".mat": read_utd, ".skeleton": read_ntu}
+_OPEN: dict[str, Callable[[Path, ReadOptions], SkeletonSequence]] = {
     ".npz": read_npy,
     ".npy": read_npy,
     ".json": read_json,
     ".csv": read_csv,
-    ".txt": _read_txt,
-    ".mat": read_utd,
-    ".skeleton": read_ntu,
 }
 
-SUFFIXES = tuple(_READERS)
+SUFFIXES = (*_OPEN, *_FIXED)
 """File name endings of the formats that :func:`read_skeleton` knows."""
 
 
-def read_skeleton(path: str | Path) -> SkeletonSequence:
-    """The recording in a file, whose format its ending tells.
+def read_skeleton(path: str | Path, options: ReadOptions | None = None) -> SkeletonSequence:
+    """The recording in a file; the ending of its name says the format.
 
     A recording of a single frame is a recording. Positions are in the unit of the file; the formats of the Kinect
     data sets give metres with y up.
+
+    Args:
+        path: the file.
+        options: what ``.npz``, ``.npy``, ``.json`` and ``.csv`` do not say about themselves.
 
     Raises:
         DataError: unknown ending, missing or empty file, or content that is not what the format says, with the line
             or the frame.
     """
-    path = Path(path)
-    if path.suffix.lower() not in _READERS:
-        raise DataError(
-            f"files that end in {path.suffix or 'nothing'} are not known",
-            expected=f"one of {', '.join(_READERS)}",
-            hint="save the joints as .npz with the array joints (frames x people x joints x coordinates)",
-            where=path,
-        )
-    return _READERS[path.suffix.lower()](path)
+    path, options = Path(path), options or ReadOptions()
+    suffix = path.suffix.lower()
+    if suffix in _OPEN:
+        return _OPEN[suffix](path, options)
+    if suffix in _FIXED:
+        return turn_up(_FIXED[suffix](path), options.up)
+    raise DataError(
+        f"files that end in {path.suffix or 'nothing'} are not known",
+        expected=f"one of {', '.join(SUFFIXES)}",
+        hint="save the joints as .npz with the array joints (frames x people x joints x coordinates)",
+        where=path,
+    )

@@ -14,6 +14,7 @@ from torch import Tensor
 from muybridge.core.contracts import Holds
 from muybridge.core.errors import DataError
 from muybridge.core.types import Record, SkeletonSequence
+from muybridge.media.arrays import ReadOptions
 from muybridge.media.video import Video
 
 Split = Literal["train", "val", "test"]
@@ -94,6 +95,14 @@ class DatasetConfig(BaseModel):
     def open(self, record: Record) -> SkeletonSequence | Video:
         """The recording behind a record; raises DataError with file and line or frame if it cannot be read."""
         raise NotImplementedError
+
+    def read_options(self) -> ReadOptions:
+        """How skeleton files and arrays of this kind are read, where they do not say it themselves."""
+        return ReadOptions()
+
+    def notices(self) -> tuple[str, ...]:
+        """What the recordings show that a user should know before training, a sentence each; reads some of them."""
+        return ()
 
     def boxes(self, record: Record) -> Float32[Tensor, "T 4"] | None:
         """The true box around who acts in each frame (left, top, right, bottom in pixels); None where nobody knows."""

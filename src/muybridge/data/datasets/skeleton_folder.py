@@ -1,65 +1,97 @@
 """The user's own recordings of skeletons: a folder for each class."""
 
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from muybridge.core.contracts import SkeletonData
 from muybridge.core.errors import DataError
-from muybridge.core.skeletons import default_layout, get_layout
+from muybridge.core.skeletons import Layout, get_layout, unnamed_layout
 from muybridge.core.types import Record, SkeletonSequence
 from muybridge.data.datasets.class_folder import ClassFolder
+from muybridge.data.skeleton_checks import (
+    LayoutCheck,
+    body_size,
+    candidates_of,
+    check_layout,
+    count_swaps,
+    describe_check,
+    vertical_axis,
+)
 from muybridge.data.skeleton_ops import match_layout
+from muybridge.media.arrays import Coordinates, ReadOptions, Up, parse_axes
 from muybridge.media.parsing import NoPersonError
 from muybridge.media.skeleton import SUFFIXES, read_skeleton
+
+_SAMPLE = 32  # recordings by which the layout is judged
+_LARGEST_BODY = 50  # metres: coordinates are in centimetres, millimetres or pixels
+_UNITS = 20  # bodies of one unit do not differ in size by such a factor
+
+_Stamp = tuple[Path, int, int]
 
 
 class SkeletonFolder(ClassFolder):
     """Files ``class/name.ext`` (or deeper) of any format that :func:`read_skeleton` knows.
 
     Attributes:
-        layout: what the joints are; empty takes the customary one for their number.
+        layout: what the joints are; empty chooses the layout of that many joints which the recordings fit.
         people: per recording; 0 takes the largest number in any.
-        coordinates: 2 or 3; 0 takes what the files have.
+        coordinates: 2 or 3, what follows (a score) is dropped; 0 takes what the files have, and refuses scores.
+        axes: order of the axes of arrays, such as "MTVC" (T frames, M or P people, V or J joints, C coordinates); empty
+            is "TMVC", refused where the content contradicts it.
+        up: the vertical axis of recordings in 3-D, which is turned to y; empty does not turn them.
     """
 
     recordings: ClassVar[str] = f"files that end in {', '.join(SUFFIXES)}"
+    content_settings: ClassVar[tuple[str, ...]] = ("coordinates", "axes", "up")
     name: Literal["skeleton_folder"] = "skeleton_folder"
     layout: str = ""
     people: int = Field(default=0, ge=0)
-    coordinates: Literal[0, 2, 3] = 0
+    coordinates: Coordinates = 0
+    axes: str = ""
+    up: Up = ""
+
+    @field_validator("axes")
+    @classmethod
+    def _known_axes(cls, axes: str) -> str:
+        if axes:
+            parse_axes(axes)
+        return axes
 
     def resolved(self) -> Self:
         """With an absolute root, and classes, layout, people and coordinates written out."""
         holds = self.holds()
-        found = {
+        settings = {
             "root": self.root.resolve(),
             "classes": self.labels(),
             "layout": holds.layout.name,
             "people": holds.people,
             "coordinates": holds.coordinates,
         }
-        return self.model_copy(update=found)
+        return self.model_copy(update=settings)
 
     def holds(self) -> SkeletonData:
-        """What is given, completed by reading the files."""
+        """What is given, completed by reading the files.
+
+        Raises:
+            DataError: a file cannot be read, recordings differ in joints or coordinates, or several layouts fit.
+        """
         if self.layout and self.people and self.coordinates:
             return SkeletonData(get_layout(self.layout), self.people, self.coordinates)
-        usable = [(path, facts) for path in self.files() if not isinstance(facts := _facts(*_stamp(path)), str)]
-        if not usable:
-            raise DataError(
-                "nobody is seen in any recording", expected="people", hint="check the coordinates", where=self.root
-            )
-        first, (_, joints, dims) = usable[0]
-        layout = get_layout(self.layout) if self.layout else default_layout(joints)
-        people = self.people or max(facts[0] for _, facts in usable)
-        holds = SkeletonData(layout, people, self.coordinates or dims)
-        for path, (_, other_joints, other_dims) in usable:
-            if (other_joints, other_dims) != (len(layout), holds.coordinates):
+        usable = self._usable()
+        first, facts = usable[0]
+        layout = get_layout(self.layout) if self.layout else self._judged_layout(facts.joints)
+        people = self.people or max(facts.people for _, facts in usable)
+        holds = SkeletonData(layout, people, self.coordinates or facts.coordinates)
+        for path, facts in usable:
+            if (facts.joints, facts.coordinates) != (len(layout), holds.coordinates):
                 raise DataError(
-                    f"the recording has {other_joints} joints of {other_dims} coordinates",
+                    f"the recording has {facts.joints} joints of {facts.coordinates} coordinates",
                     expected=f"{len(layout)} joints of {holds.coordinates}"
                     + (f" (layout {layout.name})" if self.layout else f", as in {first}"),
                     hint="keep recordings of one kind of skeleton in the folder, or correct data.layout",
@@ -67,9 +99,13 @@ class SkeletonFolder(ClassFolder):
                 )
         return holds
 
+    def read_options(self) -> ReadOptions:
+        """What the files do not say about themselves."""
+        return ReadOptions(self.axes, self.coordinates, self.up)
+
     def open(self, record: Record) -> SkeletonSequence:
         """See :func:`read_skeleton`."""
-        return match_layout(read_skeleton(record.path), self.holds(), where=str(record.path))
+        return match_layout(read_skeleton(record.path, self.read_options()), self.holds(), where=str(record.path))
 
     def search(self, folder: Path) -> list[Path]:
         """See :func:`skeletons_in`."""
@@ -77,8 +113,48 @@ class SkeletonFolder(ClassFolder):
 
     def unusable(self, path: Path) -> str | None:
         """Nobody is seen in it; each file is read once to know."""
-        facts = _facts(*_stamp(path))
+        facts = _facts(_stamp(path), self.read_options())
         return facts if isinstance(facts, str) else None
+
+    def notices(self) -> tuple[str, ...]:
+        """What the recordings show that a user should know: how well the layout fits, joints that were filled, ..."""
+        usable, holds = self._usable(), self.holds()
+        sequences = _sample(self._stamps(), self.read_options())
+        notices = [describe_check(check_layout(sequences, holds.layout), holds.layout)]
+        axis = vertical_axis(sequences, holds.layout)
+        if holds.coordinates == 3 and axis in ("x", "z") and not self.up:
+            notices.append(
+                f"bodies stand along {axis} and not along y, about which recordings are turned: set data.up = {axis!r}"
+            )
+        if holds.coordinates == 2 and axis == "x":
+            notices.append("bodies lie along x: check that coordinates are stored as x, y and not as y, x")
+        return (*notices, *_oddities([facts for _, facts in usable]))
+
+    def _stamps(self) -> tuple[_Stamp, ...]:
+        return tuple(map(_stamp, self.files()))
+
+    def _usable(self) -> list[tuple[Path, "_Facts"]]:
+        """The recordings in which somebody is seen, and what they contain."""
+        options = self.read_options()
+        read = [(stamp[0], _facts(stamp, options)) for stamp in self._stamps()]
+        usable = [(path, facts) for path, facts in read if isinstance(facts, _Facts)]
+        if not usable:
+            raise DataError(
+                "nobody is seen in any recording", expected="people", hint="check the coordinates", where=self.root
+            )
+        return usable
+
+    def _judged_layout(self, joints: int) -> Layout:
+        """The layout that the recordings fit; a plain one where none does."""
+        check = _check(self._stamps(), self.read_options())
+        if check.ambiguous:
+            raise DataError(
+                f"recordings of {joints} joints fit several layouts (plausibility: {check})",
+                expected=f"one of {candidates_of(joints)}",
+                hint="set data.layout",
+                where=self.root,
+            )
+        return get_layout(check.best) if check.best else unnamed_layout(joints)
 
 
 def skeletons_in(folder: Path) -> list[Path]:
@@ -88,17 +164,79 @@ def skeletons_in(folder: Path) -> list[Path]:
     )
 
 
-def _stamp(path: Path) -> tuple[Path, int, int]:
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What one recording contains.
+
+    Attributes:
+        people, joints, coordinates: of each frame.
+        seen: joints of present people in all frames.
+        filled: joints that the file lacks.
+        swaps: how often two people change places from one frame to the next.
+        size: of a body, in the unit of the file.
+    """
+
+    people: int
+    joints: int
+    coordinates: int
+    seen: int
+    filled: int
+    swaps: int
+    size: float
+
+
+def _stamp(path: Path) -> _Stamp:
     state = path.stat()
     return path, state.st_mtime_ns, state.st_size
 
 
 @lru_cache(maxsize=1_000_000)
-def _facts(path: Path, changed: int, size: int) -> tuple[int, int, int] | str:
-    """People, joints and coordinates of a recording, or why it is of no use; asked again when the file changes."""
-    del changed, size
+def _facts(stamp: _Stamp, options: ReadOptions) -> _Facts | str:
+    """What a recording contains, or why nothing can be used; asked again when the file changes."""
     try:
-        _, people, joints, dims = read_skeleton(path).joints.shape
+        sequence = read_skeleton(stamp[0], options)
     except NoPersonError as problem:
         return problem.problem
-    return people, joints, dims
+    _, people, joints, coordinates = sequence.joints.shape
+    seen = int(sequence.present.sum()) * joints
+    return _Facts(people, joints, coordinates, seen, sequence.filled, count_swaps(sequence), body_size(sequence))
+
+
+@lru_cache(maxsize=16)
+def _check(stamps: tuple[_Stamp, ...], options: ReadOptions) -> LayoutCheck:
+    return check_layout(_sample(stamps, options))
+
+
+def _sample(stamps: tuple[_Stamp, ...], options: ReadOptions) -> list[SkeletonSequence]:
+    """Some of the recordings in which somebody is seen, evenly spread."""
+    usable = [stamp for stamp in stamps if isinstance(_facts(stamp, options), _Facts)]
+    step = max(1, len(usable) // _SAMPLE)
+    return [read_skeleton(path, options) for path, _, _ in usable[::step][:_SAMPLE]]
+
+
+def _oddities(facts: Sequence[_Facts]) -> list[str]:
+    """What is unusual in recordings, a sentence each."""
+    notices = []
+    if lacking := [each for each in facts if each.filled]:
+        filled, seen = sum(each.filled for each in lacking), sum(each.seen for each in facts)
+        notices.append(
+            f"{filled} of {seen} joints ({filled / seen:.1%}), in {len(lacking)} recordings, are at the origin, where "
+            "estimators put joints that they do not find; they are interpolated over time"
+        )
+    if swapped := [each for each in facts if each.swaps]:
+        notices.append(
+            f"in {len(swapped)} recordings people change places from one frame to the next "
+            f"({sum(each.swaps for each in swapped)} times): write the same person at the same place in every frame"
+        )
+    sizes = [each.size for each in facts]
+    if min(sizes) > 0 and max(sizes) > _UNITS * min(sizes):
+        notices.append(
+            f"bodies are between {min(sizes):.3g} and {max(sizes):.3g} large: recordings seem to be in different units"
+        )
+    typical = statistics.median(sizes)
+    if facts[0].coordinates == 3 and typical > _LARGEST_BODY:
+        notices.append(
+            f"bodies are {typical:.3g} large, so the unit is not the metre; models that take positions as they are "
+            "learn better with model.unit_scale = true, or from metres"
+        )
+    return notices

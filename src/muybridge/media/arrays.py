@@ -1,0 +1,372 @@
+"""Arrays of joints to sequences: which axis is which, what is a coordinate and what a score, which joints are missing.
+
+Legend: T frames, P people, J joints, C numbers of a joint, D coordinates (2 or 3) among them.
+
+Nothing is guessed silently. An array is taken as frames x people x joints x coordinates; where its shape or its
+content speaks for another order, or its third number looks like a score, it is refused with the setting that decides.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from itertools import permutations
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from muybridge.core.errors import DataError
+from muybridge.core.skeletons import LAYOUTS
+from muybridge.core.types import SkeletonSequence
+from muybridge.media.parsing import to_sequence
+
+Up = Literal["", "x", "y", "z"]
+Coordinates = Literal[0, 2, 3]
+
+EXPECTED = "an array of frames x people x joints x 2 or 3 coordinates (or without people)"
+_LETTERS = {"T": "T", "P": "P", "M": "P", "J": "J", "V": "J", "C": "C", "N": "N"}
+_NAMES = {"T": "frames", "P": "people", "J": "joints", "C": "coordinates", "N": "recordings"}
+_LARGE = 1_000_000  # numbers; of larger arrays the middle is looked at
+# How toolkits store arrays, the most common first; all other orders come after them.
+_CUSTOMARY = ("TPJC", "PTJC", "CTJP", "TJC", "JCT", "CTJ", "NCTJP", "NPTJC")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """What a file of joints does not say about itself.
+
+    Attributes:
+        axes: order of the axes of an array, such as "MTVC": T frames, M or P people, V or J joints, C coordinates, N
+            recordings, of which there must be one. Empty: "TPJC" (or "TJC"), refused where the content contradicts it.
+        coordinates: how many of the numbers of a joint are coordinates; the others (scores) are dropped. 0: all of
+            them, refused where the last looks like a score.
+        up: the vertical axis of recordings in 3-D; they are turned until it is y. Empty: they are not turned.
+    """
+
+    axes: str = ""
+    coordinates: Coordinates = 0
+    up: Up = ""
+
+    def __post_init__(self) -> None:
+        if self.axes:
+            parse_axes(self.axes)
+
+
+def parse_axes(axes: str) -> str:
+    """An order of axes in the letters T, P, J, C and N.
+
+    Raises:
+        ValueError: another letter, one that stands twice, or none for frames, joints or coordinates.
+    """
+    letters = "".join(_LETTERS.get(letter, "?") for letter in axes.upper())
+    if not re.fullmatch(r"(?!.*(.).*\1)[TPJCN]{3,5}", letters) or not {"T", "J", "C"} <= set(letters):
+        raise ValueError(
+            f"axes is {axes!r} and needs each of T (frames), V or J (joints) and C (coordinates) once, "
+            'and at most one M or P (people), such as "MTVC"'
+        )
+    return letters
+
+
+@np.errstate(all="ignore")  # what is not finite is refused in the end
+def sequence_from_array(
+    joints: np.ndarray | Tensor,
+    present: np.ndarray | Tensor | None = None,
+    options: ReadOptions | None = None,
+    where: Path | None = None,
+) -> SkeletonSequence:
+    """A sequence from an array of joint positions.
+
+    Joints at the origin of an image, or far outside the body, are missing: they are interpolated over time and counted
+    in ``filled``. A person whose joints are all zero in a frame is absent there.
+
+    Args:
+        joints: frames x people x joints x coordinates, without people, or as ``options.axes`` says.
+        present: frames x people (or in the order of ``options.axes``); False where a person is absent.
+        options: what the array does not say about itself.
+        where: the file, for messages.
+
+    Raises:
+        DataError: not numbers, another shape, an order of axes or a score that has to be named, a position that is not
+            finite, or nobody is seen.
+    """
+    options = options or ReadOptions()
+    array = _as_numpy(joints)
+    if array.dtype.kind not in "iuf" or array.ndim not in (3, 4, 5):
+        raise DataError(
+            f"joints is {shape_text(array.shape)} of {array.dtype}",
+            expected=EXPECTED,
+            hint="rearrange and save the array again",
+            where=where,
+        )
+    axes = parse_axes(options.axes) if options.axes else ""
+    seen = None if present is None else _as_numpy(present)
+    array = array.astype(np.float64)
+    ordered = _arrange(array, axes, where) if axes else _default_order(array, where)
+    return assemble(ordered, options, where, _present(seen, ordered.shape[:2], axes, where))
+
+
+def _as_numpy(array: np.ndarray | Tensor) -> np.ndarray:
+    if isinstance(array, Tensor):
+        array = array.detach().cpu()
+        return (array.float() if array.is_floating_point() else array).numpy()  # NumPy has no bfloat16
+    return np.asarray(array)
+
+
+@np.errstate(all="ignore")
+def assemble(
+    joints: Float64[np.ndarray, "T P J C"],
+    options: ReadOptions,
+    where: Path | None,
+    present: Bool[np.ndarray, "T P"] | None = None,
+) -> SkeletonSequence:
+    """A sequence from numbers in the customary order: scores dropped, missing joints filled, the vertical turned to y.
+
+    Raises:
+        DataError: see :func:`sequence_from_array`.
+    """
+    joints = _only_coordinates(joints, options.coordinates, where)
+    if present is not None:
+        joints = np.where(present[..., None, None], joints, 0.0)
+    joints, filled = fill_missing_joints(joints)
+    return turn_up(replace(to_sequence(joints, where, present), filled=filled), options.up)
+
+
+def turn_up(sequence: SkeletonSequence, up: Up) -> SkeletonSequence:
+    """The recording turned by a right angle until the axis ``up`` is y, handedness kept; in 2-D, as it is."""
+    if up not in ("x", "z") or sequence.joints.shape[-1] != 3:
+        return sequence
+    x, y, z = sequence.joints.unbind(-1)
+    joints = torch.stack([-y, x, z] if up == "x" else [x, z, -y], dim=-1)
+    return replace(sequence, joints=joints)
+
+
+# The order of axes
+
+
+def _arrange(array: np.ndarray, axes: str, where: Path | None) -> Float64[np.ndarray, "T P J C"]:
+    """The array with its axes in the customary order."""
+    if array.ndim != len(axes):
+        raise DataError(
+            f"joints is {shape_text(array.shape)}, and the axes are {axes}",
+            expected=f"{len(axes)} axes: {_meaning(axes)}",
+            hint="correct data.axes, or save the array in that order",
+            where=where,
+        )
+    if "N" in axes:
+        recordings = array.shape[axes.index("N")]
+        if recordings != 1:
+            raise DataError(
+                f"joints is {shape_text(array.shape)}, a batch of {recordings} recordings",
+                expected="one recording in each file",
+                hint="save each recording in a file of its own",
+                where=where,
+            )
+        array, axes = array.squeeze(axes.index("N")), axes.replace("N", "")
+    if "P" not in axes:
+        array, axes = array[..., None], axes + "P"
+    return array.transpose([axes.index(letter) for letter in "TPJC"])
+
+
+def _default_order(array: np.ndarray, where: Path | None) -> Float64[np.ndarray, "T P J C"]:
+    """The array as T P J C or T J C, unless its shape or its content contradicts that."""
+    default = {3: "TJC", 4: "TPJC"}.get(array.ndim, "")
+    problem = f"joints is {shape_text(array.shape)}"
+    if not default or array.shape[-1] not in (2, 3, 4):
+        problem += f" of {array.dtype}"
+    elif (along := _smoothest_axis(array)) is None:
+        return _arrange(array, default, where)
+    else:
+        problem += (
+            f", and neighbours along axis {along} differ least, as neighbouring frames do (axes are counted from 0)"
+        )
+    likely = _likely_order(array)
+    raise DataError(
+        problem,
+        expected=EXPECTED + (f"; this looks like {_meaning(likely)}" if likely else ""),
+        hint=f'set data.axes = "{likely or default}" if its axes are {_meaning(likely or default)} '
+        "(T frames, M or P people, V or J joints, C coordinates), or rearrange and save the array again",
+        where=where,
+    )
+
+
+def _steps(array: np.ndarray) -> Float64[np.ndarray, " axes"]:
+    """Median change between neighbours along each axis, of numbers that are not both zero; infinite without any."""
+    steps = np.full(array.ndim, np.inf)
+    if array.size > _LARGE:
+        array = array[tuple(slice(max(0, n // 2 - 128), n // 2 + 128) for n in array.shape)]
+    for axis in range(array.ndim):
+        rows = np.moveaxis(array, axis, 0)
+        before, after = rows[:-1], rows[1:]
+        change = np.abs(after - before)[(before != 0) | (after != 0)]
+        change = change[np.isfinite(change)]
+        if change.size:
+            steps[axis] = np.median(change)
+    return steps
+
+
+def _smoothest_axis(array: np.ndarray) -> int | None:
+    """The axis along which joints move as in time, where that is not the first; None where the first may be time.
+
+    From frame to frame a joint moves little; from one person, joint or coordinate to the next, numbers change more. In
+    the recordings of three Kinect data sets the change from frame to frame is at most a sixth of any other.
+    """
+    steps = _steps(array)
+    others = steps[1:-1]
+    best = 1 + int(others.argmin())
+    if array.shape[0] == 1:  # people whose places differ by less than half the distance between joints are one person
+        return 1 if array.ndim == 4 and 2 * steps[1] < steps[2] else None
+    return best if 2 * steps[best] < steps[0] < np.inf else None
+
+
+def _likely_order(array: np.ndarray) -> str:
+    """The order of axes that shape and content speak for; empty where none fits."""
+    steps, known = _steps(array), {len(layout) for layout in LAYOUTS.values()}
+    letters = {3: "TJC", 4: "TPJC", 5: "NTPJC"}[array.ndim]
+
+    def cost(order: str) -> tuple[bool | int, ...]:
+        size = dict(zip(order, array.shape, strict=True))
+        step = dict(zip(order, steps, strict=True))
+        others = min(step[letter] for letter in order if letter not in "TN")
+        smooth = step["T"] <= others or (size["T"] == 1 and others == np.inf)
+        custom = _CUSTOMARY.index(order) if order in _CUSTOMARY else len(_CUSTOMARY)
+        return (not smooth, size["J"] not in known, size.get("P", 1) > 6, size["C"] != 3, custom)
+
+    orders = ["".join(order) for order in permutations(letters)]
+    fitting = [order for order in orders if array.shape[order.index("C")] in (2, 3, 4)]
+    return min(fitting, key=cost, default="")
+
+
+def _meaning(axes: str) -> str:
+    return " x ".join(_NAMES[letter] for letter in axes)
+
+
+def _present(
+    present: np.ndarray | None, shape: tuple[int, ...], axes: str, where: Path | None
+) -> Bool[np.ndarray, "T P"] | None:
+    """Who is present, as frames x people."""
+    if present is None:
+        return None
+    array = present[:, None] if present.ndim == 1 else present
+    order = [letter for letter in axes if letter in "TP"]
+    if order == ["P", "T"] and array.shape == shape[::-1]:
+        array = array.T
+    if array.shape != shape or array.dtype.kind not in "biuf":
+        raise DataError(
+            f"present is {shape_text(present.shape)} of {array.dtype}",
+            expected=f"frames x people (true or false), here {shape_text(shape)}",
+            hint="save the array again, or leave it out",
+            where=where,
+        )
+    return array.astype(bool)
+
+
+# Scores
+
+
+def _only_coordinates(
+    joints: Float64[np.ndarray, "T P J C"], coordinates: Coordinates, where: Path | None
+) -> Float64[np.ndarray, "T P J D"]:
+    """The coordinates among the numbers of a joint."""
+    numbers = joints.shape[-1]
+    if coordinates:
+        if numbers < coordinates:
+            raise DataError(
+                f"joints have {numbers} coordinates",
+                expected=f"at least {coordinates}, as data.coordinates says",
+                hint="correct data.coordinates, or keep recordings of one kind together",
+                where=where,
+            )
+        return joints[..., :coordinates]
+    reason = _score_reason(joints) if numbers == 3 else "there are four numbers a joint" if numbers == 4 else ""
+    if reason:
+        fewer = numbers - 1
+        raise DataError(
+            f"joints is {shape_text(joints.shape)}, and the last number of each joint looks like a confidence score "
+            f"and not like a coordinate ({reason})",
+            expected="2 or 3 coordinates for each joint",
+            hint=f"set data.coordinates = {fewer} if it is a score (it is then dropped)"
+            + (", or data.coordinates = 3 if it is a depth" if fewer == 2 else ""),
+            where=where,
+        )
+    return joints
+
+
+def _score_reason(joints: Float64[np.ndarray, "T P J 3"]) -> str:
+    """Why the third number is a score and not a depth; empty where it may be a depth."""
+    bodies = joints[joints.any(axis=(2, 3))]
+    points = bodies[bodies.any(axis=2)]
+    if not len(points) or not np.isfinite(points).all():
+        return ""
+    third, plane = points[:, 2], points[:, :2]
+    low, high = third.min(), third.max()
+    distinct = len(np.unique(third))
+    if len(points) > 1 and distinct == 1:
+        return f"it is {low:g} everywhere"
+    if len(points) >= 50 and distinct <= 5 < 20 < len(np.unique(plane)):
+        return f"it has {distinct} different values"
+    if low < 0 or high > 1.5:
+        return ""
+    extent = float(np.median(np.ptp(bodies[..., :2], axis=1).max(axis=1)))
+    if extent > 10:
+        return f"it lies between {low:g} and {high:g}, and bodies are {extent:.0f} wide or high"
+    estimated = {len(layout) for layout in LAYOUTS.values() if layout.from_images}
+    normalized = (plane >= 0).mean() > 0.98 and plane.max() <= 1.5
+    if joints.shape[2] in estimated and normalized and high <= 1.05:
+        return f"all numbers lie between 0 and 1, as 2-D estimators of {joints.shape[2]} joints write them"
+    return ""
+
+
+# Missing joints
+
+
+def fill_missing_joints(joints: Float64[np.ndarray, "T P J D"]) -> tuple[Float64[np.ndarray, "T P J D"], int]:
+    """The joints with those that an estimator did not find interpolated over time, and how many these were.
+
+    Estimators write zeros for a joint that they did not find. Before the first and after the last frame in which a
+    joint is seen, its nearest position is taken; a joint that is never seen lies in the middle of those that are.
+    """
+    missing = _missing_joints(joints)
+    count = int(missing.sum())
+    if not count:
+        return joints, 0
+    joints = joints.copy()
+    frames = np.arange(len(joints))
+    present = np.asarray(joints.any(axis=(2, 3)))
+    for person, joint in np.argwhere(missing.any(axis=0)):
+        lost = np.flatnonzero(missing[:, person, joint])
+        seen = np.flatnonzero(present[:, person] & ~missing[:, person, joint])
+        for axis in range(joints.shape[-1]) if len(seen) else ():
+            track = joints[:, person, joint, axis]
+            track[lost] = np.interp(frames[lost], seen, track[seen])
+        if not len(seen):
+            for frame in lost:
+                joints[frame, person, joint] = joints[frame, person][~missing[frame, person]].mean(axis=0)
+    return joints, count
+
+
+def _missing_joints(joints: Float64[np.ndarray, "T P J D"]) -> Bool[np.ndarray, "T P J"]:
+    """Joints that are exactly zero and not there: those of bodies in an image, whose origin is a corner, and those far
+    outside their body. A recording that is centered on a joint keeps that joint at the origin."""
+    seen = np.asarray(joints.any(axis=3))
+    present = np.asarray(seen.any(axis=2))[..., None]
+    zero = ~seen & present
+    if not zero.any() or joints.shape[2] < 4:
+        return np.zeros_like(zero)
+    if (joints[seen] >= 0).mean() > 0.98:
+        return zero
+    always = np.asarray((zero | ~present).all(axis=0))  # P J: zero in every frame of the person
+    rooted = always & (always.sum(axis=1, keepdims=True) == 1)
+    low = np.where(seen[..., None], joints, np.inf).min(axis=2)
+    high = np.where(seen[..., None], joints, -np.inf).max(axis=2)
+    body = np.asarray(zero.any(axis=2))
+    outside = np.zeros(body.shape, dtype=bool)
+    gap = np.maximum(np.maximum(low[body], -high[body]), 0)  # from the origin to the box around the body
+    outside[body] = np.linalg.norm(gap, axis=1) > 0.25 * np.linalg.norm(high[body] - low[body], axis=1)
+    return zero & outside[..., None] & ~rooted[None]
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """The lengths of an array's axes, for messages."""
+    return " x ".join(map(str, shape))
