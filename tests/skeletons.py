@@ -63,5 +63,5 @@ def pixels(joints: np.ndarray) -> np.ndarray:
 
 def sequence(joints: np.ndarray) -> SkeletonSequence:
     """Positions T P J D, or T J D of one person, as a sequence."""
-    array = torch.as_tensor(joints if joints.ndim == 4 else joints[:, None], dtype=torch.float32)
+    array = torch.from_numpy((joints if joints.ndim == 4 else joints[:, None]).astype(np.float32))
     return SkeletonSequence(array, array.any(dim=3).any(dim=2))

@@ -7,10 +7,11 @@ content speaks for another order, or its third number looks like a score, it is 
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,12 +23,17 @@ from muybridge.core.skeletons import LAYOUTS
 from muybridge.core.types import SkeletonSequence
 from muybridge.media.parsing import to_sequence
 
+Array = np.ndarray | Tensor | Sequence[Any]
 Up = Literal["", "x", "y", "z"]
 Coordinates = Literal[0, 2, 3]
 
 EXPECTED = "an array of frames x people x joints x 2 or 3 coordinates (or without people)"
 _LETTERS = {"T": "T", "P": "P", "M": "P", "J": "J", "V": "J", "C": "C", "N": "N"}
 _NAMES = {"T": "frames", "P": "people", "J": "joints", "C": "coordinates", "N": "recordings"}
+# Numbers of joints that sensors of depth write, and no estimator of 2-D joints.
+_ONLY_DEPTH = {len(layout) for layout in LAYOUTS.values()} - {
+    len(layout) for layout in LAYOUTS.values() if layout.from_images
+}
 _LARGE = 1_000_000  # numbers; of larger arrays the middle is looked at
 # How toolkits store arrays, the most common first; all other orders come after them.
 _CUSTOMARY = ("TPJC", "PTJC", "CTJP", "TJC", "JCT", "CTJ", "NCTJP", "NPTJC")
@@ -71,8 +77,8 @@ def parse_axes(axes: str) -> str:
 
 @np.errstate(all="ignore")  # what is not finite is refused in the end
 def sequence_from_array(
-    joints: np.ndarray | Tensor,
-    present: np.ndarray | Tensor | None = None,
+    joints: Array,
+    present: Array | None = None,
     options: ReadOptions | None = None,
     where: Path | None = None,
 ) -> SkeletonSequence:
@@ -92,7 +98,7 @@ def sequence_from_array(
             finite, or nobody is seen.
     """
     options = options or ReadOptions()
-    array = _as_numpy(joints)
+    array = _as_numpy(joints, where)
     if array.dtype.kind not in "iuf" or array.ndim not in (3, 4, 5):
         raise DataError(
             f"joints is {shape_text(array.shape)} of {array.dtype}",
@@ -101,17 +107,25 @@ def sequence_from_array(
             where=where,
         )
     axes = parse_axes(options.axes) if options.axes else ""
-    seen = None if present is None else _as_numpy(present)
+    seen = None if present is None else _as_numpy(present, where)
     array = array.astype(np.float64)
     ordered = _arrange(array, axes, where) if axes else _default_order(array, where)
     return assemble(ordered, options, where, _present(seen, ordered.shape[:2], axes, where))
 
 
-def _as_numpy(array: np.ndarray | Tensor) -> np.ndarray:
+def _as_numpy(array: Array, where: Path | None) -> np.ndarray:
     if isinstance(array, Tensor):
         array = array.detach().cpu()
-        return (array.float() if array.is_floating_point() else array).numpy()  # NumPy has no bfloat16
-    return np.asarray(array)
+        return (array.double() if array.is_floating_point() else array).numpy()  # NumPy has no bfloat16
+    try:
+        return np.asarray(array)
+    except (ValueError, OverflowError) as problem:
+        raise DataError(
+            f"the lists are not an array ({problem})",
+            expected=EXPECTED,
+            hint="give every frame as many people, and every person as many joints",
+            where=where,
+        ) from None
 
 
 @np.errstate(all="ignore")
@@ -172,23 +186,43 @@ def _arrange(array: np.ndarray, axes: str, where: Path | None) -> Float64[np.nda
 def _default_order(array: np.ndarray, where: Path | None) -> Float64[np.ndarray, "T P J C"]:
     """The array as T P J C or T J C, unless its shape or its content contradicts that."""
     default = {3: "TJC", 4: "TPJC"}.get(array.ndim, "")
-    problem = f"joints is {shape_text(array.shape)}"
-    if not default or array.shape[-1] not in (2, 3, 4):
-        problem += f" of {array.dtype}"
-    elif (along := _smoothest_axis(array)) is None:
+    fits = default and array.shape[-1] in (2, 3, 4)
+    reason = _contradiction(array) if fits else ""
+    if fits and not reason:
         return _arrange(array, default, where)
-    else:
-        problem += (
-            f", and neighbours along axis {along} differ least, as neighbouring frames do (axes are counted from 0)"
-        )
     likely = _likely_order(array)
     raise DataError(
-        problem,
+        f"joints is {shape_text(array.shape)}" + (f", and {reason}" if reason else f" of {array.dtype}"),
         expected=EXPECTED + (f"; this looks like {_meaning(likely)}" if likely else ""),
         hint=f'set data.axes = "{likely or default}" if its axes are {_meaning(likely or default)} '
         "(T frames, M or P people, V or J joints, C coordinates), or rearrange and save the array again",
         where=where,
     )
+
+
+def _contradiction(array: np.ndarray) -> str:
+    """Why the axes are not T P J C or T J C; empty where they may be."""
+    axis = _smoothest_axis(array)
+    if axis is not None:
+        return f"neighbours along axis {axis} differ least, as neighbouring frames do (axes are counted from 0)"
+    if array.ndim == 4 and array.shape[2] <= 6 and array.shape[1] >= 10:
+        return f"{array.shape[1]} people of {array.shape[2]} joints are unlikely"
+    if array.ndim == 4 and _people_last(array):
+        return "the last numbers of a joint are nearly equal, as heights of several people are"
+    return ""
+
+
+def _people_last(array: np.ndarray) -> bool:
+    """Whether the axes seem to be T C J P: at one place of axis 1, the vertical, people differ less than joints do.
+
+    Bodies whose two or three coordinates are equal in every joint do not exist.
+    """
+    rows = array[array.any(axis=(1, 3)).all(axis=1)]  # frames in which no joint is zero
+    if not 2 <= array.shape[1] <= 3 or array.shape[2] < 5 or not len(rows):
+        return False
+    between_people = rows.std(axis=3).mean(axis=2)
+    between_joints = rows.mean(axis=3).std(axis=2)
+    return bool((np.median(between_people / between_joints, axis=0) < 0.45).any())
 
 
 def _steps(array: np.ndarray) -> Float64[np.ndarray, " axes"]:
@@ -308,13 +342,12 @@ def _score_reason(joints: Float64[np.ndarray, "T P J 3"]) -> str:
         return f"it has {distinct} different values"
     if low < 0 or high > 1.5:
         return ""
-    extent = float(np.median(np.ptp(bodies[..., :2], axis=1).max(axis=1)))
+    extent = float(np.quantile(np.ptp(bodies[..., :2], axis=1).max(axis=1), 0.9))
     if extent > 10:
         return f"it lies between {low:g} and {high:g}, and bodies are {extent:.0f} wide or high"
-    estimated = {len(layout) for layout in LAYOUTS.values() if layout.from_images}
-    normalized = (plane >= 0).mean() > 0.98 and plane.max() <= 1.5
-    if joints.shape[2] in estimated and normalized and high <= 1.05:
-        return f"all numbers lie between 0 and 1, as 2-D estimators of {joints.shape[2]} joints write them"
+    normalized = (plane >= 0).mean() > 0.98 and plane.max() <= 1.5 and high <= 1.05
+    if normalized and joints.shape[2] not in _ONLY_DEPTH:
+        return "all numbers lie between 0 and 1, as scores and normalized image coordinates do"
     return ""
 
 
@@ -369,4 +402,4 @@ def _missing_joints(joints: Float64[np.ndarray, "T P J D"]) -> Bool[np.ndarray, 
 
 def shape_text(shape: tuple[int, ...]) -> str:
     """The lengths of an array's axes, for messages."""
-    return " x ".join(map(str, shape))
+    return " x ".join(map(str, shape)) or "a single number"
