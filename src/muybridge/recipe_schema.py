@@ -30,9 +30,14 @@ def shipped_recipes() -> dict[str, Path]:
     return {}
 
 
+def starter_models() -> list[str]:
+    """The models that have a starting recipe for a folder of recordings, by the names that ``--model`` takes."""
+    return [name.removeprefix("folder_") for name in shipped_recipes() if name.startswith("folder_")]
+
+
 def starter_name(model: str) -> str:
     """The name of a model's starting recipe; raises RecipeError for an unknown model."""
-    starters = [name.removeprefix("folder_") for name in shipped_recipes() if name.startswith("folder_")]
+    starters = starter_models()
     if model in starters:
         return f"folder_{model}"
     near = difflib.get_close_matches(model, starters, n=1)

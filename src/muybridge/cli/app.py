@@ -1,19 +1,43 @@
 """The Typer application, the groups of its commands, and the entry point."""
 
+import functools
+import os
 import sys
 from collections.abc import Callable
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
+from muybridge import __version__
 from muybridge.core.errors import MuybridgeError
+
+
+def _without_type_of_flags(params: list[Any]) -> list[Any]:
+    """The parameters, with nothing beside a flag in the help, since it takes no value."""
+    for param in params:
+        if getattr(param, "is_flag", False) and param.metavar is None:
+            param.metavar = ""
+    return params
+
+
+class _Command(TyperCommand):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _without_type_of_flags(super().get_params(ctx))
+
+
+class _Group(TyperGroup):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _without_type_of_flags(super().get_params(ctx))
+
 
 app = typer.Typer(
     name="muybridge",
+    cls=_Group,
     help="Recognise actions by their motion, in video and in skeletons.",
     epilog="Start with: muybridge demo",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -24,14 +48,55 @@ Function = Callable[..., None]
 
 
 def command(group: Group, example: str | None = None) -> Callable[[Function], Function]:
-    """Register a function as the command of its name, in a group of ``muybridge --help``."""
-    return app.command(rich_help_panel=group, epilog=f"Example: {example}" if example else None)
+    """Register a function as the command of its name, in a group of ``muybridge --help``.
+
+    In all paths that the command receives ``~`` is the home folder.
+    """
+
+    def register(function: Function) -> Function:
+        @functools.wraps(function)
+        def run(**options: Any) -> None:
+            function(**{name: _expand(value) for name, value in options.items()})
+
+        app.command(cls=_Command, rich_help_panel=group, epilog=f"Example: {example}" if example else None)(run)
+        return function
+
+    return register
 
 
 def main() -> None:
-    """Run the command line; an error that a user can fix is printed without a traceback, with exit status 2."""
+    """Run the command line.
+
+    An error that a user can fix is printed without a traceback, with exit status 2. A command that is interrupted ends
+    with status 130.
+    """
     try:
-        app()
+        app(prog_name="muybridge")
     except MuybridgeError as error:
         typer.echo(f"muybridge: {error}", err=True)
         sys.exit(130 if type(error).__name__ == "InterruptedTrainingError" else 2)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("muybridge: interrupted", err=True)
+        sys.exit(130)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"muybridge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options that stand before a command."""
+
+
+def _expand(value: Any) -> Any:
+    """A path, or each path of a list, with the home folder in place of ``~``."""
+    if isinstance(value, list):
+        return [_expand(item) for item in value]
+    return Path(os.path.expanduser(value)) if isinstance(value, Path) else value

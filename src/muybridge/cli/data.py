@@ -50,7 +50,7 @@ def flow(
 
 @command("Data", example="muybridge features video_lstm_moving_shapes --out features/playground")
 def features(
-    recipe: Annotated[str, typer.Argument(help="A TOML file or the name of a shipped recipe.")],
+    recipe: RecipeName,
     out: Annotated[
         Path | None, typer.Option(help="The feature store; by default view.features, or else features/RECIPE.")
     ] = None,

@@ -8,31 +8,67 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from muybridge.core.errors import RecipeError
-from muybridge.recipe_schema import check_tree, find_recipe, parse_settings, read_recipe, starter_name
+from muybridge.recipe_schema import (
+    check_tree,
+    find_recipe,
+    parse_settings,
+    read_recipe,
+    shipped_recipes,
+    starter_models,
+    starter_name,
+)
 
 if TYPE_CHECKING:
     from muybridge.recipe import Recipe
 
-RecipeName = Annotated[str | None, typer.Argument(help="A TOML file or the name of a shipped recipe.")]
-Model = Annotated[str | None, typer.Option(help="Without a recipe: the model, as `muybridge models` names it.")]
-Data = Annotated[Path | None, typer.Option(help="Without a recipe: a folder CLASS/FILE of recordings.")]
+
+
+def _complete_recipe(incomplete: str) -> list[str]:
+    return [name for name in shipped_recipes() if name.startswith(incomplete)]
+
+
+def _complete_model(incomplete: str) -> list[str]:
+    return [name for name in starter_models() if name.startswith(incomplete)]
+
+
+RECIPE_HELP = "A TOML file, or the name of a shipped recipe (`muybridge recipes`)."
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help=RECIPE_HELP, autocompletion=_complete_recipe)]
+OptionalRecipe = Annotated[
+    str | None, typer.Argument(metavar="RECIPE", help=RECIPE_HELP, autocompletion=_complete_recipe)
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Without RECIPE: the model (`muybridge models`), with its starting recipe.",
+        autocompletion=_complete_model,
+    ),
+]
+Data = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Without RECIPE: recordings, one folder for each class.")
+]
 Group = Annotated[
     str | None,
-    typer.Option(help="With --data: regular expression on the file name; its capture group is the person, 's(\\d+)'."),
+    typer.Option(
+        metavar="REGEX", help="Regular expression on file names; its capture group is the person, such as '_(s\\d+)_'."
+    ),
 ]
-Epochs = Annotated[int | None, typer.Option(min=1, help="Short for --set train.epochs=N.")]
-Size = Annotated[int | None, typer.Option(min=1, help="Short for --set model.size=N: pixels along a side.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Short for --set train.seed=N.")]
+Epochs = Annotated[int | None, typer.Option(metavar="N", min=1, help="Same as --set train.epochs=N.")]
+Size = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Same as --set model.size=N: frames of N by N pixels.")
+]
+Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Same as --set train.seed=N.")]
 NoPretrained = Annotated[
-    bool, typer.Option("--no-pretrained", help="Start from random weights: --set model.pretrained=false.")
+    bool, typer.Option("--no-pretrained", help="Same as --set model.pretrained=false: no weights are downloaded.")
 ]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SETTING=VALUE", help="Replace a setting of the recipe; may be repeated."),
 ]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Device = Annotated[
-    Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; auto takes a GPU if there is one.")
+    Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; auto uses a GPU if there is one.")
 ]
 Split = Literal["train", "val", "test"]
 

@@ -30,7 +30,7 @@ from muybridge.recipe_text import starter
 
 @command("Train", example="muybridge train drnn_msr_action3d --set train.seed=1 --run runs/mine")
 def train(
-    recipe: RecipeName = None,
+    recipe: OptionalRecipe = None,
     settings: Settings = None,
     run: Annotated[Path | None, typer.Option(help="Run folder; by default runs/RECIPE.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --run.")] = False,
@@ -89,7 +89,7 @@ def test(
 
 @command("Train", example="muybridge repeat sta_lstm_sbu --seeds 0,1,2 --folds all --jobs 4")
 def repeat(
-    recipe: Annotated[str, typer.Argument(help="A TOML file or the name of a shipped recipe.")],
+    recipe: RecipeName,
     seeds: Annotated[str, typer.Option(help="Seeds, such as 0,1,2.")] = "0,1,2,3,4",
     folds: Annotated[
         str | None, typer.Option(help="Folds, such as 1,2 or all; left out, the recipe's own split.")
@@ -119,7 +119,7 @@ def repeat(
 
 @command("Train", example="muybridge bench folder_tdn --set data.root=videos --set train.num_workers=4")
 def bench(
-    recipe: RecipeName = None,
+    recipe: OptionalRecipe = None,
     settings: Settings = None,
     model: Model = None,
     data: Data = None,
