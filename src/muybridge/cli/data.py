@@ -6,27 +6,33 @@ from typing import Annotated, Literal
 import typer
 
 from muybridge.cli.app import command
-from muybridge.cli.options import Device, Settings, choose_recipe
+from muybridge.cli.options import Device, RecipeName, Settings, choose_recipe
 from muybridge.recipe_schema import check_recipe, check_tree, parse_settings
 
 
 @command("Data", example="muybridge flow videos/ --method tvl1   or: muybridge flow video_lstm_ucf101")
 def flow(
-    source: Annotated[str, typer.Argument(help="A TOML file, the name of a shipped recipe, or a folder of videos.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A TOML file, the name of a shipped recipe, or a folder of videos.")
+    ],
     out: Annotated[
-        Path | None, typer.Option(help="The folder of flow; by default flow.folder of the recipe, or flow/NAME.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Output folder; by default flow.folder of the recipe, or flow/NAME."),
     ] = None,
     method: Annotated[
         Literal["dis", "tvl1"] | None, typer.Option(help="By default flow.method of the recipe, or dis.")
     ] = None,
     bound: Annotated[
-        float | None, typer.Option(help="In pixels, beyond which flow is clipped; by default the recipe's, or 20.")
+        float | None,
+        typer.Option(metavar="PIXELS", help="Clip flow beyond this; by default flow.bound of the recipe, or 20."),
     ] = None,
     form: Annotated[
         Literal["frames", "npz", "video"],
-        typer.Option(help="JPEG images, lossless arrays, or (the smallest) a video."),
+        typer.Option(help="Files to write: JPEG images, lossless arrays, or (the smallest) videos."),
     ] = "frames",
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; by default one for each core.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Processes; by default one for each core.")
+    ] = None,
     settings: Settings = None,
 ) -> None:
     """Compute the optical flow of all videos, on all cores; existing files are kept."""
@@ -52,11 +58,12 @@ def flow(
 def features(
     recipe: RecipeName,
     out: Annotated[
-        Path | None, typer.Option(help="The feature store; by default view.features, or else features/RECIPE.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Output folder; by default view.features of the recipe, or features/RECIPE."),
     ] = None,
     settings: Settings = None,
     precision: Annotated[
-        Literal["float16", "float32"], typer.Option(help="Number format on disk; float16 takes half the space.")
+        Literal["float16", "float32"], typer.Option(help="Number format on disk; float16 needs half the space.")
     ] = "float16",
     device: Device = "auto",
 ) -> None:

@@ -1,4 +1,4 @@
-"""Commands that draw and list."""
+"""Commands that draw."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -42,29 +42,4 @@ def models() -> None:
     for config in get_args(get_args(AnyModel)[0]):
         spec = config.spec
         table.add_row(spec.name, spec.title, f"{spec.paper}\n{spec.link}", ", ".join(spec.departures))
-    Console().print(table)
-
-
-@command("Look")
-def recipes() -> None:
-    """List the recipes that come with the package, and their expected accuracy."""
-    import tomllib
-
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    from muybridge.recipe_schema import shipped_recipes
-
-    table = Table(Column("recipe", no_wrap=True), "what it is", "top-1", "minutes")
-    for name, path in shipped_recipes().items():
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-        expected = tree.get("expects", {})
-        table.add_row(
-            name,
-            tree.get("title", ""),
-            f"{expected['mean_class_accuracy']} (mean class)"
-            if "mean_class_accuracy" in expected
-            else str(expected.get("top1", "")),
-            str(expected.get("minutes", "")),
-        )
     Console().print(table)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from muybridge.recipe import Recipe
 
 
-
 def _complete_recipe(incomplete: str) -> list[str]:
     return [name for name in shipped_recipes() if name.startswith(incomplete)]
 
@@ -31,6 +30,7 @@ def _complete_model(incomplete: str) -> list[str]:
     return [name for name in starter_models() if name.startswith(incomplete)]
 
 
+SETTINGS_PANEL = "Settings of the recipe"
 RECIPE_HELP = "A TOML file, or the name of a shipped recipe (`muybridge recipes`)."
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help=RECIPE_HELP, autocompletion=_complete_recipe)]
 OptionalRecipe = Annotated[
@@ -47,23 +47,49 @@ Model = Annotated[
 Data = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Without RECIPE: recordings, one folder for each class.")
 ]
+StarterModel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="The model (`muybridge models`); by default drnn.", autocompletion=_complete_model
+    ),
+]
+StarterData = Annotated[Path | None, typer.Option(metavar="DIR", help="Recordings, one folder for each class.")]
 Group = Annotated[
     str | None,
     typer.Option(
-        metavar="REGEX", help="Regular expression on file names; its capture group is the person, such as '_(s\\d+)_'."
+        metavar="REGEX",
+        rich_help_panel=SETTINGS_PANEL,
+        help="Regular expression on file names; its capture group is the person, such as '_(s\\d+)_'.",
     ),
 ]
-Epochs = Annotated[int | None, typer.Option(metavar="N", min=1, help="Same as --set train.epochs=N.")]
-Size = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Same as --set model.size=N: frames of N by N pixels.")
+Epochs = Annotated[
+    int | None, typer.Option(metavar="N", min=1, rich_help_panel=SETTINGS_PANEL, help="Same as --set train.epochs=N.")
 ]
-Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Same as --set train.seed=N.")]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, rich_help_panel=SETTINGS_PANEL, help="Same as --set model.size=N: frames of N by N pixels."
+    ),
+]
+Seed = Annotated[
+    int | None, typer.Option(metavar="N", min=0, rich_help_panel=SETTINGS_PANEL, help="Same as --set train.seed=N.")
+]
 NoPretrained = Annotated[
-    bool, typer.Option("--no-pretrained", help="Same as --set model.pretrained=false: no weights are downloaded.")
+    bool,
+    typer.Option(
+        "--no-pretrained",
+        rich_help_panel=SETTINGS_PANEL,
+        help="Same as --set model.pretrained=false: no weights are downloaded.",
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="SETTING=VALUE", help="Replace a setting of the recipe; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="SETTING=VALUE",
+        rich_help_panel=SETTINGS_PANEL,
+        help="Replace a setting of the recipe; may be repeated.",
+    ),
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]

@@ -1,12 +1,14 @@
 """Results on the terminal, as tables or as JSON."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 if TYPE_CHECKING:
@@ -17,11 +19,47 @@ if TYPE_CHECKING:
     from muybridge.recipe import Recipe
 
 
+def print_list(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows in aligned columns, wrapped to the width of a terminal; one line a row where the output is no terminal.
+
+    Args:
+        columns: headings; none prints no heading.
+        rows: as many texts as there are columns.
+    """
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=10_000)
+    table = Table(box=None, pad_edge=False, show_header=bool(columns), header_style="bold")
+    for index in range(len(rows[0])):
+        heading = columns[index] if columns else ""
+        table.add_column(heading, no_wrap=index == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    with console.capture() as captured:
+        console.print(table, highlight=False)
+    for line in captured.get().splitlines():
+        typer.echo(line.rstrip())
+
+
+def rounded(value: Any, digits: int = 2) -> Any:
+    """A JSON tree with all its numbers rounded; percentages have two decimals."""
+    if isinstance(value, float):
+        return round(value, digits)
+    if isinstance(value, dict):
+        return {key: rounded(item, digits) for key, item in value.items()}
+    return [rounded(item, digits) for item in value] if isinstance(value, list | tuple) else value
+
+
+def print_json(value: Any, digits: int = 2) -> None:
+    """A value as JSON, its numbers rounded."""
+    typer.echo(json.dumps(rounded(value, digits), indent=1))
+
+
 def print_scores(scores: "Scores", as_json: bool) -> None:
     """Accuracy in total and by class."""
     if as_json:
         row = {key: value for key, value in asdict(scores).items() if key != "confusion" and value is not None}
-        typer.echo(json.dumps(row, indent=1))
+        print_json(row)
         return
     table = Table("class", "top-1 %", title=f"top-1 {scores.top1:.2f} %")
     for name, share in scores.per_class.items():
@@ -43,7 +81,7 @@ def print_localization(result: "LocalizationBenchmark", path: Path, as_json: boo
             name: {str(threshold): 100 * value for threshold, value in row.items()}
             for name, row in result.precision.items()
         }
-        typer.echo(json.dumps({"boxes": str(path), "top1": result.top1, "video_map": precision}, indent=1))
+        print_json({"boxes": str(path), "top1": result.top1, "video_map": precision})
         return
     console = Console()
     if result.precision:

@@ -1,6 +1,5 @@
 """Commands that train and test."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +14,15 @@ from muybridge.cli.options import (
     Group,
     Model,
     NoPretrained,
+    OptionalRecipe,
     RecipeName,
+    Run,
     Seed,
     Settings,
     Size,
     Split,
+    StarterData,
+    StarterModel,
     choose_recipe,
     new_run_folder,
     parse_options,
@@ -32,8 +35,10 @@ from muybridge.recipe_text import starter
 def train(
     recipe: OptionalRecipe = None,
     settings: Settings = None,
-    run: Annotated[Path | None, typer.Option(help="Run folder; by default runs/RECIPE.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --run.")] = False,
+    run: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Run folder to write; by default runs/RECIPE, RECIPE-2, ...")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the interrupted training in --run.")] = False,
     model: Model = None,
     data: Data = None,
     group: Group = None,
@@ -65,8 +70,8 @@ def train(
 
 @command("Train", example="muybridge test runs/mine --json")
 def test(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
-    split: Annotated[Split, typer.Option(help="The part of the data.")] = "test",
+    run: Run,
+    split: Annotated[Split, typer.Option(help="Part of the data.")] = "test",
     as_json: AsJson = False,
     device: Device = "auto",
     pixels: Annotated[
@@ -90,21 +95,25 @@ def test(
 @command("Train", example="muybridge repeat sta_lstm_sbu --seeds 0,1,2 --folds all --jobs 4")
 def repeat(
     recipe: RecipeName,
-    seeds: Annotated[str, typer.Option(help="Seeds, such as 0,1,2.")] = "0,1,2,3,4",
+    seeds: Annotated[str, typer.Option(metavar="N,N,...", help="Seeds.")] = "0,1,2,3,4",
     folds: Annotated[
-        str | None, typer.Option(help="Folds, such as 1,2 or all; left out, the recipe's own split.")
+        str | None, typer.Option(metavar="A,B,...", help="Folds, or all; by default the recipe's own split.")
     ] = None,
     settings: Settings = None,
-    run: Annotated[Path | None, typer.Option(help="Folder of the runs; by default runs/RECIPE-repeat.")] = None,
-    split: Annotated[Split, typer.Option(help="test, or val while settings are being chosen.")] = "test",
-    jobs: Annotated[int, typer.Option(min=1, help="Runs in parallel, each on its share of the cores.")] = 1,
+    run: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the runs; by default runs/RECIPE-repeat.")
+    ] = None,
+    split: Annotated[Split, typer.Option(help="Part to test on: val while settings are being chosen.")] = "test",
+    jobs: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Runs in parallel, each on its share of the cores.")
+    ] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Train and test over seeds and folds: mean and standard deviation. Finished runs are not repeated."""
     chosen, numbers = choose_recipe(recipe, parse_options(settings)), _seeds(seeds)
     from dataclasses import asdict
 
-    from muybridge.cli.tables import print_summary
+    from muybridge.cli.tables import print_json, print_summary
     from muybridge.engine.repeat import plan
     from muybridge.engine.repeat import repeat as repeat_runs
 
@@ -112,7 +121,7 @@ def repeat(
     repetitions = plan(loaded, folder, numbers, folds.split(",") if folds else None)
     summary = repeat_runs(repetitions, folder, split, jobs, quiet=as_json)
     if as_json:
-        typer.echo(json.dumps(asdict(summary), indent=1))
+        print_json(asdict(summary))
     else:
         print_summary(summary, loaded)
 
@@ -125,8 +134,8 @@ def bench(
     data: Data = None,
     group: Group = None,
     size: Size = None,
-    recordings: Annotated[int, typer.Option(min=1, help="How many recordings are loaded one by one.")] = 32,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps that are timed.")] = 8,
+    recordings: Annotated[int, typer.Option(metavar="N", min=1, help="Recordings to load one by one.")] = 32,
+    steps: Annotated[int, typer.Option(metavar="N", min=1, help="Training steps to time.")] = 8,
     as_json: AsJson = False,
     device: Device = "auto",
 ) -> None:
@@ -135,24 +144,24 @@ def bench(
 
     from dataclasses import asdict
 
-    from muybridge.cli.tables import print_bench
+    from muybridge.cli.tables import print_bench, print_json
     from muybridge.engine.bench import bench as measure
     from muybridge.engine.runtime import Runtime
 
     loaded = chosen.load()
     result = measure(loaded, recordings, steps, Runtime(loaded.train.precision, device))
     if as_json:
-        typer.echo(json.dumps(asdict(result), indent=1))
+        print_json(asdict(result), digits=4)
     else:
         print_bench(result)
 
 
 @command("Train", example="muybridge init mine.toml --model drnn --data my_recordings")
 def init(
-    path: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.toml"),
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="The recipe to write.")] = Path("recipe.toml"),
     settings: Settings = None,
-    model: Annotated[str | None, typer.Option(help="As `muybridge models` names it; by default drnn.")] = None,
-    data: Annotated[Path | None, typer.Option(help="A folder CLASS/FILE of recordings.")] = None,
+    model: StarterModel = None,
+    data: StarterData = None,
     group: Group = None,
     epochs: Epochs = None,
     size: Size = None,
