@@ -101,7 +101,9 @@ def fabricate_folder(root: Path) -> DatasetConfig:
             np.savez(root / label / f"{person}_1.npz", joints=joints)
             np.save(root / label / f"{person}_2.npy", joints[:, 0])
     np.save(root / "nod" / "a_3.npy", np.zeros((3, 17, 2)))
-    return SkeletonFolder(root=root, group="/([a-z])_", test_groups=("b", "d"), val_groups=("e",), mirror_labels=())
+    return SkeletonFolder(
+        root=root, group="/([a-z])_", test_groups=("b", "d"), val_groups=("e",), val_fraction=0.0, mirror_labels=()
+    )
 
 
 def fabricate_playground(root: Path) -> DatasetConfig:
@@ -138,7 +140,9 @@ def fabricate_video_folder(root: Path) -> DatasetConfig:
     video.unlink()
     write_frames(root / "nod" / "deeper" / "a_2")
     put(root / "nod" / ".hidden.mp4", "")
-    return VideoFolder(root=root, group="/([a-z])_", test_groups=("b", "d"), val_groups=("e",), mirror_labels=())
+    return VideoFolder(
+        root=root, group="/([a-z])_", test_groups=("b", "d"), val_groups=("e",), val_fraction=0.0, mirror_labels=()
+    )
 
 
 def fabricate_ucf(root: Path) -> DatasetConfig:
@@ -462,7 +466,9 @@ def test_folder_defects(tmp_path):
         SkeletonFolder(root=root).index("train")
     (root / "empty").mkdir()
     (root / "empty" / "readme.md").write_text("hello")
-    with pytest.raises(DataError, match=r"the class 'empty' has no recordings\. Expected files that end in \.npz"):
+    with pytest.raises(
+        DataError, match=r"the class 'empty' has no recordings, but 1 \.md\. Expected files that end in \.npz"
+    ):
         SkeletonFolder(root=root).index("train")
     for path in root.rglob("*.np?"):
         path.unlink()
@@ -499,7 +505,9 @@ def test_video_folder_finds_files_and_folders_of_frames(tmp_path):
     assert data.reverse() is None
     assert data.model_copy(update={"reverse_labels": ()}).reverse() == {}
     assert data.model_copy(update={"reverse_labels": (("nod", "bow"),)}).reverse() == {0: 1, 1: 0}
-    with pytest.raises(DataError, match=r"the class 'wink' has no recordings\. Expected videos that end in \.mp4, .*"):
+    with pytest.raises(
+        DataError, match=r"the class 'wink' has no recordings, but 1 \.txt\. Expected videos that end in \.mp4, .*"
+    ):
         data.index("train")
 
 

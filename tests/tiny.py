@@ -82,7 +82,13 @@ def tiny_clip_recipe(root: Path, **train: Any) -> Recipe:
                 "size": 32,
                 "dropout": 0.0,
             },
-            "data": {"name": "video_folder", "root": str(root), "group": "/([a-z])_", "test_groups": ["d"]},
+            "data": {
+                "name": "video_folder",
+                "root": str(root),
+                "group": "/([a-z])_",
+                "test_groups": ["d"],
+                "val_fraction": 0.0,
+            },
             "augment": {"clip": {"flip": 0.5, "temporal_crop": 0.8}},
             "train": {"epochs": 2, "batch_size": 5, "save_seconds": 0.0, "optimizer": {"name": "adamw", "lr": 1e-3}}
             | train,

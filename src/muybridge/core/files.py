@@ -123,14 +123,15 @@ def find_files(folder: Path, suffixes: Collection[str]) -> FoundFiles:
     """All files below a folder whose suffix, in any case, is among ``suffixes``.
 
     Hidden files and folders and those of operating systems are ignored at any depth. Links to folders are followed,
-    each folder once, so that loops of links end.
+    each folder once; links to the folder itself or one above it are not.
 
     Raises:
         DataError: a folder cannot be read, or the name of a file is not valid UTF-8.
     """
     files: list[Path] = []
     unread: Counter[str] = Counter()
-    _search(folder, frozenset(suffixes), files, unread, set())
+    above = {(status.st_dev, status.st_ino) for status in map(Path.stat, folder.resolve().parents)}
+    _search(folder, frozenset(suffixes), files, unread, above)
     return FoundFiles(tuple(sorted(files)), unread)
 
 

@@ -1,8 +1,11 @@
-"""What every data set answers: which recordings there are, how one is opened, what it holds."""
+"""The interface of data sets: which recordings there are, how one is opened, what it contains."""
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -13,6 +16,7 @@ from torch import Tensor
 
 from muybridge.core.contracts import Holds
 from muybridge.core.errors import DataError
+from muybridge.core.files import find_files
 from muybridge.core.types import Record, SkeletonSequence
 from muybridge.media.arrays import ReadOptions
 from muybridge.media.video import Video
@@ -21,10 +25,12 @@ Split = Literal["train", "val", "test"]
 LabelPairs = tuple[tuple[int | str, int | str], ...]
 """Pairs of classes, by name or number."""
 
+_CONTROL = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
+
 
 @dataclass(frozen=True, slots=True)
 class Excluded:
-    """A recording left out of an index, and why; the run folder lists them."""
+    """A recording that is excluded from an index, and why; the run folder lists them."""
 
     id: str
     path: Path
@@ -33,7 +39,7 @@ class Excluded:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The recordings of one split, in a stable order, and those left out of it."""
+    """The recordings of one split, in a stable order, and those that are excluded from it."""
 
     records: tuple[Record, ...]
     excluded: tuple[Excluded, ...] = ()
@@ -43,11 +49,11 @@ class Index:
 
 
 class DatasetConfig(BaseModel):
-    """Where a data set lies and which of its protocols is meant: a frozen noun. Unknown knobs are errors.
+    """Where a data set is and which of its protocols is used: an immutable config. Unknown settings are errors.
 
     Attributes:
         val_groups: people or sources of the training part that are held out for choosing settings; they leave
-            ``train`` and make up ``val``. Empty trains on the whole training part and leaves ``val`` empty.
+            ``train`` and make up ``val``. If empty, ``train`` is the whole training part and ``val`` is empty.
         content_settings: names of the settings that change the frames of a recording, not only which recordings there
             are and how they are split; stored features depend on them.
     """
@@ -57,7 +63,7 @@ class DatasetConfig(BaseModel):
     val_groups: tuple[str, ...] = ()
 
     def resolved(self) -> Self:
-        """This config with everything written out that reading the data tells; a run folder keeps this one."""
+        """This config with everything written out that depends on reading the data; a run folder keeps this one."""
         return self
 
     def labels(self) -> tuple[str, ...]:
@@ -65,7 +71,7 @@ class DatasetConfig(BaseModel):
         raise NotImplementedError
 
     def holds(self) -> Holds:
-        """The kind of recording."""
+        """What kind of recordings the data set contains."""
         raise NotImplementedError
 
     def mirror(self) -> Mapping[int, int] | None:
@@ -77,7 +83,7 @@ class DatasetConfig(BaseModel):
         return None
 
     def superclasses(self) -> tuple[str, ...]:
-        """For each label the broader class it belongs to, where it is worth knowing how often that is right."""
+        """For each label the superclass it belongs to, if the accuracy over superclasses is of interest."""
         return ()
 
     def folds(self) -> tuple[str, ...]:
@@ -105,9 +111,22 @@ class DatasetConfig(BaseModel):
         return ()
 
     def boxes(self, record: Record) -> Float32[Tensor, "T 4"] | None:
-        """The true box around who acts in each frame (left, top, right, bottom in pixels); None where nobody knows."""
+        """The true box of the actor in each frame (left, top, right, bottom in pixels); None if unknown."""
         del record
         return None
+
+    def describe_split(self) -> str:
+        """How the split was made, in words."""
+        held_out = f"; held out for validation: {', '.join(self.val_groups)}" if self.val_groups else ""
+        return f"the published split of {type(self).__name__}{held_out}"
+
+    def unread(self) -> Mapping[str, int]:
+        """How many files in the folder are no recordings, by suffix."""
+        return {}
+
+    def notices(self) -> tuple[str, ...]:
+        """What a user should know about the data before training, beside counts."""
+        return ()
 
     def split_records(
         self,
@@ -126,12 +145,14 @@ class DatasetConfig(BaseModel):
             is_test: whether a recording belongs to the test part.
             is_val: whether a recording that does not is held out for ``val``; by default, whether its group is in
                 ``val_groups``.
-            excluded: why a recording is left out, by its id.
+            excluded: why a recording is excluded, by its id.
 
         Raises:
-            DataError: ``val_groups`` names a group the training part does not have, or the split is empty.
+            DataError: ``val_groups`` names a group the training part does not have, the split is empty, or two
+                recordings have the same id.
         """
-        excluded = excluded or {}
+        excluded, records = excluded or {}, list(records)
+        _check_ids(records)
         tested, rest = [], []
         for record in sorted(records, key=lambda record: record.id):
             (tested if is_test(record) else rest).append(record)
@@ -157,37 +178,113 @@ class DatasetConfig(BaseModel):
         return index
 
 
-def swap_map(labels: Sequence[str], pairs: Iterable[tuple[str, str]]) -> dict[int, int]:
-    """New label of each label whose class changes places with another one, from the names of such pairs."""
-    numbers = [(labels.index(one), labels.index(other)) for one, other in pairs]
-    return dict(numbers) | {other: one for one, other in numbers}
+def _check_ids(records: Sequence[Record]) -> None:
+    """Refuse ids that are not unique, or that a table of results could not hold."""
+    paths: dict[str, Path] = {}
+    for record in records:
+        if record.id in paths:
+            raise DataError(
+                f"two recordings are called {record.id!r}, {paths[record.id]} and {record.path}",
+                expected="each recording once",
+                hint="remove one of them",
+                where=record.path,
+            )
+        if _CONTROL.search(record.id):
+            raise DataError(
+                f"the name {record.id!r} contains a line break or another control character",
+                expected="a name on one line",
+                hint="rename the file or its folder",
+                where=record.path,
+            )
+        paths[record.id] = record.path
 
 
-def parse_swap_pairs(pairs: LabelPairs | None, labels: Sequence[str], knob: str, where: Path) -> dict[int, int] | None:
-    """New label of each label whose class changes places with another one, as the user says it in a knob.
+def check_class_names(names: Sequence[str], where: Path, *, similar: bool = False, hint: str = "") -> None:
+    """Refuse class names with which a training would fail or mislead.
 
     Args:
-        pairs: classes by name or number; None says nothing.
-        labels: the names of all classes.
-        knob: what the pairs were given as.
-        where: the data set's folder.
-
-    Returns:
-        As :func:`exchanged`; None where the user said nothing.
+        names: of all classes, in label order.
+        where: the folder or file they come from.
+        similar: whether names that differ only in case, spaces or Unicode form are accepted.
+        hint: what to do if there is only one class.
 
     Raises:
-        DataError: a pair names no class, or a class is named twice.
+        DataError: there are fewer than two classes, a name is empty, repeated or contains a line break, or two names
+            look alike.
+    """
+    if len(names) < 2:
+        raise DataError(
+            f"there is a single class, {names[0]!r}" if names else "there are no classes",
+            expected="two classes or more, as a classifier has to choose between them",
+            hint=hint or "add another class",
+            where=where,
+        )
+    same: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        if _CONTROL.search(name) or not name.strip():
+            raise DataError(
+                f"the class name {name!r} " + ("contains a line break" if name.strip() else "is empty"),
+                expected="a name on one line",
+                hint="rename the class",
+                where=where,
+            )
+        same[name if similar else _normalized(name)].append(name)
+    for alike in same.values():
+        if len(alike) > 1:
+            repeated = len(set(alike)) < len(alike)
+            raise DataError(
+                f"the class {alike[0]!r} is given twice"
+                if repeated
+                else f"the classes {alike[0]!r} and {alike[1]!r} differ only in case, spaces or the form of accents",
+                expected="names that are clearly different",
+                hint="rename one" if repeated else "merge or rename them; to keep both, list all names in data.classes",
+                where=where,
+            )
+
+
+def _normalized(name: str) -> str:
+    return " ".join(re.sub("[_-]", " ", unicodedata.normalize("NFKC", name)).casefold().split())
+
+
+def preview(names: Collection[str], most: int = 4) -> str:
+    """The first few of some names, and how many more there are."""
+    first = ", ".join(itertools.islice(names, most))
+    return f"{first} and {len(names) - most} more" if len(names) > most else first
+
+
+def swap_map(labels: Sequence[str], pairs: Iterable[tuple[str, str]]) -> dict[int, int]:
+    """For each label whose class is swapped with another one the label of that, from pairs of class names."""
+    numbers = [(labels.index(first), labels.index(second)) for first, second in pairs]
+    return dict(numbers) | {second: first for first, second in numbers}
+
+
+def parse_swap_pairs(
+    pairs: LabelPairs | None, labels: Sequence[str], setting: str, where: Path
+) -> dict[int, int] | None:
+    """For each label whose class is swapped with another one the label of that, as a setting says.
+
+    Args:
+        pairs: classes by name or number; None if the setting is not given.
+        labels: the names of all classes.
+        setting: the name of the setting.
+        where: the folder of the data set.
+
+    Returns:
+        As :func:`swap_map`; None without pairs.
+
+    Raises:
+        DataError: a pair names an unknown class, or a class is named twice.
     """
     if pairs is None:
         return None
     numbers: list[int] = []
-    for one in itertools.chain.from_iterable(pairs):
-        number = one if isinstance(one, int) else labels.index(one) if one in labels else -1
+    for name in itertools.chain.from_iterable(pairs):
+        number = name if isinstance(name, int) else labels.index(name) if name in labels else -1
         if not 0 <= number < len(labels) or number in numbers:
             raise DataError(
-                f"{knob} names the class {one!r}" + (" twice" if number in numbers else ""),
+                f"{setting} names the class {name!r}" + (" twice" if number in numbers else ""),
                 expected=f"classes among {', '.join(labels)}, or numbers of 0 to {len(labels) - 1}, each once",
-                hint=f"correct data.{knob}",
+                hint=f"correct data.{setting}",
                 where=where,
             )
         numbers.append(number)
@@ -196,7 +293,7 @@ def parse_swap_pairs(pairs: LabelPairs | None, labels: Sequence[str], knob: str,
 
 
 def resolve_data_path(path: Path) -> Path:
-    """A folder, looked for under the environment variable MUYBRIDGE_DATA where it is relative and not here."""
+    """A folder; if it is relative and does not exist here, it is looked for under MUYBRIDGE_DATA."""
     path, data = path.expanduser(), os.environ.get("MUYBRIDGE_DATA", "")
     return Path(data) / path if data and not path.is_absolute() and not path.is_dir() else path
 
@@ -241,13 +338,13 @@ class Benchmark(DatasetConfig):
         return root
 
     def find(self, pattern: str) -> list[Path]:
-        """The files in the folder whose path matches a glob pattern, sorted.
+        """The files anywhere in the folder whose path ends as a glob pattern says, sorted; see :func:`find_files`.
 
         Raises:
             DataError: there are none; see also :meth:`folder`.
         """
         root = self.folder()
-        files = sorted(root.rglob(pattern))
+        files = [path for path in find_files(root, {Path(pattern).suffix}).files if path.match(pattern)]
         if not files:
             raise DataError(
                 "the folder holds no recordings",

@@ -1,46 +1,65 @@
-"""What a folder with a folder for each class means, whatever kind of recordings lie in it."""
+"""A folder with a subfolder for each class, whatever kind of recordings are in it."""
 
 import re
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from muybridge.core.errors import DataError
+from muybridge.core.files import FoundFiles, is_system_name, natural_key
 from muybridge.core.rng import derive_seed
 from muybridge.core.types import Record
-from muybridge.data.datasets.base import DatasetConfig, Index, LabelPairs, Split, parse_swap_pairs
+from muybridge.data.datasets.base import (
+    DatasetConfig,
+    Index,
+    LabelPairs,
+    Split,
+    check_class_names,
+    parse_swap_pairs,
+    preview,
+)
+from muybridge.data.datasets.folder_layout import Layout, Reader, Source, SplitSource
+
+MIN_TRAINING_GROUPS = 2
+"""A group is drawn for validation only if at least this many remain for training."""
 
 
 class ClassFolder(DatasetConfig):
-    """Recordings ``class/name`` (or deeper).
+    """Recordings ``class/name``, in deeper folders too, or ``train/class/name`` and ``class/train/name``.
 
-    With groups, no group is split: ``test_groups`` or ``fold`` name those that test, or else a share of the groups is
-    drawn. Without, a share of each class is drawn. Drawing depends on names alone: a file added later moves no other
-    group, and of the files of its class few.
+    Folders called train, val, test and the like, in any case, are taken as the split. Otherwise the split is drawn:
+    with groups, whole groups, so that no group is in two parts; without groups, a share of each class. Drawing depends
+    on names alone: a file added later moves no other group, and few files of its class.
 
     Attributes:
-        root: the folder that contains the class folders; those that begin with a dot or underscore are not classes.
-        group: regular expression with one group of parentheses, searched in ``class/name.ext``; what it captures (a
-            person, say) is the recording's group. Empty: no groups.
-        test_groups: the groups that test.
-        fold: one group that tests, for leaving each group out in turn.
-        test_fraction: share of the groups, or of each class, that is drawn to test where neither is given.
-        val_fraction: share of all groups, or of each class, that is drawn from the rest to choose settings; with
-            ``val_groups`` it is not used.
-        classes: names in label order; empty takes the sorted names of the class folders.
-        mirror_labels: pairs of classes that are each other's mirror image, by name or number; [] where no class has a
+        root: the folder that contains the class folders. Hidden and system folders are never searched; an underscore at
+            the start of its name hides a class folder.
+        split: "folders" if there are folders train, test, ...; "drawn" if such folders are classes; "auto" looks.
+        group: regular expression with one group of parentheses, searched in ``class/name.ext``; what it captures (such
+            as a person) is the recording's group. Empty: no groups.
+        test_groups: the groups of the test part.
+        fold: one group that is the test part, for leaving each group out in turn.
+        test_fraction: share of the groups, or of each class, that is drawn for testing if neither is given.
+        val_fraction: share of all groups, or of each class, that is drawn from the rest for validation, at least one
+            unless it is 0; ignored with ``val_groups`` or a folder of validation recordings. A group is drawn only if
+            two others remain for training.
+        classes: names in label order; empty takes the names of the class folders, numbers in them sorted by value.
+        mirror_labels: pairs of classes that are each other's mirror image, by name or number; [] if no class has a
             side. Unless this is given, recordings are not mirrored.
     """
 
     recordings: ClassVar[str]
+    suffixes: ClassVar[Collection[str]]
     root: Path
+    split: SplitSource = "auto"
     group: str = ""
     test_groups: tuple[str, ...] = ()
     fold: str = ""
     test_fraction: float = Field(default=0.25, gt=0.0, lt=1.0)
-    val_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
+    val_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
     classes: tuple[str, ...] = ()
     mirror_labels: LabelPairs | None = None
 
@@ -57,25 +76,40 @@ class ClassFolder(DatasetConfig):
 
     @field_validator("root")
     @classmethod
-    def _home(cls, root: Path) -> Path:
+    def _expand_user(cls, root: Path) -> Path:
         return root.expanduser()
 
     @model_validator(mode="after")
-    def _one_way_to_test(self) -> Self:
+    def _one_test_setting(self) -> Self:
         if self.test_groups and self.fold:
             raise ValueError("test_groups and fold both say which groups test; give one of them")
         return self
 
-    def search(self, folder: Path) -> list[Path]:
-        """The recordings anywhere below a class folder, sorted."""
+    def search(self, folder: Path) -> FoundFiles:
+        """The recordings anywhere below a class folder."""
         raise NotImplementedError
 
     def unusable(self, path: Path) -> str | None:
-        """Why a recording is left out, where that can be exchanged_as_told beforehand."""
+        """Why a recording is excluded, where that is known without training on it."""
+
+    def resolved(self) -> Self:
+        """With an absolute root, and the split and the classes written out."""
+        layout = self.scan()
+        self._check(layout)
+        split, classes = "folders" if layout.folders else "drawn", self.classes or self._labels(layout)
+        return self.model_copy(update={"root": self.root.resolve(), "split": split, "classes": classes})
+
+    def scan(self) -> Layout:
+        """All recordings below the root with their classes, and the parts of the split if folders say them.
+
+        Raises:
+            DataError: see :meth:`Reader.read`.
+        """
+        return Reader(self.search, self.suffixes, self.recordings).read(self.root, self.split)
 
     def labels(self) -> tuple[str, ...]:
         """Class names: those given, or those of the folders."""
-        return self.classes or tuple(sorted(self._class_folders()))
+        return self.classes or self._labels(self.scan())
 
     def mirror(self) -> Mapping[int, int] | None:
         """As ``mirror_labels`` says; forbidden where it says nothing."""
@@ -83,49 +117,156 @@ class ClassFolder(DatasetConfig):
 
     def folds(self) -> tuple[str, ...]:
         """The groups, each of which can be left out; none without groups."""
-        return tuple(sorted({self._group(path) for path in self.files()})) if self.group else ()
-
-    def index(self, split: Split) -> Index:
-        """The recordings of one split."""
-        label = {name: index for index, name in enumerate(self.labels())}
-        self.holds()
-        records, unusable = [], {}
-        for path in self.files():
-            inside = path.relative_to(self.root)
-            identity = inside.as_posix()
-            records.append(Record(identity, path, label[inside.parts[0]], self._group(path)))
-            if reason := self.unusable(path):
-                unusable[identity] = reason
-        test, val = self._draw_groups(records) if self.group else self._draw_recordings(records)
-        return self.split_records(
-            split,
-            records,
-            is_test=lambda record: (record.group if self.group else record.id) in test,
-            is_val=lambda record: (record.group if self.group else record.id) in val,
-            excluded=unusable,
-        )
+        return tuple(sorted({self._group(source) for source in self.scan().sources})) if self.group else ()
 
     def files(self) -> list[Path]:
-        """Every recording, by class.
+        """Every recording.
 
         Raises:
             DataError: there is no such folder, it has no class folders, or one of them has no recording.
         """
-        files = []
-        for name, folder in self._class_folders().items():
-            found = self.search(folder)
-            if not found:
-                raise DataError(
-                    f"the class {name!r} has no recordings",
-                    expected=self.recordings,
-                    hint="add recordings, or take the folder out",
-                    where=folder,
-                )
-            files += found
-        return files
+        layout = self.scan()
+        self._check(layout)
+        return [source.path for source in layout.sources]
 
-    def _draw_groups(self, records: list[Record]) -> tuple[set[str], set[str]]:
-        """The groups that test and those that validate."""
+    def index(self, split: Split) -> Index:
+        """The recordings of one split; see :meth:`DatasetConfig.index`."""
+        layout = self.scan()
+        self._check(layout)
+        self.holds()
+        label = {name: number for number, name in enumerate(self.classes or self._labels(layout))}
+        records, given, excluded = [], {}, {}
+        for source in layout.sources:
+            identity = source.path.relative_to(self.root).as_posix()
+            records.append(Record(identity, source.path, label[source.label], self._group(source)))
+            given[identity] = source.split
+            if reason := self.unusable(source.path):
+                excluded[identity] = reason
+        test, val = self._draw(records, given)
+        return self.split_records(
+            split,
+            records,
+            is_test=lambda record: record.id in test,
+            is_val=lambda record: record.id in val,
+            excluded=excluded,
+        )
+
+    def describe_split(self) -> str:
+        """How the split was made, in words."""
+        folders = self.scan().folders
+        given, parts = set(folders.values()), []
+        if folders:
+            parts.append("given by the folders " + ", ".join(f"{name} ({part})" for name, part in folders.items()))
+        if given and "test" not in given and "val" in given:
+            parts.append("without a test folder, the validation folder is the test part")
+        elif "test" not in given:
+            parts.append(self._describe_test())
+        if not {"val", "test"} <= given:
+            parts.append(self._describe_val())
+        if not self.group:
+            parts.append("no groups are known, so the same person may be in several parts: set data.group (--group)")
+        return "; ".join(parts)
+
+    def _describe_test(self) -> str:
+        if self.test_groups:
+            return "the groups in data.test_groups test"
+        if self.fold:
+            return f"the group {self.fold} tests (data.fold)"
+        return f"{self.test_fraction:.0%} of {'the groups' if self.group else 'each class'} test, drawn by name"
+
+    def _describe_val(self) -> str:
+        if self.val_groups:
+            return "the groups in data.val_groups validate"
+        if not self.val_fraction:
+            return "nothing validates (data.val_fraction = 0)"
+        share = f"{self.val_fraction:.0%} of {'the groups' if self.group else 'each class'} validate, drawn by name"
+        return share + (f", if {MIN_TRAINING_GROUPS} others remain for training" if self.group else "")
+
+    def unread(self) -> Mapping[str, int]:
+        """Files below the class folders that are no recordings, by suffix."""
+        return self.scan().unread
+
+    def notices(self) -> tuple[str, ...]:
+        """What a user should know about the folder before training."""
+        layout, notices = self.scan(), []
+        if layout.stray:
+            paths = preview([str(path) for path in layout.stray])
+            notices.append(f"{len(layout.stray)} recordings lie in no class folder and are ignored: {paths}")
+        if layout.ignored:
+            notices.append(f"folders that are ignored: {preview(layout.ignored)}")
+        if self.group and layout.folders:
+            notices += self._shared_groups(layout)
+        return tuple(notices)
+
+    def _labels(self, layout: Layout) -> tuple[str, ...]:
+        return tuple(sorted(layout.classes, key=natural_key))
+
+    def _check(self, layout: Layout) -> None:
+        """Refuse classes without recordings, names that are probably one class, and a single class."""
+        names = self._labels(layout)
+        used = {source.label for source in layout.sources}
+        if empty := [name for name in names if name not in used]:
+            folder = layout.classes[empty[0]][0]
+            unread = ", ".join(f"{count} {kind}" for kind, count in sorted(self.search(folder).unread.items()))
+            raise DataError(
+                f"the class {empty[0]!r} has no recordings" + (f", but {unread}" if unread else ""),
+                expected=self.recordings,
+                hint="add recordings, or remove the folder (an underscore before its name hides it)",
+                where=folder,
+            )
+        if self.classes and (odd := sorted(set(names) ^ set(self.classes), key=natural_key)):
+            raise DataError(
+                f"the class {odd[0]!r} " + ("is not among data.classes" if odd[0] in names else "has no folder"),
+                expected=f"a folder for each of {', '.join(self.classes)}, and no other",
+                hint="correct data.classes, or rename the folder (an underscore before its name hides it)",
+                where=self.root,
+            )
+        check_class_names(self.classes or names, self.root, similar=bool(self.classes), hint=self._hint(layout))
+        trained = {source.label for source in layout.sources if source.split in ("train", None)}
+        if unknown := [source for source in layout.sources if source.label not in trained]:
+            raise DataError(
+                f"the class {unknown[0].label!r} has no training recordings",
+                expected=f"classes among {preview(sorted(trained, key=natural_key), most=12)}",
+                hint="rename the class folder, or add training recordings",
+                where=unknown[0].path.parent,
+            )
+
+    def _hint(self, layout: Layout) -> str:
+        """What to do about a single class: give the folder in it, if that has class folders."""
+        (folder, *_) = next(iter(layout.classes.values()))
+        inner = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_system_name(path.name))
+        if len(inner) > 1:
+            return f"if {preview(inner)} are the classes, give the folder {folder.resolve()}"
+        return "add a folder with recordings of another class, such as of anything else"
+
+    def _draw(self, records: list[Record], given: Mapping[str, Split | None]) -> tuple[set[str], set[str]]:
+        """Ids of the test part and of the validation part."""
+        test = {id_ for id_, part in given.items() if part == "test"}
+        val = {id_ for id_, part in given.items() if part == "val"}
+        if (test or val) and (self.test_groups or self.fold or (self.val_groups and test and val)):
+            raise DataError(
+                "folders make up the split, and data.test_groups, data.fold or data.val_groups make up another",
+                expected="one of them",
+                hint="leave these settings out, or move all recordings into class folders",
+                where=self.root,
+            )
+        if val and not test:
+            test, val = val, set()
+        test = test or self._draw_test(records)
+        val = val or self._draw_val(records, [record for record in records if record.id not in test])
+        return test, val
+
+    def _draw_test(self, records: list[Record]) -> set[str]:
+        """Ids of the recordings of the test groups, or of a share of each class."""
+        if not self.group:
+            if self.test_groups or self.fold:
+                raise DataError(
+                    "test_groups or fold is given, and there are no groups",
+                    expected="data.group, which finds the group in the file name",
+                    hint="set data.group, or leave the others out",
+                    where=self.root,
+                )
+            return _draw_per_class(records, records, "test", self.test_fraction)
         groups = {record.group for record in records}
         test = set(self.test_groups) or ({self.fold} if self.fold else set())
         if unknown := sorted(test - groups):
@@ -135,71 +276,51 @@ class ClassFolder(DatasetConfig):
                 hint="correct data.test_groups, data.fold or data.group",
                 where=self.root,
             )
-        test = test or _drawn(groups, "test", self.test_fraction * len(groups))
-        val = set(self.val_groups) or _drawn(groups - test, "val", self.val_fraction * len(groups))
-        return test, val
+        test = test or _draw_names(groups, "test", self.test_fraction * len(groups), spare=1)
+        return {record.id for record in records if record.group in test}
 
-    def _draw_recordings(self, records: list[Record]) -> tuple[set[str], set[str]]:
-        """The ids that test and those that validate, of every class the same share."""
-        if self.test_groups or self.fold:
-            raise DataError(
-                "test_groups or fold is given, and there are no groups",
-                expected="data.group, which tells the group from the file name",
-                hint="set data.group, or leave the others out",
-                where=self.root,
-            )
-        test, val = set(), set()
-        for label in {record.label for record in records}:
-            ids = {record.id for record in records if record.label == label}
-            tested = _drawn(ids, "test", self.test_fraction * len(ids))
-            test |= tested
-            val |= _drawn(ids - tested, "val", self.val_fraction * len(ids))
-        return test, val
+    def _draw_val(self, records: list[Record], rest: list[Record]) -> set[str]:
+        """Ids of the recordings of the validation groups, or of a share of each class, among the rest."""
+        if not self.group:
+            return _draw_per_class(records, rest, "val", self.val_fraction)
+        count = self.val_fraction * len({record.group for record in records})
+        groups = {record.group for record in rest}
+        val = set(self.val_groups) or _draw_names(groups, "val", count, spare=MIN_TRAINING_GROUPS)
+        return {record.id for record in rest if record.group in val}
 
-    def _group(self, path: Path) -> str:
+    def _shared_groups(self, layout: Layout) -> list[str]:
+        """A notice for groups that are in more than one folder of the split."""
+        parts: dict[str, set[str]] = defaultdict(set)
+        for source in layout.sources:
+            parts[self._group(source)].add(source.split or "train")
+        shared = sorted((group for group, where in parts.items() if len(where) > 1), key=natural_key)
+        return [f"{len(shared)} groups are in several parts of the split: {preview(shared)}"] if shared else []
+
+    def _group(self, source: Source) -> str:
         if not self.group:
             return ""
-        name = path.relative_to(self.root).as_posix()
-        match = re.search(self.group, name)
+        match = re.search(self.group, source.name)
         if match is None:
             raise DataError(
-                f"data.group {self.group!r} is not found in {name!r}",
+                f"data.group {self.group!r} is not found in {source.name!r}",
                 expected="a group in every name",
                 hint="correct data.group, or rename the file",
-                where=path,
+                where=source.path,
             )
         return match[1]
 
-    def _class_folders(self) -> dict[str, Path]:
-        if not self.root.is_dir():
-            raise DataError(
-                "there is no such folder",
-                expected="a folder that contains one folder for each class",
-                hint="correct data.root (or --data)",
-                where=self.root,
-            )
-        folders = {
-            path.name: path for path in sorted(self.root.iterdir()) if path.is_dir() and path.name[0] not in "._"
-        }
-        if not folders:
-            raise DataError(
-                "the folder has no class folders",
-                expected=f"a folder for each class, with {self.recordings}",
-                hint="make a folder for each class, and move its recordings there",
-                where=self.root,
-            )
-        if self.classes and (odd := sorted(set(folders) ^ set(self.classes))):
-            unknown = odd[0] in folders
-            raise DataError(
-                f"the class {odd[0]!r} " + ("is not among data.classes" if unknown else "has no folder"),
-                expected=f"a folder for each of {', '.join(self.classes)}, and no other",
-                hint="correct data.classes, or rename the folder (a leading underscore hides it)",
-                where=self.root,
-            )
-        return folders
+
+def _draw_per_class(records: list[Record], rest: list[Record], purpose: str, fraction: float) -> set[str]:
+    """Ids of a share of the recordings of each class, drawn from the rest."""
+    sizes = Counter(record.label for record in records)
+    ids: dict[int, set[str]] = defaultdict(set)
+    for record in rest:
+        ids[record.label].add(record.id)
+    drawn = (_draw_names(names, purpose, fraction * sizes[label], spare=1) for label, names in ids.items())
+    return set().union(*drawn)
 
 
-def _drawn(names: set[str], purpose: str, count: float) -> set[str]:
-    """About ``count`` of the names, at least one unless it is zero, and never all."""
-    whole = min(max(1, round(count)), len(names) - 1) if count else 0
-    return set(sorted(names, key=lambda name: derive_seed(purpose, name))[:whole])
+def _draw_names(names: set[str], purpose: str, count: float, *, spare: int) -> set[str]:
+    """About ``count`` of the names, at least one unless it is zero; ``spare`` of them are never drawn."""
+    number = min(max(1, round(count)), len(names) - spare) if count else 0
+    return set(sorted(names, key=lambda name: derive_seed(purpose, name))[: max(0, number)])

@@ -1,7 +1,7 @@
 """The user's own recordings of skeletons: a folder for each class."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from muybridge.core.contracts import SkeletonData
 from muybridge.core.errors import DataError
+from muybridge.core.files import FoundFiles, find_files
 from muybridge.core.skeletons import Layout, get_layout, unnamed_layout
 from muybridge.core.types import Record, SkeletonSequence
 from muybridge.data.datasets.class_folder import ClassFolder
@@ -49,6 +50,7 @@ class SkeletonFolder(ClassFolder):
 
     recordings: ClassVar[str] = f"files that end in {', '.join(SUFFIXES)}"
     content_settings: ClassVar[tuple[str, ...]] = ("coordinates", "axes", "up")
+    suffixes: ClassVar[Collection[str]] = SUFFIXES
     name: Literal["skeleton_folder"] = "skeleton_folder"
     layout: str = ""
     people: int = Field(default=0, ge=0)
@@ -66,14 +68,8 @@ class SkeletonFolder(ClassFolder):
     def resolved(self) -> Self:
         """With an absolute root, and classes, layout, people and coordinates written out."""
         holds = self.holds()
-        settings = {
-            "root": self.root.resolve(),
-            "classes": self.labels(),
-            "layout": holds.layout.name,
-            "people": holds.people,
-            "coordinates": holds.coordinates,
-        }
-        return self.model_copy(update=settings)
+        found = {"layout": holds.layout.name, "people": holds.people, "coordinates": holds.coordinates}
+        return super().resolved().model_copy(update=found)
 
     def holds(self) -> SkeletonData:
         """What is given, completed by reading the files.
@@ -107,9 +103,9 @@ class SkeletonFolder(ClassFolder):
         """See :func:`read_skeleton`."""
         return match_layout(read_skeleton(record.path, self.read_options()), self.holds(), where=str(record.path))
 
-    def search(self, folder: Path) -> list[Path]:
-        """See :func:`skeletons_in`."""
-        return skeletons_in(folder)
+    def search(self, folder: Path) -> FoundFiles:
+        """The files with known suffixes anywhere below a folder."""
+        return find_files(folder, SUFFIXES)
 
     def unusable(self, path: Path) -> str | None:
         """Nobody is seen in it; each file is read once to know."""
@@ -128,7 +124,7 @@ class SkeletonFolder(ClassFolder):
             )
         if holds.coordinates == 2 and axis == "x":
             notices.append("bodies lie along x: check that coordinates are stored as x, y and not as y, x")
-        return (*notices, *_oddities([facts for _, facts in usable]))
+        return (*super().notices(), *notices, *_oddities([facts for _, facts in usable]))
 
     def _stamps(self) -> tuple[_Stamp, ...]:
         return tuple(map(_stamp, self.files()))
@@ -159,9 +155,7 @@ class SkeletonFolder(ClassFolder):
 
 def skeletons_in(folder: Path) -> list[Path]:
     """The files with known endings anywhere below a folder, sorted."""
-    return sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    )
+    return list(find_files(folder, SUFFIXES).files)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,38 +1,38 @@
 """The user's own videos: a folder for each class."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 from pydantic import PositiveFloat
 
 from muybridge.core.contracts import ClipData
+from muybridge.core.files import FoundFiles
 from muybridge.core.types import Record
 from muybridge.data.datasets.base import LabelPairs, parse_swap_pairs
 from muybridge.data.datasets.class_folder import ClassFolder
-from muybridge.media.video import SUFFIXES, Video, videos_in
+from muybridge.media.frames import SUFFIXES as IMAGES
+from muybridge.media.video import SUFFIXES, Video, find_videos
 
 
 class VideoFolder(ClassFolder):
-    """Videos ``class/name.mp4`` (or deeper), each a file or a folder of numbered pictures.
+    """Videos ``class/name.mp4``, or deeper, or in folders train and test; each a file or a folder of numbered images.
 
     Attributes:
-        channels: 3 for colour, 1 for brightness (depth, infrared, X-ray).
-        fps: of folders of pictures, which keep no clock.
-        reverse_labels: pairs of classes that are each other played backwards, by name or number; [] where every class
-            looks the same backwards. Unless this is given, videos are not played backwards.
+        channels: 3 for RGB, 1 for brightness (depth, infrared, X-ray).
+        fps: frame rate of folders of images, which have no time stamps.
+        reverse_labels: pairs of classes that are each other reversed in time, by name or number; [] if reversing
+            changes no class. Unless this is given, videos are not reversed.
     """
 
     recordings: ClassVar[str] = f"videos that end in {', '.join(SUFFIXES)}, or folders of numbered pictures"
+    suffixes: ClassVar[Collection[str]] = SUFFIXES
     content_settings: ClassVar[tuple[str, ...]] = ("channels", "fps")
     name: Literal["video_folder"] = "video_folder"
     channels: Literal[1, 3] = 3
     fps: PositiveFloat = 30.0
     reverse_labels: LabelPairs | None = None
-
-    def resolved(self) -> Self:
-        """With an absolute root, and classes written out."""
-        return self.model_copy(update={"root": self.root.resolve(), "classes": self.labels()})
 
     def holds(self) -> ClipData:
         """Videos of the channels that are given."""
@@ -43,9 +43,13 @@ class VideoFolder(ClassFolder):
         return Video(record.path, channels=self.channels, fps=self.fps)
 
     def reverse(self) -> Mapping[int, int] | None:
-        """As ``reverse_labels`` says; forbidden where it says nothing."""
+        """As ``reverse_labels`` says; forbidden if it is not given."""
         return parse_swap_pairs(self.reverse_labels, self.labels(), "reverse_labels", self.root)
 
-    def search(self, folder: Path) -> list[Path]:
-        """See :func:`videos_in`; pictures in the class folder itself are no video."""
-        return [path for path in videos_in(folder) if path != folder]
+    def search(self, folder: Path) -> FoundFiles:
+        """See :func:`find_videos`; images directly in the class folder are no video."""
+        found = find_videos(folder)
+        if folder not in found.files:
+            return found
+        images = Counter(path.suffix.lower() for path in folder.iterdir() if path.suffix.lower() in IMAGES)
+        return FoundFiles(tuple(path for path in found.files if path != folder), found.unread + images)

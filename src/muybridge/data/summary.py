@@ -1,0 +1,167 @@
+"""What a data set contains, before anything is trained on it: counts, how it is split, and what looks wrong."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from muybridge.core.files import describe_unread, find_duplicates
+from muybridge.core.types import Record
+from muybridge.data.datasets.base import DatasetConfig, Excluded, Split, preview
+
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+MAX_COMPARED = 50_000
+"""In larger data sets recordings are not compared by content."""
+
+_MAX_CLASSES, _MAX_GROUPS, _MAX_PAIRS = 30, 12, 3
+
+
+@dataclass(frozen=True, slots=True)
+class DataSummary:
+    """Counts of a data set by split, class and group, and notices.
+
+    Attributes:
+        name: of the data set.
+        labels: class names in label order.
+        counts: recordings of each class, by split, in label order.
+        groups: recordings of each group (person or source), by split; empty if no groups are known.
+        split: how the split was made.
+        excluded: recordings that are excluded, by split.
+        unread: files in the folder that are no recordings, by suffix.
+        warnings: what is probably wrong.
+        notices: what else a user should know.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    counts: Mapping[Split, tuple[int, ...]]
+    groups: Mapping[Split, Mapping[str, int]]
+    split: str
+    excluded: Mapping[Split, tuple[Excluded, ...]]
+    unread: Mapping[str, int]
+    warnings: tuple[str, ...]
+    notices: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        """Recordings in all splits."""
+        return sum(map(sum, self.counts.values()))
+
+    def lines(self) -> list[str]:
+        """The summary as text, a few lines to print before training."""
+        groups = {group for part in self.groups.values() for group in part}
+        people = f" of {_count(len(groups), 'group')}" if groups else ""
+        lines = [f"{_count(self.total, 'recording')} in {_count(len(self.labels), 'class')}{people}"]
+        for split in SPLITS:
+            members = sorted(self.groups[split])
+            named = f", {_count(len(members), 'group')}: {preview(members, _MAX_GROUPS)}" if members else ""
+            lines.append(f"  {split:<6}{sum(self.counts[split]):>6}{named}")
+        lines += self._class_lines()
+        lines.append(f"split: {self.split}")
+        if excluded := [recording for part in self.excluded.values() for recording in part]:
+            first = f"{excluded[0].id}: {excluded[0].reason}"
+            lines.append(f"{_count(len(excluded), 'recording')} excluded, such as {first}")
+        if self.unread:
+            lines.append(describe_unread(self.unread))
+        return lines + [f"note: {text}" for text in self.notices] + [f"warning: {text}" for text in self.warnings]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary as JSON types."""
+        tree = asdict(self)
+        tree["excluded"] = {
+            split: [{"id": one.id, "path": str(one.path), "reason": one.reason} for one in part]
+            for split, part in self.excluded.items()
+        }
+        tree["counts"] = {split: dict(zip(self.labels, part, strict=True)) for split, part in self.counts.items()}
+        return tree
+
+    def _class_lines(self) -> list[str]:
+        """Recordings of each class by split; of many classes, the smallest and the largest number."""
+        if len(self.labels) > _MAX_CLASSES:
+            return [
+                f"  {split}: {min(part)} to {max(part)} recordings of a class" for split, part in self.counts.items()
+            ]
+        width = min(40, max(5, *map(len, self.labels)))
+        rows = zip(self.labels, *(self.counts[split] for split in SPLITS), strict=True)
+        head = f"  {'class':<{width}}" + "".join(f"{split:>7}" for split in SPLITS)
+        return [head, *(f"  {name:<{width}}" + "".join(f"{n:>7}" for n in numbers) for name, *numbers in rows)]
+
+
+def summarize(data: DatasetConfig) -> DataSummary:
+    """Count the recordings of a data set by split, class and group, and look for what is probably wrong.
+
+    Recordings of equal size are compared by content.
+
+    Raises:
+        DataError: the data set cannot be indexed.
+    """
+    indexes = {split: data.index(split) for split in SPLITS}
+    records = {split: index.records for split, index in indexes.items()}
+    labels = data.labels()
+    counts = {split: _count_labels(part, len(labels)) for split, part in records.items()}
+    return DataSummary(
+        name=getattr(data, "name", ""),
+        labels=labels,
+        counts=counts,
+        groups={split: Counter(record.group for record in part if record.group) for split, part in records.items()},
+        split=data.describe_split(),
+        excluded={split: index.excluded for split, index in indexes.items()},
+        unread=dict(data.unread()),
+        warnings=(*_rare_classes(labels, counts), *_duplicates(records, labels)),
+        notices=data.notices(),
+    )
+
+
+def _count_labels(records: Iterable[Record], classes: int) -> tuple[int, ...]:
+    counts = Counter(record.label for record in records)
+    return tuple(counts[label] for label in range(classes))
+
+
+def _rare_classes(labels: tuple[str, ...], counts: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Warnings about classes that cannot be learned, or are not tested."""
+
+    def where(split: str, number: int) -> str:
+        names = [name for name, count in zip(labels, counts[split], strict=True) if count == number]
+        return f"{_count(len(names), 'class')}: {preview(names)}" if names else ""
+
+    warnings = {
+        "no training recordings of": where("train", 0),
+        "a single training recording of": where("train", 1),
+        "no test recordings of": where("test", 0),
+    }
+    return [f"{text} {names}" for text, names in warnings.items() if names]
+
+
+def _duplicates(records: Mapping[str, tuple[Record, ...]], labels: tuple[str, ...]) -> list[str]:
+    """Warnings about recordings with equal content: in several splits, with several labels, or just repeated."""
+    places: dict[Path, list[tuple[str, Record]]] = {}
+    for split, part in records.items():
+        for record in part:
+            places.setdefault(record.path, []).append((split, record))
+    if len(places) > MAX_COMPARED:
+        return []
+    leaks, conflicts, repeated = [], [], []
+    for group in find_duplicates(places):
+        copies = [places[path][0] for path in group]
+        first_split, first = copies[0]
+        pairs = [(f"{first.id} ({first_split})", split, record) for split, record in copies[1:]]
+        leaks += [f"{text} = {record.id} ({split})" for text, split, record in pairs if split != first_split]
+        conflicts += [
+            f"{first.id} ({labels[first.label]}) = {record.id} ({labels[record.label]})"
+            for _, _, record in pairs
+            if record.label != first.label
+        ]
+        repeated += [f"{first.id} = {record.id}" for _, split, record in pairs if split == first_split]
+    found = (
+        (leaks, "equal content in several parts of the split, so the test is too easy"),
+        (conflicts, "equal content with different labels"),
+        (repeated, "equal content in one part of the split"),
+    )
+    return [f"{text} ({_count(len(p), 'pair')}): {preview(p, _MAX_PAIRS)}" for p, text in found if p]
+
+
+def _count(number: int, noun: str) -> str:
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
