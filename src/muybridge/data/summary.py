@@ -36,10 +36,10 @@ class DataSummary:
 
     name: str
     labels: tuple[str, ...]
-    counts: Mapping[Split, tuple[int, ...]]
-    groups: Mapping[Split, Mapping[str, int]]
+    counts: Mapping[str, tuple[int, ...]]
+    groups: Mapping[str, Mapping[str, int]]
     split: str
-    excluded: Mapping[Split, tuple[Excluded, ...]]
+    excluded: Mapping[str, tuple[Excluded, ...]]
     unread: Mapping[str, int]
     warnings: tuple[str, ...]
     notices: tuple[str, ...]

@@ -124,10 +124,6 @@ class DatasetConfig(BaseModel):
         """How many files in the folder are no recordings, by suffix."""
         return {}
 
-    def notices(self) -> tuple[str, ...]:
-        """What a user should know about the data before training, beside counts."""
-        return ()
-
     def split_records(
         self,
         split: Split,
