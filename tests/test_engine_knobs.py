@@ -151,6 +151,7 @@ def test_held_norms_neither_learn_nor_count(root: Path, tmp_path: Path):
     assert [key for key, one in means.items() if one.any()] == ["trunk.stem.norm.running_mean"]
 
 
+@pytest.mark.filterwarnings("ignore:this processor only emulates bfloat16")
 def test_bf16_trains_to_finite_weights_of_full_precision(root: Path, tmp_path: Path):
     run = train(tiny_clip_recipe(root, precision="bf16-mixed"), tmp_path / "run")
     tensors = weights(run.path)
@@ -175,6 +176,7 @@ def test_compiling_is_asked_of_torch_and_keeps_the_names(root: Path, tmp_path: P
     assert_equal_weights(tmp_path / "compiled", tmp_path / "plain")
 
 
+@pytest.mark.filterwarnings("ignore:this processor only emulates bfloat16")
 @pytest.mark.parametrize("knobs", [SGD(lr=0.1), AdamW(lr=0.1), Adam(lr=0.1)])
 def test_fused_steps_on_a_cpu_are_the_plain_ones(knobs: SGD | Adam | AdamW):
     assert Runtime("bf16-mixed", "cpu").fused

@@ -44,7 +44,13 @@ def tiny_recipe(root: Path, **train: Any) -> Recipe:
             },
             "data": {"name": "msr_action3d", "root": str(root), "files": "567"},
             "augment": {"skeleton": {"rotate": 10.0, "noise": 0.01}},
-            "train": {"epochs": 3, "batch_size": 5, "save_seconds": 0.0, "optimizer": {"name": "adamw", "lr": 0.01}}
+            "train": {
+                "epochs": 3,
+                "batch_size": 5,
+                "save_seconds": 0.0,
+                "precision": "32-true",
+                "optimizer": {"name": "adamw", "lr": 0.01},
+            }
             | train,
         }
     )
@@ -90,7 +96,13 @@ def tiny_clip_recipe(root: Path, **train: Any) -> Recipe:
                 "val_fraction": 0.0,
             },
             "augment": {"clip": {"flip": 0.5, "temporal_crop": 0.8}},
-            "train": {"epochs": 2, "batch_size": 5, "save_seconds": 0.0, "optimizer": {"name": "adamw", "lr": 1e-3}}
+            "train": {
+                "epochs": 2,
+                "batch_size": 5,
+                "save_seconds": 0.0,
+                "precision": "32-true",
+                "optimizer": {"name": "adamw", "lr": 1e-3},
+            }
             | train,
         }
     )

@@ -1,15 +1,16 @@
 """Batches in a stated order, the same whatever the number of workers, processes or restarts."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from muybridge.core.errors import DataError
 from muybridge.core.rng import make_generator
 from muybridge.core.types import Batch, FailedSample, Record, SkeletonSequence
 from muybridge.data.prepare import Preparation, Recording, collate_inputs
+from muybridge.data.workers import WorkerLoader
 
 CACHE_BYTES = 2**30
 """Decoded skeletons are kept in memory up to this size, each process for itself."""
@@ -118,13 +119,8 @@ def sequential_plan(count: int, batch_size: int, rank: int = 0, world: int = 1) 
     return [[(-1, index) for index in mine[start : start + batch_size]] for start in range(0, len(mine), batch_size)]
 
 
-def make_loader(samples: SampleDataset, plan: BatchPlan | list[list[Draw]], workers: int = 0) -> DataLoader[Any]:
-    """Gives a :class:`Batch` for every step of the plan, without what cannot be read: see :meth:`Batch.whole`."""
-    return DataLoader(
-        samples,
-        batch_sampler=plan,
-        collate_fn=collate,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        multiprocessing_context="spawn" if workers else None,
+def make_loader(samples: SampleDataset, plan: BatchPlan | list[list[Draw]], workers: int = 0) -> WorkerLoader:
+    """Gives a :class:`Batch` for every step of the plan; what cannot be read is in its ``failed``."""
+    return WorkerLoader(
+        samples, batch_sampler=plan, collate_fn=collate, num_workers=workers, persistent_workers=workers > 0
     )

@@ -151,7 +151,8 @@ class Train(FrozenModel):
         partial_bn: freeze all batch normalization layers but the first (TSN); for small batches of few videos.
         ema_decay: decay of the exponential moving average of the weights, which is then tested and saved; 0 uses the
             weights themselves.
-        precision: number format of the computation, as Lightning Fabric names it.
+        precision: number format of the computation, as Lightning Fabric names it; "auto" is "bf16-mixed" where the
+            processor or GPU computes in bfloat16, else "32-true".
         compile: use torch.compile: takes minutes at the start, which a long training on a GPU gains back.
         seed: all random numbers of the run derive from it; those of sample i in epoch e from (seed, e, i) alone.
         num_workers: processes that load and prepare samples; 0 uses the training process. Never changes a result.
@@ -178,7 +179,7 @@ class Train(FrozenModel):
     cutmix: NonNegativeFloat = 0.0
     partial_bn: bool = False
     ema_decay: float = Field(default=0.0, ge=0.0, lt=1.0)
-    precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "64-true", "bf16-mixed", "16-mixed"] = "auto"
     compile: bool = False
     seed: NonNegativeInt = 0
     num_workers: NonNegativeInt = 0

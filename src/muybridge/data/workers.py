@@ -1,0 +1,118 @@
+"""Processes that load samples: a stop signal does not end them before the training has saved."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import parent_process, resource_tracker
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from muybridge.core.errors import RunError
+
+STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+
+
+class WorkerLoader(DataLoader[Any]):
+    """A ``DataLoader`` whose worker processes leave stop signals to the process that started them.
+
+    SLURM, ``docker stop`` and Ctrl-C send a signal to every process of a group. Were workers to end by it, the training
+    could not finish its step and save.
+
+    Raises:
+        RunError: when workers start, and the main script would run again in each of them.
+    """
+
+    def __init__(self, *args: Any, num_workers: int = 0, **options: Any) -> None:
+        super().__init__(
+            *args,
+            num_workers=num_workers,
+            worker_init_fn=ignore_stop_signals,
+            multiprocessing_context="spawn" if num_workers else None,
+            **options,
+        )
+
+    def __iter__(self) -> Any:
+        if not self.num_workers:
+            return super().__iter__()
+        _require_main_guard()
+        # Processes inherit the blocked signals, which thus cannot end them before they ignore them.
+        with _blocked_signals():
+            return super().__iter__()
+
+
+def ignore_stop_signals(_worker: int = 0) -> None:
+    """Ignore Ctrl-C and the first SIGTERM, which is meant for the main process; the second one ends this process."""
+    received: list[int] = []
+
+    def end_at_second(signum: int, _frame: Any) -> None:
+        received.append(signum)
+        if len(received) > 1:
+            os._exit(128 + signum)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end_at_second)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+@contextmanager
+def explained_failures() -> Iterator[None]:
+    """Turn the death of a loading process, which PyTorch raises in whatever line is running, into a RunError."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if "DataLoader worker" not in text:
+            raise
+        shared = "Bus error" in text or "shared memory" in text
+        raise RunError(
+            "a loading process died" + (" of a lack of shared memory" if shared else f" ({_reason(text)})"),
+            expected="room in /dev/shm for the batches that are handed over" if shared else "enough memory for each",
+            hint="set train.num_workers = 0 or lower it"
+            + (
+                ", or raise the limit, such as with `docker run --shm-size 8g`"
+                if shared
+                else ", or lower train.batch_size"
+            ),
+        ) from error
+
+
+def _reason(text: str) -> str:
+    _, _, name = text.partition("killed by signal: ")
+    return f"killed by signal {name.split('.')[0]}" if name else "it exited unexpectedly"
+
+
+@contextmanager
+def _blocked_signals() -> Iterator[None]:
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # it unblocks the signals where it starts, so it starts before
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _require_main_guard() -> None:
+    """Refuse to start processes from a script that each of them would run again."""
+    main = sys.modules["__main__"]
+    path = getattr(main, "__file__", None)
+    if path is None or getattr(main, "__spec__", None) is not None or parent_process() is not None:
+        return
+    try:
+        guarded = "__name__" in Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return
+    if not guarded:
+        raise RunError(
+            "each loading process would run this script again",
+            expected='calls under `if __name__ == "__main__":`, as Python asks for where processes are started',
+            hint="put them there, or set train.num_workers = 0",
+            where=path,
+        )
