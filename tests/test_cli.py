@@ -75,6 +75,7 @@ LIGHT = [
     (2, "flow video_lstm_ucf101 --set flow.metod=dis"),
     (2, "convert x.pth --run y --model tdn --set model.segmnts=8"),
     (2, "fuse a b --weights one"),
+    (2, "test nowhere"),
 ]
 
 

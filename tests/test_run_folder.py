@@ -46,13 +46,19 @@ def test_what_a_run_leaves(run: Path):
 def test_no_run_here(tmp_path: Path):
     with pytest.raises(RunError, match=r"nowhere: no such folder. Expected a run folder.*muybridge train"):
         RunFolder.open(tmp_path / "nowhere")
-    with pytest.raises(RunError, match="no run here"):
+    with pytest.raises(RunError, match="no run in this folder"):
         RunFolder.open(tmp_path)
 
 
 def test_a_newer_version(run: Path):
     (run / "run.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(RunError, match=r"made by a newer version \(run format 99\).*pip install -U muybridge"):
+        muybridge.load(run)
+
+
+def test_an_older_version(run: Path):
+    (run / "run.json").write_text(json.dumps({"format": 1}))
+    with pytest.raises(RunError, match=r"made by an older version \(run format 1\).*Train again"):
         muybridge.load(run)
 
 

@@ -74,7 +74,7 @@ def main() -> None:
         app(prog_name="muybridge")
     except MuybridgeError as error:
         typer.echo(f"muybridge: {error}", err=True)
-        sys.exit(130 if type(error).__name__ == "InterruptedTrainingError" else 2)
+        sys.exit(error.exit_status)
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("muybridge: interrupted", err=True)
         sys.exit(130)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from muybridge.core.errors import RecipeError
+from muybridge.engine.run_format import check_run
 from muybridge.recipe_schema import (
     check_tree,
     find_recipe,
@@ -28,6 +29,12 @@ def _complete_recipe(incomplete: str) -> list[str]:
 
 def _complete_model(incomplete: str) -> list[str]:
     return [name for name in starter_models() if name.startswith(incomplete)]
+
+
+def _check_run(path: Path | None) -> Path | None:
+    if path is not None:
+        check_run(path.expanduser())
+    return path
 
 
 SETTINGS_PANEL = "Settings of the recipe"
@@ -91,7 +98,7 @@ Settings = Annotated[
         help="Replace a setting of the recipe; may be repeated.",
     ),
 ]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", callback=_check_run)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; auto uses a GPU if there is one.")

@@ -11,7 +11,7 @@ The command line prints these without a traceback and exits with status 2. Any o
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 
 class MuybridgeError(Exception):
@@ -23,6 +23,9 @@ class MuybridgeError(Exception):
         hint: what to do now.
         where: the file or folder it is about; printed first.
     """
+
+    exit_status: ClassVar[int] = 2
+    """Of the command line."""
 
     def __init__(self, problem: str, *, expected: str, hint: str, where: str | Path | None = None) -> None:
         self.problem, self.expected, self.hint, self.where = problem, expected, hint, where

@@ -27,16 +27,15 @@ from torch import Tensor, nn
 from muybridge.core.errors import RunError
 from muybridge.core.files import atomic_write
 from muybridge.data.datasets.base import Excluded
+from muybridge.engine.run_format import FORMAT, check_run
 from muybridge.recipe import Recipe, load_recipe, save_recipe
-
-FORMAT = 1
 
 
 class RunFolder:
     """Reads and writes the files of one run; every file appears whole or not at all."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
 
     @classmethod
     def create(
@@ -80,29 +79,10 @@ class RunFolder:
         """An existing run.
 
         Raises:
-            RunError: no such folder, not a run, or made by a newer version.
+            RunError: no such folder, not a run, or made by a newer or older version.
         """
         run = cls(path)
-        if not (run.path / "run.json").is_file():
-            raise RunError(
-                "no run here" if run.path.is_dir() else "no such folder",
-                expected="a run folder, with run.json in it",
-                hint="train one with `muybridge train RECIPE --run DIR`",
-                where=path,
-            )
-        try:
-            made = json.loads((run.path / "run.json").read_text(encoding="utf-8"))["format"]
-        except (ValueError, KeyError, TypeError):
-            raise RunError(
-                "damaged", expected='JSON with "format"', hint="restore it or train again", where=run.path / "run.json"
-            ) from None
-        if made > FORMAT:
-            raise RunError(
-                f"made by a newer version (run format {made})",
-                expected=f"run format {FORMAT} or older",
-                hint="upgrade with `pip install -U muybridge`",
-                where=path,
-            )
+        check_run(run.path)
         return run
 
     @property

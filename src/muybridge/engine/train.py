@@ -42,7 +42,9 @@ from muybridge.recipe import Recipe, SourceRun, Stage, dump
 
 
 class InterruptedTrainingError(RunError):
-    """Somebody asked the training to stop; everything up to here is saved."""
+    """The training was asked to stop; everything up to here is saved."""
+
+    exit_status = 130
 
 
 @dataclass
