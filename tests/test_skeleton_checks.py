@@ -8,7 +8,7 @@ import torch
 
 from muybridge.core.errors import DataError
 from muybridge.core.skeletons import LAYOUTS, get_layout, layouts_of, unnamed_layout
-from muybridge.data.datasets import MSRAction3D, SBU, UTDMHAD, SkeletonFolder
+from muybridge.data.datasets import SBU, UTDMHAD, MSRAction3D, SkeletonFolder
 from muybridge.data.skeleton_checks import (
     LayoutCheck,
     body_size,
@@ -116,7 +116,7 @@ def test_the_vertical_is_where_heads_are_above_feet():
     for axes, vertical in (([0, 1, 2], "y"), ([0, 2, 1], "z"), ([1, 0, 2], "x")):
         assert vertical_axis([sequence(joints[..., axes])], LAYOUTS["kinect20"]) == vertical
     assert vertical_axis([sequence(pixels(joints)[..., ::-1])], LAYOUTS["kinect20"]) == "x"
-    slanted = joints @ np.array([[1, 0, 0], [0, 0.6, 0.8], [0, -0.8, 0.6]])
+    slanted = joints @ np.array([[1, 0, 0], [0, 0.7, 0.7], [0, -0.7, 0.7]])
     assert vertical_axis([sequence(slanted)], LAYOUTS["kinect20"]) is None
     assert vertical_axis([sequence(joints)], unnamed_layout(20)) is None
     assert vertical_axis([], LAYOUTS["kinect20"]) is None

@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from muybridge.core.contracts import SkeletonData
 from muybridge.core.errors import RecipeError
 from muybridge.core.skeletons import LAYOUTS, Layout, unnamed_layout
+from muybridge.core.types import SkeletonSequence
+from muybridge.data.prepare import SkeletonPreparation, collate_inputs
+from muybridge.data.skeleton_augment import SkeletonAugment
+from muybridge.models import DRNNConfig, STALSTMConfig
 from muybridge.nn.skeleton_features import GROUPS, FeatureUnit, SkeletonFeatures, bone_pairs, directions
 from tests.oracles import drnn as oracle
+from tests.skeletons import figures
 
 KINECT = LAYOUTS["kinect20"]
 # A root with two bones that leave it, one of them going on.
@@ -180,3 +186,62 @@ def test_features_of_bones_are_refused_where_bones_are_unknown():
 def test_more_components_than_features_are_refused():
     with pytest.raises(RecipeError, match="pca = 13 of 12 features"):
         built("position", pca=13)
+
+
+# Recordings of one frame, two frames and three
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_the_shortest_recordings_have_features(frames):
+    joints = walk(2, frames, 2, 20, 3).double()
+    length = torch.tensor([frames, 1])
+    layout = KINECT
+    raw = built(*GROUPS, "bone", "movement", "travel", layout=layout, people=2).double().raw(joints, length)
+    expected = oracle.features(
+        joints[0].numpy(),
+        layout.root,
+        layout.torso,
+        layout.bones,
+        bone_pairs(layout),
+        directions(3).numpy(),
+        [0.005 * 2**k for k in range(8)],
+    )
+    np.testing.assert_allclose(raw[0], expected, atol=1e-6)
+    assert raw[1, 0].isfinite().all()
+    assert not raw[1, 1:].any()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        DRNNConfig(
+            order=order, hidden=8, features=(*GROUPS, "bone", "movement", "travel"), smooth=True, face_camera=True
+        )
+        for order in (-1, 0, 2)
+    ]
+    + [
+        STALSTMConfig(hidden=8, attention=attention, unit_scale=True, center=center, face_partner=True)
+        for attention in ("none", "both")
+        for center in ("first", "frame", "people")
+    ],
+    ids=lambda config: f"{config.name}-{getattr(config, 'order', '')}{getattr(config, 'attention', '')}",
+)
+def test_every_model_answers_about_one_frame_as_about_that_frame_in_a_longer_batch(config):
+    """Through the whole preparation; training on one frame works too."""
+    holds = SkeletonData(KINECT, people=2)
+    body = torch.from_numpy(figures("kinect20", frames=9)).float()
+    prepare = SkeletonPreparation(config.takes(), holds, augment=SkeletonAugment(rotate=20, speed=(0.5, 2), noise=0.1))
+    samples = [prepare(sequence)[0] for sequence in (SkeletonSequence(body[:1], torch.ones(1, 2, dtype=torch.bool)),)]
+    longer, _ = prepare(SkeletonSequence(body, torch.ones(9, 2, dtype=torch.bool)))
+    model = config.build(3, holds).eval()
+    alone = model(**collate_inputs(samples))
+    together = model(**collate_inputs([*samples, longer]))
+    assert alone.logits.shape == (1, 3)
+    torch.testing.assert_close(together.logits[:1], alone.logits)
+    random, _ = prepare(
+        SkeletonSequence(body[:1], torch.ones(1, 2, dtype=torch.bool)), 0, torch.Generator().manual_seed(0)
+    )
+    model.calibrate([collate_inputs([random])])
+    output = model.train()(**collate_inputs([random]))
+    loss = sum(model.losses(output, torch.tensor([0]), collate_inputs([random])).values())
+    assert torch.as_tensor(loss).isfinite()

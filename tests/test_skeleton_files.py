@@ -416,7 +416,7 @@ def test_a_file_without_permission(tmp_path):
 
 def test_reading_all_of_msr_takes_about_a_second(real_data):
     paths = sorted((real_data / "msr_action3d").rglob("*_skeleton3D.txt"))
-    begin = time.perf_counter()
+    begin = time.process_time()
     lost = 0
     for path in paths:
         try:
@@ -426,7 +426,7 @@ def test_reading_all_of_msr_takes_about_a_second(real_data):
             continue
         lost += not sequence.present.all()
     assert (len(paths), lost) == (567, 19)
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 # Layouts

@@ -12,7 +12,7 @@ from muybridge.core.contracts import SkeletonData, SkeletonInput
 from muybridge.core.errors import DataError
 from muybridge.core.skeletons import LAYOUTS, Layout, unnamed_layout
 from muybridge.core.types import SkeletonSequence
-from muybridge.data.skeleton_augment import SkeletonAugment, augment_skeleton, mirrored, rebuilt, resample
+from muybridge.data.skeleton_augment import SkeletonAugment, augment_skeleton, mirror, resample, scale_bones
 from muybridge.data.skeleton_ops import (
     body_centers,
     center,
@@ -115,7 +115,7 @@ def test_sampling_down_keeps_the_first_and_the_last_frame():
     assert len(subsample(points(1, 2, 3), 0)) == 3
 
 
-def test_centring_on_the_first_frame_keeps_the_way_gone_and_on_every_frame_does_not():
+def test_centering_on_the_first_frame_keeps_the_way_gone_and_on_every_frame_does_not():
     walk = moving_body(3)
     first = center(walk, SMALL, "first").joints
     assert first[:, 0, 0].tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 2]]
@@ -135,7 +135,7 @@ def test_two_people_keep_their_distance_and_absent_ones_stay_zero():
     assert centered.joints[1:, 1, 0].abs().sum() == 0
 
 
-def test_an_unknown_layout_is_centred_on_the_mean_of_its_joints():
+def test_an_unknown_layout_is_centered_on_the_mean_of_its_joints():
     two_joints = sequence([[[[1.0, 2.0], [3.0, 6.0]]]])
     assert body_centers(two_joints, unnamed_layout(2)).tolist() == [[2, 4]]
 
@@ -183,15 +183,15 @@ def test_without_a_partner_the_camera_decides():
     alone = match_layout(moving_body(3), SkeletonData(SMALL, people=2))
     alone.joints[:, 0] = alone.joints[:, 0] @ torch.tensor([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])
     two = SkeletonData(SMALL, people=2)
-    both_knobs = prepare_skeleton(alone, SkeletonInput(face_partner=True, face_camera=True), two)
-    assert torch.equal(both_knobs, face_camera(alone, SMALL).joints)
+    both = prepare_skeleton(alone, SkeletonInput(face_partner=True, face_camera=True), two)
+    assert torch.equal(both, face_camera(alone, SMALL).joints)
     assert torch.equal(prepare_skeleton(alone, SkeletonInput(face_partner=True), two), alone.joints)
     flat = sequence(moving_body(2, people=2).joints[..., :2])
     assert face_partner(flat, SMALL) is flat
     assert face_partner(moving_body(2), SMALL).joints.equal(moving_body(2).joints)
 
 
-def test_people_are_centred_between_them():
+def test_people_are_centered_between_them():
     centered = center(moving_body(3, people=2), SMALL, "people").joints
     assert centered[0, :, 0].tolist() == [[-5, 0, 0], [5, 0, 0]]
     assert centered[2, :, 0].tolist() == [[-5, 0, 2], [5, 0, 2]]
@@ -213,7 +213,7 @@ def test_size_falls_back_to_the_spread_of_the_joints():
     lost = moving_body(1)
     lost.joints[0, 0, 1] = lost.joints[0, 0, 0]
     assert torso_length(lost, SMALL) > 0
-    with pytest.raises(DataError, match="all joints lie at one point"):
+    with pytest.raises(DataError, match="all joints are at one point"):
         torso_length(sequence(torch.ones(2, 1, 4, 3)), SMALL)
 
 
@@ -241,44 +241,44 @@ def test_preparation_and_the_picture_agree_on_frames():
 
 def test_one_frame_can_be_prepared_and_augmented():
     takes = SkeletonInput(smooth=True, center="frame", face_camera=True, unit_scale=True, max_frames=7)
-    knobs = SkeletonAugment(rotate=30, scale=(0.8, 1.2), speed=(0.5, 2.0), crop=0.5, noise=0.01, mirror=0.5)
-    one, _ = augment_skeleton(moving_body(1), 0, knobs, HOLDS, {}, torch.Generator().manual_seed(0))
+    settings = SkeletonAugment(rotate=30, scale=(0.8, 1.2), speed=(0.5, 2.0), temporal_crop=0.5, noise=0.01, mirror=0.5)
+    one, _ = augment_skeleton(moving_body(1), 0, settings, HOLDS, {}, torch.Generator().manual_seed(0))
     assert prepare_skeleton(one, takes, HOLDS).shape == (1, 1, 4, 3)
 
 
 # Augmentation
 
 
-def augment(given: SkeletonSequence, seed: int = 0, mirror_map=None, label: int = 0, **knobs):
+def augment(given: SkeletonSequence, seed: int = 0, mirror_map=None, label: int = 0, **settings):
     rng = torch.Generator().manual_seed(seed)
-    return augment_skeleton(given, label, SkeletonAugment(**knobs), HOLDS, mirror_map, rng)
+    return augment_skeleton(given, label, SkeletonAugment(**settings), HOLDS, mirror_map, rng)
 
 
-def test_no_knob_changes_nothing():
+def test_without_settings_nothing_changes():
     walk = moving_body(9, people=2)
     same, label = augment(walk, label=3, mirror_map={3: 4})
     assert torch.allclose(same.joints, walk.joints, atol=1e-6)
     assert label == 3
 
 
-def test_the_same_dice_throw_the_same():
-    knobs = {"rotate": 40, "tilt": 5, "scale": (0.7, 1.3), "speed": (0.7, 1.3), "crop": 0.8, "noise": 0.02}
-    one, two, other = (augment(moving_body(30), seed, **knobs)[0] for seed in (1, 1, 2))
+def test_the_same_seed_draws_the_same():
+    settings = {"rotate": 40, "tilt": 5, "scale": (0.7, 1.3), "speed": (0.7, 1.3), "temporal_crop": 0.8, "noise": 0.02}
+    one, two, other = (augment(moving_body(30), seed, **settings)[0] for seed in (1, 1, 2))
     assert torch.equal(one.joints, two.joints)
     assert one.joints.shape != other.joints.shape or not torch.equal(one.joints, other.joints)
 
 
-def test_turning_one_knob_does_not_change_the_dice_of_another():
+def test_one_setting_does_not_change_what_another_draws():
     alone = augment(moving_body(30), rotate=90)[0].joints
     also_noisy = augment(moving_body(30), rotate=90, noise=1e-9)[0].joints
     assert torch.allclose(alone, also_noisy, atol=1e-5)
     assert not torch.allclose(alone, moving_body(30).joints, atol=0.1)
 
 
-@pytest.mark.parametrize("knobs", [{"rotate": 170}, {"tilt": 30}, {"rotate": 90, "tilt": 20}])
-def test_rotation_keeps_every_distance_and_the_first_centre(knobs):
+@pytest.mark.parametrize("settings", [{"rotate": 170}, {"tilt": 30}, {"rotate": 90, "tilt": 20}])
+def test_rotation_keeps_every_distance_and_the_first_centre(settings):
     walk = moving_body(6)
-    turned = augment(walk, seed=3, **knobs)[0]
+    turned = augment(walk, seed=3, **settings)[0]
     flat, back = (s.joints.flatten(0, 2) for s in (walk, turned))
     assert torch.allclose(torch.cdist(flat, flat), torch.cdist(back, back), atol=1e-3)
     assert torch.allclose(turned.joints[0, 0, 0], walk.joints[0, 0, 0], atol=1e-5)
@@ -325,14 +325,14 @@ def test_interpolation_is_not_pulled_by_an_absent_neighbour():
 def test_a_crop_is_a_consecutive_piece():
     lengths = set()
     for seed in range(40):
-        z = augment(moving_body(20), seed, crop=0.5)[0].joints[:, 0, 0, 2]
+        z = augment(moving_body(20), seed, temporal_crop=0.5)[0].joints[:, 0, 0, 2]
         assert torch.equal(z.diff(), torch.ones(len(z) - 1))
         lengths.add(len(z))
     assert min(lengths) >= 10
     assert len(lengths) > 5
 
 
-def test_noise_has_the_size_it_says():
+def test_noise_has_its_standard_deviation():
     noisy = augment(moving_body(400), noise=0.1)[0]
     assert (noisy.joints - moving_body(400).joints).std() == pytest.approx(0.2, rel=0.05)
 
@@ -340,10 +340,10 @@ def test_noise_has_the_size_it_says():
 def test_a_mirror_swaps_sides_and_labels():
     body = moving_body(2)
     body.joints[:, :, 3, 1] = 4.0  # the right shoulder is raised
-    image = mirrored(body, SMALL)
+    image = mirror(body, SMALL)
     assert image.joints[0, 0, 2].tolist() == [-1, 4, 5]  # now the left one is
     assert image.joints[0, 0, 3].tolist() == [1, 3, 5]
-    assert torch.equal(mirrored(image, SMALL).joints, body.joints)
+    assert torch.equal(mirror(image, SMALL).joints, body.joints)
     assert augment(body, label=0, mirror=1.0, mirror_map={0: 1, 1: 0})[1] == 1
     assert augment(body, label=2, mirror=1.0, mirror_map={0: 1, 1: 0})[1] == 2
 
@@ -351,10 +351,10 @@ def test_a_mirror_swaps_sides_and_labels():
 def test_where_mirroring_is_forbidden_nothing_is_mirrored():
     assert torch.allclose(augment(moving_body(2), mirror=1.0, mirror_map=None)[0].joints, moving_body(2).joints)
     rng = torch.Generator().manual_seed(0)
-    knobs = SkeletonAugment(mirror=1.0)
+    settings = SkeletonAugment(mirror=1.0)
     given = moving_body(2)
     given.joints[:, :, 3, 1] = 4.0
-    without_sides = augment_skeleton(given, 0, knobs, SkeletonData(unnamed_layout(4)), {0: 1}, rng)
+    without_sides = augment_skeleton(given, 0, settings, SkeletonData(unnamed_layout(4)), {0: 1}, rng)
     assert without_sides[1] == 0
     assert torch.allclose(without_sides[0].joints, given.joints)
 
@@ -373,8 +373,8 @@ def test_people_swap_only_where_all_appear():
 
 def test_absent_people_stay_zero_through_everything():
     two = match_layout(moving_body(12), SkeletonData(SMALL, people=2))
-    knobs = {"rotate": 90, "tilt": 9, "scale": (0.5, 2.0), "speed": (0.5, 2.0), "noise": 0.1, "mirror": 0.5}
-    changed = augment(two, mirror_map={}, **knobs)[0]
+    settings = {"rotate": 90, "tilt": 9, "scale": (0.5, 2.0), "speed": (0.5, 2.0), "noise": 0.1, "mirror": 0.5}
+    changed = augment(two, mirror_map={}, **settings)[0]
     prepared = prepare_skeleton(
         changed, SkeletonInput(smooth=True, center="frame", unit_scale=True), SkeletonData(SMALL, people=2)
     )
@@ -383,16 +383,24 @@ def test_absent_people_stay_zero_through_everything():
 
 
 @pytest.mark.parametrize(
-    "knobs", [{"scale": (1.2, 0.8)}, {"speed": (0.0, 1.0)}, {"crop": 0.0}, {"mirror": 1.5}, {"rotate": -1}, {"spin": 1}]
+    "settings",
+    [
+        {"scale": (1.2, 0.8)},
+        {"speed": (0.0, 1.0)},
+        {"temporal_crop": 0.0},
+        {"mirror": 1.5},
+        {"rotate": -1},
+        {"spin": 1},
+    ],
 )
-def test_knobs_out_of_range_are_refused(knobs):
+def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ValidationError):
-        SkeletonAugment(**knobs)
+        SkeletonAugment(**settings)
 
 
 def test_another_body_makes_the_same_movement():
     body = moving_body(3, people=2)
-    other = rebuilt(body, SMALL, torch.tensor([1.5, 0.5, 2.0]))
+    other = scale_bones(body, SMALL, torch.tensor([1.5, 0.5, 2.0]))
     assert torch.equal(other.joints[:, :, 0], body.joints[:, :, 0])
     # The torso of length 2 grows to 3, and carries the shoulders, whose bones of length 1 become 0.5 and 2.
     torch.testing.assert_close(other.joints[0, 0], torch.tensor([[0, 1, 5], [0, 4, 5], [-0.5, 4, 5], [2, 4, 5.0]]))
@@ -400,11 +408,11 @@ def test_another_body_makes_the_same_movement():
 
 
 def test_drawn_bodies_are_symmetric_and_within_bounds():
-    knobs = SkeletonAugment(bone_scale=0.3)
+    settings = SkeletonAugment(bone_scale=0.3)
     body = moving_body(4)
     seen = []
     for seed in range(50):
-        other, _ = augment_skeleton(body, 0, knobs, HOLDS, None, torch.Generator().manual_seed(seed))
+        other, _ = augment_skeleton(body, 0, settings, HOLDS, None, torch.Generator().manual_seed(seed))
         left, right = ((other.joints[0, 0, side] - other.joints[0, 0, 1]).norm().item() for side in (2, 3))
         assert left == pytest.approx(right)
         seen.append(left)
@@ -416,5 +424,5 @@ def test_an_absent_person_stays_absent_in_another_body():
     body = moving_body(4, people=2)
     gone = SkeletonSequence(body.joints * torch.tensor([1.0, 0.0])[:, None, None], body.present.clone())
     gone.present[:, 1] = False
-    other = rebuilt(gone, SMALL, torch.tensor([1.5, 0.5, 2.0]))
+    other = scale_bones(gone, SMALL, torch.tensor([1.5, 0.5, 2.0]))
     assert not other.joints[:, 1].any()

@@ -1,4 +1,4 @@
-"""The playground: made the same every time, made of bodies, and told apart by movement alone."""
+"""Stick figures are the same every time, are bodies, and differ in movement alone."""
 
 import time
 
@@ -14,7 +14,7 @@ from muybridge.core.contracts import SkeletonInput
 from muybridge.core.errors import DataError
 from muybridge.core.skeletons import LAYOUTS
 from muybridge.data.datasets import StickFigures
-from muybridge.data.skeleton_augment import mirrored
+from muybridge.data.skeleton_augment import mirror
 from muybridge.data.skeleton_ops import prepare_skeleton
 from muybridge.media.synthetic.stick_figures import ACTIONS, MIRRORED, stick_figure, write_stick_figures
 
@@ -23,21 +23,21 @@ TAKES = SkeletonInput(smooth=True, center="first", face_camera=True, unit_scale=
 
 
 @pytest.fixture(scope="module")
-def playground(tmp_path_factory) -> StickFigures:
-    config = StickFigures(root=tmp_path_factory.mktemp("playground"))
-    begin = time.perf_counter()
+def stick_figures(tmp_path_factory) -> StickFigures:
+    config = StickFigures(root=tmp_path_factory.mktemp("figures"))
+    begin = time.process_time()
     config.index("train")
-    assert time.perf_counter() - begin < 10  # about a second without the shape checks of the tests
+    assert time.process_time() - begin < 10  # about a second without the shape checks of the tests
     return config
 
 
 @pytest.fixture(scope="module")
-def recordings(playground) -> dict[str, tuple[list[np.ndarray], np.ndarray]]:
+def recordings(stick_figures) -> dict[str, tuple[list[np.ndarray], np.ndarray]]:
     """Prepared positions (T 60) and labels of either split."""
 
     def read(split):
-        records = playground.index(split).records
-        joints = [prepare_skeleton(playground.open(record), TAKES, playground.holds()) for record in records]
+        records = stick_figures.index(split).records
+        joints = [prepare_skeleton(stick_figures.open(record), TAKES, stick_figures.holds()) for record in records]
         return [one.flatten(1).numpy() for one in joints], np.array([record.label for record in records])
 
     return {split: read(split) for split in ("train", "test")}
@@ -123,7 +123,7 @@ def test_the_actions_do_what_they_are_called():
 
 
 def test_a_mirrored_figure_moves_as_its_partner():
-    path = mirrored(stick_figure("walk left", 2, 1), LAYOUT)
+    path = mirror(stick_figure("walk left", 2, 1), LAYOUT)
     prepared = prepare_skeleton(path, SkeletonInput(face_camera=True), StickFigures().holds())[:, 0]
     assert prepared[-1, 0, 0] > prepared[0, 0, 0] + 0.2
     mapping = StickFigures().mirror()
@@ -142,9 +142,9 @@ def test_files_are_written_once_and_mended_when_some_are_gone(tmp_path):
     assert [path.stat().st_mtime_ns for path in files if path != files[3]] == stamps[:3] + stamps[4:]
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError, match=r"the playground cannot be written .*choose another folder"):
+    with pytest.raises(DataError, match=r"the stick figures cannot be written .*choose another folder"):
         write_stick_figures(tmp_path / "file", people=2, takes=1)
 
 

@@ -1,10 +1,10 @@
-"""What happens to one recording of skeletons between file and model: repair and normalisation.
+"""Operations on one recording of skeletons between file and model: filling gaps and normalization.
 
 Legend: T frames, P people, J joints, D coordinates (2 or 3).
 
 Axis 1 (y) is the vertical of every recording; whether it points up or down makes no difference here. The first person
-who is present is the main one: the body's center and facing, where a single one is needed, are that person's
-(Shahroudy et al., CVPR 2016), so that two people keep their places relative to each other. Absent people stay zero.
+who is present is the main person, who defines the body's center and the direction it faces where a single one is needed
+(Shahroudy et al., CVPR 2016), so that two people keep their positions relative to each other. Absent people are zero.
 """
 
 import math
@@ -20,16 +20,16 @@ from muybridge.core.types import SkeletonSequence
 
 
 def prepare_skeleton(sequence: SkeletonSequence, takes: SkeletonInput, holds: SkeletonData) -> Float[Tensor, "T P J D"]:
-    """What a model asked for, made from a recording.
+    """The input of a model from a recording.
 
-    In this order: people conformed, gaps filled, smoothing, sampling down, turning, centring, scaling.
-    A turn to the camera needs 3-D and known shoulders, one to the partner 3-D, and is left out without them.
+    In this order: number of people, gaps filled, smoothing, subsampling, rotation, centering, scaling.
+    A rotation to the camera needs 3-D and known shoulders, one to the partner 3-D; without them there is none.
 
     Raises:
         DataError: the recording does not fit ``holds``, or has no size to divide by.
     """
     sequence = clean_skeleton(sequence, takes, holds)
-    if takes.face_partner and _with_partner(sequence) is not None:
+    if takes.face_partner and _first_with_both(sequence) is not None:
         sequence = face_partner(sequence, holds.layout)
     elif takes.face_camera:
         sequence = face_camera(sequence, holds.layout)
@@ -41,7 +41,7 @@ def prepare_skeleton(sequence: SkeletonSequence, takes: SkeletonInput, holds: Sk
 
 
 def clean_skeleton(sequence: SkeletonSequence, takes: SkeletonInput, holds: SkeletonData) -> SkeletonSequence:
-    """The frames a model sees, still where they were recorded; pictures of attention are drawn on these."""
+    """The frames a model is given, in the coordinates of the recording; attention is drawn on these."""
     sequence = fill_absent(match_layout(sequence, holds))
     if takes.smooth:
         sequence = smooth(sequence)
@@ -51,12 +51,12 @@ def clean_skeleton(sequence: SkeletonSequence, takes: SkeletonInput, holds: Skel
 def match_layout(sequence: SkeletonSequence, holds: SkeletonData, where: str | None = None) -> SkeletonSequence:
     """The recording with as many people as ``holds`` says.
 
-    Absent people are added; of too many, those seen in the most frames stay, in their order.
+    Absent people are added; of too many, those seen in the most frames are kept, in their order.
 
     Args:
         sequence: any recording.
         holds: what it should be.
-        where: the file, for the message.
+        where: the file, for messages.
 
     Raises:
         DataError: another number of joints or coordinates.
@@ -70,8 +70,8 @@ def match_layout(sequence: SkeletonSequence, holds: SkeletonData, where: str | N
             where=where,
         )
     if people > holds.people:
-        kept = sequence.present.sum(0).argsort(descending=True, stable=True)[: holds.people].sort().values
-        return SkeletonSequence(sequence.joints[:, kept], sequence.present[:, kept])
+        chosen = sequence.present.sum(0).argsort(descending=True, stable=True)[: holds.people].sort().values
+        return SkeletonSequence(sequence.joints[:, chosen], sequence.present[:, chosen])
     if people < holds.people:
         missing = holds.people - people
         return SkeletonSequence(
@@ -84,8 +84,8 @@ def match_layout(sequence: SkeletonSequence, holds: SkeletonData, where: str | N
 def fill_absent(sequence: SkeletonSequence) -> SkeletonSequence:
     """The recording without gaps.
 
-    Frames at either end in which nobody is seen are cut off. Between two sightings of a person, positions are
-    interpolated linearly. Before a person's first sighting and after the last, that person stays absent.
+    Frames at either end in which nobody is seen are removed. Between two frames in which a person is seen, positions
+    are interpolated linearly. Before the first and after the last such frame, that person stays absent.
 
     Raises:
         DataError: nobody is seen in any frame.
@@ -125,16 +125,16 @@ _FIT = _quadratic_fit()
 def smooth(sequence: SkeletonSequence) -> SkeletonSequence:
     """Each coordinate filtered along time by (-3, 12, 17, 12, -3) / 35 (Savitzky and Golay; Zhu et al., AAAI 2016).
 
-    The two frames at each end take the parabola fitted to the five frames there. A person seen in fewer than five
-    frames is left alone. Expects no gaps; see :func:`fill_absent`.
+    The two frames at each end are those of the parabola fitted to the five frames there. A person seen in fewer than
+    five frames is not smoothed. Expects no gaps; see :func:`fill_absent`.
     """
     joints = sequence.joints.clone()
     for person in range(joints.shape[1]):
         seen = sequence.present[:, person].nonzero().flatten()
         if len(seen) >= 5:
-            path = sequence.joints[int(seen[0]) : int(seen[-1]) + 1, person]
-            middle = path.unfold(0, 5, 1) @ _FIT[2]
-            first, last = (torch.einsum("st,tjd->sjd", _FIT, end) for end in (path[:5], path[-5:]))
+            track = sequence.joints[int(seen[0]) : int(seen[-1]) + 1, person]
+            middle = track.unfold(0, 5, 1) @ _FIT[2]
+            first, last = (torch.einsum("st,tjd->sjd", _FIT, end) for end in (track[:5], track[-5:]))
             joints[int(seen[0]) : int(seen[-1]) + 1, person] = torch.cat([first[:2], middle, last[3:]])
     return SkeletonSequence(joints, sequence.present)
 
@@ -149,10 +149,10 @@ def subsample(sequence: SkeletonSequence, max_frames: int) -> SkeletonSequence:
 
 
 def center(sequence: SkeletonSequence, layout: Layout, mode: Center) -> SkeletonSequence:
-    """Positions relative to the main person's center, in the first frame or in every frame, or to the people's.
+    """Positions relative to the main person's center, in the first frame or in every frame, or to that of all people.
 
-    The center of a person is the root joint, or the mean of all joints where the layout is not known; that of people
-    is the middle of the centers of those whom the first frame shows.
+    The center of a person is the root joint, or the mean of all joints where the layout is not known; that of all
+    people is the mean of the centers of those present in the first frame.
     """
     match mode:
         case "none":
@@ -176,34 +176,34 @@ def _centers(bodies: Float[Tensor, "*any J D"], layout: Layout) -> Float[Tensor,
 
 
 def face_camera(sequence: SkeletonSequence, layout: Layout) -> SkeletonSequence:
-    """The recording turned about the vertical so that the main person faces the camera in the first frame.
+    """The recording rotated about the vertical so that the main person faces the camera in the first frame.
 
-    The turn is about that person's center and puts the line from the left to the right shoulder along +x, where it
-    lies in Kinect recordings of people who face the camera. A recording in 2-D, one without known shoulders, and one
-    whose shoulders lie above each other, stay as they are.
+    The rotation is about that person's center and brings the line from the left to the right shoulder along +x, where
+    it lies in Kinect recordings of people who face the camera. A recording in 2-D, one without known shoulders, and one
+    whose shoulders are above each other, are not changed.
     """
     if layout.shoulders is None or sequence.joints.shape[-1] == 2:
         return sequence
     left, right = layout.shoulders
     main = sequence.joints[0, int(_main_person(sequence)[0])]
-    return _turned_along_x(sequence, layout, main[right] - main[left])
+    return _rotate_to_x(sequence, layout, main[right] - main[left])
 
 
 def face_partner(sequence: SkeletonSequence, layout: Layout) -> SkeletonSequence:
-    """The recording turned about the vertical so that the second person stands along +x from the first.
+    """The recording rotated about the vertical so that the second person stands along +x from the first.
 
-    So they stand in the first frame that shows both; the turn is about the main person's first center. Whichever side
-    the camera was on, the two are then seen from the same one. A recording in 2-D, and one without two people in the
-    same frame, stay as they are.
+    This holds in the first frame that shows both; the rotation is about the main person's first center. Whichever side
+    the camera was on, the two are then seen from the same side. A recording in 2-D, and one without two people in the
+    same frame, are not changed.
     """
-    both = _with_partner(sequence)
-    if both is None or sequence.joints.shape[-1] == 2:
+    frame = _first_with_both(sequence)
+    if frame is None or sequence.joints.shape[-1] == 2:
         return sequence
-    one, other = _centers(sequence.joints[both, :2], layout)
-    return _turned_along_x(sequence, layout, other - one)
+    first, second = _centers(sequence.joints[frame, :2], layout)
+    return _rotate_to_x(sequence, layout, second - first)
 
 
-def _with_partner(sequence: SkeletonSequence) -> int | None:
+def _first_with_both(sequence: SkeletonSequence) -> int | None:
     """The first frame that shows the first and the second person."""
     if sequence.present.shape[1] < 2:
         return None
@@ -211,9 +211,9 @@ def _with_partner(sequence: SkeletonSequence) -> int | None:
     return int(frames[0]) if len(frames) else None
 
 
-def _turned_along_x(sequence: SkeletonSequence, layout: Layout, across: Float[Tensor, " 3"]) -> SkeletonSequence:
-    """Turned about the vertical until ``across`` points along +x; as it is where ``across`` is itself vertical."""
-    x, z = float(across[0]), float(across[2])
+def _rotate_to_x(sequence: SkeletonSequence, layout: Layout, direction: Float[Tensor, " 3"]) -> SkeletonSequence:
+    """Rotated about the vertical until ``direction`` points along +x; not changed where it is itself vertical."""
+    x, z = float(direction[0]), float(direction[2])
     if math.hypot(x, z) < 1e-6:
         return sequence
     return rotate(sequence, layout, about_vertical(math.atan2(z, x)))
@@ -228,11 +228,11 @@ def about_vertical(angle: float) -> Float[Tensor, "3 3"]:
 def torso_length(sequence: SkeletonSequence, layout: Layout) -> float:
     """The median length of the torso over all present people and frames, in the recording's unit.
 
-    Where the layout has no torso, or it has no length (lost joints at one place), the median over people and frames
+    Where the layout has no torso, or it has no length (lost joints at one position), the median over people and frames
     of the joints' mean distance from their mean.
 
     Raises:
-        DataError: all joints lie at one point.
+        DataError: all joints are at one point.
     """
     bodies = sequence.joints[sequence.present]
     length = 0.0
@@ -243,7 +243,7 @@ def torso_length(sequence: SkeletonSequence, layout: Layout) -> float:
         length = float((bodies - bodies.mean(dim=1, keepdim=True)).norm(dim=-1).mean(dim=1).median())
     if length <= 0.0:
         raise DataError(
-            "all joints lie at one point", expected="a body of some size", hint="take the recording out of the data set"
+            "all joints are at one point", expected="a body of some size", hint="take the recording out of the data set"
         )
     return length
 

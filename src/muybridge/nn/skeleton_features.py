@@ -1,14 +1,14 @@
-"""Per-frame features of moving skeletons: poses, bone angles, movements, a velocity histogram, joint distances.
+"""Per-frame features of moving skeletons: poses, bone angles, displacements, a velocity histogram, joint distances.
 
-Legend: B batch, T frames, P people, J joints, D coordinates (2 or 3), N features of a frame, F features that leave
-(N, or fewer after PCA).
+Legend: B batch, T frames, P people, J joints, D coordinates (2 or 3), N features of a frame, F output features (N, or
+fewer after PCA).
 
-All lengths are in units of the recording's mean torso. Poses are seen from the body center of their frame, the mean
-root of the people present; movements are seen from the room, so that walking differs from standing.
-A person whose joints are all zero in a frame is absent and gives zeros.
+All lengths are in units of the recording's mean torso. Poses are relative to the body center of their frame, the mean
+root of the people present; displacements are in the coordinates of the recording, so that walking differs from
+standing. A person whose joints are all zero in a frame is absent and gives zeros.
 
-Source: the skeleton features of Veeriah, Zhuang, Qi, ICCV 2015, section 5.2; what the paper leaves open is settled on
-``docs/papers/drnn.md``.
+Source: the skeleton features of Veeriah, Zhuang, Qi, ICCV 2015, section 5.2; ``docs/papers/drnn.md`` has the decisions
+that the paper leaves open.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,8 +31,8 @@ FeatureGroup = Literal[
     "position", "angle", "offset", "offset_first", "velocity", "distance", "bone", "movement", "travel"
 ]
 # The paper's kinds. Not among them are "bone", the directions of bones, the same for long and for short limbs;
-# "movement", the change of the pose from the frame before to the frame after; "travel", the way of each person's root
-# since the first frame.
+# "movement", the change of the pose from the frame before to the frame after; "travel", the displacement of each
+# person's root since the first frame.
 GROUPS: tuple[FeatureGroup, ...] = get_args(FeatureGroup)[:6]
 
 # Upper edges of the histogram's magnitude bins, in torso lengths a frame; the ninth bin is open.
@@ -40,19 +40,19 @@ _MAGNITUDES = tuple(0.005 * 2**k for k in range(8))
 
 
 def bone_pairs(layout: Layout) -> tuple[tuple[int, int], ...]:
-    """Indices of bones that meet: each with the bone it hangs from, and those that leave the root with one another."""
-    ends = {child: index for index, (_, child) in enumerate(layout.bones)}
-    hanging = [(ends[parent], index) for index, (parent, _) in enumerate(layout.bones) if parent in ends]
-    leaving = [index for index, (parent, _) in enumerate(layout.bones) if parent not in ends]
-    return (*hanging, *combinations(leaving, 2))
+    """Indices of adjacent bones: each with its parent bone, and those at the root with one another."""
+    bone_to = {child: index for index, (_, child) in enumerate(layout.bones)}
+    with_parent = [(bone_to[parent], index) for index, (parent, _) in enumerate(layout.bones) if parent in bone_to]
+    at_root = [index for index, (parent, _) in enumerate(layout.bones) if parent not in bone_to]
+    return (*with_parent, *combinations(at_root, 2))
 
 
 def directions(coordinates: int) -> Float[Tensor, "18 {coordinates}"]:
     """The 18 unit vectors of the histogram: every 20 degrees of the plane, or a cube's 6 faces and 12 edges."""
     if coordinates == 2:
         return torch.tensor([[cos(k * pi / 9), sin(k * pi / 9)] for k in range(18)])
-    ways = [way for way in product((-1.0, 0.0, 1.0), repeat=3) if 1 <= sum(map(abs, way)) <= 2]
-    return F.normalize(torch.tensor(ways), dim=-1)
+    vectors = [vector for vector in product((-1.0, 0.0, 1.0), repeat=3) if 1 <= sum(map(abs, vector)) <= 2]
+    return F.normalize(torch.tensor(vectors), dim=-1)
 
 
 class SkeletonFeatures(nn.Module):
@@ -63,12 +63,12 @@ class SkeletonFeatures(nn.Module):
         people: P.
         coordinates: D.
         groups: which features, in the order given.
-        unit: what is brought to deviation 1: each feature by itself, or each group as a whole, so that joints that
-            hardly move stay quiet.
-        pca: project onto this many principal components after z-scoring; 0 does not.
+        unit: what is scaled to standard deviation 1: each feature by itself, or each group together, so that joints
+            that hardly move keep small values.
+        pca: project onto this many principal components after z-scoring; 0 does not project.
 
     Raises:
-        RecipeError: ``groups`` needs bones the layout does not know, or ``pca`` asks for more than there are features.
+        RecipeError: ``groups`` needs bones that the layout does not have, or ``pca`` is more than there are features.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class SkeletonFeatures(nn.Module):
         if not layout.known and (boned := [group for group in ("angle", "bone") if group in groups]):
             raise RecipeError(
                 f"features of bones ({', '.join(boned)}) for the layout {layout.name!r}",
-                expected="a layout that knows its bones",
-                hint="leave them out of model.features, or name the layout of the data",
+                expected="a layout with bones",
+                hint="leave them out of model.features, or set data.layout (`muybridge layouts` lists all)",
             )
         self.layout = layout
         self.groups = tuple(groups)
@@ -136,7 +136,7 @@ class SkeletonFeatures(nn.Module):
         return features * valid_frames(length, joints.shape[1])[..., None]
 
     def raw(self, joints: Float[Tensor, "B T P J D"], length: Int64[Tensor, " B"]) -> Float[Tensor, "B T N"]:
-        """Features as they are measured; zero in the padding."""
+        """Features before normalization; zero in the padding."""
         valid = valid_frames(length, joints.shape[1])
         present = (joints != 0).any(-1).any(-1) & valid[..., None]
         seen = present[..., None, None]
@@ -145,23 +145,23 @@ class SkeletonFeatures(nn.Module):
         center = roots.sum(2) / present.sum(2).clamp(min=1)[..., None]
         pose = (joints - center[:, :, None, None]).where(seen, 0)
         torso = self._torso(pose, present)[:, None, None, None, None]
-        pose, room = pose / torso, joints / torso
-        before = F.pad(room, (0, 0, 0, 0, 0, 0, 1, 0))[:, :-1]
+        pose, world = pose / torso, joints / torso
+        before = F.pad(world, (0, 0, 0, 0, 0, 0, 1, 0))[:, :-1]
         both = present & F.pad(present, (0, 0, 1, 0))[:, :-1]
-        step = (room - before).where(both[..., None, None], 0)
+        step = (world - before).where(both[..., None, None], 0)
         parts = {
             "position": lambda: rearrange(pose, "b t p j d -> b t (p j d)"),
             "angle": lambda: self._angles(pose, present),
             "offset": lambda: rearrange(step, "b t p j d -> b t (p j d)"),
             "offset_first": lambda: rearrange(
-                (room - room[:, :1]).where(seen & present[:, :1, :, None, None], 0), "b t p j d -> b t (p j d)"
+                (world - world[:, :1]).where(seen & present[:, :1, :, None, None], 0), "b t p j d -> b t (p j d)"
             ),
             "velocity": lambda: self._histogram(step),
             "distance": lambda: self._distances(pose, present),
             "bone": lambda: rearrange(self._bones(pose), "b t p n d -> b t (p n d)"),
             "movement": lambda: rearrange(self._movement(pose, present), "b t p j d -> b t (p j d)"),
             "travel": lambda: rearrange(
-                (room - room[:, :1])[..., self.layout.root, :].where((present & present[:, :1])[..., None], 0),
+                (world - world[:, :1])[..., self.layout.root, :].where((present & present[:, :1])[..., None], 0),
                 "b t p d -> b t (p d)",
             ),
         }
@@ -170,12 +170,12 @@ class SkeletonFeatures(nn.Module):
     def _torso(self, pose: Tensor, present: Bool[Tensor, "B T P"]) -> Float[Tensor, " B"]:
         """Mean torso length of each recording; without a torso, the mean distance of joints from the body center."""
         if self.layout.torso is None:
-            reach = pose.norm(dim=-1).mean(-1)
+            size = pose.norm(dim=-1).mean(-1)
         else:
             low, high = self.layout.torso
-            reach = (pose[..., high, :] - pose[..., low, :]).norm(dim=-1)
-        measured = present & (reach > 0)
-        mean = reach.where(measured, 0).sum((1, 2)) / measured.sum((1, 2)).clamp(min=1)
+            size = (pose[..., high, :] - pose[..., low, :]).norm(dim=-1)
+        measured = present & (size > 0)
+        mean = size.where(measured, 0).sum((1, 2)) / measured.sum((1, 2)).clamp(min=1)
         return mean.where(mean > 0, 1.0)
 
     def _bones(self, pose: Tensor) -> Float[Tensor, "B T P n D"]:
@@ -183,20 +183,22 @@ class SkeletonFeatures(nn.Module):
         return F.normalize(pose[..., self.bones[:, 1], :] - pose[..., self.bones[:, 0], :], dim=-1)
 
     def _movement(self, pose: Tensor, present: Bool[Tensor, "B T P"]) -> Float[Tensor, "B T P J D"]:
-        """Change of the pose over two frames, around each; zero at either end, and where a person comes or goes."""
+        """Change of the pose from the frame before to the one after; zero at the ends, and where a person is absent."""
+        if pose.shape[1] < 2:
+            return torch.zeros_like(pose)
         change = F.pad(pose[:, 2:] - pose[:, :-2], (0, 0, 0, 0, 0, 0, 1, 1))
         around = F.pad(present[:, 2:] & present[:, :-2], (0, 0, 1, 1)) & present
         return change.where(around[..., None, None], 0)
 
     def _angles(self, pose: Tensor, present: Tensor) -> Float[Tensor, "B T N"]:
-        """Angles between bones that meet, 0 to 1 for 0 to 180 degrees."""
+        """Angles between adjacent bones, 0 to 1 for 0 to 180 degrees."""
         bones = self._bones(pose)
         cosine = (bones[..., self.pairs[:, 0], :] * bones[..., self.pairs[:, 1], :]).sum(-1)
         angles = cosine.clamp(-1, 1).acos() / pi
         return rearrange(angles.where(present[..., None], 0), "b t p a -> b t (p a)")
 
     def _histogram(self, step: Tensor) -> Float[Tensor, "B T N"]:
-        """Share of a person's joints that move in each of 18 directions at each of 9 speeds; still ones have none."""
+        """Share of a person's joints that move in each of 18 directions at each of 9 speeds; others do not count."""
         nearest = (step @ self.directions.T).argmax(-1)
         speed = step.norm(dim=-1)
         magnitude = (speed[..., None] >= self.magnitudes).sum(-1)
@@ -207,10 +209,10 @@ class SkeletonFeatures(nn.Module):
     def _distances(self, pose: Tensor, present: Tensor) -> Float[Tensor, "B T N"]:
         """Distances between all joints of all people."""
         points = rearrange(pose, "b t p j d -> b t (p j) d")
-        here = repeat(present, "b t p -> b t (p j)", j=pose.shape[3])
+        seen = repeat(present, "b t p -> b t (p j)", j=pose.shape[3])
         first, second = self.ends
-        apart = (points[:, :, first] - points[:, :, second]).norm(dim=-1)
-        return apart.where(here[:, :, first] & here[:, :, second], 0)
+        distances = (points[:, :, first] - points[:, :, second]).norm(dim=-1)
+        return distances.where(seen[:, :, first] & seen[:, :, second], 0)
 
     @torch.no_grad()
     def fit(self, batches: Iterable[dict[str, Tensor]]) -> None:
@@ -230,12 +232,12 @@ class SkeletonFeatures(nn.Module):
         if self.unit == "group":
             variance = torch.cat([part.mean().expand(len(part)) for part in variance.split(self.group_sizes)])
         deviation = variance.sqrt()
-        deviation = deviation.where(deviation > 1e-6, 1.0)  # a feature that never varies stays near zero
+        deviation = deviation.where(deviation > 1e-6, 1.0)  # a constant feature stays near zero
         self.mean.copy_(mean)
         self.deviation.copy_(deviation)
         if self.basis is not None:
             _, vectors = torch.linalg.eigh(covariance / torch.outer(deviation, deviation))
             basis = vectors.flip(1)[:, : self.size]
-            # An eigenvector's sign is anybody's guess: let its largest entry be positive.
+            # The sign of an eigenvector is arbitrary: make its largest entry positive.
             largest = basis.gather(0, basis.abs().argmax(0, keepdim=True))
             self.basis.copy_(basis * largest.sign())

@@ -1,5 +1,6 @@
 """MSR Action3D: 20 game-like actions of 10 people, Kinect v1 skeletons (Li, Zhang, Liu; CVPR Workshops 2010)."""
 
+import re
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -20,11 +21,12 @@ _SUBSETS = {
     "AS2": (1, 4, 7, 8, 9, 11, 12, 14),
     "AS3": (6, 14, 15, 16, 17, 18, 19, 20),
 }
-# What the customary list of 557 leaves out of the 567: recordings in which the person is lost or badly tracked.
-_LEFT_OUT = (
+# The 10 of 567 recordings that the usual list of 557 omits: the person is lost or badly tracked.
+_OMITTED = (
     *("a02_s03_e02", "a04_s03_e01", "a07_s04_e01", "a13_s09_e01", "a13_s09_e02"),
     *("a13_s09_e03", "a14_s03_e01", "a20_s07_e01", "a20_s07_e03", "a20_s10_e03"),
 )
+_NAME = re.compile(r"(?P<id>a(?P<action>[0-9]{2})_(?P<subject>s[0-9]{2})_e[0-9]{2})_skeleton3D\.txt")
 _NOBODY = {"a13_s09_e02": "nobody is seen in any frame (all coordinates are zero)"}
 
 
@@ -33,7 +35,7 @@ class MSRAction3D(Benchmark):
 
     Attributes:
         subset: all 20 actions at once, or one of the three subsets of eight.
-        files: the customary list of 557 recordings, or all 567, of which one is all zeros and excluded.
+        files: the usual list of 557 recordings, or all 567, of which one is all zeros and excluded.
     """
 
     name: Literal["msr_action3d"] = "msr_action3d"
@@ -58,10 +60,9 @@ class MSRAction3D(Benchmark):
         label = {action: index for index, action in enumerate(_SUBSETS[self.subset])}
         records = []
         for path in self.find("a??_s??_e??_skeleton3D.txt"):
-            identity = path.name.removesuffix("_skeleton3D.txt")
-            action, subject = int(identity[1:3]), identity[4:7]
-            if action in label and not (self.files == "557" and identity in _LEFT_OUT):
-                records.append(Record(identity, path, label[action], subject))
+            match = _NAME.fullmatch(path.name)
+            if match and int(match["action"]) in label and not (self.files == "557" and match["id"] in _OMITTED):
+                records.append(Record(match["id"], path, label[int(match["action"])], match["subject"]))
         return self.split_records(split, records, is_test=_even, excluded=_NOBODY)
 
     def open(self, record: Record) -> SkeletonSequence:

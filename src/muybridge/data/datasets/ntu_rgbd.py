@@ -12,9 +12,11 @@ from pydantic import model_validator
 
 from muybridge.core.contracts import SkeletonData
 from muybridge.core.errors import DataError
+from muybridge.core.files import read_lines
 from muybridge.core.skeletons import LAYOUTS
 from muybridge.core.types import Record, SkeletonSequence
 from muybridge.data.datasets.base import Benchmark, Index, Split
+from muybridge.media.parsing import NoPersonError
 from muybridge.media.skeleton import read_ntu
 
 _ACTIONS = (
@@ -55,7 +57,9 @@ _TRAIN_120 = (
     *(45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91, 92, 93),
     *(94, 95, 97, 98, 100, 103),
 )
-_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R\d{3}A(\d{3})")
+_NAME = re.compile(r"S[0-9]{3}C[0-9]{3}(?P<person>P[0-9]{3})R[0-9]{3}A(?P<action>[0-9]{3})")
+_SMALL = 8192  # bytes; with a body, a file of a single frame has 25 lines of 12 numbers
+
 _LISTS = ("NTU_RGBD_samples_with_missing_skeletons.txt", "NTU_RGBD120_samples_with_missing_skeletons.txt")
 
 
@@ -65,8 +69,8 @@ class NTURGBD(Benchmark):
     Attributes:
         classes: 60 or 120; of a folder that holds both, 60 takes the first part.
         protocol: by person; by camera (2 and 3 train; only for 60); by setup (even ones train; only for 120).
-        missing: a list of recordings without usable skeletons, which are left out. By default the official lists,
-            where they lie in the folder or in ``metadata`` beside it.
+        missing: a list of recordings without usable skeletons, which are excluded. By default the official lists, if
+            they are in the folder or in ``metadata`` beside it. Recordings without a body are excluded in any case.
     """
 
     name: Literal["ntu_rgbd"] = "ntu_rgbd"
@@ -97,13 +101,12 @@ class NTURGBD(Benchmark):
         """The recordings of one split; see :meth:`DatasetConfig.index`."""
         records = []
         for path in self.find("S???C???P???R???A???.skeleton"):
-            action, person = int(path.stem[17:20]), path.stem[8:12]
-            if action <= self.classes:
-                records.append(Record(path.stem, path, action - 1, person))
-        reason = "listed among the recordings with missing or incomplete skeletons"
-        return self.split_records(
-            split, records, is_test=self._testing(), excluded=dict.fromkeys(self._missing(), reason)
-        )
+            match = _NAME.fullmatch(path.stem)
+            if match and 1 <= int(match["action"]) <= self.classes:
+                records.append(Record(path.stem, path, int(match["action"]) - 1, match["person"]))
+        excluded = {record.id: reason for record in records if (reason := _nobody(record.path))}
+        excluded |= dict.fromkeys(self._missing(), "listed among the recordings with missing or incomplete skeletons")
+        return self.split_records(split, records, is_test=self._testing(), excluded=excluded)
 
     def open(self, record: Record) -> SkeletonSequence:
         """The two main bodies; see :func:`read_ntu`."""
@@ -118,7 +121,7 @@ class NTURGBD(Benchmark):
         return lambda record: int(record.group[1:]) not in training
 
     def _missing(self) -> set[str]:
-        """Ids of the recordings on the lists."""
+        """Ids of the recordings on the lists, which must name at least one each."""
         if self.missing is not None:
             lists = [self.missing.expanduser()]
         else:
@@ -127,13 +130,29 @@ class NTURGBD(Benchmark):
             lists = [path for path in places if path.is_file()]
         ids: set[str] = set()
         for path in lists:
-            try:
-                ids |= {match[0] for match in _NAME.finditer(path.read_text(encoding="utf-8"))}
-            except OSError as problem:
+            lines = read_lines(
+                path, expected="a text file with names such as S001C002P005R002A008", hint="correct data.missing"
+            )
+            names = {match[0] for line in lines for match in _NAME.finditer(line)}
+            if not names:
                 raise DataError(
-                    f"the list cannot be read ({problem.strerror})",
-                    expected="a text file with names such as S001C002P005R002A008",
-                    hint="correct data.missing",
+                    "the list has no names of recordings",
+                    expected="names such as S001C002P005R002A008",
+                    hint="correct data.missing, or fetch the list again",
                     where=path,
-                ) from None
+                )
+            ids |= names
         return ids
+
+
+def _nobody(path: Path) -> str | None:
+    """Why a recording is excluded if it has no body; larger files have some, and are not read for that."""
+    if path.stat().st_size > _SMALL:
+        return None
+    try:
+        read_ntu(path)
+    except NoPersonError as problem:
+        return problem.problem
+    except DataError:
+        return None  # a damaged file is an error when it is opened
+    return None

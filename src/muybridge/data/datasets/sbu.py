@@ -15,6 +15,7 @@ _ACTIONS = (
     *("approaching", "departing", "kicking", "pushing"),
     *("shaking hands", "hugging", "exchanging object", "punching"),
 )
+_FOLDERS = tuple(f"{number:02}" for number in range(1, len(_ACTIONS) + 1))
 # The official five folds of pairs; the first of a pair acts, the second reacts.
 _FOLDS = (
     ["s01s02", "s03s04", "s05s02", "s06s04"],
@@ -56,8 +57,9 @@ class SBU(Benchmark):
         """The recordings of one split; see :meth:`DatasetConfig.index`."""
         records = []
         for path in self.find("s??s??/??/???/skeleton_pos.txt"):
-            pair, action, take = path.parts[-4:-1]
-            records.append(Record(f"{pair}/{action}/{take}", path, int(action) - 1, pair))
+            pair, action, repetition = path.parts[-4:-1]
+            if action in _FOLDERS:
+                records.append(Record(f"{pair}/{action}/{repetition}", path, _FOLDERS.index(action), pair))
         return self.split_records(split, records, is_test=lambda record: record.group in _FOLDS[self.fold - 1])
 
     def open(self, record: Record) -> SkeletonSequence:

@@ -1,4 +1,4 @@
-"""The playground: stick figures that need no download; the embedded default of ``muybridge demo``."""
+"""Generated stick figures: a data set of skeletons that needs no download."""
 
 import os
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ from muybridge.media.synthetic.stick_figures import ACTIONS, MIRRORED, VERSION, 
 
 
 class StickFigures(DatasetConfig):
-    """Eight actions of made-up people; the last people test, the others train. Groups are people, ``p01`` and so on.
+    """Eight actions of generated people; the last people test, the others train. Groups are people, ``p01`` and so on.
 
     Attributes:
         root: where the files are written on first use; by default a folder in the user's cache.
         people: how many there are.
         test_people: how many of them test.
-        repetitions: recordings of each person and action.
+        repetitions: recordings of each person doing each action.
         seed: another seed gives other people.
     """
 
@@ -52,7 +52,7 @@ class StickFigures(DatasetConfig):
         return SkeletonData(LAYOUTS["kinect20"])
 
     def mirror(self) -> Mapping[int, int]:
-        """Left and right change places, and so do the two ways round."""
+        """Left and right are exchanged, and so are the two directions of rotation."""
         return swap_map(ACTIONS, MIRRORED)
 
     def index(self, split: Split) -> Index:
