@@ -15,6 +15,7 @@ from muybridge.core.skeletons import LAYOUTS
 from muybridge.engine.repeat import summarise
 from muybridge.recipe_schema import shipped_recipes
 from tests.tiny import write_recordings
+from tests.videos import write
 
 COMMANDS = (
     *("train", "test", "predict", "repeat", "show", "models", "recipes", "init", "demo", "bench", "convert", "flow"),
@@ -181,6 +182,7 @@ def test_from_a_folder_to_a_named_action(call, data: Path, tmp_path: Path):
     assert code == 0, err
     (run,) = (tmp_path / "runs").iterdir()
     assert f"next: muybridge test runs/{run.name}" in err
+    assert "96 recordings in 2 classes of 4 groups" in err
 
     code, out, err = call("test", str(run), "--json")
     assert code == 0, err
@@ -199,6 +201,34 @@ def test_from_a_folder_to_a_named_action(call, data: Path, tmp_path: Path):
     assert code == 0, err
     assert all(Path(line).stat().st_size > 1000 for line in out.split())
     assert len(out.split()) == 5
+
+
+def test_a_dry_run_reports_and_trains_nothing(call, data: Path, tmp_path: Path):
+    words = ("train", "--model", "sta_lstm", "--data", str(data), "--group", r"_(s\d+)_", "--epochs", "3", "--dry-run")
+    code, out, err = call(*words)
+    assert (code, out) == (0, "")
+    assert "96 recordings in 2 classes of 4 groups" in err
+    rows = [line.split() for line in err.splitlines()]
+    assert ["up", "24", "12", "12"] in rows  # twelve recordings of each person; one validates and one tests
+    assert "input: at most 100 frames, 1 person, 20 joints (plain20), 3 coordinates" in err
+    assert "training: 3 epochs of 3 steps, batches of 16, adamw with learning rate 0.003" in err
+    assert "plausibility: " in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_of_stages_and_of_videos(call, tmp_path: Path):
+    code, _, err = call("train", "sta_lstm_sbu_paper", "--epochs", "3", "--dry-run")
+    assert code == 2
+    assert "train.epochs has no effect on a training in stages" in err
+    for name in ("a", "b"):
+        for take in range(4):
+            (tmp_path / "videos" / name).mkdir(parents=True, exist_ok=True)
+            write(tmp_path / "videos" / name / f"{take}.mp4", frames=20 + 2 * take + (name == "b"))
+    words = ("train", "--model", "tdn", "--data", "videos", "--size", "64", "--no-pretrained", "--dry-run")
+    code, _, err = call(*words)
+    assert code == 0, err
+    assert "input: images, 8 x 5 frames of 64 x 64 pixels (segments x consecutive frames)" in err
+    assert "11.51 million parameters\n" in err  # and no pretrained weights
 
 
 def test_repeat_over_seeds_and_folds(call, data: Path, tmp_path: Path):

@@ -28,6 +28,7 @@ from muybridge.cli.options import (
     parse_options,
 )
 from muybridge.core.errors import RecipeError
+from muybridge.engine.run_format import check_run
 from muybridge.recipe_text import starter
 
 
@@ -46,26 +47,43 @@ def train(
     size: Size = None,
     seed: Seed = None,
     no_pretrained: NoPretrained = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Report what would be trained, and what looks wrong; train nothing.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Train a recipe, or a model on a folder of your own recordings."""
-    chosen = None
-    if recipe or model or not (resume and run):
-        given = parse_options(settings, data, group, epochs, size, seed, no_pretrained)
+    given = parse_options(settings, data, group, epochs, size, seed, no_pretrained)
+    if resume and run is not None and recipe is None and model is None:
+        check_run(run)
+        chosen, folder = None, run
+    else:
         chosen = choose_recipe(recipe, given, model, data)
+        folder = run or new_run_folder(chosen.name)
 
+    from muybridge.cli.plan import describe_training
+    from muybridge.data.summary import summarize
     from muybridge.engine.checkpoint import RunFolder
     from muybridge.engine.journal import Reporter
     from muybridge.engine.runtime import Runtime
     from muybridge.engine.train import train as train_run
 
-    folder = run or new_run_folder(chosen.name if chosen else "")
-    loaded = chosen.load() if chosen else RunFolder.open(folder).recipe()
+    loaded = chosen.load() if chosen else RunFolder.open(folder).recipe().with_settings(given)
     runtime, report = Runtime(loaded.train.precision, device), Reporter()
     report.console.quiet = not runtime.is_main_process
     report.say(f"{loaded.title or loaded.model.spec.title} -> {folder}")
+    existing = RunFolder(folder)
+    if runtime.is_main_process and (dry_run or not existing.exists):
+        summary = summarize(loaded.data)
+        lines = [*summary.lines(), *describe_training(loaded, sum(summary.counts["train"]), runtime)]
+        report.say("\n".join(lines))
+    if dry_run:
+        report.say("nothing was trained (--dry-run)")
+        return
+    finished = existing.finished
     train_run(loaded, folder, resume=resume, runtime=runtime, report=report)
-    report.say(f"trained; next: muybridge test {folder}   or: muybridge show {folder}")
+    state = "this run is trained already" if finished else "trained"
+    report.say(f"{state}; next: muybridge test {folder}   or: muybridge show {folder}")
 
 
 @command("Train", example="muybridge test runs/mine --json")

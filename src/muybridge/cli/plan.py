@@ -1,0 +1,52 @@
+"""What a training would do, in a few lines, before it does it."""
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from muybridge.engine.runtime import Runtime
+    from muybridge.recipe import Recipe, Stage
+
+
+def describe_training(recipe: "Recipe", recordings: int, runtime: "Runtime") -> list[str]:
+    """The model, its input, and the main settings of the training.
+
+    Args:
+        recipe: what would be trained.
+        recordings: of the training part.
+        runtime: where.
+    """
+    labels, holds = recipe.data.labels(), recipe.data.holds()
+    model = recipe.model.without_pretrained().build(len(labels), holds)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    weights = ", from pretrained weights" if getattr(recipe.model, "pretrained", False) else ""
+    lines = [
+        f"model: {recipe.model.name}, {parameters / 1e6:.2f} million parameters{weights}",
+        f"input: {_describe_input(recipe)}",
+    ]
+    for stage in recipe.stages():
+        name = f" of stage {stage.name}" if recipe.train.stages else ""
+        lines.append(f"training{name}: {_describe_stage(recipe, stage, recordings)}")
+    precision = f"{runtime.device}, precision {runtime.precision}"
+    return [*lines, f"computed on: {precision}, {recipe.train.num_workers} loading processes, seed {recipe.train.seed}"]
+
+
+def _describe_input(recipe: "Recipe") -> str:
+    from muybridge.core.contracts import SkeletonData, SkeletonInput
+
+    takes, holds = recipe.model.takes(), recipe.data.holds()
+    if isinstance(takes, SkeletonInput):
+        assert isinstance(holds, SkeletonData)
+        people = f"{holds.people} {'person' if holds.people == 1 else 'people'}"
+        frames = f"at most {takes.max_frames} frames" if takes.max_frames else "all frames"
+        return f"{frames}, {people}, {len(holds.layout)} joints ({holds.layout.name}), {holds.coordinates} coordinates"
+    parts = [name for name, read in (("images", takes.pixels), ("optical flow", takes.flow)) if read]
+    frames = f"{takes.segments} x {takes.frames_per_segment} frames of {takes.size} x {takes.size} pixels"
+    return f"{' and '.join(parts)}, {frames} (segments x consecutive frames)"
+
+
+def _describe_stage(recipe: "Recipe", stage: "Stage", recordings: int) -> str:
+    optimizer, size = stage.optimizer or recipe.train.optimizer, recipe.train.batch_size
+    steps = math.ceil(recordings / size)
+    length = f"{stage.iterations} steps" if stage.iterations else f"{stage.epochs} epochs of {steps} steps"
+    return f"{length}, batches of {size}, {optimizer.name} with learning rate {optimizer.lr:g}"
