@@ -7,11 +7,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import muybridge
 from muybridge import cli, recipe
+from muybridge.cli.tables import print_scores, rounded
 from muybridge.core.skeletons import LAYOUTS
+from muybridge.engine.metrics import score
 from muybridge.engine.repeat import summarise
 from muybridge.recipe_schema import shipped_recipes
 from tests.tiny import write_recordings
@@ -229,6 +232,32 @@ def test_a_dry_run_of_stages_and_of_videos(call, tmp_path: Path):
     assert code == 0, err
     assert "input: images, 8 x 5 frames of 64 x 64 pixels (segments x consecutive frames)" in err
     assert "11.51 million parameters\n" in err  # and no pretrained weights
+
+
+def test_scores_on_a_terminal_and_as_json(capsys: pytest.CaptureFixture[str]):
+    probabilities = torch.tensor([[0.7, 0.3], [0.6, 0.4], [0.4, 0.6]])
+    scores = score(probabilities, torch.tensor([0, 1, 1]), ("[red]turn", "walk"), 1)
+    print_scores(scores, as_json=False)
+    out = capsys.readouterr().out
+    assert "top-1 66.67 %" in out
+    assert "│ [red]turn │   100.0 │" in out  # a name is no markup
+    assert "mean class accuracy 75.00 %, 3 recordings tested, 1 recording excluded" in out
+    assert "top-5" not in out  # of two classes
+    print_scores(scores, as_json=True)
+    assert json.loads(capsys.readouterr().out) == {
+        "top1": 66.67,
+        "top5": 100.0,
+        "mean_class_accuracy": 75.0,
+        "count": 3,
+        "excluded": 1,
+        "per_class": {"[red]turn": 100.0, "walk": 50.0},
+    }
+
+
+def test_numbers_in_json_are_rounded():
+    tree = {"a": 65.00000059604645, "b": [0.1234567, "x", None, True, 3], "c": ({"d": 1e-9},)}
+    assert rounded(tree) == {"a": 65.0, "b": [0.12, "x", None, True, 3], "c": [{"d": 0.0}]}
+    assert rounded(0.1234567, digits=4) == 0.1235
 
 
 def test_repeat_over_seeds_and_folds(call, data: Path, tmp_path: Path):

@@ -91,7 +91,9 @@ def test_the_list_of_missing_recordings(ntu, content, missing):
 
 
 def test_frames_of_sbu_are_in_order(tmp_path):
-    rows = [",".join([str(number), *np.random.default_rng(0).normal(size=90).round(3).astype(str)]) for number in (4, 5, 5)]
+    rows = [
+        ",".join([str(number), *np.random.default_rng(0).normal(size=90).round(3).astype(str)]) for number in (4, 5, 5)
+    ]
     from muybridge.media.skeleton import read_sbu
 
     path = tmp_path / "skeleton_pos.txt"

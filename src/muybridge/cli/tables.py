@@ -61,15 +61,16 @@ def print_scores(scores: "Scores", as_json: bool) -> None:
         row = {key: value for key, value in asdict(scores).items() if key != "confusion" and value is not None}
         print_json(row)
         return
-    table = Table("class", "top-1 %", title=f"top-1 {scores.top1:.2f} %")
+    table = Table("class", _number("top-1 %"), title=f"top-1 {scores.top1:.2f} %")
     for name, share in scores.per_class.items():
-        table.add_row(name, "-" if share is None else f"{share:.1f}")
+        table.add_row(escape(name), "-" if share is None else f"{share:.1f}")
     console = Console()
     console.print(table)
     superclass = "" if scores.superclass is None else f"superclasses {scores.superclass:.2f} %, "
+    top5 = f"top-5 {scores.top5:.2f} %, " if len(scores.per_class) > 5 else ""
     console.print(
-        f"top-5 {scores.top5:.2f} %, mean class {scores.mean_class_accuracy:.2f} %, {superclass}"
-        f"{scores.count} recordings tested, {scores.excluded} recordings excluded",
+        f"{top5}mean class accuracy {scores.mean_class_accuracy:.2f} %, {superclass}"
+        f"{_recordings(scores.count)} tested, {_recordings(scores.excluded)} excluded",
         highlight=False,
     )
 
@@ -86,7 +87,7 @@ def print_localization(result: "LocalizationBenchmark", path: Path, as_json: boo
     console = Console()
     if result.precision:
         thresholds = next(iter(result.precision.values()))
-        columns = [Column(f"{threshold:g}", justify="right") for threshold in thresholds]
+        columns = [_number(f"{threshold:g}") for threshold in thresholds]
         title = f"{len(result.found.frames)} videos, top-1 {result.top1:.2f} %"
         table = Table("video-mAP % at IoU", *columns, title=title)
         for name, row in result.precision.items():
@@ -99,7 +100,7 @@ def print_localization(result: "LocalizationBenchmark", path: Path, as_json: boo
 
 def print_bench(result: "BenchResult") -> None:
     """Time of each step, throughput and the bottleneck."""
-    table = Table("step", "median ms", "95th percentile ms", title="one recording", title_justify="left")
+    table = Table("step", _number("median ms"), _number("95th percentile ms"), title="time for one recording")
     for step, timing in result.steps.items():
         table.add_row(step, f"{timing.median:.2f}", f"{timing.p95:.2f}")
     console = Console()
@@ -115,9 +116,8 @@ def print_bench(result: "BenchResult") -> None:
 def print_summary(summary: "Summary", recipe: "Recipe") -> None:
     """Accuracy of every repetition, mean and standard deviation, beside what the recipe expects."""
     folds = list(dict.fromkeys(row["fold"] for row in summary.runs))
-    table = Table(
-        "seed", *(f"fold {fold}" if fold else "top-1" for fold in folds), *(["mean"] if len(folds) > 1 else [])
-    )
+    headings = [f"fold {fold}" if fold else "top-1 %" for fold in folds] + (["mean"] if len(folds) > 1 else [])
+    table = Table("seed", *map(_number, headings))
     for seed, mean in summary.by_seed.items():
         accuracies = [f"{row['top1']:.2f}" for row in summary.runs if row["seed"] == seed]
         table.add_row(str(seed), *accuracies, *([f"{mean:.2f}"] if len(folds) > 1 else []))
@@ -130,3 +130,12 @@ def print_summary(summary: "Summary", recipe: "Recipe") -> None:
         low, high = recipe.expects.top1 - recipe.expects.tolerance, recipe.expects.top1 + recipe.expects.tolerance
         verdict = "within" if low <= summary.mean <= high else "outside"
         console.print(f"the recipe expects {recipe.expects.top1} ± {recipe.expects.tolerance}: {verdict}")
+
+
+def _number(heading: str) -> Column:
+    """A column of numbers."""
+    return Column(heading, justify="right")
+
+
+def _recordings(count: int) -> str:
+    return f"{count} recording{'' if count == 1 else 's'}"
