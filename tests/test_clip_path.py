@@ -291,7 +291,7 @@ def test_weights_are_fetched_once_and_never_to_predict(root: Path, tmp_path: Pat
         fetched.append(pretrained)
         return resnet("resnet18", channels, pretrained=False, **knobs)
 
-    monkeypatch.setattr("muybridge.models.tsn.resnet", fetch)
+    monkeypatch.setattr("muybridge.models.clips.resnet", fetch)
     recipe = tiny_clip_recipe(root, epochs=1).with_settings({"model.pretrained": True})
     with pytest.raises(KilledError):
         train(recipe, tmp_path / "run", report=KillAt(1))

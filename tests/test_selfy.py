@@ -111,7 +111,7 @@ class TestSELFYNet:
             {"extraction": "soft_argmax", "temperature": 0.1},
             {"integration": "mlp"},
             {"upsample": "bilinear"},
-            {"stages": (2, 3, 4, 5)},
+            {"similarity_stages": (2, 3, 4, 5)},
             {"offsets": (1,)},
             {"window": (1, 3, 7)},
         ],
@@ -131,13 +131,13 @@ class TestSELFYNet:
 
     @pytest.mark.parametrize("size", [64, 72, 80])
     def test_odd_maps(self, size):
-        model = stirred(SELFYConfig(**SMALL | {"stages": (3, 4, 5), "size": size}).build(4))
+        model = stirred(SELFYConfig(**SMALL | {"similarity_stages": (3, 4, 5), "size": size}).build(4))
         assert torch.isfinite(model(video=clips(size=size)).logits).all()
 
     def test_sees_motion_without_the_shift(self):
         video = clips().double()
         for stages, sees in (((3,), True), ((), False)):
-            model = stirred(SELFYConfig(**SMALL | {"shift": False, "stages": stages}).build(4)).double()
+            model = stirred(SELFYConfig(**SMALL | {"shift": False, "similarity_stages": stages}).build(4)).double()
             same = torch.allclose(model(video=video).logits, model(video=video.flip(1)).logits, atol=1e-9, rtol=0)
             assert same != sees
 
@@ -164,6 +164,10 @@ class TestSELFYNet:
 
     def test_takes_one_frame_of_each_segment(self):
         assert SELFYConfig(segments=16).takes() == ClipInput(segments=16)
+
+    def test_a_block_behind_the_last_stage_is_refused(self):
+        with pytest.raises(ValueError, match="a block after res3, and with stages = 1 the trunk ends at res2"):
+            SELFYConfig(stages=1)
 
     def test_even_windows_are_refused(self):
         with pytest.raises(ValidationError, match="a window has odd sizes"):

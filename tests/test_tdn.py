@@ -7,6 +7,7 @@ from einops import rearrange
 
 from muybridge.core.contracts import ClipData, ClipInput
 from muybridge.engine.convert import load_released
+from muybridge.models.clips import as_images
 from muybridge.models.tdn import TDNConfig, long_term, products
 from muybridge.models.tdn.long_term import LongTermDifference
 from muybridge.models.tdn.short_term import ShortTermDifference
@@ -111,7 +112,7 @@ class TestLongTerm:
         upstream = torch.randn(6, 32, 5, 4, dtype=torch.float64)
         told = []
         for module, pay in ((slow, False), (fast, True)):
-            monkeypatch.setattr(long_term, "products_pay", lambda _, pay=pay: pay)
+            monkeypatch.setattr(long_term, "use_matmul", lambda _, pay=pay: pay)
             out = module(x)
             told.append([out, *torch.autograd.grad(out, [x, *module.parameters()], upstream), *module.buffers()])
         for one, other in zip(*told, strict=True):
@@ -174,6 +175,34 @@ class TestTDN:
     def test_shares_follow_the_segments(self, segments, knobs, share):
         model = TDNConfig(**SMALL | {"segments": segments} | knobs).build(4)
         assert model.short_term.share == share
+
+    @pytest.mark.parametrize("knobs", [{"short_stages": 1}, {}, {"short_stages": 4}, {"upsample": "bilinear"}], ids=str)
+    def test_an_image_path_without_weight_is_not_computed(self, knobs):
+        """What is computed without it equals the general formula, in which the image path is multiplied by zero."""
+        model = stirred(TDNConfig(**SMALL | {"image_share": 0.0, "size": 36, "stages": 3} | knobs).build(4)).train()
+        video, short = clips(size=36), model.short_term
+        segments = rearrange(video, "b (s f) c h w -> b s f c h w", f=3)
+        motion = short.start(short.differences(segments))
+        x = short.fuse(model.trunk.start(as_images(segments[:, :, 1])), motion)
+        for index, stage in enumerate(model.trunk.stages):
+            x = stage(x)
+            if index < len(short.stages):
+                motion = short.stages[index](motion)
+                x = short.fuse(x, motion)
+        logits = model(video=video).logits
+        torch.testing.assert_close(logits, model.head(x), rtol=0, atol=0)
+        logits.square().sum().backward()
+        without = {name for name, one in model.named_parameters() if one.grad is None}
+        frozen = {name for name, one in model.named_parameters() if not one.requires_grad}
+        early = ("trunk.stem.", *(f"trunk.stages.{index}." for index in range(len(short.stages))))
+        assert without == frozen == {name for name, _ in model.named_parameters() if name.startswith(early)}
+
+    def test_modules_stand_only_in_the_stages_that_are_kept(self):
+        model = TDNConfig(**SMALL | {"stages": 2, "width": 8, "short_stages": 3}).build(4)
+        assert len(model.trunk.stages) == len(model.short_term.stages) == 2
+        assert model.trunk.stages[1][0].between.long_term.squeeze.conv.out_channels == 1
+        with pytest.raises(ValueError, match="short_stages = 4, and with stages = 2 there are the stem and 2 more"):
+            TDNConfig(stages=2, short_stages=4)
 
     def test_both_modules_and_the_temporal_convolution_see_order(self):
         video = clips()

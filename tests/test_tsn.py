@@ -15,7 +15,8 @@ from muybridge.models.selfy import SELFYConfig
 from muybridge.models.selfy.block import SelfSimilarityBlock
 from muybridge.models.tdn import TDNConfig
 from muybridge.models.tsn import TSNConfig
-from muybridge.nn.backbones import resnet
+from muybridge.nn.backbones import map_size, resnet
+from muybridge.nn.checkpoint_keys import rename_keys, resnet_key_patterns
 from muybridge.nn.convnorm import ConvNorm, MatrixConvNorm
 from muybridge.nn.shift import TemporalConv, TemporalShift, by_clip, by_image
 from tests.authors import names, stirred
@@ -226,6 +227,47 @@ class TestBackbone:
                 out = stage(out)
             torch.testing.assert_close(out, theirs.eval()(x), atol=1e-4, rtol=1e-4)
         assert ours.widths[-1] == out.shape[1]
+
+    @pytest.mark.parametrize(("backbone", "zero_last"), [("resnet18", True), ("resnet50", False)])
+    def test_a_seed_gives_the_weights_that_timms_would(self, backbone, zero_last):
+        torch.manual_seed(0)
+        theirs = timm.create_model(backbone, num_classes=0, zero_init_last=zero_last).state_dict()
+        torch.manual_seed(0)
+        ours = resnet(backbone, zero_last=zero_last).state_dict()
+        renamed = rename_keys({f"base_model.{key}": value for key, value in theirs.items()}, resnet_key_patterns())
+        assert {f"trunk.{key}" for key in ours} == renamed.keys()
+        assert all(torch.equal(value, renamed[f"trunk.{key}"]) for key, value in ours.items())
+
+    @pytest.mark.parametrize("backbone", ["resnet10", "resnet50"])
+    def test_fewer_stages_are_the_first_ones(self, backbone):
+        full = resnet(backbone, width=8, zero_last=False).eval()
+        images, features = torch.randn(2, 3, 45, 64), []
+        with torch.no_grad():
+            x = full.start(images)
+            for stage in full.stages:
+                x = stage(x)
+                features.append(x)
+        for count, expected in enumerate(features, start=1):
+            short = resnet(backbone, stages=count, width=8).eval()
+            short.load_state_dict({key: value for key, value in full.state_dict().items() if key in short.state_dict()})
+            with torch.no_grad():
+                assert torch.equal(short(images), expected)
+            assert short.widths == full.widths[: count + 1]
+            assert expected.shape[2:] == (map_size(45, count), map_size(64, count))
+
+    def test_a_narrow_trunk_has_its_width_throughout(self):
+        assert resnet("resnet18", width=16).widths == (16, 16, 32, 64, 128)
+        assert resnet("resnet50", width=16, stages=2).widths == (16, 64, 128)
+
+    @pytest.mark.parametrize("knobs", [{"backbone": "resnet10"}, {"width": 32}], ids=str)
+    def test_no_pretrained_weights_of_another_width_or_depth(self, knobs):
+        with pytest.raises(RecipeError, match=r"no ImageNet weights exist for a resnet.*model.pretrained = false"):
+            TSNConfig(**SMALL | knobs | {"pretrained": True}).build(5)
+
+    def test_a_released_checkpoint_needs_all_stages(self):
+        released = TSNConfig(**SMALL | {"width": 8}).build(5).state_dict()
+        with pytest.raises(RunError, match=r"left over: trunk\.stages\.3.*Build the model with the options"):
+            load_released(TSNConfig(**SMALL | {"width": 8, "stages": 3}).build(5), names(released))
 
     def test_weights_out_of_reach_are_explained(self, monkeypatch):
         def unreachable(*arguments, **options):

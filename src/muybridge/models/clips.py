@@ -15,7 +15,7 @@ from torch import Tensor
 from muybridge.core.contracts import ClipInput
 from muybridge.core.types import Output
 from muybridge.models.base import Model, ModelConfig
-from muybridge.nn.backbones import Backbone, Trunk
+from muybridge.nn.backbones import Backbone, Trunk, resnet
 from muybridge.nn.checkpoint_keys import KeyPatterns, State, check_same_network, rename_keys, resnet_key_patterns
 from muybridge.nn.consensus import Consensus
 
@@ -27,6 +27,9 @@ class ClipModelConfig(ModelConfig):
 
     Attributes:
         backbone: depth of the ResNet.
+        stages: how many of its four stages are kept. Each halves the maps once more; with small frames, a stage whose
+            maps are smaller than its 3x3 kernels takes most of the time and adds little.
+        width: channels of its stem and first stage; each later stage is twice as wide. Pretrained weights have 64.
         segments: pieces of equal length a video is cut into.
         dropout: before the classifier.
         pretrained: start from ImageNet weights, as the papers do; fetched once from the Hugging Face hub.
@@ -34,6 +37,8 @@ class ClipModelConfig(ModelConfig):
     """
 
     backbone: Backbone = "resnet50"
+    stages: int = Field(default=4, ge=1, le=4)
+    width: int = Field(default=64, ge=8, multiple_of=8)
     segments: PositiveInt = 8
     dropout: float = Field(default=0.5, ge=0, lt=1)
     pretrained: bool = False
@@ -45,13 +50,24 @@ class ClipModelConfig(ModelConfig):
         """One normalised frame from each segment."""
         return ClipInput(self.segments, size=self.size, mean=self.mean, std=self.std)
 
+    def build_trunk(self, channels: int, *, zero_last: bool = True) -> Trunk:
+        """The ResNet for images of so many channels; see :func:`muybridge.nn.backbones.resnet`."""
+        return resnet(
+            self.backbone,
+            channels,
+            stages=self.stages,
+            width=self.width,
+            pretrained=self.pretrained,
+            zero_last=zero_last,
+        )
+
 
 class ClipModel(Model):
     """A ResNet over segments whose scores are averaged.
 
     Attributes:
-        return_maps: whether the output carries maps for pictures. They are computed only then, so that they cost nothing
-            in training and testing; set it before a call.
+        return_maps: whether the output carries maps for pictures. They are computed only then, so that they cost
+            nothing in training and testing; set it before a call.
         key_patterns: the authors' names for what is not ResNet, as (pattern, replacement).
     """
 

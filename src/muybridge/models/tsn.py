@@ -14,7 +14,6 @@ from torch import Tensor
 from muybridge.core.contracts import ClipData, Holds
 from muybridge.core.spec import ModelSpec
 from muybridge.models.clips import ClipModel, ClipModelConfig, Maps, as_images
-from muybridge.nn.backbones import resnet
 from muybridge.nn.shift import shift_blocks
 
 SPEC = ModelSpec(
@@ -53,7 +52,7 @@ class TSN(ClipModel):
     """Classifies a clip by the mean of its frames' scores."""
 
     def __init__(self, config: TSNConfig, num_classes: int, channels: int) -> None:
-        super().__init__(config, num_classes, resnet(config.backbone, channels, pretrained=config.pretrained))
+        super().__init__(config, num_classes, config.build_trunk(channels))
         if config.shift:
             shift_blocks(self.trunk, config.segments, config.shift_part)
 

@@ -1,10 +1,11 @@
-"""timm's image networks, and ResNet trunks of theirs whose blocks have room for motion.
+"""ResNet trunks whose blocks have room for motion, and timm's image networks.
 
 Legend: N images, C and D channels, H and W pixels, K classes.
 """
 
 import difflib
 import os
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import torch.nn.functional as F
@@ -14,13 +15,18 @@ from torch import Tensor, nn
 from muybridge.core.errors import RecipeError
 from muybridge.nn.convnorm import ConvNorm
 
-Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+Backbone = Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101"]
 BLOCKS: dict[Backbone, tuple[int, int, int, int]] = {
+    "resnet10": (1, 1, 1, 1),
     "resnet18": (2, 2, 2, 2),
     "resnet34": (3, 4, 6, 3),
     "resnet50": (3, 4, 6, 3),
     "resnet101": (3, 4, 23, 3),
 }
+BOTTLENECKS: tuple[Backbone, ...] = ("resnet50", "resnet101")
+"""Those whose blocks have three convolutions, the last with four times the channels."""
+
+_PRETRAINED_WIDTH = 64
 
 
 class Block(nn.Module):
@@ -31,42 +37,45 @@ class Block(nn.Module):
         between: what it does after the first convolution's rectifier.
     """
 
-    def __init__(self, block: Any) -> None:
+    def __init__(self, residual: Sequence[ConvNorm], shortcut: ConvNorm | None) -> None:
         super().__init__()
         self.before: nn.Module = nn.Identity()
-        self.first = ConvNorm(block.conv1, block.bn1)
+        self.first = residual[0]
         self.between: nn.Module = nn.Identity()
-        self.second = ConvNorm(block.conv2, block.bn2)
-        self.third = ConvNorm(block.conv3, block.bn3) if hasattr(block, "conv3") else None
-        self.shortcut = None if block.downsample is None else ConvNorm(block.downsample[0], block.downsample[1])
+        self.second = residual[1]
+        self.third = residual[2] if len(residual) > 2 else None
+        self.shortcut = shortcut
 
     @property
     def inner(self) -> int:
         """Channels after the first convolution."""
         return self.first.conv.out_channels
 
+    @property
+    def last(self) -> ConvNorm:
+        """The layer whose output is added to the shortcut."""
+        return self.third or self.second
+
     def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D H2 W2"]:
         """The rectified sum of the residual branch and the shortcut."""
         y = self.between(self.first(self.before(x), rectify=True))
         if self.third is not None:
             y = self.second(y, rectify=True)
-        last = self.third or self.second
-        return last(y, rectify=True, onto=x if self.shortcut is None else self.shortcut(x))
+        return self.last(y, rectify=True, onto=x if self.shortcut is None else self.shortcut(x))
 
 
 class Trunk(nn.Module):
-    """A ResNet without its classifier: a stem and four stages of blocks (res2 to res5 in the papers' words).
+    """A ResNet without its classifier: a stem and up to four stages of blocks (res2 to res5 in the papers' words).
 
     Attributes:
         widths: channels after the stem and after each stage.
     """
 
-    def __init__(self, resnet: Any) -> None:
+    def __init__(self, stem: ConvNorm, stages: Sequence[Sequence[Block]]) -> None:
         super().__init__()
-        self.stem = ConvNorm(resnet.conv1, resnet.bn1)
-        layers = (resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4)
-        self.stages = nn.ModuleList(nn.Sequential(*(Block(block) for block in layer)) for layer in layers)
-        last = [(stage[-1].third or stage[-1].second).conv.out_channels for stage in self.blocks()]
+        self.stem = stem
+        self.stages = nn.ModuleList(nn.Sequential(*blocks) for blocks in stages)
+        last = [blocks[-1].last.conv.out_channels for blocks in stages]
         self.widths = (self.stem.conv.out_channels, *last)
 
     def blocks(self) -> list[list[Block]]:
@@ -85,25 +94,91 @@ class Trunk(nn.Module):
         return x
 
 
-def resnet(backbone: Backbone, channels: int = 3, *, pretrained: bool = False, zero_last: bool = True) -> Trunk:
-    """A trunk with timm's layers.
+def resnet(
+    backbone: Backbone,
+    channels: int = 3,
+    *,
+    stages: int = 4,
+    width: int = _PRETRAINED_WIDTH,
+    pretrained: bool = False,
+    zero_last: bool = True,
+) -> Trunk:
+    """A ResNet trunk with the layers and the initialization of timm's.
 
     Args:
         backbone: depth.
         channels: of the input images; the first layer of pretrained weights is fitted to them as timm does.
-        pretrained: start from torchvision's ImageNet weights, the ones the papers used, instead of drawn ones.
-        zero_last: start the last norm of each block at zero, when the weights are drawn.
+        stages: how many are kept, 1 to 4. Each halves the maps once more: of 64 pixels, the fourth leaves 2 by 2.
+        width: channels of the stem; res2 is as wide, and each later stage twice as wide as the one before.
+        pretrained: start from torchvision's ImageNet weights, the ones the papers used, instead of random ones.
+        zero_last: start the last norm of each block at zero, when the weights are random.
 
     Raises:
-        RecipeError: the weights cannot be reached.
+        RecipeError: there are no pretrained weights of this depth or width, or they cannot be reached.
     """
-    if pretrained:
-        return Trunk(timm_model(f"{backbone}.tv_in1k", pretrained=True, in_chans=channels, num_classes=0))
-    return Trunk(timm_model(backbone, in_chans=channels, num_classes=0, zero_init_last=zero_last))
+    if not pretrained:
+        return _random_trunk(backbone, channels, stages, width, zero_last)
+    if backbone == "resnet10" or width != _PRETRAINED_WIDTH:
+        raise RecipeError(
+            f"no ImageNet weights exist for a {backbone} of width {width}",
+            expected=f"resnet18, 34, 50 or 101, of width {_PRETRAINED_WIDTH}",
+            hint="set model.pretrained = false to train from random weights, or choose one of these",
+            where="model.pretrained",
+        )
+    network = timm_model(f"{backbone}.tv_in1k", pretrained=True, in_chans=channels, num_classes=0)
+    layers = (network.layer1, network.layer2, network.layer3, network.layer4)[:stages]
+    return Trunk(ConvNorm(network.conv1, network.bn1), [[_block_of_timm(block) for block in layer] for layer in layers])
+
+
+def map_size(pixels: int, stages: int) -> int:
+    """Height, or width, of a trunk's maps after its stem and this many stages, for images of so many pixels."""
+    halvings = 2 + max(0, stages - 1)  # in the stem, its pooling, and every stage but the first
+    return -(-pixels // 2**halvings)
+
+
+def _block_of_timm(block: Any) -> Block:
+    residual = [ConvNorm(block.conv1, block.bn1), ConvNorm(block.conv2, block.bn2)]
+    if hasattr(block, "conv3"):
+        residual.append(ConvNorm(block.conv3, block.bn3))
+    return Block(residual, None if block.downsample is None else ConvNorm(block.downsample[0], block.downsample[1]))
+
+
+def _random_trunk(backbone: Backbone, channels: int, stages: int, width: int, zero_last: bool) -> Trunk:
+    """Every layer first and then every weight, in timm's order, so that a seed gives the weights that timm's would."""
+    stem, inputs, layers = _conv_norm(channels, width, 7, stride=2), width, []
+    for stage, count in enumerate(BLOCKS[backbone][:stages]):
+        layers.append([])
+        for number in range(count):
+            stride = 2 if stage and not number else 1
+            layers[-1].append(_block(inputs, width * 2**stage, stride, backbone in BOTTLENECKS))
+            inputs = layers[-1][-1].last.conv.out_channels
+    trunk = Trunk(stem, layers)
+    for module in trunk.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    for block in (block for blocks in trunk.blocks() for block in blocks if zero_last):
+        nn.init.zeros_(block.last.norm.weight)
+    return trunk
+
+
+def _block(inputs: int, width: int, stride: int, bottleneck: bool) -> Block:
+    outputs = 4 * width if bottleneck else width
+    changes = stride != 1 or inputs != outputs
+    shortcut = _conv_norm(inputs, outputs, 1, stride=stride) if changes else None
+    if bottleneck:
+        sizes = ((inputs, width, 1, 1), (width, width, 3, stride), (width, outputs, 1, 1))
+    else:
+        sizes = ((inputs, width, 3, stride), (width, width, 3, 1))
+    return Block([_conv_norm(before, after, kernel, stride=step) for before, after, kernel, step in sizes], shortcut)
+
+
+def _conv_norm(inputs: int, outputs: int, kernel: int, *, stride: int) -> ConvNorm:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+    return ConvNorm(conv, nn.BatchNorm2d(outputs))
 
 
 def timm_model(name: str, *, pretrained: bool = False, **options: Any) -> Any:
-    """A model of timm's, with its pretrained weights or with drawn ones.
+    """A model of timm's, with its pretrained weights or with random ones.
 
     Args:
         name: timm's name, the tag of the weights included where a certain one is meant.

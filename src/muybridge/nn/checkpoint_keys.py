@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor
 
 from muybridge.core.errors import RunError
-from muybridge.nn.backbones import BLOCKS, Backbone
+from muybridge.nn.backbones import BLOCKS, BOTTLENECKS, Backbone
 
 State = dict[str, Tensor]
 KeyPatterns = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
@@ -55,7 +55,7 @@ def _depth(state: Mapping[str, Tensor]) -> Backbone | None:
     blocks = tuple(last[stage] for stage in sorted(last))
     bottleneck = any(key[found.end() :].startswith("conv3.") for key in state if (found := _LAYER.search(key)))
     for name, known in BLOCKS.items():
-        if known == blocks and (name in ("resnet50", "resnet101")) == bottleneck:
+        if known == blocks and (name in BOTTLENECKS) == bottleneck:
             return name
     return None
 

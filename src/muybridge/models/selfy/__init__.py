@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, cast
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from pydantic import AfterValidator, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from muybridge.core.contracts import ClipData, Holds
@@ -18,7 +18,6 @@ from muybridge.core.errors import RunError
 from muybridge.core.spec import ModelSpec
 from muybridge.models.clips import ClipModel, ClipModelConfig, Maps, as_images
 from muybridge.models.selfy.block import SelfSimilarityBlock
-from muybridge.nn.backbones import resnet
 from muybridge.nn.checkpoint_keys import KeyPatterns, State
 from muybridge.nn.shift import shift_blocks
 
@@ -54,7 +53,7 @@ class SELFYConfig(ClipModelConfig):
         window: time offsets, rows and columns that a position is compared with; (9, 9, 9) for 16 segments.
         offsets: the time offsets themselves, in segments, in place of the window's; (1,) looks one ahead only.
         shift: stand on TSM (shifted channels in every block) or on plain TSN.
-        stages: after which of res2 to res5 a block stands.
+        similarity_stages: after which of res2 to res5 a self-similarity block is inserted.
         hidden: channels that are compared.
         extraction: how similarities become features: ``conv``, ``mlp`` or ``soft_argmax``.
         extraction_widths: channels of the extraction's layers; ``mlp`` takes the last.
@@ -69,7 +68,7 @@ class SELFYConfig(ClipModelConfig):
     window: Annotated[tuple[int, int, int], AfterValidator(_odd)] = (5, 9, 9)
     offsets: tuple[int, ...] | None = None
     shift: bool = True
-    stages: tuple[Stage, ...] = (3,)
+    similarity_stages: tuple[Stage, ...] = (3,)
     hidden: PositiveInt = 128
     extraction: Literal["conv", "mlp", "soft_argmax"] = "conv"
     extraction_widths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (4, 16, 64, 64)
@@ -77,6 +76,15 @@ class SELFYConfig(ClipModelConfig):
     integration_width: PositiveInt = 64
     temperature: PositiveFloat = 0.01
     upsample: Literal["transposed", "bilinear"] = "transposed"
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> "SELFYConfig":
+        if max(self.similarity_stages, default=2) > self.stages + 1:
+            raise ValueError(
+                f"a block after res{max(self.similarity_stages)}, and with stages = {self.stages} the trunk ends at "
+                f"res{self.stages + 1}"
+            )
+        return self
 
     def build(self, num_classes: int, holds: Holds | None = None) -> "SELFYNet":
         """The model for videos of the channels that the data set holds; without one, for RGB."""
@@ -102,7 +110,7 @@ class SELFYNet(ClipModel):
     )
 
     def __init__(self, config: SELFYConfig, num_classes: int, channels: int) -> None:
-        trunk = resnet(config.backbone, channels, pretrained=config.pretrained)
+        trunk = config.build_trunk(channels)
         super().__init__(config, num_classes, trunk)
         if config.shift:
             shift_blocks(trunk, config.segments)
@@ -121,7 +129,7 @@ class SELFYNet(ClipModel):
                     temperature=config.temperature,
                     upsample=config.upsample,
                 )
-                for stage in config.stages
+                for stage in config.similarity_stages
             }
         )
 

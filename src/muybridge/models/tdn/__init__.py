@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange, reduce
 from jaxtyping import Float
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from muybridge.core.contracts import ClipData, ClipInput, Holds
@@ -19,7 +20,7 @@ from muybridge.core.spec import ModelSpec
 from muybridge.models.clips import ClipModel, ClipModelConfig, Maps, as_images
 from muybridge.models.tdn.long_term import LongTermDifference
 from muybridge.models.tdn.short_term import ShortTermDifference, motion_magnitude
-from muybridge.nn.backbones import resnet
+from muybridge.nn.backbones import map_size
 from muybridge.nn.checkpoint_keys import KeyPatterns, State
 from muybridge.nn.shift import TemporalConv
 
@@ -50,16 +51,18 @@ class TDNConfig(ClipModelConfig):
     Attributes:
         frames_per_segment: consecutive frames of a segment; the middle one is the image, all of them the motion.
         short_stages: stages beside which the short-term module runs: 0 none, 1 the stem, 2 also res2, 3 also res3, ...
+            At most one more than ``stages``.
         short_source: what it sees: differences of frames, or the frames around the middle one.
         short_fusion: ``weighted``, ``sum``, or ``attention`` (the motion gates the image path).
-        image_share: the image path's weight when weighted; None is 0.5 at 8 segments and 0.75 else.
-        long_stages: which of res2 to res5 have the long-term module in every block.
+        image_share: the image path's weight when weighted; None is 0.5 at 8 segments and 0.75 else. With 0 the early
+            stages see the motion alone, and their image path is not computed.
+        long_stages: which of res2 to res5, as far as ``stages`` keeps them, have the long-term module in every block.
         long_source: differences of segments' features, or the neighbour's features.
         long_gate: see :class:`LongTermDifference`.
-        reduction: the long-term module works on one in this many channels.
+        reduction: the long-term module works on one in this many channels, and on one at least.
         multi_scale: three scales in the long-term module, or one.
         bidirectional: look at the next and at the previous segment, or at the next only.
-        temporal_stages: which of res2 to res5 have the learnt temporal convolution in every block.
+        temporal_stages: which of them have the learnt temporal convolution in every block.
         upsample: how half-size maps return to full size, in both modules.
     """
 
@@ -78,6 +81,15 @@ class TDNConfig(ClipModelConfig):
     bidirectional: bool = True
     temporal_stages: tuple[Stage, ...] = (3, 4, 5)
     upsample: Literal["nearest", "bilinear"] = "nearest"
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> "TDNConfig":
+        if self.short_stages > self.stages + 1:
+            raise ValueError(
+                f"short_stages = {self.short_stages}, and with stages = {self.stages} there are the stem and "
+                f"{self.stages} more"
+            )
+        return self
 
     def takes(self) -> ClipInput:
         """A few consecutive normalised frames from each segment."""
@@ -110,7 +122,7 @@ class TDN(ClipModel):
     )
 
     def __init__(self, config: TDNConfig, num_classes: int, channels: int) -> None:
-        trunk = resnet(config.backbone, channels, pretrained=config.pretrained, zero_last=False)
+        trunk = config.build_trunk(channels, zero_last=False)
         super().__init__(config, num_classes, trunk)
         nn.init.normal_(self.head.classifier.weight, std=0.001)
         nn.init.zeros_(self.head.classifier.bias)
@@ -119,6 +131,9 @@ class TDN(ClipModel):
         for number, blocks in enumerate(trunk.blocks(), start=2):
             for block in blocks:
                 block.between = _between(config, block.inner, number)
+        if self.short_term is not None and self.short_term.replaces_image:
+            for unused in (trunk.stem, *list(trunk.stages)[: len(self.short_term.stages)]):
+                unused.requires_grad_(False)
 
     def _short_term(self, config: TDNConfig) -> ShortTermDifference:
         share = config.image_share
@@ -139,20 +154,37 @@ class TDN(ClipModel):
         ``gates_res*`` (``B S h w``) for each stage with the long-term module: its last block's mean gate.
         """
         segments = rearrange(video, "b (s f) c h w -> b s f c h w", f=self.frames)
-        x = self.trunk.start(as_images(segments[:, :, self.frames // 2]))
-        short, motion = self.short_term, None
-        if short is not None:
-            differences = short.differences(segments)
-            motion = short.start(differences)
-            x = short.fuse(x, motion)
-            if maps is not None:
-                maps["differences"] = motion_magnitude(differences)
-        for index, stage in enumerate(self.trunk.stages):
-            x = stage(x) if maps is None else self._drawn(stage, x, f"gates_res{index + 2}", maps)
-            if short is not None and motion is not None and index < len(short.stages):
-                motion = short.stages[index](motion)
-                x = short.fuse(x, motion)
+        x, first = self._early_features(segments, maps)
+        for index in range(first, len(self.trunk.stages)):
+            x = self._stage(index, x, maps)
         return x
+
+    def _early_features(
+        self, segments: Float[Tensor, "B S F C H W"], maps: Maps | None
+    ) -> tuple[Float[Tensor, "N D h w"], int]:
+        """The features after the stages beside which the short-term module runs, and the number of these stages."""
+        images, short = as_images(segments[:, :, self.frames // 2]), self.short_term
+        if short is None:
+            return self.trunk.start(images), 0
+        differences = short.differences(segments)
+        if maps is not None:
+            maps["differences"] = motion_magnitude(differences)
+        motion = short.start(differences)
+        if short.replaces_image:
+            for stage in short.stages:
+                motion = stage(motion)
+            height, width = (map_size(pixels, len(short.stages)) for pixels in images.shape[2:])
+            return F.interpolate(motion, (height, width), mode=short.upsample), len(short.stages)
+        x = short.fuse(self.trunk.start(images), motion)
+        for index, stage in enumerate(short.stages):
+            x, motion = self._stage(index, x, maps), stage(motion)
+            x = short.fuse(x, motion)
+        return x, len(short.stages)
+
+    def _stage(self, index: int, x: Float[Tensor, "N D H W"], maps: Maps | None) -> Float[Tensor, "N D2 h w"]:
+        """The output of one of the trunk's stages, which are numbered from 0 here and from res2 in the maps."""
+        stage = self.trunk.stages[index]
+        return stage(x) if maps is None else self._drawn(stage, x, f"gates_res{index + 2}", maps)
 
     def _drawn(self, stage: nn.Module, x: Tensor, name: str, maps: Maps) -> Tensor:
         """The stage's answer, with the gate of its last long-term module written down."""

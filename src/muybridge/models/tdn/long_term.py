@@ -1,6 +1,6 @@
 """The long-term difference module: features are amplified where they change from one segment to the next.
 
-Legend: B clips, T segments, N = B T images, P channels of the block, Q = P / reduction, h and w positions,
+Legend: B clips, T segments, N = B T images, P channels of the block, Q = P / reduction (1 at least), h and w positions,
 D directions in time (2, or 1), DN = D N, M images of any number.
 Source: Wang et al., TDN, CVPR 2021, Eq. 4 to 7; signs, averages and the gate's center from the authors' code.
 """
@@ -50,7 +50,7 @@ class LongTermDifference(nn.Module):
     ) -> None:
         super().__init__()
         self.segments, self.gate, self.source, self.both, self.upsample = segments, gate, source, both, upsample
-        narrow = channels // reduction
+        narrow = max(1, channels // reduction)
         self.squeeze = ConvNorm.make(channels, narrow, 1)
         self.align = nn.Conv2d(narrow, narrow, 3, padding=1, groups=narrow, bias=False)
         nn.init.kaiming_normal_(self.align.weight, mode="fan_out", nonlinearity="relu")

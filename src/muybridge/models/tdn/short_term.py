@@ -51,6 +51,11 @@ class ShortTermDifference(nn.Module):
             self.stem.conv.weight.copy_(first.mean(dim=1, keepdim=True).expand_as(self.stem.conv.weight))
         self.stages = nn.ModuleList(copy.deepcopy(stage) for stage in list(trunk.stages)[: stages - 1])
 
+    @property
+    def replaces_image(self) -> bool:
+        """Whether the image path has no weight at all, so that it need not be computed."""
+        return self.fusion == "weighted" and self.share == 0
+
     def differences(self, video: Segments) -> Float[Tensor, "B S F1 C h w"]:
         """Differences of neighbouring frames, averaged over 2 x 2 pixels."""
         height, width = (size // 2 * 2 for size in video.shape[-2:])
