@@ -80,6 +80,8 @@ LIGHT = [
     (2, "convert x.pth --run y --model tdn --set model.segmnts=8"),
     (2, "fuse a b --weights one"),
     (2, "test nowhere"),
+    (2, "test ~no-such-user/run"),
+    (2, "init ~no-such-user/recipe.toml"),
 ]
 
 
@@ -148,6 +150,12 @@ def test_the_home_folder_in_paths(call, monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert (tree["data"]["root"], tree["data"]["group"]) == (str(tmp_path / "home" / "data"), "(s.)")
     assert tree["train"]["epochs"] == 7
     assert not (tmp_path / "~").exists()
+
+
+def test_the_next_command_can_be_copied_into_a_shell(call):
+    code, out, _ = call("init", "my recipe.toml", "--model", "drnn")
+    assert code == 0
+    assert out == "wrote my recipe.toml; next: muybridge train 'my recipe.toml'\n"
 
 
 def test_recipes(call):

@@ -1,7 +1,7 @@
 """The Typer application, the groups of its commands, and the entry point."""
 
 import functools
-import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from muybridge import __version__
-from muybridge.core.errors import MuybridgeError
+from muybridge.core.errors import MuybridgeError, RecipeError
 
 
 def _without_type_of_flags(params: list[Any]) -> list[Any]:
@@ -95,8 +95,23 @@ def _options(
     """Options that stand before a command."""
 
 
+def shell_command(*words: object) -> str:
+    """A command to copy into a shell, with quotes where they are needed."""
+    return shlex.join(["muybridge", *map(str, words)])
+
+
+def expand_user(path: Path) -> Path:
+    """A path with the home folder in place of ``~``; raises RecipeError for the home of an unknown user."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise RecipeError(
+            "there is no such user", expected="~ for your home folder, or ~NAME", hint="write the path out", where=path
+        ) from None
+
+
 def _expand(value: Any) -> Any:
-    """A path, or each path of a list, with the home folder in place of ``~``."""
+    """All paths in the value of an option, expanded."""
     if isinstance(value, list):
         return [_expand(item) for item in value]
-    return Path(os.path.expanduser(value)) if isinstance(value, Path) else value
+    return expand_user(value) if isinstance(value, Path) else value

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from muybridge.cli.app import command
+from muybridge.cli.app import command, expand_user, shell_command
 from muybridge.cli.options import Device, RecipeName, Settings, choose_recipe
 from muybridge.recipe_schema import check_recipe, check_tree, parse_settings
 
@@ -38,7 +38,9 @@ def flow(
     """Compute the optical flow of all videos, on all cores; existing files are kept."""
     options = {"flow.method": method, "flow.bound": bound}
     given = parse_settings(settings or []) | {name: value for name, value in options.items() if value is not None}
-    if Path(source).expanduser().is_dir():
+    folder = expand_user(Path(source))
+    if folder.is_dir():
+        source = str(folder)
         check_tree({}, given, None)
     else:
         check_recipe(source, given)
@@ -48,10 +50,9 @@ def flow(
 
     report = Reporter()
     _, made = make_flow(source, out, settings=given, form=form, jobs=jobs, report=report)
-    words = f"--set flow.folder={made.folder} --set flow.method={made.method} --set flow.bound={made.bound:g}"
-    report.say(
-        f"next: muybridge train RECIPE {words}" if Path(source).is_dir() else f"next: muybridge train {source} {words}"
-    )
+    chosen = {"flow.folder": made.folder, "flow.method": made.method, "flow.bound": f"{made.bound:g}"}
+    words = [word for name, value in chosen.items() for word in ("--set", f"{name}={value}")]
+    report.say(f"next: {shell_command('train', 'RECIPE' if folder.is_dir() else source, *words)}")
 
 
 @command("Data", example="muybridge features video_lstm_moving_shapes --out features/playground")
@@ -80,4 +81,4 @@ def features(
     report.console.quiet = not runtime.is_main_process
     report.say(f"features of {loaded.title or loaded.model.spec.title} -> {folder}")
     extract_features(loaded, folder, precision=precision, runtime=runtime, report=report)
-    report.say(f"next: muybridge train {recipe} --set view.features={folder}")
+    report.say(f"next: {shell_command('train', recipe, '--set', f'view.features={folder}')}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from muybridge.cli.app import expand_user
 from muybridge.core.errors import RecipeError
 from muybridge.engine.run_format import check_run
 from muybridge.recipe_schema import (
@@ -33,7 +34,7 @@ def _complete_model(incomplete: str) -> list[str]:
 
 def _check_run(path: Path | None) -> Path | None:
     if path is not None:
-        check_run(path.expanduser())
+        check_run(expand_user(path))
     return path
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from muybridge.cli.app import command
+from muybridge.cli.app import command, shell_command
 from muybridge.cli.options import (
     AsJson,
     Data,
@@ -83,7 +83,7 @@ def train(
     finished = existing.finished
     train_run(loaded, folder, resume=resume, runtime=runtime, report=report)
     state = "this run is trained already" if finished else "trained"
-    report.say(f"{state}; next: muybridge test {folder}   or: muybridge show {folder}")
+    report.say(f"{state}; next: {shell_command('test', folder)}   or: {shell_command('show', folder)}")
 
 
 @command("Train", example="muybridge test runs/mine --json")
@@ -193,7 +193,7 @@ def init(
         raise RecipeError("--data without --model", expected="both", hint="choose one of `muybridge models`")
     given = parse_options(settings, data, group, epochs, size, seed, no_pretrained)
     path.write_text(starter(model or "drnn", given), encoding="utf-8")
-    typer.echo(f"wrote {path}; next: muybridge train {path}")
+    typer.echo(f"wrote {path}; next: {shell_command('train', path)}")
 
 
 def _seeds(text: str) -> list[int]:
