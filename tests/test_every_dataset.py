@@ -535,11 +535,21 @@ def test_lists_are_looked_for_under_the_data_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("file", "text", "knobs", "message"),
     [
-        ("train.txt", "a.mp4\n", {}, r"train.txt: the line 'a.mp4'\. Expected `path label`"),
-        ("train.txt", "a.mp4 3\n", {}, "with a label of 0 to 2"),
-        ("train.txt", "a.mp4 nod\n", {}, "the line 'a.mp4 nod'"),
-        ("train.txt", "frames/four 1\n", {}, "'frames/four' is named in train and in test"),
-        ("train.txt", "a.mp4 1\na.mp4 1\n", {}, "'a.mp4' is named in train and in train"),
+        ("train.txt", "a.mp4\n", {}, r"train.txt: line 1, 'a.mp4'\. Expected `path label`"),
+        (
+            "train.txt",
+            "\na.mp4 1\nb.mp4 4\n",
+            {},
+            r"line 3, 'b.mp4 4', has the label '4'\. .*a label of 0 to 2 or a class",
+        ),
+        ("train.txt", "a.mp4 wink\n", {}, "line 1, 'a.mp4 wink', has the label 'wink'"),
+        (
+            "train.txt",
+            "frames/four 1\n",
+            {},
+            r"'frames/four' is listed in lists/train\.txt, line 1, and in lists/test\.txt, line 1",
+        ),
+        ("train.txt", "a.mp4 1\na.mp4 1\n", {}, r"'a\.mp4' is listed in lists/train\.txt, line 1, .* line 2"),
         ("train.txt", "# nobody\n", {}, "the train split is empty"),
         ("train.txt", "a.mp4 1\n", {"test": Path("gone.txt")}, r"gone.txt: it cannot be read .*Correct data.test"),
         ("train.txt", "a.mp4 1\n", {"classes": Path("gone.txt")}, r"gone.txt: .*Correct data.classes"),

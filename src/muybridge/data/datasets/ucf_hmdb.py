@@ -1,5 +1,6 @@
 """UCF101 and HMDB51 by their official lists of splits (Soomro et al., 2012; Kuehne et al., ICCV 2011)."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -7,7 +8,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from muybridge.core.contracts import ClipData
-from muybridge.core.files import read_lines
+from muybridge.core.errors import DataError
+from muybridge.core.files import read_numbered_lines
 from muybridge.core.types import Record
 from muybridge.data.datasets.base import Benchmark, Index, Split
 from muybridge.media.video import Video
@@ -32,16 +34,18 @@ _HMDB51 = (
     "ride_horse run shake_hands shoot_ball shoot_bow shoot_gun sit situp smile smoke somersault stand "
     "swing_baseball sword_exercise sword talk throw turn walk wave "
 )
-_TRAINS, _TESTS = "1", "2"  # in HMDB51's lists; 0 is a clip that is neither
+_TRAIN_MARK, _TEST_MARK = "1", "2"  # in HMDB51's lists; 0 is a clip in neither part
+_UCF_LINE = re.compile(r"(?P<id>(?P<label>\w+)/v_\w+_(?P<group>g[0-9]+)_c[0-9]+\.\w+)(?:\s+(?P<number>[0-9]+))?")
+_HMDB_LINE = re.compile(r"(?P<file>\S.*)\s+(?P<mark>[012])")
 
 
-class _Listed(Benchmark):
-    """What both have in common: three official splits, and no class that a mirror changes.
+class _ListedBenchmark(Benchmark):
+    """What both have in common: three official splits, and no class that mirroring changes.
 
     Attributes:
         fold: 1 to 3, the official split.
         lists: the folder of the official lists, in ``root``.
-        videos: the folder of videos, a folder for each class, in ``root``.
+        videos: the folder of videos, with a folder for each class, in ``root``.
     """
 
     fold: int = Field(default=1, ge=1, le=3)
@@ -58,7 +62,7 @@ class _Listed(Benchmark):
         return ClipData()
 
     def mirror(self) -> Mapping[int, int]:
-        """Empty: no class has a side."""
+        """Empty: mirroring changes no class."""
         return {}
 
     def folds(self) -> tuple[str, ...]:
@@ -69,24 +73,37 @@ class _Listed(Benchmark):
         """See :class:`Video`."""
         return Video(record.path)
 
-    def lines(self, name: str) -> list[str]:
+    def describe_split(self) -> str:
+        """The official split, and what is held out from it."""
+        return f"official split {self.fold}; " + super().describe_split()
+
+    def match_lines(self, name: str, pattern: re.Pattern[str], form: str) -> list[re.Match[str]]:
         """The lines of one official list.
 
+        Args:
+            name: of the list.
+            pattern: that every line matches.
+            form: the pattern in words.
+
         Raises:
-            DataError: it cannot be read.
+            DataError: it cannot be read, or a line does not match.
         """
-        return read_lines(
-            self.folder() / self.lists / name,
-            expected="an official list of this split",
-            hint="fetch the official lists, or correct data.root or data.lists",
-        )
+        file, hint = self.folder() / self.lists / name, "fetch the official lists, or correct data.root or data.lists"
+        lines = read_numbered_lines(file, expected="an official list of this split", hint=hint)
+        matches = []
+        for number, line in lines:
+            match = pattern.fullmatch(line)
+            if match is None:
+                raise DataError(f"line {number} is {line!r}", expected=form, hint=hint, where=file)
+            matches.append(match)
+        return matches
 
 
-class UCF101(_Listed):
-    """101 actions in 13320 videos. Groups are those of the file names, ``g01`` to ``g25``.
+class UCF101(_ListedBenchmark):
+    """101 actions in 13320 videos. Groups are those in the file names, ``g01`` to ``g25``.
 
     Attributes:
-        root: the folder that holds ``videos`` and ``lists``.
+        root: the folder that contains ``videos`` and ``lists``.
     """
 
     name: Literal["ucf101"] = "ucf101"
@@ -97,25 +114,31 @@ class UCF101(_Listed):
 
     def index(self, split: Split) -> Index:
         """The videos of one split; see :meth:`DatasetConfig.index`."""
-        parts = {part: self._records(f"{part}list{self.fold:02}.txt") for part in ("train", "test")}
-        tested = {record.id for record in parts["test"]}
-        return self.split_records(split, parts["train"] + parts["test"], is_test=lambda record: record.id in tested)
+        train, test = (self._records(f"{part}list{self.fold:02}.txt") for part in ("train", "test"))
+        tested = {record.id for record in test}
+        return self.split_records(split, train + test, is_test=lambda record: record.id in tested)
 
     def _records(self, name: str) -> list[Record]:
         labels = {label: number for number, label in enumerate(self.labels())}
         records = []
-        for line in self.lines(name):
-            id_ = line.split()[0]  # lists of training have the class after it, counted from 1
-            label, _, file = id_.partition("/")
-            records.append(Record(id_, self.folder() / self.videos / id_, labels[label], file.split("_")[-2]))
+        for match in self.match_lines(name, _UCF_LINE, "CLASS/v_CLASS_g01_c01.avi, and in lists of training a label"):
+            id_, label = match["id"], match["label"]
+            if label not in labels or match["number"] not in (None, str(labels[label] + 1)):
+                raise DataError(
+                    f"the class {label!r}, number {match['number']}, is not one of UCF101",
+                    expected="the official classes, numbered in their official order from 1",
+                    hint='fetch the official lists, or use name = "video_list" for lists of your own',
+                    where=self.folder() / self.lists / name,
+                )
+            records.append(Record(id_, self.folder() / self.videos / id_, labels[label], match["group"]))
         return records
 
 
-class HMDB51(_Listed):
-    """51 actions in 6766 clips, of which each split trains on 70 and tests on 30 of each. Groups are the films.
+class HMDB51(_ListedBenchmark):
+    """51 actions in 6766 clips; each split has 70 for training and 30 for testing of each. Groups are source videos.
 
     Attributes:
-        root: the folder that holds ``videos`` and ``lists``.
+        root: the folder that contains ``videos`` and ``lists``.
     """
 
     name: Literal["hmdb51"] = "hmdb51"
@@ -129,10 +152,10 @@ class HMDB51(_Listed):
         marks: dict[str, str] = {}
         records = []
         for number, label in enumerate(self.labels()):
-            for line in self.lines(f"{label}_test_split{self.fold}.txt"):
-                file, mark = line.rsplit(None, 1)
-                id_ = f"{label}/{file}"
-                marks[id_] = mark
-                records.append(Record(id_, self.folder() / self.videos / id_, number, file.partition(f"_{label}_")[0]))
-        used = [record for record in records if marks[record.id] in (_TRAINS, _TESTS)]
-        return self.split_records(split, used, is_test=lambda record: marks[record.id] == _TESTS)
+            for match in self.match_lines(f"{label}_test_split{self.fold}.txt", _HMDB_LINE, "FILE.avi and 0, 1 or 2"):
+                id_ = f"{label}/{match['file']}"
+                marks[id_] = match["mark"]
+                group = match["file"].partition(f"_{label}_")[0]
+                records.append(Record(id_, self.folder() / self.videos / id_, number, group))
+        used = [record for record in records if marks[record.id] in (_TRAIN_MARK, _TEST_MARK)]
+        return self.split_records(split, used, is_test=lambda record: marks[record.id] == _TEST_MARK)
