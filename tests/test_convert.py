@@ -27,8 +27,8 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_checkpoint_becomes_a_run(file: Path, tmp_path: Path):
-    (tmp_path / "names.txt").write_text("push\npull\nlift\ndrop\n")
-    run = convert_checkpoint(file, tmp_path / "run", model="tdn", labels=tmp_path / "names.txt", settings=KNOBS)
+    (tmp_path / "names.csv").write_text("id,name\n0,push\n1,pull\n2,lift\n3,drop\n")
+    run = convert_checkpoint(file, tmp_path / "run", model="tdn", labels=tmp_path / "names.csv", settings=KNOBS)
     assert run.finished
     assert run.labels() == ("push", "pull", "lift", "drop")
     predictor = muybridge.load(run.path)
@@ -43,7 +43,7 @@ def test_a_checkpoint_becomes_a_run(file: Path, tmp_path: Path):
 
 def test_the_command(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     settings = [f"--set={knob}={value}" for knob, value in KNOBS.items()]
-    words = ["muybridge", "adopt", str(file), "--model", "tdn", "--run", str(tmp_path / "run"), *settings]
+    words = ["muybridge", "convert", str(file), "--model", "tdn", "--run", str(tmp_path / "run"), *settings]
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -60,6 +60,8 @@ def test_what_is_wrong_is_said(file: Path, tmp_path: Path):
     (tmp_path / "two.txt").write_text("push\npull\n")
     refused(DataError, r"two.txt: it names 2 classes\. Expected 4", labels=tmp_path / "two.txt")
     refused(DataError, r"gone.txt: it cannot be read", labels=tmp_path / "gone.txt")
+    (tmp_path / "twice.txt").write_text("push\npull\npush\ndrop\n")
+    refused(DataError, r"twice.txt: the class 'push' is given twice", labels=tmp_path / "twice.txt")
     refused(RecipeError, "both a model and a recipe", recipe="folder_tdn")
     refused(RecipeError, "neither a model nor a recipe", model=None)
     refused(RunError, r"holds a resnet18.*backbone", settings={})

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from muybridge.core.errors import DataError, RecipeError, RunError
-from muybridge.core.files import read_lines
+from muybridge.data.datasets.lists import read_class_names
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.recipe import Recipe, load_recipe, recipe_from
 
@@ -146,7 +146,7 @@ def _plain(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
 def _names(labels: Path | None, count: int | None) -> list[str]:
     if labels is None:
         return [f"class {label}" for label in range(count or 1)]
-    names = read_lines(labels, expected="class names, one on each line", hint="correct --labels")
+    names, _ = read_class_names(labels, hint="correct --labels")
     if count is not None and len(names) != count:
         raise DataError(
             f"it names {len(names)} classes",
@@ -154,7 +154,7 @@ def _names(labels: Path | None, count: int | None) -> list[str]:
             hint="give the class names of the data set that the checkpoint was trained on",
             where=labels,
         )
-    return names
+    return list(names)
 
 
 def _list(what: str, keys: list[str]) -> list[str]:
