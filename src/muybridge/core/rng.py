@@ -1,8 +1,10 @@
 """Dice that depend on their name alone, so that no order of work, worker or restart changes what they throw."""
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def derive_seed(*name: int | str) -> int:
@@ -11,6 +13,8 @@ def derive_seed(*name: int | str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def make_generator(*name: int | str) -> torch.Generator:
-    """A generator that throws the same for the same name, on every machine."""
+def make_generator(*name: int | str) -> "torch.Generator":
+    """A generator that gives the same numbers for the same name, on every machine."""
+    import torch  # here, so that what needs only seeds starts without it
+
     return torch.Generator().manual_seed(derive_seed(*name))

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +37,15 @@ def score(
 ) -> Scores:
     """Scores of ``N K`` probabilities against ``N`` labels; ``broader`` names the broader class of each label."""
     num_classes = len(names)
-    confusion = multiclass_confusion_matrix(probabilities.argmax(1), labels, num_classes)
+    pairs = labels * num_classes + probabilities.argmax(1)
+    confusion = torch.bincount(pairs, minlength=num_classes**2).unflatten(0, (num_classes, num_classes))
     seen = confusion.sum(1)
     recall = (confusion.diagonal() / seen.clamp(min=1)).double() * 100
 
-    def share(best: int) -> float:
-        kept = min(best, num_classes)
-        return 100 * multiclass_accuracy(probabilities, labels, num_classes, average="micro", top_k=kept).item()
-
+    best = probabilities.topk(min(5, num_classes)).indices
     return Scores(
         top1=100 * (probabilities.argmax(1) == labels).double().mean().item(),
-        top5=share(5),
+        top5=100 * (best == labels[:, None]).any(1).double().mean().item(),
         mean_class_accuracy=recall[seen > 0].mean().item(),
         count=len(labels),
         excluded=skipped,
@@ -56,7 +53,7 @@ def score(
             name: round(value, 2) if number else None
             for name, value, number in zip(names, recall.tolist(), seen.tolist(), strict=True)
         },
-        confusion=confusion.to(torch.int64).tolist(),
+        confusion=confusion.tolist(),
         superclass=_broader(probabilities, labels, broader) if broader else None,
     )
 
