@@ -30,7 +30,8 @@ CLASSES = ("move_left", "move_right")
 def films(folder: Path, takes: int) -> Path:
     """Films of two classes, in two scenes of which one trains, at the size that VGG-16 takes."""
     shapes = MovingShapes(root=folder / "shapes", scenes=2, test_scenes=1, repetitions=takes, height=224, width=224)
-    for path in shapes.write():
+    shapes.generate()
+    for path in sorted(shapes.folder().glob("videos/*/*.mp4")):
         if path.parent.name in CLASSES:
             (folder / "films" / path.parent.name).mkdir(parents=True, exist_ok=True)
             shutil.copy(path, folder / "films" / path.parent.name / path.name)

@@ -23,9 +23,10 @@ import av
 import cv2
 import numpy as np
 
+from muybridge.core.processes import available_cores
 from muybridge.core.types import Record
 from muybridge.media.flow import BOUND, Method
-from muybridge.media.flow_extract import Progress, available_cores, extract_flow
+from muybridge.media.flow_extract import Progress, extract_flow
 
 HEIGHT, WIDTH = 240, 320
 WHOSE = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

@@ -359,7 +359,7 @@ def test_the_demo_goes_from_films_to_pictures(call, monkeypatch: pytest.MonkeyPa
     code, out, err = call("demo")
     assert code == 0, err
     assert "12 recordings" in " ".join(out.split())  # one scene tests, with a film of each class
-    assert "other actors" in err
+    assert "other shapes" in err
     drawn = {path.name for path in (tmp_path / "runs" / "demo" / "pictures").iterdir()}
     assert {"curves.png", "confusion-test.png"} < drawn
     assert {Path(name).suffix for name in drawn} == {".png", ".gif"}

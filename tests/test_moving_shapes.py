@@ -51,7 +51,7 @@ def small(tmp_path_factory) -> MovingShapes:
     config = MovingShapes(
         root=tmp_path_factory.mktemp("shapes"), scenes=4, test_scenes=2, height=48, width=64, frames=8
     )
-    config.write()
+    config.generate()
     return config
 
 
@@ -238,7 +238,9 @@ def test_a_film_opens_as_a_video_at_sixteen_frames_a_second(small):
 
 def test_the_same_arguments_give_the_same_bytes_and_another_seed_other_films(small, tmp_path):
     again = small.model_copy(update={"root": tmp_path, "scenes": 1})
-    films = again.write()
+    again.generate()
+    films = sorted(again.folder().rglob("*.mp4"))
+    assert len(films) == len(MOTIONS)
     for path in films:
         first = small.folder() / path.relative_to(again.folder())
         assert path.read_bytes() == first.read_bytes()
@@ -266,6 +268,23 @@ def test_a_run_that_was_stopped_goes_on(tmp_path):
     assert lost.read_bytes() == content
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in written.items() if path != lost)
     assert write_videos(tmp_path, TINY, scenes=2, takes=2, progress=stop) == films  # complete: nothing left to do
+
+
+def test_several_processes_write_the_same_bytes(tmp_path):
+    told = []
+    config = SceneConfig(height=48, width=64, frames=8)
+    videos = write_videos(tmp_path, config, scenes=2, takes=1, progress=lambda *count: told.append(count), workers=2)
+    assert told == [(1, 2), (2, 2)]
+    alone = write_videos(tmp_path / "alone", config, scenes=2, takes=1)
+    assert [path.read_bytes() for path in videos] == [path.read_bytes() for path in alone]
+
+
+def test_what_a_power_failure_left_empty_is_written_again(tmp_path):
+    path = write_videos(tmp_path, TINY, scenes=1, takes=1)[0]
+    content = path.read_bytes()
+    path.write_bytes(b"")
+    write_videos(tmp_path, TINY, scenes=1, takes=1)
+    assert path.read_bytes() == content
 
 
 def test_a_film_is_never_there_without_its_boxes(tmp_path, monkeypatch):

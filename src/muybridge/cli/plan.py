@@ -1,11 +1,22 @@
-"""What a training would do, in a few lines, before it does it."""
+"""Before a training: generated data, and what the training would do, in a few lines."""
 
 import math
 from typing import TYPE_CHECKING
 
+from muybridge.core.processes import available_cores
+
 if TYPE_CHECKING:
+    from muybridge.data.datasets.base import DatasetConfig
+    from muybridge.engine.journal import Reporter
     from muybridge.engine.runtime import Runtime
     from muybridge.recipe import Recipe, Stage
+
+
+def generate_data(data: "DatasetConfig", report: "Reporter") -> None:
+    """Make the recordings of a generated data set on all cores, where they do not exist, and show the progress."""
+    with report:
+        report.begin("generating data")
+        data.generate(report.update, available_cores())
 
 
 def describe_training(recipe: "Recipe", recordings: int, runtime: "Runtime") -> list[str]:

@@ -61,7 +61,7 @@ def train(
         chosen = choose_recipe(recipe, given, model, data)
         folder = run or new_run_folder(chosen.name)
 
-    from muybridge.cli.plan import describe_training
+    from muybridge.cli.plan import describe_training, generate_data
     from muybridge.data.summary import summarize
     from muybridge.engine.checkpoint import RunFolder
     from muybridge.engine.journal import Reporter
@@ -72,6 +72,8 @@ def train(
     runtime, report = Runtime(loaded.train.precision, device), Reporter()
     report.console.quiet = not runtime.is_main_process
     report.say(f"{loaded.title or loaded.model.spec.title} -> {folder}")
+    if runtime.is_main_process:
+        generate_data(loaded.data, report)
     existing = RunFolder(folder)
     if runtime.is_main_process and (dry_run or not existing.exists):
         summary = summarize(loaded.data)

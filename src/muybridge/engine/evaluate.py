@@ -35,9 +35,22 @@ class SplitPredictions:
 
 
 def predict_split(
-    runtime: Runtime, model: Model, samples: SampleDataset, batch_size: int, workers: int = 0
+    runtime: Runtime,
+    model: Model,
+    samples: SampleDataset,
+    batch_size: int,
+    workers: int = 0,
+    report: Reporter | None = None,
 ) -> SplitPredictions:
     """Ask the model about every sample exactly once; the processes share the work.
+
+    Args:
+        runtime: device and processes.
+        model: what is tested.
+        samples: prepared without augmentation.
+        batch_size: views of one step.
+        workers: loading processes.
+        report: where progress is shown, in batches of this process.
 
     Raises:
         DataError: a recording cannot be read.
@@ -48,6 +61,8 @@ def predict_split(
     labels: list[Tensor] = []
     was_training, dtype = model.training, next(model.parameters()).dtype
     model.eval()
+    report = report or Reporter(quiet=True)
+    report.begin("testing", len(plan))
     with torch.inference_mode():
         for batch in make_loader(samples, plan, workers):
             inputs = to_device(batch.raise_on_failure(), runtime).inputs
@@ -56,6 +71,7 @@ def predict_split(
                 answer = model(**inputs)
             chances.append(samples.prepare.average_views(answer.logits).cpu())
             labels.append(batch.labels)
+            report.step()
     model.train(was_training)
     # Process r holds samples r, r + world, ...; dealing its rows back restores index order.
     shares = runtime.all_gather((torch.cat(chances) if chances else None, torch.cat(labels) if labels else None))
@@ -97,11 +113,10 @@ def evaluate(
     index = recipe.data.index(split)
     samples = make_samples(recipe, split, pixels=pixels)
     check_features(samples, recipe.model, model)
-    if report:
-        report.say(f"testing {len(samples)} recordings of {split}")
-    answers = predict_split(
-        runtime, model.to(runtime.device), samples, recipe.train.batch_size, recipe.train.num_workers
-    )
+    report, train = report or Reporter(quiet=True), recipe.train
+    report.say(f"testing {len(samples)} recordings of {split}")
+    with report:
+        answers = predict_split(runtime, model.to(runtime.device), samples, train.batch_size, train.num_workers, report)
     skipped, broader = len(index.excluded), recipe.data.superclasses()
     scores = score(answers.probabilities, answers.labels, run.labels(), skipped, broader)
     if runtime.is_main_process:

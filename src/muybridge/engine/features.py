@@ -153,7 +153,7 @@ def _extract(
 ) -> FeatureExtraction:
     missing = [record for record in records[runtime.rank :: runtime.world_size] if not work.store.holds(record)]
     report.begin(f"maps of {work.part.name}", len(missing))
-    started = said = time.monotonic()
+    started = time.monotonic()
     made, frames, size = 0, 0, 0
     failed: list[FailedSample] = []
     with torch.inference_mode():
@@ -163,10 +163,6 @@ def _extract(
             report.step()
             if made >= FIRST:
                 _check_room(work.store.folder, round(size / made * (len(missing) - made)) * runtime.world_size)
-            if not report.console.is_terminal and time.monotonic() - said > 15:
-                said = time.monotonic()
-                speed = frames / (said - started)
-                report.say(f"{work.part.name}: {made} of {len(missing)} recordings, {speed:.1f} frames a second")
             if stop:
                 raise InterruptedTrainingError(
                     f"stopped; {made} of {len(missing)} recordings are done",

@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from muybridge.core.processes import available_cores
 from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError, RecipeError
 from muybridge.core.types import Record
 from muybridge.data.datasets.base import Split, resolve_data_path
 from muybridge.data.prepare import COMPUTED, FlowSource
 from muybridge.engine.journal import Reporter
-from muybridge.media.flow_extract import Progress, available_cores, extract_flow, open_video
+from muybridge.media.flow_extract import Progress, extract_flow, open_video
 from muybridge.media.flow_store import Form
 from muybridge.media.video import Video, videos_in
 from muybridge.recipe import Recipe, load_recipe

@@ -1,6 +1,7 @@
-"""What a run tells: rows for the journal file, progress for the person who waits."""
+"""What a run reports: rows of the journal file, and progress for the person who waits."""
 
 import json
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -40,7 +41,10 @@ class Journal:
 
 
 class Reporter:
-    """Shows how far the work is: a bar on a terminal, a line now and then in a log, nothing when quiet."""
+    """Reports progress to the person who waits: a bar on a terminal, a line now and then in a log, nothing when quiet.
+
+    Both show the time that is left. In a log, lines are at least 5 seconds apart, and up to a minute in long tasks.
+    """
 
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
@@ -49,50 +53,84 @@ class Reporter:
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
+            TextColumn("elapsed,"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=self.console,
             transient=True,
             disable=quiet or not self.console.is_terminal,
         )
         self._task = self._bar.add_task("", total=None)
-        self._said_at = -1.0
+        self._open = 0
+        self._description, self._total, self._first, self._done = "", 0, 0, 0
+        self._started = self._reported = time.monotonic()
 
     def __enter__(self) -> Self:
+        self._open += 1
         self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        self._open -= 1
+        if not self._open:
+            self._bar.stop()
 
-    def begin(self, what: str, total: int, done: int = 0) -> None:
-        """A new piece of work of ``total`` steps."""
-        self._bar.reset(self._task, total=total, completed=done, description=what)
-        self._said_at = -1.0
+    def begin(self, description: str, total: int = 0, done: int = 0) -> None:
+        """Start a task of ``total`` steps, of which some may be done; 0 where :meth:`update` brings the total."""
+        self._bar.reset(self._task, total=total or None, completed=done, description=description)
+        self._description, self._total, self._first, self._done = description, total, done, done
+        self._started = self._reported = time.monotonic()
 
     def step(self) -> None:
-        """One step is done."""
-        self._bar.advance(self._task)
+        """One step of the task is done."""
+        self.update(self._done + 1, self._total)
+
+    def update(self, done: int, total: int) -> None:
+        """So many steps of the task are done, and of so many; for tasks that count by themselves."""
+        if not self._total:  # what was done before is known with the first call only
+            self._first, self._total = done - 1, total
+        self._done = done
+        self._bar.update(self._task, completed=done, total=total)
+        if done < total and self._due():
+            self._report(f"{self._description}: {done} of {total}")
 
     def epoch(self, row: dict[str, Any], epochs: int) -> None:
-        """One epoch is done: its figures, every one on a terminal, at most one in five seconds in a log."""
-        last = row["epoch"] == epochs
-        if not self.console.is_terminal and not last and row["seconds"] - self._said_at < 5 and self._said_at >= 0:
-            return
-        self._said_at = row["seconds"]
-        train, val = row["train"], row.get("val")
-        words = [
-            f"{row['stage']} epoch {row['epoch']}/{epochs}",
-            f"loss {train['loss']:.3f}",
-            f"top1 {train['top1']:.1f}",
-        ]
-        if val:
-            words.append(f"val loss {val['loss']:.3f}  top1 {val['top1']:.1f}")
-        words.append(f"{row['seconds']:.0f} s")
-        self.say("  ".join(words))
+        """One epoch is done: its row of the journal, every one on a terminal, now and then in a log."""
+        if self.console.is_terminal or row["epoch"] in (1, epochs) or self._due():
+            words = [f"{row['stage']} epoch {row['epoch']}/{epochs}", _figures("training", row["train"])]
+            if "val" in row:
+                words.append(_figures("validation", row["val"]))
+            self._report("  ".join([*words, f"{row['seconds']:.0f} s"]))
 
     def say(self, text: str) -> None:
         """One line."""
         self.console.print(text, markup=False, soft_wrap=True)
+
+    def _due(self) -> bool:
+        """Whether it is time for another line in a log."""
+        now = time.monotonic()
+        interval = min(max((now - self._started) / 10, 5.0), 60.0)
+        return not self.console.is_terminal and now - self._reported >= interval
+
+    def _report(self, text: str) -> None:
+        self._reported = time.monotonic()
+        done, elapsed = self._done - self._first, self._reported - self._started
+        if (
+            self.console.is_terminal or not done or self._done == self._total
+        ):  # the bar shows the time, or nothing is left
+            self.say(text)
+        else:
+            self.say(f"{text}, {_clock(elapsed / done * (self._total - self._done))} left")
+
+
+def _figures(part: str, figures: dict[str, float]) -> str:
+    return f"{part} loss {figures['loss']:.3f}, top-1 {figures['top1']:.1f} %"
+
+
+def _clock(seconds: float) -> str:
+    """Minutes and seconds, with hours in front where there are any."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

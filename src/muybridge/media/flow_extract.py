@@ -1,22 +1,16 @@
 """The optical flow of a whole data set, computed once and kept: on all cores, resumable, safe to interrupt."""
 
-import multiprocessing
-import os
 import shutil
-import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import connection
 from pathlib import Path
 from typing import NamedTuple
 
-from muybridge.core.errors import DataError, RunError
+from muybridge.core.errors import DataError
+from muybridge.core.processes import available_cores, run_parallel
 from muybridge.core.types import Record
 from muybridge.media.flow import BOUND, ComputedFlow, Fields, FlowSolver, Method
 from muybridge.media.flow_store import SUFFIX, Form, Stamp, StoredFlow, flow_path, write_flow
@@ -119,7 +113,7 @@ def extract_flow(
             record.id: _Job(record, open_record, flow_path(out, record.id, form), drafts, method, bound, form)
             for record in _longest_first(records)
         }
-        for name, outcome in _outcomes(jobs, min(workers or available_cores(), len(jobs))):
+        for name, outcome in run_parallel(_extract, jobs, workers or available_cores()):
             state = replace(
                 state,
                 made=state.made + bool(outcome.fields),
@@ -131,31 +125,6 @@ def extract_flow(
             if progress:
                 progress(state)
     return state
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _outcomes(jobs: dict[str, _Job], workers: int) -> Iterator[tuple[str, _Outcome]]:
-    """What became of each video, as they are finished."""
-    if workers <= 1:
-        yield from ((name, _extract(job)) for name, job in jobs.items())
-        return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare_worker)
-    try:
-        waiting = {pool.submit(_extract, job): name for name, job in jobs.items()}
-        for future in as_completed(waiting):
-            yield waiting[future], future.result()
-    except BrokenProcessPool:
-        raise RunError(
-            "a worker process was killed",
-            expected="memory for one video a worker",
-            hint="start it again with fewer workers; what is finished is kept",
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _extract(job: _Job) -> _Outcome:
@@ -214,16 +183,3 @@ def _drafts(out: Path) -> Iterator[Path]:
         ) from None
     with folder as name:
         yield Path(name)
-
-
-def _prepare_worker() -> None:
-    """An interrupt ends a worker at once and without words; so does the end of the process that started it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()

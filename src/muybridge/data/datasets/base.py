@@ -90,6 +90,14 @@ class DatasetConfig(BaseModel):
         """Values of the field ``fold`` for cross-validation; empty where there is one fixed split."""
         return ()
 
+    def generate(self, progress: Callable[[int, int], None] | None = None, workers: int = 1) -> None:
+        """Makes the recordings of a generated data set where they do not exist, ahead of :meth:`index`, which would.
+
+        Args:
+            progress: called with how many parts are finished, and of how many.
+            workers: processes; several need the usual ``if __name__ == "__main__":`` around a script's own work.
+        """
+
     def index(self, split: Split) -> Index:
         """The recordings of one split.
 

@@ -84,25 +84,28 @@ class MovingShapes(DatasetConfig):
         """Five movements are five others backwards; bouncing and shaking are themselves."""
         return swap_map(MOTIONS, REVERSED.items())
 
-    def write(self, progress: Callable[[int, int], None] | None = None) -> list[Path]:
-        """The videos of all splits, written where they do not exist; ``progress`` hears of scenes done and of how many.
+    def generate(self, progress: Callable[[int, int], None] | None = None, workers: int = 1) -> None:
+        """Writes the videos of all splits where they do not exist; see :meth:`DatasetConfig.generate`.
 
         Raises:
             DataError: the folder cannot be written.
         """
-        return write_videos(self.folder(), self.scene_config(), self.scenes, self.repetitions, progress)
+        self._videos(progress, workers)
 
     def index(self, split: Split) -> Index:
-        """The films of one split; writes all films first where they do not exist."""
+        """The videos of one split; writes all videos first where they do not exist."""
         records = []
-        for path in self.write():
+        for path in self._videos():
             motion = path.parent.name
             records.append(Record(f"{motion}/{path.stem}", path, _LABELS[motion], path.stem[:4]))
         first_test = self.scenes - self.test_scenes + 1
         return self.split_records(split, records, is_test=lambda record: int(record.group[1:]) >= first_test)
 
+    def _videos(self, progress: Callable[[int, int], None] | None = None, workers: int = 1) -> list[Path]:
+        return write_videos(self.folder(), self.scene_config(), self.scenes, self.repetitions, progress, workers)
+
     def scene_config(self) -> SceneConfig:
-        """What all films have in common."""
+        """What all videos have in common."""
         return SceneConfig(
             self.height,
             self.width,
@@ -115,7 +118,7 @@ class MovingShapes(DatasetConfig):
         )
 
     def folder(self) -> Path:
-        """Where the films are; each seed and kind has its own."""
+        """Where the videos are; each seed and configuration has its own."""
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "muybridge" / "moving_shapes"
         root = self.root.expanduser() if self.root else cache
         kind = (
@@ -126,7 +129,7 @@ class MovingShapes(DatasetConfig):
         return root / f"v{VERSION}-seed{self.seed}-{kind}"
 
     def open(self, record: Record) -> Video:
-        """The film behind a record.
+        """The video of a record.
 
         Raises:
             DataError: the file is gone or damaged.

@@ -1,0 +1,68 @@
+"""Worker processes for work that needs no order: one function over many arguments, on all cores."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
+from typing import TypeVar
+
+from muybridge.core.errors import RunError
+
+Key = TypeVar("Key", bound=Hashable)
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_parallel(
+    function: Callable[[Argument], Result], arguments: Mapping[Key, Argument], workers: int
+) -> Iterator[tuple[Key, Result]]:
+    """The result for each argument with its key, in the order in which they are finished.
+
+    Args:
+        function: of a module, so that worker processes can import it; they import nothing else.
+        arguments: by any key.
+        workers: processes; at most one for each argument is started, and 1 works in this process. Several need the
+            usual ``if __name__ == "__main__":`` around a script's own work.
+
+    Raises:
+        RunError: a worker was killed, as systems do when memory runs out.
+    """
+    workers = min(workers, len(arguments))
+    if workers <= 1:
+        yield from ((key, function(argument)) for key, argument in arguments.items())
+        return
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare_worker)
+    try:
+        waiting = {pool.submit(function, argument): key for key, argument in arguments.items()}
+        for future in as_completed(waiting):
+            yield waiting[future], future.result()
+    except BrokenProcessPool:
+        raise RunError(
+            "a worker process was killed",
+            expected="memory for one video in each worker",
+            hint="start it again with fewer workers; finished files are kept",
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare_worker() -> None:
+    """An interrupt ends a worker at once and without a traceback; so does the end of the process that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
