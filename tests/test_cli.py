@@ -15,7 +15,7 @@ from muybridge import cli, recipe
 from muybridge.cli.tables import print_scores, rounded
 from muybridge.core.skeletons import LAYOUTS
 from muybridge.engine.metrics import score
-from muybridge.engine.repeat import summarise
+from muybridge.engine.repeat import summarize_rows
 from muybridge.recipe_schema import shipped_recipes
 from tests.tiny import write_recordings
 from tests.videos import write
@@ -198,7 +198,7 @@ def test_from_a_folder_to_a_named_action(call, data: Path, tmp_path: Path):
     code, out, err = call("test", str(run), "--json")
     assert code == 0, err
     told = json.loads(out)
-    assert told.keys() == {"top1", "top5", "mean_class_accuracy", "count", "excluded", "per_class"}
+    assert told.keys() == {"top1", "top5", "mean_class_accuracy", "count", "excluded", "per_class", "precision"}
     assert 0 <= told["top1"] <= 100
     assert told["count"] == 24  # one of four people tests, of two classes with twelve recordings each
     assert told["per_class"].keys() == {"up", "down"}
@@ -244,7 +244,7 @@ def test_a_dry_run_of_stages_and_of_videos(call, tmp_path: Path):
 
 def test_scores_on_a_terminal_and_as_json(capsys: pytest.CaptureFixture[str]):
     probabilities = torch.tensor([[0.7, 0.3], [0.6, 0.4], [0.4, 0.6]])
-    scores = score(probabilities, torch.tensor([0, 1, 1]), ("[red]turn", "walk"), 1)
+    scores = score(probabilities, torch.tensor([0, 1, 1]), ("[red]turn", "walk"), excluded=1)
     print_scores(scores, as_json=False)
     out = capsys.readouterr().out
     assert "top-1 66.67 %" in out
@@ -295,7 +295,7 @@ def test_broader_classes_are_summed_up_as_the_classes_are():
         {"seed": seed, "fold": fold, "top1": 0.0, "superclass": broader}
         for seed, fold, broader in [(0, "a", 80.0), (0, "b", 90.0), (1, "a", 91.0), (1, "b", 95.0)]
     ]
-    told = summarise(rows)
+    told = summarize_rows(rows)
     assert (told.mean, told.deviation) == (0.0, 0.0)
     assert told.superclass == pytest.approx((89.0, 32**0.5))
 

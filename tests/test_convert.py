@@ -79,5 +79,5 @@ def test_nothing_is_unpickled_but_tensors(tmp_path: Path):
 
 def test_a_run_is_not_overwritten(file: Path, tmp_path: Path):
     convert_checkpoint(file, tmp_path / "run", model="tdn", settings=KNOBS)
-    with pytest.raises(RunError, match="holds a run already"):
+    with pytest.raises(RunError, match="already contains a run"):
         convert_checkpoint(file, tmp_path / "run", model="tdn", settings=KNOBS)

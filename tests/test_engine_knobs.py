@@ -8,11 +8,12 @@ from torch import nn
 
 from muybridge.core.errors import RecipeError
 from muybridge.core.rng import make_generator
+from muybridge.engine.initialize import freeze_batch_norm
 from muybridge.engine.journal import Journal
 from muybridge.engine.mixing import mix
 from muybridge.engine.optim import build_optimizer
 from muybridge.engine.runtime import Runtime
-from muybridge.engine.train import freeze_batch_norm, train
+from muybridge.engine.train import train
 from muybridge.recipe import SGD, Adam, AdamW, ParameterGroup
 from tests.test_train import KillAt, KilledError, assert_equal_weights, weights
 from tests.tiny import tiny_clip_recipe, tiny_recipe, write_videos

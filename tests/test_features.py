@@ -24,8 +24,9 @@ from muybridge.data.loader import make_loader, sequential_plan
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import evaluate, make_samples, predict_split
 from muybridge.engine.features import extract_features
+from muybridge.engine.initialize import build_model
 from muybridge.engine.runtime import Runtime
-from muybridge.engine.train import build_model, train
+from muybridge.engine.train import train
 from muybridge.nn.feature_maps import FeatureMaps
 from muybridge.recipe import Recipe, load_recipe, save_recipe
 from tests.test_train import KillAt, KilledError, assert_equal_weights
@@ -204,13 +205,13 @@ def test_both_streams_of_all_splits_are_kept(root: Path, store: Path):
 def test_what_is_there_is_not_made_again(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     recipe = recipe_of(root)
     (first,) = extract_features(recipe, tmp_path, runtime=Runtime(device="cpu"))
-    assert (first.made, first.kept, first.frames) == (8, 0, 96)
+    assert (first.extracted, first.existing, first.frames) == (8, 0, 96)
     assert "8 recordings; 96 frames in" in str(first)
     (tmp_path / "appearance" / "dawn" / "a_0.mp4.safetensors").unlink()
     asked = []
     monkeypatch.setattr(FeatureMaps, "forward", _counting(FeatureMaps.forward, asked))
     (second,) = extract_features(recipe, tmp_path, runtime=Runtime(device="cpu"))
-    assert (second.made, second.kept, second.frames, sum(asked)) == (1, 7, 12, 12)
+    assert (second.extracted, second.existing, second.frames, sum(asked)) == (1, 7, 12, 12)
 
 
 def _counting(forward, asked: list[int]):
@@ -269,7 +270,7 @@ def test_killed_at_any_moment_it_is_completed(root: Path, tmp_path: Path):
     with pytest.raises(DataError, match=r"of 8 recordings have no maps, '.*' among them.*where it stopped"):
         store.check_complete(everything)
     (told,) = extract_features(recipe, tmp_path / "store", runtime=Runtime(device="cpu"))
-    assert (told.kept, told.made) == (there, 8 - there)
+    assert (told.existing, told.extracted) == (there, 8 - there)
     store.check_complete(everything)
     assert {len(store.open(record)) for record in everything} == {12}
     assert not list(part.rglob("*.draft"))
@@ -299,8 +300,8 @@ def test_samples_are_the_maps_of_the_very_frames(root: Path, store: Path, archit
     model = build_model(plain, plain.stages()[0], 0).eval()
     stored = plain.with_settings({"view.features": str(store)})
     for augment, draw in ((False, (-1, 0)), (False, (5, 1)), (True, (2, 3)), (True, (4, 5))):
-        seen, label, _ = make_samples(plain, "train", augment)[draw]
-        kept, same, _ = make_samples(stored, "train", augment)[draw]
+        seen, label, _ = make_samples(plain, "train", augment=augment)[draw]
+        kept, same, _ = make_samples(stored, "train", augment=augment)[draw]
         assert label == same
         with torch.inference_mode():
             torch.testing.assert_close(model(**kept).logits, model(**seen).logits, rtol=1e-4, atol=1e-4)

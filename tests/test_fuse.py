@@ -66,10 +66,13 @@ def test_what_another_tool_says_counts_in_any_order(run: RunFolder, tmp_path: Pa
         (f"{header}\nx,{zeros},0.9,b,0.1\n", "other.csv: it lacks 'a'"),
         (header.replace("id", "name") + f"\nx,{zeros},0.9,b,0.1\n", "it lacks 'id'"),
         (header.replace(second, "wink") + f"\nx,{zeros},0.9,b,0.1\nx,{zeros},0.9,a,0.1\n", f"it lacks '{second}'"),
-        (f"{header}\nx,{zeros},2.5,b,-1\nx,{zeros},0.9,a,0.1\n", "what it says of 'b' are no probabilities"),
+        (f"{header}\nx,{zeros},2.5,b,-1\nx,{zeros},0.9,a,0.1\n", "the values of 'b' are not probabilities"),
         (f"{header}\nx,{zeros},0.9,b,often\nx,{zeros},0.9,a,0.1\n", "it cannot be read"),
-        (f"{header}\nx,{zeros},nan,b,0.1\nx,{zeros},0.9,a,0.1\n", "what it says of 'b' are no probabilities"),
-        (f"{header}\nx,{zeros},0.9,b,0.1\nx,{zeros},0.9,a,0.1\nx,{zeros},0.1,a,0.9\n", "of its 3 rows 2 have an id"),
+        (f"{header}\nx,{zeros},nan,b,0.1\nx,{zeros},0.9,a,0.1\n", "the values of 'b' are not probabilities"),
+        (
+            f"{header}\nx,{zeros},0.9,b,0.1\nx,{zeros},0.9,a,0.1\nx,{zeros},0.1,a,0.9\n",
+            "3 rows have only 2 different ids",
+        ),
         (f"{header}\nx,{zeros},{'1' * 200_000},b,0.1\n", "it cannot be read"),
         (f"{header}\nx,{zeros},0.9,b\nx,{zeros},0.9,a,0.1\n", "it cannot be read"),
     ]:

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from muybridge.core.errors import RecipeError, RunError
-from muybridge.engine.checkpoint import checksum, read_weights
 from muybridge.engine.init_from import with_checksums
-from muybridge.engine.train import build_model, train
+from muybridge.engine.initialize import build_model
+from muybridge.engine.train import train
+from muybridge.engine.weights import checksum, read_weights
 from muybridge.recipe import Recipe, SourceRun
 from tests.test_flow_path import flow_recipe
 from tests.test_train import KillAt, KilledError, assert_equal_weights

@@ -12,7 +12,7 @@ LABELS = torch.tensor([0, 0, 3, 3])
 
 
 def test_shares_of_what_is_right():
-    scores = score(PROBABILITIES, LABELS, NAMES, skipped=2)
+    scores = score(PROBABILITIES, LABELS, NAMES, excluded=2)
     assert scores.top1 == 50
     assert scores.mean_class_accuracy == 50
     assert scores.per_class == {"up": 50, "down": None, "left": None, "right": 50}
@@ -33,4 +33,4 @@ def test_they_are_those_of_scikit_learn():
 def test_a_broader_class_has_the_probability_of_all_its_classes():
     broader = ("upright", "upright", "sideways", "sideways")
     # 0.7, 0.4, 0.7 and 0.8 for the broader class of the label
-    assert score(PROBABILITIES, LABELS, NAMES, broader=broader).superclass == pytest.approx(75)
+    assert score(PROBABILITIES, LABELS, NAMES, superclasses=broader).superclass == pytest.approx(75)

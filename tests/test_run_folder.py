@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import resource
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -11,9 +12,11 @@ import torch
 
 import muybridge
 from muybridge.core.errors import RunError
-from muybridge.engine.checkpoint import RunFolder, load_weights, read_weights
+from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import evaluate
+from muybridge.engine.journal import Journal, Reporter
 from muybridge.engine.train import train
+from muybridge.engine.weights import load_weights, read_weights
 from tests.tiny import tiny_recipe, write_recordings
 
 
@@ -35,6 +38,7 @@ def test_what_a_run_leaves(run: Path):
         "labels.txt",
         "excluded.tsv",
         "run.json",
+        "split.csv",
         "journal.jsonl",
         "stages",
         "weights.safetensors",
@@ -117,6 +121,106 @@ def test_predicting_unpickles_nothing(run: Path, monkeypatch: pytest.MonkeyPatch
     assert len(muybridge.load(run)(recordings / "a01_s02_e01_skeleton3D.txt", top=3).labels) == 3
 
 
+def test_labels_that_were_edited(run: Path):
+    names = (run / "labels.txt").read_text().splitlines()
+    (run / "labels.txt").write_text("\n".join([names[1], names[0], *names[2:]]) + "\n")
+    with pytest.raises(RunError, match=rf"labels\.txt was changed.*Expected {names[0]}, {names[1]}"):
+        muybridge.load(run)
+    (run / "labels.txt").write_text("\n".join(names[:-1]) + "\n")
+    with pytest.raises(RunError, match=r"labels\.txt was changed"):
+        muybridge.load(run)
+
+
+def test_weights_of_another_kind_of_number(run: Path):
+    model, file = RunFolder.open(run).model(), run / "weights.safetensors"
+    tensors = read_weights(file)
+    name = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
+    half = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
+    load_weights(model, half, file)  # fewer digits are no other model
+    assert model.state_dict()[name].dtype == torch.float32
+    with pytest.raises(RunError, match=rf"{name} is int64, not float32"):
+        load_weights(model, tensors | {name: tensors[name].long()}, file)
+
+
+def test_weights_that_are_not_finite_are_not_tested(run: Path):
+    folder = RunFolder.open(run)
+    model = folder.model()
+    next(iter(model.parameters())).data.fill_(torch.nan)
+    folder.write_weights("weights", model)
+    with pytest.raises(RunError, match=r"the scores of 24 recordings are not finite, 'a01_s02_e01.*' among them"):
+        evaluate(folder)
+
+
+def test_a_run_folder_that_cannot_be_written_is_tested_all_the_same(run: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(path: Path, **_: object):
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr("muybridge.engine.checkpoint.atomic_write", refuse)
+    with pytest.warns(UserWarning, match=r"the results are not saved: .*Read-only file system"):
+        assert evaluate(RunFolder.open(run)).count == 24
+    assert not (run / "test.json").exists()
+
+
+def test_a_recipe_that_was_edited_is_named_by_the_test(run: Path):
+    text = (run / "recipe.toml").read_text()
+    (run / "recipe.toml").write_text(text.replace("batch_size = 5", "batch_size = 7").replace("tiny", "mine"))
+    lines: list[str] = []
+    report = Reporter(quiet=True)
+    report.say = lines.append
+    evaluate(RunFolder.open(run), report=report)
+    assert lines[0] == "recipe.toml was edited since the training: train.batch_size is 5 there and 7 here"
+
+
+def test_a_run_in_the_home_folder(run: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(run.parent))
+    assert RunFolder.open("~/run").path == run
+    assert RunFolder(Path("~/run")).finished
+
+
+def test_two_trainings_into_one_folder(run: Path, tmp_path: Path):
+    recipe = RunFolder.open(run).recipe()
+    (run / "state.pt").touch()  # as if the training had not ended
+    with (
+        RunFolder(run).lock(),
+        pytest.raises(RunError, match=r"run: another process trains into this folder.*one training at a time"),
+    ):
+        train(recipe, run, resume=True)
+    with RunFolder(run).lock():  # it was given back
+        pass
+
+
+def test_a_full_disk_while_the_state_is_saved(run: Path):
+    folder = RunFolder.open(run)
+    folder.write_state({"progress": {}})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(RunError, match=r"state\.pt: cannot be written \(.*\).*what was saved before is intact"):
+            folder.write_state({"progress": {}, "model": {"weight": torch.zeros(100_000)}})
+        with pytest.raises(RunError, match=r"weights\.safetensors: cannot be written"):
+            folder.write_weights("weights", torch.nn.Linear(300, 300))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert folder.read_state() == {"progress": {}}
+    assert folder.model()
+    assert not list(run.glob("*.draft"))
+
+
+def test_a_full_disk_while_the_journal_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_args: object, **_more: object):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(RunError, match=r"journal\.jsonl: cannot be written \(No space left on device\)"):
+        Journal(tmp_path / "journal.jsonl").write(epoch=1)
+
+
+def test_a_damaged_journal(tmp_path: Path):
+    (tmp_path / "journal.jsonl").write_text('{"epoch": 1}\n{"epo\n{"epoch": 3}\n{"ep')
+    with pytest.raises(RunError, match=r"journal\.jsonl: line 2 is damaged.*Remove the line"):
+        Journal(tmp_path / "journal.jsonl").rows()
+
+
 def test_no_room_is_said_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     root = write_recordings(tmp_path / "recordings")
     full = namedtuple("usage", "total used free")(10**9, 10**9, 1000)
@@ -142,7 +246,7 @@ def test_a_full_disk_keeps_what_was_there(run: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(
-        RunError, match=r"cannot be written \(No space left on device\).*what was saved before is whole"
+        RunError, match=r"cannot be written \(No space left on device\).*what was saved before is intact"
     ):
         folder.write_weights("weights", model)
     assert (run / "weights.safetensors").read_bytes() == before

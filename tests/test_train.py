@@ -14,8 +14,10 @@ import torch
 from muybridge.core.errors import DataError, RecipeError, RunError
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import evaluate
+from muybridge.engine.interrupt import InterruptedTrainingError
 from muybridge.engine.journal import Journal, Reporter
-from muybridge.engine.train import InterruptedTrainingError, train, update_ema
+from muybridge.engine.stage import update_ema
+from muybridge.engine.train import train
 from muybridge.recipe import Recipe, save_recipe
 from tests.tiny import tiny_recipe, write_recordings
 
@@ -126,7 +128,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(root: Path, tmp_path: Path):
     train(recipe, tmp_path / "whole")
     with pytest.raises(InterruptedTrainingError, match=r"step 7 of 15; .* --resume"):
         train(recipe, tmp_path / "stopped", report=StopAt(7))
-    assert torch.load(tmp_path / "stopped" / "state.pt", weights_only=True)["position"]["step"] == 7
+    assert torch.load(tmp_path / "stopped" / "state.pt", weights_only=True)["progress"]["step"] == 7
     train(recipe, tmp_path / "stopped", resume=True)
     assert_equal_weights(tmp_path / "whole", tmp_path / "stopped")
 
@@ -219,10 +221,14 @@ def test_divergence_is_told(root: Path, tmp_path: Path):
 
 def test_another_recipe_cannot_take_over_a_run(root: Path, tmp_path: Path):
     train(tiny_recipe(root, epochs=1), tmp_path / "run")
-    with pytest.raises(RunError, match=r"holds a run already.*--resume"):
+    with pytest.raises(RunError, match=r"already contains a run.*--resume"):
         train(tiny_recipe(root, epochs=1), tmp_path / "run")
-    with pytest.raises(RunError, match=r"another recipe \(train\.batch_size"):
+    with pytest.raises(RunError, match=r"other settings: train\.batch_size is 5 there and 6 here"):
         train(tiny_recipe(root, epochs=1, batch_size=6), tmp_path / "run", resume=True)
+    with pytest.raises(RunError, match=r"train\.epochs is 1 there and 60 here.*new run from its weights .*--init-from"):
+        train(tiny_recipe(root, epochs=60), tmp_path / "run", resume=True)
+    # What never changes a result may differ.
+    train(tiny_recipe(root, epochs=1, num_workers=1, save_seconds=9.0), tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize(

@@ -101,12 +101,14 @@ def test_classes_without_a_true_tube_are_not_averaged() -> None:
 def test_classes_go_by_their_names() -> None:
     found = tubes(tube("a", 0, 9, label=2), tube("a", 0, 9, label=0), labels=("swim", "jump", "run"))
     assert video_map(found, tubes(tube("a", 0, 9)), (0.5,)).mean == {0.5: 1.0}
-    with pytest.raises(DataError, match=r"classes of the found tubes are swim, .*Expected some of those .*: run, jump"):
+    with pytest.raises(
+        DataError, match=r"classes of the detected tubes are swim, .*Expected some of those .*: run, jump"
+    ):
         video_map(tubes(labels=("swim",)), tubes(tube("a", 0, 9)))
 
 
 def test_what_cannot_be_scored_is_refused() -> None:
-    with pytest.raises(DataError, match="a tube was found in z, which has no annotation"):
+    with pytest.raises(DataError, match="a tube was detected in z, which has no annotation"):
         video_map(tubes(tube("z", 0, 9)), tubes(tube("a", 0, 9)))
     with pytest.raises(DataError, match="there is no true tube"):
         video_map(tubes(tube("a", 0, 9)), tubes())

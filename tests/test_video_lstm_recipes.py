@@ -7,9 +7,9 @@ import torch
 
 from muybridge.core.contracts import ClipInput
 from muybridge.data.prepare import ClipPreparation, FlowSource
-from muybridge.engine.checkpoint import read_weights
 from muybridge.engine.evaluate import evaluate
 from muybridge.engine.train import train
+from muybridge.engine.weights import read_weights
 from muybridge.models import VideoLSTMConfig
 from muybridge.recipe import RMSprop, folder_recipe, load_recipe
 from tests.tiny import write_videos

@@ -47,7 +47,7 @@ def test_a_signal_to_the_whole_group_saves(tmp_path: Path, number: signal.Signal
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert "--resume" in err
-    step = RunFolder.open(tmp_path / "run").read_state()["position"]["step"]
+    step = RunFolder.open(tmp_path / "run").read_state()["progress"]["step"]
     assert step > 0
     if number == signal.SIGTERM:
         recipe = RunFolder.open(tmp_path / "run").recipe().with_settings({"train.num_workers": 0})
@@ -82,8 +82,8 @@ def test_a_script_that_every_process_would_run_again(
         ("DataLoader worker (pid 7) is killed by signal: Killed. ", r"died \(killed by signal Killed\).*batch_size"),
         ("DataLoader worker (pid(s) 7) exited unexpectedly", r"died \(it exited unexpectedly\)"),
         (
-            "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers are out "
-            "of shared memory. Please try to raise your shared memory limit.",
+            "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers are "
+            "out of shared memory. Please try to raise your shared memory limit.",
             r"of a lack of shared memory.*/dev/shm.*--shm-size",
         ),
     ],

@@ -1,7 +1,7 @@
 """Commands that train and test."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -39,6 +39,10 @@ def train(
     run: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Run folder to write; by default runs/RECIPE, RECIPE-2, ...")
     ] = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Train on from the weights of a finished run, with its recipe, in a new run."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the interrupted training in --run.")] = False,
     model: Model = None,
     data: Data = None,
@@ -57,6 +61,9 @@ def train(
     if resume and run is not None and recipe is None and model is None:
         check_run(run)
         chosen, folder = None, run
+    elif init_from is not None and recipe is None and model is None:
+        check_run(init_from)
+        chosen, folder = None, run or new_run_folder(init_from.name)
     else:
         chosen = choose_recipe(recipe, given, model, data)
         folder = run or new_run_folder(chosen.name)
@@ -64,12 +71,19 @@ def train(
     from muybridge.cli.plan import describe_training, generate_data
     from muybridge.data.summary import summarize
     from muybridge.engine.checkpoint import RunFolder
+    from muybridge.engine.init_from import continued_recipe
     from muybridge.engine.journal import Reporter
     from muybridge.engine.runtime import Runtime
+    from muybridge.engine.start import training_precision
     from muybridge.engine.train import train as train_run
 
-    loaded = chosen.load() if chosen else RunFolder.open(folder).recipe().with_settings(given)
-    runtime, report = Runtime(loaded.train.precision, device), Reporter()
+    if chosen:
+        loaded = chosen.load()
+    elif init_from:
+        loaded = continued_recipe(RunFolder.open(init_from)).with_settings(given)
+    else:
+        loaded = RunFolder.open(folder).recipe().with_settings(given)
+    runtime, report = Runtime(training_precision(loaded, folder), device), Reporter()
     report.console.quiet = not runtime.is_main_process
     report.say(f"{loaded.title or loaded.model.spec.title} -> {folder}")
     if runtime.is_main_process:
@@ -97,6 +111,10 @@ def test(
     pixels: Annotated[
         bool, typer.Option("--pixels", help="Read the videos themselves, not the cached features.")
     ] = False,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the recordings are, if they moved.")] = None,
+    missing: Annotated[
+        Literal["raise", "exclude"], typer.Option(help="If recordings are gone: refuse, or exclude and count them.")
+    ] = "raise",
 ) -> None:
     """Test a trained run: top-1, top-5 and mean class accuracy."""
     from muybridge.cli.tables import print_scores
@@ -107,7 +125,8 @@ def test(
 
     folder = RunFolder.open(run)
     runtime = Runtime(folder.recipe().train.precision, device)
-    scores = evaluate(folder, split, runtime, Reporter(quiet=as_json or not runtime.is_main_process), pixels=pixels)
+    report = Reporter(quiet=as_json or not runtime.is_main_process)
+    scores = evaluate(folder, split, runtime, report, pixels=pixels, data=data, missing=missing)
     if runtime.is_main_process:
         print_scores(scores, as_json)
 

@@ -1,4 +1,4 @@
-"""Where the time goes on this machine with this data: every hop of a training, timed, and all of them together."""
+"""Profile of a training on this machine with this data: each step timed by itself, and all of them together."""
 
 import time
 from collections import defaultdict
@@ -16,16 +16,17 @@ from muybridge.core.types import Batch
 from muybridge.data.loader import BatchPlan, SampleDataset, collate, make_loader
 from muybridge.engine.evaluate import make_samples, to_device
 from muybridge.engine.optim import build_optimizer
-from muybridge.engine.runtime import Runtime
+from muybridge.engine.runtime import Runtime, explained_errors
 from muybridge.media.video import Video
 from muybridge.recipe import Recipe
 
 STEPS = ("open", "decode", "transform", "transfer", "model")
+LOADING = STEPS[:3]
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Milliseconds of one hop for one recording: the median, and what 95 in 100 stay below."""
+    """Milliseconds of one step for one recording: median and 95th percentile."""
 
     median: float
     p95: float
@@ -33,16 +34,16 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """What a benchmark says.
+    """Result of a benchmark.
 
     Attributes:
-        hops: milliseconds for one recording: open it, decode the frames, transform them, transfer a batch to the
-            device, and a step of training on it. The first three run in ``workers`` processes, if there are any.
-        per_second: recordings trained on in a second, all hops together.
-        waiting: share of the time in which the model waits for data.
-        bottleneck: the hop to look at first.
-        advice: what to do about it.
-        device, batch_size, workers: what it was measured with.
+        steps: milliseconds for one recording: open it, decode the frames, transform them, transfer a batch to the
+            device, and a training step on it. The first three run in ``workers`` processes, if there are any.
+        per_second: recordings trained on in a second, all steps together.
+        waiting: share of the time that is spent waiting for data.
+        bottleneck: the step to improve first.
+        advice: how.
+        device, precision, batch_size, workers: what it was measured with.
     """
 
     steps: dict[str, Timing]
@@ -51,6 +52,7 @@ class BenchResult:
     bottleneck: str
     advice: str
     device: str
+    precision: str
     batch_size: int
     workers: int
 
@@ -61,12 +63,12 @@ ADVICE = {
     "torchcodec",
     "transform": "raise train.num_workers, or lower model.size",
     "transfer": "raise train.batch_size",
-    "model": 'train on a GPU with train.precision = "bf16-mixed", or lower model.size or model.segments',
+    "model": "train on a GPU, or lower model.size or model.segments",
 }
 
 
 def bench(recipe: Recipe, recordings: int = 32, steps: int = 8, runtime: Runtime | None = None) -> BenchResult:
-    """Time the hops of a training on the first recordings of its training part.
+    """Time the steps of a training on the first recordings of its training part.
 
     Args:
         recipe: what would be trained.
@@ -76,67 +78,91 @@ def bench(recipe: Recipe, recordings: int = 32, steps: int = 8, runtime: Runtime
 
     Raises:
         DataError: the training part is empty or a recording cannot be read.
+        RunError: memory runs out, or a loading process dies.
     """
     runtime = runtime or Runtime(recipe.train.precision)
     samples = make_samples(recipe, "train", augment=True)
-    spent: dict[str, list[float]] = defaultdict(list)
-    with _threads(1 if recipe.train.num_workers else torch.get_num_threads()):
-        for index in range(min(recordings, len(samples))):
-            _load_timed(samples, index, spent)
-    step = _trainer(recipe, runtime)
-    plan = BatchPlan(len(samples), recipe.train.batch_size, recipe.train.seed)
-    batch = collate([samples[draw] for draw in next(iter(plan))]).raise_on_failure()
-    step(batch)  # kernels are chosen and memory is taken in the first
-    for _ in range(steps):
-        with _timed(runtime, spent["transfer"], len(batch)):
-            moved = to_device(batch, runtime)
-        with _timed(runtime, spent["model"], len(batch)):
-            step(moved)
-    count, waited, wall = 0, 0.0, 0.0
-    asked = time.perf_counter()
-    for number, one in enumerate(islice(_endless(samples, plan, recipe.train.num_workers), steps + 1)):
-        came = time.perf_counter()
-        step(to_device(one.raise_on_failure(), runtime))
-        _wait(runtime)
-        done = time.perf_counter()
-        if number:  # the first waits for the workers to start
-            count, waited, wall = count + len(one), waited + came - asked, wall + done - asked
-        asked = time.perf_counter()
-    hops = {hop: Timing(*np.percentile(1000 * np.array(spent[hop]), (50, 95)).tolist()) for hop in STEPS}
-    # The hops of the side that the other waits for; within it, the longest.
-    side = STEPS[:3] if waited > wall / 2 else STEPS[3:]
-    worst = max(side, key=lambda hop: hops[hop].median)
+    times: dict[str, list[float]] = defaultdict(list)
+    with explained_errors():
+        with _threads(1 if recipe.train.num_workers else torch.get_num_threads()):
+            for index in range(min(recordings, len(samples))):
+                _time_loading(samples, index, times)
+        train_step = _make_train_step(recipe, runtime)
+        _time_model(recipe, samples, train_step, steps, runtime, times)
+        count, waiting, wall = _time_training(recipe, samples, train_step, steps, runtime)
+    timings = {step: Timing(*np.percentile(1000 * np.array(times[step]), (50, 95)).tolist()) for step in STEPS}
+    # The side that the other one waits for; of it, the longest step.
+    side = LOADING if waiting > wall / 2 else STEPS[len(LOADING) :]
+    bottleneck = max(side, key=lambda step: timings[step].median)
     return BenchResult(
-        steps=hops,
+        steps=timings,
         per_second=count / wall,
-        waiting=waited / wall,
-        bottleneck=worst,
-        advice=ADVICE[worst],
+        waiting=waiting / wall,
+        bottleneck=bottleneck,
+        advice=ADVICE[bottleneck],
         device=str(runtime.device),
+        precision=runtime.precision,
         batch_size=recipe.train.batch_size,
         workers=recipe.train.num_workers,
     )
 
 
-def _load_timed(samples: SampleDataset, index: int, spent: dict[str, list[float]]) -> None:
-    """One recording as training loads it, without the cache."""
+def _time_loading(samples: SampleDataset, index: int, times: dict[str, list[float]]) -> None:
+    """Load one recording as training does, without the cache."""
     record, prepare = samples.records[index], samples.prepare
     rng = make_generator(samples.seed, "sample", 0, index)
     marks = [time.perf_counter()]
     recording = samples.data.open(record)
     marks.append(time.perf_counter())
-    read: Any = prepare.read(recording, rng, record.id)
+    content: Any = prepare.read(recording, rng, record.id)
     marks.append(time.perf_counter())
-    prepare.transform(read, record.label, rng)
+    prepare.transform(content, record.label, rng)
     marks.append(time.perf_counter())
     if isinstance(recording, Video):
         recording.close()
-    for hop, seconds in zip(STEPS, np.diff(marks), strict=False):
-        spent[hop].append(float(seconds))
+    for step, seconds in zip(LOADING, np.diff(marks), strict=True):
+        times[step].append(float(seconds))
 
 
-def _trainer(recipe: Recipe, runtime: Runtime) -> Callable[[Batch], None]:
-    """A step of training, as :func:`muybridge.engine.train.train_step` takes it."""
+def _time_model(
+    recipe: Recipe,
+    samples: SampleDataset,
+    train_step: Callable[[Batch], None],
+    steps: int,
+    runtime: Runtime,
+    times: dict[str, list[float]],
+) -> None:
+    """Transfer one batch and train on it, several times."""
+    plan = BatchPlan(len(samples), recipe.train.batch_size, recipe.train.seed)
+    batch = collate([samples[draw] for draw in next(iter(plan))]).raise_on_failure()
+    train_step(batch)  # the first step chooses kernels and allocates memory
+    for _ in range(steps):
+        with _timed(runtime, times["transfer"], len(batch)):
+            moved = to_device(batch, runtime)
+        with _timed(runtime, times["model"], len(batch)):
+            train_step(moved)
+
+
+def _time_training(
+    recipe: Recipe, samples: SampleDataset, train_step: Callable[[Batch], None], steps: int, runtime: Runtime
+) -> tuple[int, float, float]:
+    """Load and train together; returns the recordings, the seconds of waiting for data and those in all."""
+    plan = BatchPlan(len(samples), recipe.train.batch_size, recipe.train.seed)
+    count, waiting, wall = 0, 0.0, 0.0
+    asked = time.perf_counter()
+    for number, batch in enumerate(islice(_endless(samples, plan, recipe.train.num_workers), steps + 1)):
+        received = time.perf_counter()
+        train_step(to_device(batch.raise_on_failure(), runtime))
+        _synchronize(runtime)
+        done = time.perf_counter()
+        if number:  # the first one waits for the processes to start
+            count, waiting, wall = count + len(batch), waiting + received - asked, wall + done - asked
+        asked = time.perf_counter()
+    return count, waiting, wall
+
+
+def _make_train_step(recipe: Recipe, runtime: Runtime) -> Callable[[Batch], None]:
+    """A step like :func:`muybridge.engine.stage.train_step`."""
     model = recipe.model.without_pretrained().build(len(recipe.data.labels()), recipe.data.holds())
     optimizer = build_optimizer(recipe.train.optimizer, model, recipe.train.param_groups, runtime.fused)
     wrapped, optimizer = runtime.fabric.setup(model, optimizer)
@@ -160,15 +186,15 @@ def _endless(samples: SampleDataset, plan: BatchPlan, workers: int) -> Iterator[
 
 
 @contextmanager
-def _timed(runtime: Runtime, into: list[float], samples: int) -> Iterator[None]:
-    _wait(runtime)
-    began = time.perf_counter()
+def _timed(runtime: Runtime, times: list[float], samples: int) -> Iterator[None]:
+    _synchronize(runtime)
+    started = time.perf_counter()
     yield
-    _wait(runtime)
-    into.append((time.perf_counter() - began) / samples)
+    _synchronize(runtime)
+    times.append((time.perf_counter() - started) / samples)
 
 
-def _wait(runtime: Runtime) -> None:
+def _synchronize(runtime: Runtime) -> None:
     if runtime.device.type == "cuda":
         torch.cuda.synchronize(runtime.device)
 

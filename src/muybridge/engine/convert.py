@@ -1,4 +1,4 @@
-"""Taking over the parameters that the authors released."""
+"""Checkpoints that the authors released, loaded into our models."""
 
 import pickle
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ _CLASSIFIERS = ("base_model.fc.weight", "new_fc.weight")
 
 
 @runtime_checkable
-class Adopting(Protocol):
-    """A model that knows the authors' names for its parameters."""
+class HasReleasedCheckpoints(Protocol):
+    """A model that knows the authors' names of its parameters."""
 
     def convert_released(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The authors' state under our names; refuses another network's in words."""
+        """The authors' state dict under our names; raises RunError for that of another network."""
         ...
 
 
@@ -31,16 +31,16 @@ def load_released(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
 
     Args:
         model: built with the checkpoint's depth, classes, segments and window.
-        state_dict: the authors' names and tensors, with or without ``module.`` in front; a whole released
-            checkpoint, which keeps them under ``state_dict``, will do.
+        state_dict: the authors' names and tensors, with or without the prefix ``module.``; or a complete released
+            checkpoint, which has them under ``state_dict``.
 
     Raises:
         RunError: the model has no released checkpoints; the state belongs to another depth, class count or window;
-            something is missing, left over or of another shape.
+            something is missing, unexpected or of another shape.
     """
-    if not isinstance(model, Adopting):
+    if not isinstance(model, HasReleasedCheckpoints):
         raise RunError(
-            f"{type(model).__name__} has no released checkpoints to adopt",
+            f"{type(model).__name__} has no released checkpoints",
             expected="a TSN, SELFYNet or TDN",
             hint="load a run folder of your own training instead",
         )
@@ -49,7 +49,7 @@ def load_released(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or extra:
         raise RunError(
-            "; ".join([*_list("missing", missing), *_list("left over", extra)]),
+            "; ".join([*_list("missing", missing), *_list("unexpected", extra)]),
             expected=f"exactly the parameters of {type(model).__name__} as it was built",
             hint="build the model with the options that the checkpoint was trained with",
         )
@@ -77,10 +77,10 @@ def convert_checkpoint(
     Args:
         file: the checkpoint; nothing in it is unpickled but tensors and numbers.
         folder: where the run goes.
-        model: name of the model; its knobs are the defaults, which are those of the papers at 8 segments.
-        recipe: in place of ``model``, a recipe that says which model with which knobs, and how videos are looked at.
+        model: name of the model; its settings are the defaults, which are those of the papers at 8 segments.
+        recipe: in place of ``model``, a recipe with the model, its settings and the view.
         labels: class names in label order, one on each line; without it, they are called class 0 and so on.
-        settings: dotted knobs to replace, such as ``model.segments``.
+        settings: of the recipe to replace, by dotted names such as ``model.segments``.
 
     Raises:
         RunError: the file is no checkpoint, does not belong to the model, or the folder cannot be written.
@@ -91,29 +91,29 @@ def convert_checkpoint(
         raise RecipeError(
             "neither a model nor a recipe" if model is None else "both a model and a recipe",
             expected="one of --model and --recipe",
-            hint="see `muybridge adopt --help`",
+            hint="see `muybridge convert --help`",
         )
     state = _plain(read_checkpoint(file))
     names = _names(labels, next((len(state[key]) for key in _CLASSIFIERS if key in state), None))
     data = {"name": "video_list", "root": ".", "classes": names}
-    settings = {"data": data, "title": f"adopted from {file.name}", **(settings or {})}
-    whole: Recipe = load_recipe(recipe, settings) if recipe else recipe_from({"model": {"name": model}}, settings)
-    whole = whole.model_copy(update={"view": whole.resolved().view, "expects": None})
-    network = whole.model.without_pretrained().build(len(names), whole.data.holds())
+    settings = {"data": data, "title": f"converted from {file.name}", **(settings or {})}
+    complete: Recipe = load_recipe(recipe, settings) if recipe else recipe_from({"model": {"name": model}}, settings)
+    complete = complete.model_copy(update={"view": complete.resolved().view, "expects": None})
+    network = complete.model.without_pretrained().build(len(names), complete.data.holds())
     load_released(network, state)
     if RunFolder(folder).exists:
-        raise RunError("holds a run already", expected="a new folder", hint="choose another --run", where=folder)
-    run = RunFolder.create(folder, whole, whole.data.labels(), {}, {})
+        raise RunError("already contains a run", expected="a new folder", hint="choose another --run", where=folder)
+    run = RunFolder.create(folder, complete, complete.data.labels(), {}, {})
     run.write_weights("weights", network)
     run.clear_state()
     return run
 
 
 def read_checkpoint(file: Path) -> Mapping[str, Any]:
-    """What a file of ``torch.save`` holds, as far as that is tensors and numbers.
+    """The content of a file of ``torch.save``, which may be tensors and numbers alone.
 
     Raises:
-        RunError: it cannot be read, or holds something else.
+        RunError: it cannot be read, or contains something else.
     """
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
@@ -121,14 +121,14 @@ def read_checkpoint(file: Path) -> Mapping[str, Any]:
         reason = getattr(problem, "strerror", None) or str(problem).partition("\n")[0] or type(problem).__name__
         raise RunError(
             f"the checkpoint cannot be read ({reason})",
-            expected="a file of torch.save that holds tensors and numbers",
-            hint="download it again; where you trust its source and it holds more, keep its tensors alone with "
+            expected="a file of torch.save with tensors and numbers alone",
+            hint="download it again; if you trust its source and it contains more, keep its tensors alone with "
             "torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)",
             where=file,
         ) from problem
     if not isinstance(content, Mapping):
         raise RunError(
-            f"the checkpoint holds a {type(content).__name__}",
+            f"the checkpoint is a {type(content).__name__}",
             expected="a dictionary of tensors",
             hint="give the released checkpoint itself",
             where=file,
@@ -137,7 +137,7 @@ def read_checkpoint(file: Path) -> Mapping[str, Any]:
 
 
 def _plain(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The parameters of a checkpoint, without what training in parallel put before their names."""
+    """The parameters of a checkpoint, without the prefix that parallel training adds to their names."""
     inner = state_dict.get("state_dict", state_dict)
     assert isinstance(inner, Mapping)
     return {key.removeprefix("module."): value for key, value in inner.items()}

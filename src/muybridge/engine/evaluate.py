@@ -1,25 +1,34 @@
 """Testing: every recording of a split once, whatever the number of processes."""
 
+import csv
+import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from muybridge.core.types import Batch
+from muybridge.core.errors import RunError
+from muybridge.core.types import Batch, Record
 from muybridge.data.datasets.base import Split
 from muybridge.data.feature_store import FeatureStore
 from muybridge.data.loader import SampleDataset, make_loader, sequential_plan
-from muybridge.engine.checkpoint import RunFolder, checksum
+from muybridge.engine.checkpoint import RunFolder
+from muybridge.engine.evaluated_part import EvaluatedPart, Missing, edited_recipe_note, find_evaluated_part
 from muybridge.engine.journal import Reporter
 from muybridge.engine.metrics import Scores, score
-from muybridge.engine.runtime import Runtime
+from muybridge.engine.runtime import Runtime, explained_errors
+from muybridge.engine.weights import checksum
 from muybridge.models.base import Model, ModelConfig
 from muybridge.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
 class SplitPredictions:
-    """What a model said of every sample, in index order, on every process alike; the mean over a sample's views.
+    """Predictions for every sample, in index order, on every process alike; means over a sample's views.
 
     Attributes:
         probabilities: ``N K``, float32.
@@ -40,48 +49,70 @@ def predict_split(
     samples: SampleDataset,
     batch_size: int,
     workers: int = 0,
+    loader: DataLoader[Any] | None = None,
     report: Reporter | None = None,
 ) -> SplitPredictions:
-    """Ask the model about every sample exactly once; the processes share the work.
+    """Apply a model to every sample exactly once; the processes share the work.
 
     Args:
         runtime: device and processes.
-        model: what is tested.
-        samples: prepared without augmentation.
-        batch_size: views of one step.
-        workers: loading processes.
+        model: on the device.
+        samples: prepared as for testing.
+        batch_size: views that the model sees at once.
+        workers: processes that load samples.
+        loader: of this process's share of the samples; by default a new one.
         report: where progress is shown, in batches of this process.
 
     Raises:
         DataError: a recording cannot be read.
+        RunError: the model's scores are not finite.
     """
-    views = samples.prepare.views
-    plan = sequential_plan(len(samples), max(1, batch_size // views), runtime.rank, runtime.world_size)
-    chances: list[Tensor] = []
+    if loader is None:
+        plan = sequential_plan(len(samples), eval_batch_size(samples, batch_size), runtime.rank, runtime.world_size)
+        loader = make_loader(samples, plan, workers)
+    rows: list[Tensor] = []
     labels: list[Tensor] = []
     was_training, dtype = model.training, next(model.parameters()).dtype
     model.eval()
-    report = report or Reporter(quiet=True)
-    report.begin("testing", len(plan))
+    if report:
+        report.begin("testing", len(loader))
     with torch.inference_mode():
-        for batch in make_loader(samples, plan, workers):
+        for batch in loader:
             inputs = to_device(batch.raise_on_failure(), runtime).inputs
-            inputs = {name: one.to(dtype) if one.is_floating_point() else one for name, one in inputs.items()}
+            inputs = {name: value.to(dtype) if value.is_floating_point() else value for name, value in inputs.items()}
             with runtime.fabric.autocast():
-                answer = model(**inputs)
-            chances.append(samples.prepare.average_views(answer.logits).cpu())
+                output = model(**inputs)
+            rows.append(samples.prepare.average_views(output.logits).cpu())
             labels.append(batch.labels)
-            report.step()
+            if report:
+                report.step()
     model.train(was_training)
-    # Process r holds samples r, r + world, ...; dealing its rows back restores index order.
-    shares = runtime.all_gather((torch.cat(chances) if chances else None, torch.cat(labels) if labels else None))
-    held = [share for share in shares if share[0] is not None]
-    all_chances = torch.empty(len(samples), held[0][0].shape[1])
+    return _gather(runtime, samples, torch.cat(rows) if rows else None, torch.cat(labels) if labels else None)
+
+
+def eval_batch_size(samples: SampleDataset, batch_size: int) -> int:
+    """Recordings of a batch whose views are at most ``batch_size``, or one."""
+    return max(1, batch_size // samples.prepare.views)
+
+
+def _gather(runtime: Runtime, samples: SampleDataset, rows: Tensor | None, labels: Tensor | None) -> SplitPredictions:
+    """Log-probabilities of all processes in index order: process r has samples r, r + world size, ..."""
+    shares = [share for share in runtime.all_gather((rows, labels)) if share[0] is not None]
+    all_rows = torch.empty(len(samples), shares[0][0].shape[1])
     all_labels = torch.empty(len(samples), dtype=torch.int64)
-    for rank, (rows, marks) in enumerate(held):
-        all_chances[rank :: runtime.world_size], all_labels[rank :: runtime.world_size] = rows, marks
-    loss = torch.nn.functional.nll_loss(all_chances, all_labels).item()
-    return SplitPredictions(all_chances.exp(), all_labels, tuple(record.id for record in samples.records), loss)
+    for rank, (part, part_labels) in enumerate(shares):
+        all_rows[rank :: runtime.world_size], all_labels[rank :: runtime.world_size] = part, part_labels
+    wrong = ~all_rows.exp().isfinite().all(1)
+    if wrong.any():
+        first = samples.records[int(wrong.nonzero()[0])].id
+        raise RunError(
+            f"the scores of {int(wrong.sum())} recordings are not finite, {first!r} among them",
+            expected="finite weights and recordings",
+            hint="check the weights and these recordings; a training that diverged has to be repeated with a lower "
+            "train.optimizer.lr",
+        )
+    loss = torch.nn.functional.nll_loss(all_rows, all_labels).item()
+    return SplitPredictions(all_rows.exp(), all_labels, tuple(record.id for record in samples.records), loss)
 
 
 def evaluate(
@@ -91,57 +122,82 @@ def evaluate(
     report: Reporter | None = None,
     *,
     pixels: bool = False,
+    data: Path | None = None,
+    missing: Missing = "raise",
 ) -> Scores:
-    """Test a trained run on one split, and leave ``SPLIT.json`` and ``SPLIT-predictions.csv`` in its folder.
+    """Test a trained run on one split, and write ``SPLIT.json`` and ``SPLIT-predictions.csv`` into its folder.
+
+    The recordings are those of the split that the run was trained with, so that none of them was trained on. New
+    recordings are reported and not tested.
 
     Args:
         run: what was trained.
         split: the part of the data.
-        runtime: device and processes; by default those of the recipe's precision.
+        runtime: device and processes; by default of the recipe's precision, "auto" being decided anew.
         report: where progress is shown; by default nowhere.
-        pixels: look at the videos themselves also where the recipe names a feature store.
+        pixels: read the videos themselves also where the recipe names a feature store.
+        data: the folder of the recordings, if they have moved.
+        missing: what to do if recordings of the split are gone: "raise", or "exclude" and count them.
 
     Raises:
-        RunError: the run is not trained or damaged.
-        DataError: the split is empty, a recording cannot be read, or the feature store belongs to another CNN; nothing
-            is ever skipped or replaced in testing.
+        RunError: the run is not trained or damaged, or the scores are not finite.
+        DataError: the split is empty, recordings are gone or cannot be read, or the feature store belongs to another
+            CNN; nothing is ever skipped or replaced in testing.
+
+    Warns:
+        UserWarning: the results cannot be written into the folder.
     """
-    recipe = run.recipe()
+    recipe = run.recipe(data)
     runtime = runtime or Runtime(recipe.train.precision)
-    model = run.model()
+    model = run.model(torch.float64 if runtime.precision == "64-true" else torch.float32)
     assert isinstance(model, Model)
-    index = recipe.data.index(split)
-    samples = make_samples(recipe, split, pixels=pixels)
+    part = find_evaluated_part(run, recipe, split, missing)
+    samples = make_samples(recipe, split, part.records, pixels=pixels)
     check_features(samples, recipe.model, model)
-    report, train = report or Reporter(quiet=True), recipe.train
+    report, settings = report or Reporter(quiet=True), recipe.train
+    for note in (*edited_recipe_note(run, recipe), *part.notes):
+        report.say(note)
     report.say(f"testing {len(samples)} recordings of {split}")
-    with report:
-        answers = predict_split(runtime, model.to(runtime.device), samples, train.batch_size, train.num_workers, report)
-    skipped, broader = len(index.excluded), recipe.data.superclasses()
-    scores = score(answers.probabilities, answers.labels, run.labels(), skipped, broader)
+    model = model.to(runtime.device)
+    with explained_errors(), report:
+        predictions = predict_split(runtime, model, samples, settings.batch_size, settings.num_workers, report=report)
+    scores = score(
+        predictions.probabilities,
+        predictions.labels,
+        run.labels(),
+        excluded=part.excluded,
+        superclasses=recipe.data.superclasses(),
+        precision=runtime.precision,
+    )
     if runtime.is_main_process:
-        run.write_json(f"{split}.json", asdict(scores))
-        with run.writing(f"{split}-predictions.csv") as file:
-            file.write_text(_table(answers, run.labels()), encoding="utf-8")
+        _write_results(run, split, scores, predictions, part)
     return scores
 
 
 def make_samples(
-    recipe: Recipe, split: Split, augment: bool = False, model: ModelConfig | None = None, *, pixels: bool = False
+    recipe: Recipe,
+    split: Split,
+    records: Sequence[Record] | None = None,
+    *,
+    augment: bool = False,
+    model: ModelConfig | None = None,
+    pixels: bool = False,
 ) -> SampleDataset:
     """The samples of a split as the recipe's model takes them.
 
     Args:
         recipe: what is trained.
         split: the part of the data.
+        records: its recordings; by default those that the data set has now.
         augment: whether training samples are prepared.
-        model: that of a stage, which may take less than the recipe's.
-        pixels: look at the videos themselves also where the recipe names a feature store.
+        model: the config of a stage, which may take less than the recipe's.
+        pixels: read the videos themselves also where the recipe names a feature store.
 
     Raises:
-        DataError: the feature store is missing, was made otherwise, or lacks recordings.
+        DataError: the feature store is missing, was made with other settings, or lacks recordings.
     """
-    records, model = recipe.data.index(split).records, model or recipe.model
+    records = recipe.data.index(split).records if records is None else records
+    model = model or recipe.model
     store = None if pixels else recipe.feature_store(model)
     if store is None:
         return SampleDataset(records, recipe.data, recipe.preparation(augment, model), recipe.train.seed)
@@ -151,10 +207,10 @@ def make_samples(
 
 
 def check_features(samples: SampleDataset, config: ModelConfig, model: nn.Module) -> None:
-    """Refuse a model whose frozen parts are not those that made the features it is to be fed with.
+    """Refuse a model whose frozen parts are not those that the stored features were computed with.
 
     Raises:
-        DataError: a part has other weights than the stamp of the store says.
+        DataError: a part has other weights than the metadata of the store says.
     """
     if isinstance(samples.data, FeatureStore):
         for part in config.frozen_parts():
@@ -163,16 +219,31 @@ def check_features(samples: SampleDataset, config: ModelConfig, model: nn.Module
 
 
 def to_device(batch: Batch, runtime: Runtime) -> Batch:
-    """The batch where the model computes."""
+    """The batch on the device of a runtime."""
     if runtime.device.type == "cpu":
         return batch
-    move = {key: value.to(runtime.device, non_blocking=True) for key, value in batch.inputs.items()}
-    return replace(batch, inputs=move, labels=batch.labels.to(runtime.device, non_blocking=True))
+    inputs = {name: value.to(runtime.device, non_blocking=True) for name, value in batch.inputs.items()}
+    return replace(batch, inputs=inputs, labels=batch.labels.to(runtime.device, non_blocking=True))
 
 
-def _table(answers: SplitPredictions, names: tuple[str, ...]) -> str:
-    rows = ["id,true,predicted," + ",".join(f'"{name}"' for name in names)]
-    for id_, label, chances in zip(answers.ids, answers.labels.tolist(), answers.probabilities, strict=True):
-        best = names[int(chances.argmax())]
-        rows.append(f'"{id_}","{names[label]}","{best}",' + ",".join(f"{chance:.6f}" for chance in chances.tolist()))
-    return "\n".join(rows) + "\n"
+def _write_results(
+    run: RunFolder, split: Split, scores: Scores, predictions: SplitPredictions, part: EvaluatedPart
+) -> None:
+    changes = {"changes": str(part.changes)} if part.changes else {}
+    try:
+        with run.writing(f"{split}-predictions.csv") as path:
+            _write_predictions(path, predictions, run.labels())
+        run.write_json(f"{split}.json", asdict(scores) | changes)
+    except RunError as error:  # the scores of a long test are worth more than their files
+        warnings.warn(f"the results are not saved: {error}", stacklevel=3)
+
+
+def _write_predictions(path: Path, predictions: SplitPredictions, names: tuple[str, ...]) -> None:
+    """A row for each recording: id, true class, predicted class, and the probability of every class."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "true", "predicted", *names])
+        rows = zip(predictions.ids, predictions.labels.tolist(), predictions.probabilities, strict=True)
+        for id_, label, probabilities in rows:
+            best = names[int(probabilities.argmax())]
+            writer.writerow([id_, names[label], best, *(f"{value:.6f}" for value in probabilities.tolist())])

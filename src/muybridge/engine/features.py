@@ -1,4 +1,4 @@
-"""What a model's frozen CNNs make of every frame, computed once for a whole data set and kept in a feature store.
+"""Feature maps of a model's frozen CNNs for every frame of a data set, computed once and cached in a feature store.
 
 Legend: T frames, C channels, H and W pixels.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from muybridge.core.contracts import ClipInput, FrozenPart
 from muybridge.core.errors import DataError, RecipeError
@@ -20,52 +20,55 @@ from muybridge.core.types import FailedSample, Record
 from muybridge.data.datasets import AnyDataset
 from muybridge.data.feature_store import PartStore, Precision
 from muybridge.data.prepare import ClipPreparation
-from muybridge.engine.checkpoint import checksum
+from muybridge.data.workers import WorkerLoader
 from muybridge.engine.init_from import with_checksums
+from muybridge.engine.initialize import build_model
+from muybridge.engine.interrupt import InterruptedTrainingError, stop_requests
 from muybridge.engine.journal import Reporter
-from muybridge.engine.runtime import Runtime
-from muybridge.engine.train import InterruptedTrainingError, build_model, stop_requests
+from muybridge.engine.runtime import Runtime, explained_errors
+from muybridge.engine.saved_split import SPLITS
+from muybridge.engine.weights import checksum
 from muybridge.media.video import Video
 from muybridge.models.base import ModelConfig
 from muybridge.recipe import Recipe
 
-AT_ONCE = 32
-"""Frames that are decoded and looked at together."""
+CHUNK = 32
+"""Frames that are decoded and passed through the CNN together."""
 
-FIRST = 4
-"""Recordings from whose maps the size of all is told."""
+MIN_RECORDINGS = 4
+"""Recordings from whose maps the size of all is estimated."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureExtraction:
-    """What became of one part of the model.
+    """Result for one part of the model.
 
     Attributes:
         part: its name.
-        made: recordings whose maps were computed.
-        kept: recordings whose maps were there already.
-        frames: that were looked at.
+        extracted: recordings whose maps were computed.
+        existing: recordings whose maps existed already.
+        frames: that were computed.
         seconds: that it took.
         size: of the maps that were written, in bytes.
     """
 
     part: str
-    made: int
-    kept: int
+    extracted: int
+    existing: int
     frames: int
     seconds: float
     size: int
 
     @property
     def fps(self) -> float:
-        """Frames a second."""
+        """Frames per second."""
         return self.frames / self.seconds if self.seconds else 0.0
 
     def __str__(self) -> str:
-        there = f", {self.kept} were there" if self.kept else ""
+        existing = f", {self.existing} existed" if self.existing else ""
         return (
-            f"{self.part}: {self.made} recordings{there}; {self.frames} frames in {self.seconds:.1f} s, "
-            f"{self.fps:.1f} a second, {self.size / 1e6:.1f} MB"
+            f"{self.part}: {self.extracted} recordings{existing}; {self.frames} frames in {self.seconds:.1f} s, "
+            f"{self.fps:.1f} per second, {self.size / 1e6:.1f} MB"
         )
 
 
@@ -77,62 +80,65 @@ def extract_features(
     runtime: Runtime | None = None,
     report: Reporter | None = None,
 ) -> tuple[FeatureExtraction, ...]:
-    """The maps of every frame of all splits of a recipe's data, as the model makes them when its training starts.
+    """Compute the maps of every frame of all splits of a recipe's data, with the model as its training starts.
 
-    What is there is kept, if it bears the same stamp and comes from the same files; so an extraction that was killed
-    goes on where it stopped.
+    Existing maps are kept if they have the same metadata and come from the same files; so a killed extraction is
+    resumed by the same call.
 
     Args:
         recipe: what will be trained.
         folder: of the store; made if needed.
-        precision: in which the maps are kept; they are computed in float32.
+        precision: of the stored maps; they are computed in float32.
         runtime: device and processes, which share the recordings.
         report: where progress is shown; by default nowhere.
 
     Raises:
         RecipeError: the model has no frozen part.
-        DataError: the store was made otherwise, cannot be written or will not fit on the disk, or recordings cannot be
-            read; the maps of all others are kept.
+        DataError: the store was made with other settings, cannot be written or will not fit on the disk, or recordings
+            cannot be read; the maps of all others are kept.
         InterruptedTrainingError: stopped by Ctrl-C or SIGTERM; what is finished is kept.
     """
     runtime, report = runtime or Runtime(), report or Reporter(quiet=True)
     recipe = with_checksums(recipe.resolved())
     cnns = _starting_parts(recipe)
-    records = {one.id: one for split in ("train", "val", "test") for one in recipe.data.index(split).records}
-    done = []
-    with report, stop_requests() as stop:
+    records = {record.id: record for split in SPLITS for record in recipe.data.index(split).records}
+    results = []
+    with report, stop_requests() as stop, explained_errors():
         for part, config, cnn in cnns:
-            stamp = recipe.feature_metadata(config)[part.name] | {"weights": checksum(cnn.state_dict())}
+            metadata = recipe.feature_metadata(config)[part.name]
+            metadata |= {"weights": checksum(cnn.state_dict()), "precision": precision}
             if runtime.is_main_process:
-                PartStore.create(folder / part.name, stamp | {"precision": precision})
+                PartStore.create(folder / part.name, metadata)
             runtime.fabric.barrier()
-            store = PartStore.open(folder / part.name, stamp | {"precision": precision})
-            work = _Work(recipe, part, config, cnn.to(runtime.device), store)
-            done.append(_extract(work, tuple(records.values()), runtime, report, stop))
-            report.say(str(done[-1]))
-    return tuple(done)
+            store = PartStore.open(folder / part.name, metadata)
+            job = _Job(recipe, part, config, cnn.to(runtime.device), store)
+            results.append(_extract(job, tuple(records.values()), runtime, report, stop))
+            report.say(str(results[-1]))
+    return tuple(results)
 
 
 def _starting_parts(recipe: Recipe) -> list[tuple[FrozenPart, ModelConfig, nn.Module]]:
     """Each frozen part with the config and the weights of the first stage that has it."""
-    found: dict[str, tuple[FrozenPart, ModelConfig, nn.Module]] = {}
+    parts: dict[str, tuple[FrozenPart, ModelConfig, nn.Module]] = {}
     for number, stage in enumerate(recipe.stages()):
         config = recipe.stage_model(stage)
-        new = [part for part in config.frozen_parts() if part.name not in found]
+        new = [part for part in config.frozen_parts() if part.name not in parts]
         if new:
             model = build_model(recipe, stage, number).eval()
-            found |= {part.name: (part, config, model.get_submodule(part.name)) for part in new}
-    if not found:
+            parts |= {part.name: (part, config, model.get_submodule(part.name)) for part in new}
+    if not parts:
         raise RecipeError(
-            f"model {recipe.model.name!r} has no part that looks at single frames and never learns",
+            f"model {recipe.model.name!r} has no part that sees single frames and is not trained",
             expected="a model with a frozen CNN",
-            hint='take model.name = "video_lstm" with model.train_backbone = false',
+            hint='set model.name = "video_lstm" with model.train_backbone = false',
         )
-    return list(found.values())
+    return list(parts.values())
 
 
 @dataclass(frozen=True)
-class _Work:
+class _Job:
+    """Maps of one part to compute."""
+
     recipe: Recipe
     part: FrozenPart
     config: ModelConfig
@@ -140,7 +146,7 @@ class _Work:
     store: PartStore
 
     def preparation(self) -> ClipPreparation:
-        """Prepares what this part reads, and nothing else."""
+        """Prepares the input of this part, and nothing else."""
         prepare = self.recipe.preparation(model=self.config)
         assert isinstance(prepare, ClipPreparation)
         assert isinstance(prepare.takes, ClipInput)
@@ -148,104 +154,112 @@ class _Work:
         return replace(prepare, takes=replace(prepare.takes, pixels=not flow, flow=flow))
 
 
+@dataclass
+class _Progress:
+    """What one process has done, or all of them together."""
+
+    extracted: int = 0
+    existing: int = 0
+    frames: int = 0
+    size: int = 0
+
+
 def _extract(
-    work: _Work, records: Sequence[Record], runtime: Runtime, report: Reporter, stop: Sequence[int]
+    job: _Job, records: Sequence[Record], runtime: Runtime, report: Reporter, stop: Sequence[int]
 ) -> FeatureExtraction:
-    missing = [record for record in records[runtime.rank :: runtime.world_size] if not work.store.holds(record)]
-    report.begin(f"maps of {work.part.name}", len(missing))
+    share = records[runtime.rank :: runtime.world_size]
+    missing = [record for record in share if not job.store.holds(record)]
+    report.begin(f"features of {job.part.name}", len(missing))
     started = time.monotonic()
-    made, frames, size = 0, 0, 0
-    failed: list[FailedSample] = []
+    progress, failed = _Progress(existing=len(share) - len(missing)), []
     with torch.inference_mode():
-        for record, length, maps in _mapped(work, missing, runtime.device, failed):
-            size += work.store.write(record, maps, length)
-            made, frames = made + 1, frames + len(maps)
+        for record, length, maps in _compute_maps(job, missing, runtime.device, failed):
+            progress.size += job.store.write(record, maps, length)
+            progress.extracted, progress.frames = progress.extracted + 1, progress.frames + len(maps)
             report.step()
-            if made >= FIRST:
-                _check_room(work.store.folder, round(size / made * (len(missing) - made)) * runtime.world_size)
+            if progress.extracted >= MIN_RECORDINGS:
+                remaining = (len(missing) - progress.extracted) * runtime.world_size
+                _check_disk_space(job.store.folder, round(progress.size / progress.extracted * remaining))
             if stop:
                 raise InterruptedTrainingError(
-                    f"stopped; {made} of {len(missing)} recordings are done",
+                    f"stopped; {progress.extracted} of {len(missing)} recordings are done",
                     expected="to be resumed",
-                    hint="go on with the same command; what is finished is kept",
+                    hint="resume with the same command; what is finished is kept",
                 )
-    told = runtime.all_gather(
-        (made, frames, size, len(records[runtime.rank :: runtime.world_size]) - len(missing), failed)
-    )
-    failed = [one for *_, some in told for one in some]
+    gathered = runtime.all_gather((progress, failed))
+    _raise_on_failure([sample for _, part in gathered for sample in part], len(records))
+    total = [sum(getattr(part, name) for part, _ in gathered) for name in ("extracted", "existing", "frames", "size")]
+    extracted, existing, frames, size = total
+    return FeatureExtraction(job.part.name, extracted, existing, frames, time.monotonic() - started, size)
+
+
+def _raise_on_failure(failed: Sequence[FailedSample], count: int) -> None:
     if failed:
         raise DataError(
-            f"{len(failed)} of {len(records)} recordings cannot be read; {failed[0].id!r}: {failed[0].problem.problem}",
+            f"{len(failed)} of {count} recordings cannot be read; {failed[0].id!r}: {failed[0].problem.problem}",
             expected="recordings that can be read",
-            hint="mend or remove them and give the command again; the maps of all others are kept",
+            hint="repair or remove them and repeat the command; the maps of all others are kept",
             where=failed[0].path,
         )
-    made, frames, size, kept = (sum(one[place] for one in told) for place in range(4))
-    return FeatureExtraction(work.part.name, made, kept, frames, time.monotonic() - started, size)
 
 
-def _check_room(folder: Path, needed: int) -> None:
-    """Refuse to go on towards a full disk."""
+def _check_disk_space(folder: Path, needed: int) -> None:
+    """Stop before the disk is full."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
             f"{free / 1e9:.1f} GB free on the disk",
-            expected=f"{needed / 1e9:.1f} GB for the maps that are missing, by those that are there",
+            expected=f"{needed / 1e9:.1f} GB for the maps that are missing, estimated from those that exist",
             hint="free some space, or choose another disk with --out; what is finished is kept",
             where=folder,
         )
 
 
-def _mapped(
-    work: _Work, records: Sequence[Record], device: torch.device, failed: list[FailedSample]
+def _compute_maps(
+    job: _Job, records: Sequence[Record], device: torch.device, failed: list[FailedSample]
 ) -> Iterator[tuple[Record, int, Tensor]]:
-    """Each recording as it is finished, with how many frames it has, and its maps; adds to ``failed``."""
-    workers = min(work.recipe.train.num_workers, len(records))
-    loader = DataLoader(
-        _Pieces(records, work.recipe.data, work.preparation(), work.part.input),
-        batch_size=None,
-        num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,
-    )
-    begun: dict[int, list[Tensor]] = {}
-    for piece in loader:
-        if isinstance(piece, FailedSample):
-            failed.append(piece)
-            begun = {number: maps for number, maps in begun.items() if records[number].id != piece.id}
+    """Each recording as it is finished, with its number of frames and its maps; adds to ``failed``."""
+    chunks = _Chunks(records, job.recipe.data, job.preparation(), job.part.input)
+    loader = WorkerLoader(chunks, batch_size=None, num_workers=min(job.recipe.train.num_workers, len(records)))
+    unfinished: dict[int, list[Tensor]] = {}
+    for chunk in loader:
+        if isinstance(chunk, FailedSample):
+            failed.append(chunk)
+            unfinished = {number: maps for number, maps in unfinished.items() if records[number].id != chunk.id}
             continue
-        number, length, expected, images = piece
-        maps = begun.setdefault(number, [])
-        maps.append(work.cnn(images[None].to(device))[0].cpu())
+        number, length, expected, images = chunk
+        maps = unfinished.setdefault(number, [])
+        maps.append(job.cnn(images[None].to(device))[0].cpu())
         if sum(map(len, maps)) == expected:
-            yield records[number], length, torch.cat(begun.pop(number))
+            yield records[number], length, torch.cat(unfinished.pop(number))
 
 
-Piece = tuple[int, int, int, Float32[Tensor, "T C H W"]]
-"""Number of the recording, its frames, how many of them are looked at, and some of these."""
+Chunk = tuple[int, int, int, Float32[Tensor, "T C H W"]]
+"""Number of the recording, its frames, how many of them are used, and some of these."""
 
 
-class _Pieces(IterableDataset["Piece | FailedSample"]):
-    """All frames of all recordings, some at a time, in order within a recording; worker processes share the latter."""
+class _Chunks(IterableDataset["Chunk | FailedSample"]):
+    """All frames of all recordings in chunks, in order within a recording; worker processes share the recordings."""
 
-    def __init__(self, records: Sequence[Record], data: AnyDataset, prepare: ClipPreparation, reads: str) -> None:
-        self.records, self.data, self.prepare, self.reads = records, data, prepare, reads
+    def __init__(self, records: Sequence[Record], data: AnyDataset, prepare: ClipPreparation, name: str) -> None:
+        self.records, self.data, self.prepare, self.name = records, data, prepare, name
 
-    def __iter__(self) -> Iterator[Piece | FailedSample]:
-        told = get_worker_info()
-        first, step = (told.id, told.num_workers) if told else (0, 1)
+    def __iter__(self) -> Iterator[Chunk | FailedSample]:
+        worker = get_worker_info()
+        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         for number in range(first, len(self.records), step):
             record = self.records[number]
             try:
-                yield from self._of(number, record)
+                yield from self._read(number, record)
             except DataError as problem:
                 yield FailedSample(record.id, record.path, problem)
 
-    def _of(self, number: int, record: Record) -> Iterator[Piece]:
+    def _read(self, number: int, record: Record) -> Iterator[Chunk]:
         recording = self.data.open(record)
         assert isinstance(recording, Video)
         with recording as video:
             usable = self.prepare.usable(video)
-            for start in range(0, usable, AT_ONCE):
-                numbers = range(start, min(start + AT_ONCE, usable))
+            for start in range(0, usable, CHUNK):
+                numbers = range(start, min(start + CHUNK, usable))
                 images: Mapping[str, Tensor] = self.prepare.frames(video, numbers, record.id)
-                yield number, len(video), usable, images[self.reads]
+                yield number, len(video), usable, images[self.name]

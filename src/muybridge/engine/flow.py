@@ -1,22 +1,24 @@
-"""The optical flow of all that a recipe trains and tests on, or of a folder of videos, computed once and kept."""
+"""The optical flow of all videos of a recipe, or of a folder, computed once and stored."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from muybridge.core.processes import available_cores
 from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError, RecipeError
+from muybridge.core.processes import available_cores
 from muybridge.core.types import Record
-from muybridge.data.datasets.base import Split, resolve_data_path
+from muybridge.data.datasets.base import resolve_data_path
 from muybridge.data.prepare import COMPUTED, FlowSource
 from muybridge.engine.journal import Reporter
+from muybridge.engine.saved_split import SPLITS
 from muybridge.media.flow_extract import Progress, extract_flow, open_video
 from muybridge.media.flow_store import Form
 from muybridge.media.video import Video, videos_in
-from muybridge.recipe import Recipe, load_recipe
+from muybridge.recipe import load_recipe
+from muybridge.recipe_schema import check_tree
 
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
+OpenRecord = Callable[[Record], Video]
 
 
 def make_flow(
@@ -28,86 +30,92 @@ def make_flow(
     jobs: int | None = None,
     report: Reporter | None = None,
 ) -> tuple[Progress, FlowSource]:
-    """Compute the flow of all recordings; what is there already is checked and kept.
+    """Compute the flow of all recordings; existing flow is checked and kept.
 
     Args:
         source: a recipe, by file or name, or a folder of videos.
         out: the folder of flow; by default ``flow.folder`` of the recipe, or else ``flow/NAME``.
-        settings: dotted knobs of the recipe to replace; of a folder, ``flow.method`` and ``flow.bound``.
-        form: how flow is kept, see :mod:`muybridge.media.flow_store`.
-        jobs: processes; None takes one for each core.
+        settings: of the recipe to replace, by dotted names; of a folder, ``flow.method`` and ``flow.bound``.
+        form: how flow is stored, see :mod:`muybridge.media.flow_store`.
+        jobs: processes; None uses one for each core.
         report: where progress is shown; by default nowhere.
 
     Returns:
-        What was done, and the table ``[flow]`` of a recipe that reads it.
+        What was computed, and the table ``[flow]`` of a recipe that reads it.
 
     Raises:
-        RecipeError: no such recipe, or one of skeletons.
-        DataError: there are no videos, or of some the flow cannot be computed or kept; that of the others is.
+        RecipeError: no such recipe, or one of skeletons, or a wrong setting.
+        DataError: there are no videos, or the flow of some cannot be computed or stored; that of the others is.
         MissingExtraError: OpenCV is not installed, or lacks TV-L1.
     """
-    report = report or Reporter(quiet=True)
-    folder = Path(source)
-    if folder.is_dir():
-        knobs = FlowSource.model_validate({name.removeprefix("flow."): one for name, one in (settings or {}).items()})
-        records, opened, root = _videos_of(folder), open_video, folder
-    else:
-        recipe = load_recipe(source, settings)
-        knobs, records, root = recipe.flow or COMPUTED, _recordings_of(recipe), None
-        opened = cast("Callable[[Record], Video]", recipe.data.open)
-    target = out or (resolve_data_path(knobs.folder) if knobs.folder else Path("flow") / folder.stem)
-    if root is not None and target.resolve().is_relative_to(root.resolve()):
+    report, folder = report or Reporter(quiet=True), Path(source).expanduser()
+    config, records, open_record = _of_folder(folder, settings) if folder.is_dir() else _of_recipe(source, settings)
+    target = out or (resolve_data_path(config.folder) if config.folder else Path("flow") / folder.stem)
+    if folder.is_dir() and target.resolve().is_relative_to(folder.resolve()):
         raise DataError(
-            "the flow would lie among the videos",
-            expected="another folder, lest its pictures be taken for videos",
+            "the flow would be among the videos",
+            expected="another folder, as its images would be taken for videos",
             hint="choose one with --out",
             where=target,
         )
     cores = jobs or available_cores()
-    report.say(f"flow of {len(records)} videos by {knobs.method}, bound {knobs.bound:g}, {cores} processes -> {target}")
+    report.say(
+        f"flow of {len(records)} videos by {config.method}, bound {config.bound:g}, {cores} processes -> {target}"
+    )
     with report:
         report.begin("flow", len(records))
-        told = extract_flow(
+        progress = extract_flow(
             records,
             target,
-            method=knobs.method,
-            bound=knobs.bound,
+            method=config.method,
+            bound=config.bound,
             form=form,
             workers=cores,
             progress=lambda _: report.step(),
-            open_record=opened,
+            open_record=open_record,
         )
-    there = f", that of {told.kept} was there" if told.kept else ""
-    report.say(f"{told.fields} fields of {told.made} videos in {told.seconds:.1f} s, {told.fps:.1f} a second{there}")
-    if told.failed:
-        name, problem = told.failed[0]
+    _report_result(progress, target, report)
+    return progress, config.model_copy(update={"folder": target})
+
+
+def _report_result(progress: Progress, target: Path, report: Reporter) -> None:
+    existing = f", that of {progress.kept} existed" if progress.kept else ""
+    report.say(
+        f"{progress.fields} fields of {progress.made} videos in {progress.seconds:.1f} s, "
+        f"{progress.fps:.1f} per second{existing}"
+    )
+    if progress.failed:
+        name, problem = progress.failed[0]
         raise DataError(
-            f"{len(told.failed)} of {told.total} videos have no flow, {name!r} among them: {problem}",
+            f"{len(progress.failed)} of {progress.total} videos have no flow, {name!r} among them: {problem}",
             expected="flow of every video",
-            hint="mend or remove them and start it again; what is finished is kept",
+            hint="repair or remove them and repeat the command; what is finished is kept",
             where=target,
         )
-    return told, knobs.model_copy(update={"folder": target})
 
 
-def _recordings_of(recipe: Recipe) -> list[Record]:
-    if not isinstance(recipe.data.holds(), ClipData):
-        raise RecipeError(
-            f"data set {recipe.data.name!r} holds skeletons",
-            expected="videos, which have optical flow",
-            hint="choose a recipe of videos, or a folder of them",
-        )
-    return [record for split in SPLITS for record in recipe.data.index(split).records]
-
-
-def _videos_of(folder: Path) -> list[Record]:
-    """Videos as records, by the ids that they have in a data set of the user's own."""
+def _of_folder(folder: Path, settings: Mapping[str, Any] | None) -> tuple[FlowSource, list[Record], OpenRecord]:
+    """The flow settings, and the videos of a folder by the ids that they have in a data set of the user's own."""
+    config = FlowSource.model_validate(check_tree({}, settings or {}, None).get("flow", {}))
     records = [Record(path.relative_to(folder).as_posix(), path, -1) for path in videos_in(folder) if path != folder]
     if not records:
         raise DataError(
             "no video in this folder",
-            expected="video files, or folders of numbered pictures",
+            expected="video files, or folders of numbered images",
             hint="check the path",
             where=folder,
         )
-    return records
+    return config, records, open_video
+
+
+def _of_recipe(source: str | Path, settings: Mapping[str, Any] | None) -> tuple[FlowSource, list[Record], OpenRecord]:
+    """The flow settings and the videos of a recipe."""
+    recipe = load_recipe(source, settings)
+    if not isinstance(recipe.data.holds(), ClipData):
+        raise RecipeError(
+            f"data set {recipe.data.name!r} contains skeletons",
+            expected="videos, which have optical flow",
+            hint="choose a recipe of videos, or a folder of them",
+        )
+    records = [record for split in SPLITS for record in recipe.data.index(split).records]
+    return recipe.flow or COMPUTED, records, cast("OpenRecord", recipe.data.open)

@@ -1,4 +1,4 @@
-"""Late fusion: several runs, or other tools, asked about the same recordings, and their probabilities averaged.
+"""Late fusion: the weighted mean of the predictions of several runs, or other tools, for the same recordings.
 
 Legend: N recordings, K classes.
 Source: two-stream networks, Simonyan and Zisserman, NIPS 2014; VideoLSTM's appearance and motion streams.
@@ -20,8 +20,8 @@ from muybridge.engine.metrics import Scores, score
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
-    """What a run said of each recording."""
+class _Predictions:
+    """The predictions of a run, in the order of its test."""
 
     ids: tuple[str, ...]
     labels: Int64[Tensor, " N"]
@@ -29,19 +29,19 @@ class _Told:
 
 
 def fuse(sources: Sequence[RunFolder | Path], weights: Sequence[float] = (), split: Split = "test") -> Scores:
-    """Scores of the weighted mean of what tested runs said, and other tools.
+    """Scores of the weighted mean of the predictions of tested runs and other tools.
 
     Args:
-        sources: runs, tested before on the same recordings of the same classes, one at least; and files of what another
-            tool says, CSV with the column ``id`` and one for each class, its probability. Rows and columns may stand
-            in any order, and there may be more of them.
+        sources: runs, at least one, tested before on the same recordings of the same classes; and files with
+            predictions of another tool, CSV with the column ``id`` and one for each class, its probability. Rows and
+            columns may be in any order, and there may be more of them.
         weights: of each source; empty weighs all alike.
-        split: the part of the data that runs were tested on.
+        split: the part of the data that the runs were tested on.
 
     Raises:
         RunError: a run was not tested, or two runs differ in their recordings or classes; or there are not as many
             weights as sources, or they are negative or all zero; or there is no run.
-        DataError: a file cannot be read, lacks a class or a recording, or says what are no probabilities.
+        DataError: a file cannot be read, lacks a class or a recording, or contains values that are not probabilities.
     """
     weights = weights or [1.0] * len(sources)
     runs = [source for source in sources if isinstance(source, RunFolder)]
@@ -53,54 +53,58 @@ def fuse(sources: Sequence[RunFolder | Path], weights: Sequence[float] = (), spl
         )
     if not runs:
         raise RunError(
-            "no run is among what is to be fused",
-            expected="a run at least, which knows the classes and what was asked about",
+            "no run is among the sources",
+            expected="at least one run, which knows the classes and the labels",
             hint="name one beside the files",
         )
-    first, asked = runs[0], _read(runs[0], split)
-    said: list[Tensor] = []
+    first, reference = runs[0], _read(runs[0], split)
+    probabilities: list[Tensor] = []
     for source in sources:
         if isinstance(source, Path):
-            said.append(_read_file(source, asked.ids, first.labels()))
+            probabilities.append(_read_file(source, reference.ids, first.labels()))
+        elif source is first:
+            probabilities.append(reference.probabilities)
         else:
-            said.append(asked.probabilities if source is first else _answers(source, first, asked, split))
-    mean = sum(weight * one for weight, one in zip(weights, said, strict=True)) / sum(weights)
+            probabilities.append(_read_matching(source, first, reference, split))
+    mean = sum(weight * part for weight, part in zip(weights, probabilities, strict=True)) / sum(weights)
     assert isinstance(mean, Tensor)
-    return score(mean, asked.labels, first.labels(), broader=first.recipe().data.superclasses())
+    return score(mean, reference.labels, first.labels(), superclasses=first.recipe().data.superclasses())
 
 
-def _answers(run: RunFolder, first: RunFolder, asked: _Told, split: Split) -> Float32[Tensor, "N K"]:
-    """What a run said, if it was asked what the first one was."""
-    told = _read(run, split)
+def _read_matching(run: RunFolder, first: RunFolder, reference: _Predictions, split: Split) -> Float32[Tensor, "N K"]:
+    """The probabilities of a run, if it was tested on the same recordings and classes as the first one."""
+    predictions = _read(run, split)
     if run.labels() != first.labels():
         raise RunError(
-            "the run knows other classes",
+            "the run has other classes",
             expected=f"those of {first.path}",
             hint="fuse runs of one data set",
             where=run.path,
         )
-    if (told.ids, told.labels.tolist()) != (asked.ids, asked.labels.tolist()):
+    if (predictions.ids, predictions.labels.tolist()) != (reference.ids, reference.labels.tolist()):
         raise RunError(
             "the run was tested on other recordings",
-            expected=f"the {len(asked.ids)} of {first.path}, in their order",
-            hint=f"test both anew with the same split, `muybridge test {run.path} --split {split}`",
+            expected=f"the {len(reference.ids)} of {first.path}, in their order",
+            hint=f"test both again with the same split, `muybridge test {run.path} --split {split}`",
             where=run.path,
         )
-    return told.probabilities
+    return predictions.probabilities
 
 
-def _read(run: RunFolder, split: Split) -> _Told:
+def _read(run: RunFolder, split: Split) -> _Predictions:
     path, names = run.path / f"{split}-predictions.csv", run.labels()
     try:
         with path.open(encoding="utf-8", newline="") as file:
             header, *rows = csv.reader(file)
-        assert header == ["id", "true", "predicted", *names]
+        assert header == ["id", "true", "predicted", *names], "its columns are not the classes of labels.txt"
         ids, labels = tuple(row[0] for row in rows), [names.index(row[1]) for row in rows]
-        chances = [[float(chance) for chance in row[3:]] for row in rows]
-        return _Told(ids, torch.tensor(labels), torch.tensor(chances, dtype=torch.float32).reshape(-1, len(names)))
-    except (OSError, ValueError, IndexError, AssertionError, csv.Error) as problem:
+        values = [[float(value) for value in row[3:]] for row in rows]
+        probabilities = torch.tensor(values, dtype=torch.float32).reshape(-1, len(names))
+        assert len(probabilities) == len(rows), "a row lacks a class"
+        return _Predictions(ids, torch.tensor(labels), probabilities)
+    except (OSError, ValueError, IndexError, AssertionError, csv.Error) as error:
         raise RunError(
-            f"its answers cannot be read ({problem})",
+            f"its predictions cannot be read ({error})",
             expected="those of a test",
             hint=f"run `muybridge test {run.path} --split {split}` first",
             where=path,
@@ -108,28 +112,27 @@ def _read(run: RunFolder, split: Split) -> _Told:
 
 
 def _read_file(path: Path, ids: Sequence[str], names: Sequence[str]) -> Float32[Tensor, "N K"]:
-    """What another tool says of these recordings, in their order."""
+    """The probabilities that another tool gives for these recordings, in their order."""
 
-    def complain(said: str, expected: str) -> DataError:
-        return DataError(said, expected=expected, hint="correct the file", where=path)
+    def complain(problem: str, expected: str) -> DataError:
+        return DataError(problem, expected=expected, hint="correct the file", where=path)
 
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
         by_id = {row["id"]: row for row in rows}
-        of = [by_id[one] for one in ids]
-        said = torch.tensor([[float(row[name]) for name in names] for row in of])
+        values = torch.tensor([[float(by_id[id_][name]) for name in names] for id_ in ids])
     except KeyError as missing:
         raise complain(
             f"it lacks {missing}", "the column id, every class and every recording that was tested"
         ) from None
-    except (OSError, ValueError, TypeError, csv.Error) as problem:
-        raise complain(f"it cannot be read ({problem})", "CSV with the columns id and every class") from None
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise complain(f"it cannot be read ({error})", "CSV with the columns id and every class") from None
     if len(by_id) < len(rows):
-        raise complain(f"of its {len(rows)} rows {len(by_id)} have an id of their own", "one row for each recording")
-    odd = (said < 0).any(1) | ~((said.sum(1) - 1).abs() <= 0.01)  # what is not a number is odd too
-    if odd.any():
+        raise complain(f"{len(rows)} rows have only {len(by_id)} different ids", "one row for each recording")
+    wrong = (values < 0).any(1) | ~((values.sum(1) - 1).abs() <= 0.01)  # NaN is wrong too
+    if wrong.any():
         raise complain(
-            f"what it says of {ids[int(odd.int().argmax())]!r} are no probabilities", "none below 0, adding up to 1"
+            f"the values of {ids[int(wrong.int().argmax())]!r} are not probabilities", "none below 0, with a sum of 1"
         )
-    return said
+    return values

@@ -9,6 +9,9 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from muybridge.core.errors import RunError
+from muybridge.engine.checkpoint import write_errors
+
 
 class Journal:
     """``journal.jsonl``: appended row by row, cut back to the last saved state when a run resumes."""
@@ -22,22 +25,33 @@ class Journal:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def cut(self, size: int) -> None:
-        """Forget rows that were written after the saved state."""
+        """Remove rows that were written after the saved state."""
         if self.size > size:
-            with self.path.open("r+b") as file:
+            with write_errors(self.path), self.path.open("r+b") as file:
                 file.truncate(size)
 
     def write(self, **row: Any) -> None:
-        """Append one row."""
-        with self.path.open("a", encoding="utf-8") as file:
+        """Append one row; raises RunError if the disk is full."""
+        with write_errors(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
     def rows(self) -> list[dict[str, Any]]:
-        """All rows so far; a last row that a kill cut short is left out."""
+        """All rows so far, without a last row that a kill cut short; raises RunError if a line is not JSON."""
         if not self.path.exists():
             return []
         lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
-        return [json.loads(line) for line in lines]
+        return [self._parse(number, line) for number, line in enumerate(lines, start=1)]
+
+    def _parse(self, number: int, line: str) -> dict[str, Any]:
+        try:
+            return json.loads(line)
+        except ValueError:
+            raise RunError(
+                f"line {number} is damaged",
+                expected="one JSON object on each line",
+                hint="remove the line; the weights do not depend on it",
+                where=self.path,
+            ) from None
 
 
 class Reporter:

@@ -1,4 +1,4 @@
-"""Scores of a test, as people publish them."""
+"""Scores of a test, as they are published."""
 
 from dataclasses import dataclass
 
@@ -8,18 +8,19 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a test says, percentages as 0..100.
+    """Results of a test, percentages as 0..100.
 
     Attributes:
-        top1: share of recordings whose best class is right.
-        top5: share whose label is among the five best classes (all of them, where there are fewer).
-        mean_class_accuracy: mean of the per-class shares, over the classes that occur.
+        top1: recordings whose most probable class is correct.
+        top5: recordings whose label is among the five most probable classes (all of them, where there are fewer).
+        mean_class_accuracy: mean of the accuracies of the classes that occur.
         count: recordings tested.
-        skipped: recordings of the split that are left out of the index (the run folder lists them).
-        per_class: share right of each class, by name; None where a class does not occur.
-        confusion: counts, true class by row.
-        broader: share of recordings whose broader class is right, probabilities summed over the classes in each; None
-            where the data set has none.
+        excluded: recordings of the split that are not tested (the run folder lists them).
+        per_class: accuracy of each class, by name; None where a class does not occur.
+        confusion: counts, true class by row, predicted class by column.
+        superclass: recordings whose superclass is correct, probabilities summed over the classes in each; None where
+            the data set has none.
+        precision: number format of the computation; empty where there is not one.
     """
 
     top1: float
@@ -30,36 +31,53 @@ class Scores:
     per_class: dict[str, float | None]
     confusion: list[list[int]]
     superclass: float | None = None
+    precision: str = ""
 
 
 def score(
-    probabilities: Tensor, labels: Tensor, names: tuple[str, ...], skipped: int = 0, broader: tuple[str, ...] = ()
+    probabilities: Tensor,
+    labels: Tensor,
+    names: tuple[str, ...],
+    *,
+    excluded: int = 0,
+    superclasses: tuple[str, ...] = (),
+    precision: str = "",
 ) -> Scores:
-    """Scores of ``N K`` probabilities against ``N`` labels; ``broader`` names the broader class of each label."""
+    """Scores of predictions.
+
+    Args:
+        probabilities: ``N K``.
+        labels: ``N``.
+        names: of the classes.
+        excluded: recordings that are not among them.
+        superclasses: the superclass of each label, where there are any.
+        precision: number format of the computation.
+    """
     num_classes = len(names)
     pairs = labels * num_classes + probabilities.argmax(1)
     confusion = torch.bincount(pairs, minlength=num_classes**2).unflatten(0, (num_classes, num_classes))
-    seen = confusion.sum(1)
-    recall = (confusion.diagonal() / seen.clamp(min=1)).double() * 100
+    counts = confusion.sum(1)
+    recall = (confusion.diagonal() / counts.clamp(min=1)).double() * 100
 
     best = probabilities.topk(min(5, num_classes)).indices
     return Scores(
         top1=100 * (probabilities.argmax(1) == labels).double().mean().item(),
         top5=100 * (best == labels[:, None]).any(1).double().mean().item(),
-        mean_class_accuracy=recall[seen > 0].mean().item(),
+        mean_class_accuracy=recall[counts > 0].mean().item(),
         count=len(labels),
-        excluded=skipped,
+        excluded=excluded,
         per_class={
-            name: round(value, 2) if number else None
-            for name, value, number in zip(names, recall.tolist(), seen.tolist(), strict=True)
+            name: round(accuracy, 2) if count else None
+            for name, accuracy, count in zip(names, recall.tolist(), counts.tolist(), strict=True)
         },
         confusion=confusion.tolist(),
-        superclass=_broader(probabilities, labels, broader) if broader else None,
+        superclass=_superclass_accuracy(probabilities, labels, superclasses) if superclasses else None,
+        precision=precision,
     )
 
 
-def _broader(probabilities: Tensor, labels: Tensor, broader: tuple[str, ...]) -> float:
-    names = sorted(set(broader))
-    of = torch.tensor([names.index(name) for name in broader])
-    summed = torch.zeros(len(labels), len(names)).index_add_(1, of, probabilities.float())
-    return 100 * (summed.argmax(1) == of[labels]).double().mean().item()
+def _superclass_accuracy(probabilities: Tensor, labels: Tensor, superclasses: tuple[str, ...]) -> float:
+    names = sorted(set(superclasses))
+    number = torch.tensor([names.index(name) for name in superclasses])
+    sums = torch.zeros(len(labels), len(names)).index_add_(1, number, probabilities.float())
+    return 100 * (sums.argmax(1) == number[labels]).double().mean().item()

@@ -1,4 +1,4 @@
-"""The same recipe over several seeds and folds: mean and deviation, and nothing done twice."""
+"""One recipe over several seeds and folds: mean and standard deviation; finished runs are not repeated."""
 
 import itertools
 import json
@@ -35,11 +35,11 @@ class Summary:
     """Percentages over all repetitions.
 
     Attributes:
-        runs: one row each: seed, fold, top1, mean_class_accuracy, broader, count.
+        runs: one row each: seed, fold, top1, mean_class_accuracy, superclass, count, precision.
         by_seed: top-1 of each seed, the mean over its folds.
         mean: of ``by_seed``.
         deviation: sample standard deviation of ``by_seed``; 0 for one seed.
-        broader: mean and deviation of the broader classes in the same way; None where the data set has none.
+        superclass: mean and deviation of the superclass accuracy; None where the data set has no superclasses.
     """
 
     runs: list[dict[str, Any]]
@@ -50,7 +50,7 @@ class Summary:
 
 
 def plan(recipe: Recipe, folder: Path, seeds: Sequence[int], folds: Sequence[str] | None) -> list[Repetition]:
-    """What there is to run.
+    """The repetitions to run.
 
     Args:
         recipe: the recipe; its own seed and fold are replaced.
@@ -63,8 +63,8 @@ def plan(recipe: Recipe, folder: Path, seeds: Sequence[int], folds: Sequence[str
     """
     known = recipe.data.folds()
     chosen = known if folds is not None and list(folds) == ["all"] else tuple(folds or ())
-    wrong = [fold for fold in chosen if fold not in known]
-    if wrong or (folds and not chosen):
+    unknown = [fold for fold in chosen if fold not in known]
+    if unknown or (folds and not chosen):
         raise RecipeError(
             f"--folds {','.join(folds or ())}",
             expected=f"folds of {recipe.data.name}: {', '.join(known) or 'it has none'}",
@@ -81,14 +81,14 @@ def plan(recipe: Recipe, folder: Path, seeds: Sequence[int], folds: Sequence[str
 def repeat(
     repetitions: Sequence[Repetition], folder: Path, split: Split = "test", jobs: int = 1, quiet: bool = False
 ) -> Summary:
-    """Train and test every repetition that is not there yet, and leave ``repeat.json`` in the folder.
+    """Train and test every repetition that is not finished, and write ``repeat.json`` into the folder.
 
     Args:
         repetitions: from :func:`plan`.
         folder: where the summary goes.
         split: what to test on; ``val`` while settings are being chosen.
-        jobs: repetitions that run side by side, each in its own process.
-        quiet: say nothing.
+        jobs: repetitions that run in parallel, each in its own process.
+        quiet: report nothing.
 
     Raises:
         RunError: a repetition failed; the finished ones are kept.
@@ -96,22 +96,22 @@ def repeat(
     report = Reporter(quiet)
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
-    for one, row in zip(repetitions, _results(repetitions, split, jobs, report), strict=True):
-        rows.append({"seed": one.seed, "fold": one.fold, "folder": one.folder.name} | row)
-        report.say(
-            f"{one.folder.name}: top1 {row['top1']:.2f} on {row['count']} of {split} ({len(rows)}/{len(repetitions)})"
-        )
-    summary = summarise(rows)
+    for repetition, row in zip(repetitions, _results(repetitions, split, jobs, report), strict=True):
+        name = repetition.folder.name
+        rows.append({"seed": repetition.seed, "fold": repetition.fold, "folder": name} | row)
+        report.say(f"{name}: top-1 {row['top1']:.2f} % on {row['count']} of {split} ({len(rows)}/{len(repetitions)})")
+    summary = summarize_rows(rows)
     with RunFolder(folder).writing("repeat.json") as file:
         file.write_text(json.dumps(asdict(summary), indent=1), encoding="utf-8")
     return summary
 
 
-def summarise(rows: list[dict[str, Any]]) -> Summary:
-    """Mean and deviation over seeds of rows with seed, top1 and broader."""
+def summarize_rows(rows: list[dict[str, Any]]) -> Summary:
+    """Mean and deviation over seeds of rows with seed, top1 and superclass."""
     by_seed = _by_seed(rows, "top1")
-    known = all(row["superclass"] is not None for row in rows)
-    return Summary(rows, by_seed, *_spread(by_seed), _spread(_by_seed(rows, "superclass")) if known else None)
+    has_superclasses = all(row["superclass"] is not None for row in rows)
+    superclass = _spread(_by_seed(rows, "superclass")) if has_superclasses else None
+    return Summary(rows, by_seed, *_spread(by_seed), superclass)
 
 
 def _by_seed(rows: list[dict[str, Any]], key: str) -> dict[int, float]:
@@ -126,41 +126,41 @@ def _spread(by_seed: dict[int, float]) -> tuple[float, float]:
 
 
 def run_one(recipe: Recipe, folder: Path, split: Split, report: Reporter) -> dict[str, Any]:
-    """Train (or go on, or skip what is finished) and test one repetition."""
+    """Train (or resume, or skip what is finished) and test one repetition."""
     run = train(recipe, folder, resume=RunFolder(folder).exists, report=report)
-    done = folder / f"{split}.json"
-    if not done.is_file():
-        evaluate(run, split)
-    scores = {"superclass": None} | json.loads(done.read_text(encoding="utf-8"))  # older tests do not tell
-    return {key: scores[key] for key in ("top1", "top5", "mean_class_accuracy", "superclass", "count")}
+    file = folder / f"{split}.json"
+    scores = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else asdict(evaluate(run, split))
+    names = ("top1", "top5", "mean_class_accuracy", "superclass", "count", "precision")
+    return {name: scores[name] for name in names}
 
 
 def _results(repetitions: Sequence[Repetition], split: Split, jobs: int, report: Reporter) -> Iterator[dict[str, Any]]:
     if jobs == 1:
-        for one in repetitions:
-            report.say(f"{one.folder.name}")
-            yield run_one(one.recipe, one.folder, split, report)
+        for repetition in repetitions:
+            report.say(repetition.folder.name)
+            yield run_one(repetition.recipe, repetition.folder, split, report)
         return
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            yield from pool.map(lambda one: _in_process(one, split, jobs), repetitions)
+            yield from pool.map(lambda repetition: _in_process(repetition, split, jobs), repetitions)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _in_process(one: Repetition, split: Split, jobs: int) -> dict[str, Any]:
+def _in_process(repetition: Repetition, split: Split, jobs: int) -> dict[str, Any]:
     """One repetition in a process of its own, with its share of the cores."""
-    recipe_file = one.folder.with_name(f"{one.folder.name}.recipe.toml")
-    save_recipe(one.recipe, recipe_file)
-    command = [sys.executable, "-m", "muybridge.engine.repeat", str(recipe_file), str(one.folder), split, str(jobs)]
+    folder = repetition.folder
+    recipe_file = folder.with_name(f"{folder.name}.recipe.toml")
+    save_recipe(repetition.recipe, recipe_file)
+    command = [sys.executable, "-m", "muybridge.engine.repeat", str(recipe_file), str(folder), split, str(jobs)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
         raise RunError(
             f"a repetition failed: {ended.stderr.strip()[-500:]}",
             expected="every repetition to end well",
-            hint="mend the cause and give the same command again; finished runs are kept",
-            where=one.folder,
+            hint="fix the cause and repeat the command; finished runs are kept",
+            where=folder,
         )
     recipe_file.unlink()
     return json.loads(ended.stdout.strip().splitlines()[-1])

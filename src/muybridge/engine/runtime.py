@@ -4,6 +4,8 @@ import atexit
 import os
 import platform
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -13,6 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from muybridge.core.errors import RunError
+from muybridge.data.workers import explained_failures
 
 UsedPrecision = Literal["32-true", "64-true", "bf16-mixed", "16-mixed"]
 Precision = Literal["auto", "32-true", "64-true", "bf16-mixed", "16-mixed"]
@@ -160,6 +163,25 @@ def _torch_finds_bfloat16() -> bool:
         return False
     checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(check() for check in checks if check is not None)
+
+
+@contextmanager
+def explained_errors() -> Iterator[None]:
+    """Turn lack of memory and the death of loading processes into RunErrors that say what to do."""
+    try:
+        with explained_failures():
+            yield
+    except RuntimeError as error:
+        text = str(error)
+        on_gpu = isinstance(error, torch.OutOfMemoryError)
+        if not on_gpu and "can't allocate memory" not in text and "not enough memory" not in text:
+            raise
+        raise RunError(
+            f"out of memory on the {'GPU' if on_gpu else 'CPU'}",
+            expected="room for a batch, its activations and the optimizer",
+            hint="raise train.accumulate_steps (of networks with batch normalization that changes results), or lower "
+            "train.batch_size or model.size",
+        ) from error
 
 
 def _accelerator(device: str) -> str:

@@ -1,90 +1,106 @@
-"""The training loop: one readable page over Fabric.
+"""The training loop: one readable page over Lightning Fabric.
 
-All dice are thrown by name (seed, stage, step), and the learning rate is a function of the step. So the whole state of
-a training is where it stands, the parameters and the optimizer, and a resumed run equals an uninterrupted one.
+Random generators are seeded from (seed, stage, step), and the learning rate is a function of the step. So the state of
+a training is its position, the parameters and the optimizer, and a resumed training equals an uninterrupted one.
 """
 
-import copy
 import math
 import shutil
-import signal
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from muybridge.core.errors import DataError, RecipeError, RunError
-from muybridge.core.rng import derive_seed, make_generator
 from muybridge.core.types import Batch
-from muybridge.data.datasets.base import Excluded
-from muybridge.data.loader import BatchPlan, SampleDataset, make_loader, sequential_plan
-from muybridge.engine.checkpoint import RunFolder, load_weights, read_weights
-from muybridge.engine.evaluate import check_features, make_samples, predict_split, to_device
-from muybridge.engine.init_from import load_parameters_from, with_checksums
+from muybridge.data.datasets.base import Excluded, Index, Split
+from muybridge.data.loader import BatchPlan, SampleDataset
+from muybridge.engine.checkpoint import RunFolder
+from muybridge.engine.evaluate import make_samples
+from muybridge.engine.init_from import with_checksums
+from muybridge.engine.interrupt import InterruptedTrainingError, stop_requests
 from muybridge.engine.journal import Journal, Reporter
-from muybridge.engine.metrics import score
-from muybridge.engine.mixing import mix
-from muybridge.engine.optim import build_optimizer, rate_factor
-from muybridge.engine.runtime import Runtime
-from muybridge.models.base import Model, ModelConfig, Targets
-from muybridge.recipe import Recipe, SourceRun, Stage, dump
-
-
-class InterruptedTrainingError(RunError):
-    """The training was asked to stop; everything up to here is saved."""
-
-    exit_status = 130
-
-
-@dataclass
-class TrainState:
-    """Where a training stands; all of it goes into ``state.pt``."""
-
-    stage: int = 0
-    step: int = 0
-    seconds: float = 0.0
-    best: float = -1.0
-    sums: dict[str, float] = field(default_factory=dict)
-    failed: list[str] = field(default_factory=list)
-
+from muybridge.engine.runtime import Runtime, explained_errors
+from muybridge.engine.saved_split import SavedSplit
+from muybridge.engine.stage import StageTrainer
+from muybridge.engine.start import (
+    check_folder,
+    check_resume,
+    check_resumed_data,
+    check_sources,
+    check_training_data,
+    resume_notes,
+    training_precision,
+)
+from muybridge.recipe import Recipe, Stage
 
 MAX_FAILED_SHARE = 0.01
 """Share of the training recordings that may turn out to be unreadable, where they are skipped at all."""
 
 
+@dataclass
+class TrainState:
+    """The position of a training; all of it is saved in ``state.pt``.
+
+    Attributes:
+        stage: number of the current stage, from 0.
+        step: optimizer steps of this stage so far.
+        seconds: time spent on this stage so far.
+        best: highest top-1 on ``val`` in the last stage; -1 without one.
+        best_epoch: the epoch with that.
+        sums: of the metrics of the current epoch so far.
+        failed: ids of the recordings that could not be read.
+    """
+
+    stage: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    best: float = -1.0
+    best_epoch: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class Session:
-    """What stays the same for a stage of a training, and but for the samples for all of it."""
+    """What stays the same during a stage: recipe, folder, device, progress, samples.
+
+    Attributes:
+        train: the training set with augmentation.
+        plain: the training set without augmentation.
+        val: the validation set; None without one.
+    """
 
     recipe: Recipe
     run: RunFolder
     runtime: Runtime
     report: Reporter
     journal: Journal
+    indexes: Mapping[Split, Index]
     train: SampleDataset
     plain: SampleDataset
     val: SampleDataset | None
 
-    def of(self, stage: Stage) -> "Session":
-        """The samples as the model of a stage takes them."""
-        model = self.recipe.stage_model(stage)
-        return replace(
-            self,
-            train=make_samples(self.recipe, "train", augment=True, model=model),
-            plain=make_samples(self.recipe, "train", model=model),
-            val=self.val and make_samples(self.recipe, "val", model=model),
-        )
+    @classmethod
+    def start(
+        cls, recipe: Recipe, run: RunFolder, runtime: Runtime, report: Reporter, indexes: Mapping[Split, Index]
+    ) -> "Session":
+        """A session for the first stage."""
+        first = recipe.stages()[0]
+        samples = _make_samples(recipe, indexes, first)
+        return cls(recipe, run, runtime, report, Journal(run.path / "journal.jsonl"), indexes, *samples)
+
+    def for_stage(self, stage: Stage) -> "Session":
+        """The session with samples as the model of a stage takes them."""
+        train, plain, val = _make_samples(self.recipe, self.indexes, stage)
+        return replace(self, train=train, plain=plain, val=val)
 
 
 def train(
@@ -100,167 +116,120 @@ def train(
     Args:
         recipe: what to train.
         folder: the run folder; made if needed.
-        resume: go on with the run that is there; without one, start.
-        runtime: device and processes; by default those of the recipe's precision.
+        resume: resume the run in the folder; without one, start.
+        runtime: device and processes; by default those of :func:`training_precision`.
         report: where progress is shown; by default nowhere.
 
     Raises:
-        RunError: the folder holds another run or cannot be written, or the loss is no longer finite.
-        DataError: the training part is empty or a recording cannot be read.
+        RunError: the folder contains another run or cannot be written, another process trains into it, the loss is not
+            finite, memory runs out, or a loading process dies.
+        DataError: the training part is empty, a recording cannot be read, or recordings differ from those that the
+            training was started with.
         InterruptedTrainingError: stopped by Ctrl-C or SIGTERM; the run can be resumed.
     """
-    runtime = runtime or Runtime(recipe.train.precision)
-    recipe = with_checksums(recipe.resolved())
     run = RunFolder(folder)
+    recipe = with_checksums(recipe.resolved())
     if run.exists:
-        _check_same(recipe, RunFolder.open(folder), resume)
+        check_resume(recipe, RunFolder.open(folder), resume=resume)
         if run.finished:
             return run
-    indexes = {split: recipe.data.index(split) for split in ("train", "val")}
-    if len(indexes["train"]) < runtime.world_size:
-        raise DataError(
-            f"{len(indexes['train'])} training recordings",
-            expected=f"at least one for each of {runtime.world_size} processes",
-            hint="check the data set's folder and its split",
-        )
-    if recipe.train.checkpoint == "best" and not len(indexes["val"]):
-        raise DataError(
-            'no validation part for train.checkpoint = "best"',
-            expected="recordings in the split val",
-            hint='name people in data.val_groups, or set train.checkpoint = "last"',
-        )
-    made = runtime.is_main_process and not folder.exists()
-    if runtime.is_main_process and not run.exists:
-        excluded = {split: index.excluded for split, index in indexes.items()}
-        RunFolder.create(folder, recipe, recipe.data.labels(), excluded, _state(TrainState(), 0))
-    session = Session(
-        recipe,
-        run,
-        runtime,
-        report or Reporter(quiet=True),
-        Journal(folder / "journal.jsonl"),
-        make_samples(recipe, "train", augment=True),
-        make_samples(recipe, "train"),
-        make_samples(recipe, "val") if len(indexes["val"]) else None,
-    )
-    runtime.fabric.barrier()
-    state = run.read_state()
-    position = TrainState(**state["position"])
-    try:
-        with session.report, stop_requests() as stop:
-            if runtime.is_main_process:
-                session.journal.cut(state["journal"])
-            for number, stage in enumerate(recipe.stages()):
-                if number == position.stage:
-                    position = train_stage(session.of(stage), stage, position, state, stop)
-                    state = {}
-    except RecipeError:
-        if made and (position.stage, position.step) == (0, 0):  # a model that cannot be built leaves no run behind
-            shutil.rmtree(folder)
-        raise
-    if runtime.is_main_process:
-        run.clear_state()
-    runtime.fabric.barrier()
+    runtime, report = runtime or Runtime(training_precision(recipe, folder)), report or Reporter(quiet=True)
+    is_new_folder = not run.path.exists()
+    with _locked(run, runtime), explained_errors():
+        session = _open_session(recipe, run, runtime, report)
+        runtime.fabric.barrier()
+        saved = run.read_state()
+        state = TrainState(**saved["progress"])
+        try:
+            _train_stages(session, state, saved)
+        except RecipeError:
+            if runtime.is_main_process and is_new_folder and (state.stage, state.step) == (0, 0):
+                shutil.rmtree(run.path)  # a model that cannot be built leaves no run behind
+            raise
+        if runtime.is_main_process:
+            run.clear_state()
+        runtime.fabric.barrier()
     return run
 
 
-def train_stage(
-    session: Session, stage: Stage, position: TrainState, state: dict[str, Any], stop: list[int]
-) -> TrainState:
-    """Train one stage, from its beginning or from a saved state, and say where the next one begins."""
-    recipe, run, runtime, knobs = session.recipe, session.run, session.runtime, session.recipe.train
-    resumed = "model" in state
-    model = initialize_model(session, stage, position.stage, resumed)
-    optimizer_knobs, schedule = stage.optimizer or knobs.optimizer, stage.schedule or knobs.schedule
-    optimizer = build_optimizer(optimizer_knobs, model, knobs.param_groups, runtime.fused)
-    average = copy.deepcopy(model).requires_grad_(False) if knobs.ema_decay else None
-    kept = model if average is None else average
-    if resumed:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        if average is not None:
-            average.load_state_dict(state["average"])
-    check_features(session.train, recipe.stage_model(stage), model)
-    run.check_disk_space(model)
-    run_as = cast("nn.Module", torch.compile(model)) if knobs.compile else model
-    wrapped, optimizer = runtime.fabric.setup(run_as, optimizer)
-    kept.to(runtime.device)
+def _open_session(recipe: Recipe, run: RunFolder, runtime: Runtime, report: Reporter) -> Session:
+    """Check recordings and folder, and create the run where there is none yet."""
+    indexes: dict[Split, Index] = {split: recipe.data.index(split) for split in ("train", "val")}
+    try:
+        indexes["test"] = recipe.data.index("test")
+    except DataError as error:  # training does without; testing will say so again
+        report.say(f"no test part: {error}")
+    check_training_data(recipe, indexes, runtime.world_size)
+    if run.exists:
+        check_resumed_data(recipe, run, indexes)
+        for note in resume_notes(run, runtime):
+            report.say(note)
+        return Session.start(recipe, run, runtime, report, indexes)
+    check_folder(recipe, run.path)
+    check_sources(recipe, indexes)
+    session = Session.start(recipe, run, runtime, report, indexes)
+    if runtime.is_main_process:
+        RunFolder.create(
+            run.path,
+            recipe,
+            recipe.data.labels(),
+            {split: index.excluded for split, index in indexes.items()},
+            _saved_state(TrainState(), 0),
+            split=SavedSplit.of(recipe.data, indexes),
+            precision=runtime.precision,
+            device=runtime.device.type,
+        )
+    return session
 
-    plan_seed = derive_seed(knobs.seed, "stage", position.stage)
-    plan = BatchPlan(len(session.train), knobs.batch_size, plan_seed, runtime.rank, runtime.world_size)
-    loader = make_loader(session.train, plan, knobs.num_workers)
-    steps_per_epoch = len(plan.steps())
-    total = stage.iterations or (stage.epochs or 0) * steps_per_epoch
-    last_stage = position.stage == len(recipe.stages()) - 1
-    sums: dict[str, Any] = defaultdict(float, position.sums if runtime.is_main_process else {})
-    session.report.begin(f"training {stage.name}", total, position.step)
-    started = time.monotonic() - position.seconds
+
+def _train_stages(session: Session, state: TrainState, saved: dict[str, Any]) -> None:
+    """Train all stages from where the saved state is."""
+    with session.report, stop_requests() as stop:
+        if session.runtime.is_main_process:
+            session.journal.cut(saved["journal"])
+        for number, stage in enumerate(session.recipe.stages()):
+            if number == state.stage:
+                state = train_stage(session.for_stage(stage), stage, state, saved, stop)
+                saved = {}
+
+
+def train_stage(
+    session: Session, stage: Stage, state: TrainState, saved: dict[str, Any], stop: list[int]
+) -> TrainState:
+    """Train one stage, from its beginning or from a saved state; returns the state in which the next one begins."""
+    runtime = session.runtime
+    trainer = StageTrainer.start(session, stage, state.stage, saved)
+    sums: dict[str, Any] = defaultdict(float, state.sums if runtime.is_main_process else {})
+    session.report.begin(f"training {stage.name}", trainer.total, state.step)
+    started = time.monotonic() - state.seconds
     saved_at = waited_from = time.monotonic()
-    for batch, size in iterate_batches(plan, loader, position.step, total):
+    for batch, size in iterate_batches(trainer.plan, trainer.loader, state.step, trainer.total):
         sums["data_seconds"] += time.monotonic() - waited_from
-        factor = rate_factor(schedule, position.step / steps_per_epoch, total / steps_per_epoch)
-        for group in optimizer.param_groups:
-            group["lr"] = optimizer_knobs.lr * factor * group["lr_mult"]
-        torch.manual_seed(derive_seed(knobs.seed, "step", position.stage, position.step, runtime.rank))
-        if knobs.partial_bn:
-            freeze_batch_norm(model)
-        batch, size = drop_failed(session, batch, size, position)
+        lr = trainer.begin_step(state.step)
+        batch, size = drop_failed(session, batch, size, state)
         if size:
-            batch = to_device(batch, runtime)
-            inputs, targets = batch.inputs, batch.labels
-            if knobs.mixup or knobs.cutmix:
-                rng = make_generator(knobs.seed, "mix", position.stage, position.step, runtime.rank)
-                classes = len(recipe.data.labels())
-                inputs, targets = mix(inputs, targets, classes, rng, mixup=knobs.mixup, cutmix=knobs.cutmix)
-            told = train_step(
-                session, wrapped, model, optimizer, inputs, targets, len(batch) * runtime.world_size / size
-            )
-            if average is not None:
-                update_ema(average, model, knobs.ema_decay, position.step)
-            for name, value in told.items():
+            for name, value in trainer.step(batch, size, state.step).items():
                 sums[name] += value
-        position.step += 1
+        state.step += 1
         session.report.step()
-        if position.step % steps_per_epoch == 0 or position.step == total:
-            row = _epoch_row(session, stage, math.ceil(position.step / steps_per_epoch), position.step, sums)
-            row |= {"lost": len(position.failed)} if knobs.on_error == "skip" else {}
-            row |= {"lr": optimizer_knobs.lr * factor, "seconds": round(time.monotonic() - started, 3)}
-            if session.val and (position.step == total or row["epoch"] % knobs.val_interval == 0):
-                answers = predict_split(runtime, kept, session.val, knobs.batch_size, knobs.num_workers)
-                top1 = score(answers.probabilities, answers.labels, recipe.data.labels()).top1
-                row["val"] = {"loss": answers.loss, "top1": top1}
-                if knobs.checkpoint == "best" and last_stage and top1 > position.best:
-                    position.best = top1
-                    if runtime.is_main_process:
-                        run.write_weights("weights", kept)
-            if runtime.is_main_process:
-                session.journal.write(**row)
-                session.report.epoch(row, math.ceil(total / steps_per_epoch))
+        if state.step % trainer.steps_per_epoch == 0 or state.step == trainer.total:
+            state.seconds = time.monotonic() - started
+            _end_epoch(session, trainer, state, sums, lr)
             sums = defaultdict(float)
-        asked, due = runtime.any_process(bool(stop), time.monotonic() - saved_at > knobs.save_seconds)
+        asked, due = runtime.any_process(bool(stop), time.monotonic() - saved_at > session.recipe.train.save_seconds)
         if asked or due:
-            position.sums = _totals(session, sums)
-            position.seconds = time.monotonic() - started
-            if runtime.is_main_process:
-                parts = {"model": model, "optimizer": optimizer} | ({"average": average} if average else {})
-                run.write_state(_state(position, session.journal.size, **parts))
-            sums = defaultdict(float, position.sums if runtime.is_main_process else {})
+            state.sums, state.seconds = _totals(session, sums), time.monotonic() - started
+            _save(session, trainer, state)
+            sums = defaultdict(float, state.sums if runtime.is_main_process else {})
             saved_at = time.monotonic()
         if asked:
             raise InterruptedTrainingError(
-                f"stopped in stage {stage.name}, step {position.step} of {total}; all of it is saved",
+                f"stopped in stage {stage.name}, step {state.step} of {trainer.total}; all of it is saved",
                 expected="to be resumed",
-                hint=f"go on with `muybridge train --run {run.path} --resume`",
+                hint=f"resume with `muybridge train --run {session.run.path} --resume`",
             )
         waited_from = time.monotonic()
-    following = TrainState(stage=position.stage + 1, failed=position.failed)
-    if runtime.is_main_process:
-        run.write_weights(f"stages/{stage.name}", kept)
-        if last_stage and knobs.checkpoint == "last":
-            run.write_weights("weights", kept)
-        run.write_state(_state(following, session.journal.size))
-    runtime.fabric.barrier()
-    return following
+    return _end_stage(session, trainer, state)
 
 
 def iterate_batches(plan: BatchPlan, loader: DataLoader[Any], step: int, total: int) -> Iterator[tuple[Batch, int]]:
@@ -273,7 +242,7 @@ def iterate_batches(plan: BatchPlan, loader: DataLoader[Any], step: int, total: 
         step += len(sizes)
 
 
-def drop_failed(session: Session, batch: Batch, size: int, position: TrainState) -> tuple[Batch, int]:
+def drop_failed(session: Session, batch: Batch, size: int, state: TrainState) -> tuple[Batch, int]:
     """The batch without what cannot be read, and its size over all processes; 0 where one of them has nothing left.
 
     Raises:
@@ -282,148 +251,74 @@ def drop_failed(session: Session, batch: Batch, size: int, position: TrainState)
     if session.recipe.train.on_error == "raise":
         return batch.raise_on_failure(), size
     shares = session.runtime.all_gather((len(batch), batch.failed))
-    failed = {one.id: one for _, some in shares for one in some if one.id not in position.failed}
+    failed = {sample.id: sample for _, part in shares for sample in part if sample.id not in state.failed}
     if failed:
-        position.failed = sorted({*position.failed, *failed})
+        state.failed = sorted({*state.failed, *failed})
         if session.runtime.is_main_process:
-            rows = [Excluded(one.id, one.path, f"cannot be read: {one.problem.problem}") for one in failed.values()]
+            rows = [
+                Excluded(sample.id, sample.path, f"cannot be read: {sample.problem.problem}")
+                for sample in failed.values()
+            ]
             session.run.exclude("train", rows)
-        if len(position.failed) > MAX_FAILED_SHARE * len(session.train):
+        if len(state.failed) > MAX_FAILED_SHARE * len(session.train):
             raise DataError(
-                f"{len(position.failed)} of {len(session.train)} training recordings cannot be read",
+                f"{len(state.failed)} of {len(session.train)} training recordings cannot be read",
                 expected=f"{MAX_FAILED_SHARE:.0%} of them at most",
-                hint=f"mend or remove them; {session.run.path / 'excluded.tsv'} lists them",
+                hint=f"repair or remove them; {session.run.path / 'excluded.tsv'} lists them",
             ) from next(iter(failed.values())).problem
     sizes = [count for count, _ in shares]
     return batch, sum(sizes) if all(sizes) else 0
 
 
-def initialize_model(session: Session, stage: Stage, number: int, resumed: bool) -> Model:
-    """The stage's model as it begins: fresh, calibrated, with what it takes from earlier stages, frozen where told."""
-    recipe = session.recipe
-    model = build_model(recipe, stage, number, fetch=not resumed)
-    if not resumed:
-        plain = make_loader(
-            session.plain, sequential_plan(len(session.plain), recipe.train.batch_size), recipe.train.num_workers
-        )
-        skip = recipe.train.on_error == "skip"
-        batches = (batch if skip else batch.raise_on_failure() for batch in plain)
-        model.calibrate(batch.inputs for batch in batches if len(batch))
-        tensors = model.state_dict()
-        for prefix, source in stage.init_from.items():
-            if isinstance(source, SourceRun):
-                continue
-            path = session.run.path / "stages" / f"{source}.safetensors"
-            tensors |= {name: one for name, one in read_weights(path).items() if name.startswith(prefix)}
-            load_weights(model, tensors, path)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(parameter.requires_grad and not name.startswith(stage.freeze))
-    if recipe.train.partial_bn:
-        freeze_batch_norm(model)
-    return model
+def _end_epoch(session: Session, trainer: StageTrainer, state: TrainState, sums: dict[str, Any], lr: float) -> None:
+    """Validate, keep the best weights, and write the row of an epoch."""
+    settings, epoch = session.recipe.train, math.ceil(state.step / trainer.steps_per_epoch)
+    row = _train_row(session, trainer.stage, epoch, state.step, sums)
+    if settings.on_error == "skip":
+        row["failed"] = len(state.failed)
+    row |= {"lr": lr, "seconds": round(state.seconds, 3)}
+    if session.val and (state.step == trainer.total or epoch % settings.val_interval == 0):
+        row["val"] = trainer.validate()
+        if trainer.is_last and row["val"]["top1"] > state.best:
+            state.best, state.best_epoch = row["val"]["top1"], epoch
+            if settings.checkpoint == "best" and session.runtime.is_main_process:
+                session.run.write_weights("weights", trainer.eval_model)
+    if session.runtime.is_main_process:
+        session.journal.write(**row)
+        session.report.epoch(row, math.ceil(trainer.total / trainer.steps_per_epoch))
 
 
-def build_model(recipe: Recipe, stage: Stage, number: int, *, fetch: bool = True) -> Model:
-    """The model of a stage with weights drawn, or fetched from where pretrained ones and those of other runs are."""
-    torch.manual_seed(derive_seed(recipe.train.seed, "init", number))
-    config: ModelConfig = recipe.stage_model(stage)
-    model = (config if fetch else config.without_pretrained()).build(len(recipe.data.labels()), recipe.data.holds())
-    if fetch:
-        load_parameters_from(model, stage.init_from)
-    return model
+def _end_stage(session: Session, trainer: StageTrainer, state: TrainState) -> TrainState:
+    """Save the weights of a stage; returns the state in which the next one begins."""
+    run, settings = session.run, session.recipe.train
+    following = TrainState(stage=state.stage + 1, failed=state.failed)
+    if session.runtime.is_main_process:
+        run.write_weights(f"stages/{trainer.stage.name}", trainer.eval_model)
+        if trainer.is_last and settings.checkpoint == "last":
+            run.write_weights("weights", trainer.eval_model)
+        if trainer.is_last and session.val:
+            session.report.say(_describe_checkpoint(settings.checkpoint, state))
+        run.write_state(_saved_state(following, session.journal.size))
+    session.runtime.fabric.barrier()
+    return following
 
 
-def freeze_batch_norm(model: nn.Module) -> None:
-    """Keep all batch normalisations but the first as they are (partial BN of TSN, Wang et al., ECCV 2016)."""
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms[1:]:
-        norm.eval().requires_grad_(False)
+def _describe_checkpoint(checkpoint: str, state: TrainState) -> str:
+    best = f"epoch {state.best_epoch}, val top-1 {state.best:.1f} %"
+    if checkpoint == "best":
+        return f"saved: the weights of the best epoch ({best})"
+    return (
+        f'saved: the weights of the last epoch, not the best one on val ({best}); train.checkpoint = "best" saves that'
+    )
 
 
-def train_step(
-    session: Session,
-    wrapped: Any,
-    model: Model,
-    optimizer: Optimizer,
-    inputs: dict[str, Tensor],
-    targets: Targets,
-    share: float,
-) -> dict[str, Tensor | float]:
-    """One optimizer step; gives sums over the batch: each loss term, the right answers, the samples, the seconds.
-
-    Args:
-        session: the training.
-        wrapped: the model as Fabric runs it.
-        model: the model itself, which names its losses.
-        optimizer: over the parameters that learn.
-        inputs: of this process's samples.
-        targets: the right class of each, or a probability for every class.
-        share: weight of this process's mean loss, so that the mean over processes is the mean over all samples.
-    """
-    started = time.monotonic()
-    runtime, knobs = session.runtime, session.recipe.train
-    count = len(targets)
-    told: dict[str, Tensor | float] = defaultdict(float, count=count)
-    pieces = torch.arange(count, device=runtime.device).chunk(knobs.accumulate_steps)
-    for number, piece in enumerate(pieces, start=1):
-        part = {name: value[piece] for name, value in inputs.items()} if len(pieces) > 1 else inputs
-        target = targets[piece]
-        with runtime.fabric.no_backward_sync(wrapped, enabled=number < len(pieces)):
-            output = wrapped(**part)
-            if knobs.label_smoothing:
-                soft = target if target.ndim == 2 else F.one_hot(target, output.logits.shape[1])
-                soft = soft.to(output.logits.dtype)
-                soft = torch.lerp(soft, torch.full_like(soft, 1 / soft.shape[1]), knobs.label_smoothing)
-                terms = model.losses(output, soft, part)
-            else:
-                terms = model.losses(output, target, part)
-            loss = torch.stack(list(terms.values())).sum()
-            runtime.fabric.backward(loss * (share * len(piece) / count))
-        for name, value in {"loss": loss, **terms}.items():
-            told[name] += value.detach() * len(piece)
-        told["right"] += (output.logits.detach().argmax(1) == (target.argmax(1) if target.ndim == 2 else target)).sum()
-    if knobs.clip_grad_norm:
-        runtime.fabric.clip_gradients(wrapped, optimizer, max_norm=knobs.clip_grad_norm, error_if_nonfinite=False)
-    optimizer.step()
-    optimizer.zero_grad()
-    told["model_seconds"] = time.monotonic() - started
-    return told
+def _save(session: Session, trainer: StageTrainer, state: TrainState) -> None:
+    if session.runtime.is_main_process:
+        session.run.write_state(_saved_state(state, session.journal.size, **trainer.state_dicts()))
 
 
-def update_ema(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Move the running average of the weights; early on it follows faster, so that it forgets where it began."""
-    rate = 1 - min(decay, (1 + step) / (10 + step))
-    with torch.no_grad():
-        for kept, now in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-            if kept.is_floating_point():
-                kept.lerp_(now, rate)
-            else:
-                kept.copy_(now)
-
-
-@contextmanager
-def stop_requests() -> Iterator[list[int]]:
-    """A list that fills when somebody presses Ctrl-C or sends SIGTERM; a second Ctrl-C stops at once."""
-    asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def ask_once(signum: int, _frame: Any) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(signum)
-
-    before = {kind: signal.signal(kind, ask_once) for kind in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
-
-
-def _state(position: TrainState, journal: int, **parts: Any) -> dict[str, Any]:
-    return {"position": asdict(position), "journal": journal} | {k: part.state_dict() for k, part in parts.items()}
+def _saved_state(state: TrainState, journal: int, **parts: Any) -> dict[str, Any]:
+    return {"progress": asdict(state), "journal": journal} | parts
 
 
 def _totals(session: Session, sums: dict[str, Any]) -> dict[str, float]:
@@ -437,17 +332,18 @@ def _totals(session: Session, sums: dict[str, Any]) -> dict[str, float]:
         raise RunError(
             f"the training diverged ({', '.join(wrong)} is no longer finite)",
             expected="finite losses",
-            hint="lower train.optimizer.lr, or set train.clip_grad_norm; what was saved before is whole",
+            hint="lower train.optimizer.lr, or set train.clip_grad_norm; what was saved before is intact",
             where=session.run.path,
         )
     return totals
 
 
-def _epoch_row(session: Session, stage: Stage, epoch: int, step: int, sums: dict[str, Any]) -> dict[str, Any]:
+def _train_row(session: Session, stage: Stage, epoch: int, step: int, sums: dict[str, Any]) -> dict[str, Any]:
+    """The training part of an epoch's row: means of the loss terms, accuracy, seconds."""
     totals = _totals(session, sums)
     count = totals.pop("count")
     seconds = {name: round(totals.pop(name), 3) for name in ("data_seconds", "model_seconds")}
-    top1 = 100 * totals.pop("right") / count
+    top1 = 100 * totals.pop("correct") / count
     means = {name: value / count for name, value in totals.items()}
     return {
         "event": "epoch",
@@ -458,29 +354,23 @@ def _epoch_row(session: Session, stage: Stage, epoch: int, step: int, sums: dict
     } | seconds
 
 
-def _check_same(recipe: Recipe, run: RunFolder, resume: bool) -> None:
-    """Refuse to go on with a run that was started from another recipe."""
-    if not resume:
-        raise RunError(
-            "holds a run already",
-            expected="a new folder",
-            hint="add --resume to go on with it, or choose another --run folder",
-            where=run.path,
-        )
-    theirs, ours = _flat(dump(run.recipe())), _flat(dump(recipe))
-    free = ("title", "expects.", "train.num_workers", "train.save_seconds")
-    differ = [k for k in sorted(theirs | ours) if theirs.get(k) != ours.get(k) and not k.startswith(free)]
-    if differ:
-        raise RunError(
-            f"was started with another recipe ({', '.join(differ[:5])} differ)",
-            expected="the recipe in its recipe.toml",
-            hint="resume with `--run DIR --resume` and no recipe, or choose another --run folder",
-            where=run.path,
-        )
+def _make_samples(
+    recipe: Recipe, indexes: Mapping[Split, Index], stage: Stage
+) -> tuple[SampleDataset, SampleDataset, SampleDataset | None]:
+    """The training set with and without augmentation, and the validation set, as a stage's model takes them."""
+    model = recipe.stage_model(stage)
+    train, val = indexes["train"].records, indexes["val"].records
+    return (
+        make_samples(recipe, "train", train, augment=True, model=model),
+        make_samples(recipe, "train", train, model=model),
+        make_samples(recipe, "val", val, model=model) if val else None,
+    )
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+@contextmanager
+def _locked(run: RunFolder, runtime: Runtime) -> Iterator[None]:
+    """The run folder, made where needed, for this training alone."""
+    if runtime.is_main_process:
+        run.make()
+    with run.lock() if runtime.is_main_process else nullcontext():
+        yield

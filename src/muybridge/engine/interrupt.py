@@ -1,0 +1,34 @@
+"""Stopping on request: Ctrl-C or SIGTERM ends the work at the next step, after everything is saved."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from muybridge.core.errors import RunError
+
+
+class InterruptedTrainingError(RunError):
+    """The training was asked to stop; everything up to here is saved."""
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """A list that receives the signal when somebody presses Ctrl-C or sends SIGTERM; a second one stops at once."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def handle(signum: int, _frame: Any) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(signum)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,209 @@
+"""One stage of a training: its model, its optimizer, and a step of both."""
+
+import copy
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from muybridge.core.rng import derive_seed, make_generator
+from muybridge.core.types import Batch, Output
+from muybridge.data.loader import BatchPlan, make_loader, sequential_plan
+from muybridge.data.workers import WorkerLoader
+from muybridge.engine.evaluate import check_features, eval_batch_size, predict_split, to_device
+from muybridge.engine.initialize import freeze_batch_norm, initialize_model
+from muybridge.engine.metrics import score
+from muybridge.engine.mixing import mix
+from muybridge.engine.optim import build_optimizer, rate_factor
+from muybridge.models.base import Model, Targets
+from muybridge.recipe import AnyOptimizer, Schedule, Stage
+
+if TYPE_CHECKING:
+    from muybridge.engine.train import Session
+
+
+@dataclass
+class StageTrainer:
+    """What learns in a stage.
+
+    Attributes:
+        session: the training.
+        stage: the stage.
+        number: of the stage, from 0.
+        model: the model itself.
+        eval_model: what is tested and saved: the moving average of the model's weights where there is one, or else the
+            model.
+        wrapped: the model as Fabric runs it.
+        optimizer: over the parameters that learn.
+        plan, loader: the batches.
+        val_loader: the validation set, if there is one.
+        total: optimizer steps of the stage.
+    """
+
+    session: "Session"
+    stage: Stage
+    number: int
+    model: Model
+    eval_model: Model
+    wrapped: Any
+    optimizer: Optimizer
+    plan: BatchPlan
+    loader: WorkerLoader
+    val_loader: WorkerLoader | None
+    total: int
+
+    @classmethod
+    def start(cls, session: "Session", stage: Stage, number: int, saved: dict[str, Any]) -> "StageTrainer":
+        """The stage at its beginning, or as a saved state with the key ``model`` has it."""
+        recipe, runtime, settings = session.recipe, session.runtime, session.recipe.train
+        resumed = "model" in saved
+        model = initialize_model(recipe, session.run, session.plain, stage, number, resumed=resumed)
+        optimizer = build_optimizer(stage.optimizer or settings.optimizer, model, settings.param_groups, runtime.fused)
+        average = copy.deepcopy(model).requires_grad_(False) if settings.ema_decay else None
+        if resumed:
+            model.load_state_dict(saved["model"])
+            optimizer.load_state_dict(saved["optimizer"])
+            if average is not None:
+                average.load_state_dict(saved["average"])
+        check_features(session.train, recipe.stage_model(stage), model)
+        session.run.check_disk_space(model)
+        compiled = cast("nn.Module", torch.compile(model)) if settings.compile else model
+        wrapped, optimizer = runtime.fabric.setup(compiled, optimizer)
+        eval_model = model if average is None else average.to(runtime.device)
+        plan_seed = derive_seed(settings.seed, "stage", number)
+        plan = BatchPlan(len(session.train), settings.batch_size, plan_seed, runtime.rank, runtime.world_size)
+        loader = make_loader(session.train, plan, settings.num_workers)
+        total = stage.iterations or (stage.epochs or 0) * len(plan.steps())
+        trainer = cls(session, stage, number, model, eval_model, wrapped, optimizer, plan, loader, None, total)
+        trainer.val_loader = trainer._make_val_loader()
+        return trainer
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps that see every training sample once."""
+        return len(self.plan.steps())
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the weights of this stage become those of the run."""
+        return self.number == len(self.session.recipe.stages()) - 1
+
+    def begin_step(self, step: int) -> float:
+        """Set the learning rate and the seed of a step; returns the learning rate."""
+        settings, epochs = self.session.recipe.train, self.total / self.steps_per_epoch
+        config: AnyOptimizer = self.stage.optimizer or settings.optimizer
+        schedule: Schedule = self.stage.schedule or settings.schedule
+        factor = rate_factor(schedule, step / self.steps_per_epoch, epochs)
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.lr * factor * group["lr_mult"]
+        torch.manual_seed(derive_seed(settings.seed, "step", self.number, step, self.session.runtime.rank))
+        if settings.partial_bn:
+            freeze_batch_norm(self.model)
+        return config.lr * factor
+
+    def step(self, batch: Batch, size: int, step: int) -> dict[str, Tensor | float]:
+        """One optimizer step; returns sums over the batch, see :func:`train_step`.
+
+        Args:
+            batch: this process's samples.
+            size: samples of the step over all processes.
+            step: its number.
+        """
+        session, settings = self.session, self.session.recipe.train
+        batch = to_device(batch, session.runtime)
+        inputs, targets = batch.inputs, batch.labels
+        if settings.mixup or settings.cutmix:
+            rng = make_generator(settings.seed, "mix", self.number, step, session.runtime.rank)
+            classes = len(session.recipe.data.labels())
+            inputs, targets = mix(inputs, targets, classes, rng, mixup=settings.mixup, cutmix=settings.cutmix)
+        metrics = train_step(self, inputs, targets, len(batch) * session.runtime.world_size / size)
+        if self.eval_model is not self.model:
+            update_ema(self.eval_model, self.model, settings.ema_decay, step)
+        return metrics
+
+    def validate(self) -> dict[str, float]:
+        """Loss and top-1 on the validation set."""
+        session = self.session
+        assert session.val is not None
+        predictions = predict_split(
+            session.runtime, self.eval_model, session.val, session.recipe.train.batch_size, loader=self.val_loader
+        )
+        top1 = score(predictions.probabilities, predictions.labels, session.recipe.data.labels()).top1
+        return {"loss": predictions.loss, "top1": top1}
+
+    def state_dicts(self) -> dict[str, Any]:
+        """What is saved to resume the stage."""
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return state if self.eval_model is self.model else state | {"average": self.eval_model.state_dict()}
+
+    def _make_val_loader(self) -> WorkerLoader | None:
+        """One loader for all validations, whose processes thus start once."""
+        val, settings, runtime = self.session.val, self.session.recipe.train, self.session.runtime
+        if val is None:
+            return None
+        size = eval_batch_size(val, settings.batch_size)
+        return make_loader(val, sequential_plan(len(val), size, runtime.rank, runtime.world_size), settings.num_workers)
+
+
+def train_step(
+    trainer: StageTrainer, inputs: dict[str, Tensor], targets: Targets, share: float
+) -> dict[str, Tensor | float]:
+    """One optimizer step; returns sums over the batch: each loss term, ``correct``, ``count`` and ``model_seconds``.
+
+    Args:
+        trainer: the stage.
+        inputs: of this process's samples.
+        targets: the label of each, or a probability for every class.
+        share: weight of this process's mean loss, so that the mean over processes is the mean over all samples.
+    """
+    started = time.monotonic()
+    fabric, settings = trainer.session.runtime.fabric, trainer.session.recipe.train
+    count = len(targets)
+    metrics: dict[str, Tensor | float] = defaultdict(float, count=count)
+    pieces = torch.arange(count, device=targets.device).chunk(settings.accumulate_steps)
+    for number, piece in enumerate(pieces, start=1):
+        part = {name: value[piece] for name, value in inputs.items()} if len(pieces) > 1 else inputs
+        target = targets[piece]
+        with fabric.no_backward_sync(trainer.wrapped, enabled=number < len(pieces)):
+            output: Output = trainer.wrapped(**part)
+            smoothed = smooth_labels(target, output.logits, settings.label_smoothing)
+            terms = trainer.model.losses(output, smoothed, part)
+            loss = torch.stack(list(terms.values())).sum()
+            fabric.backward(loss * (share * len(piece) / count))
+        for name, value in {"loss": loss, **terms}.items():
+            metrics[name] += value.detach() * len(piece)
+        labels = target.argmax(1) if target.ndim == 2 else target
+        metrics["correct"] += (output.logits.detach().argmax(1) == labels).sum()
+    if settings.clip_grad_norm:
+        fabric.clip_gradients(
+            trainer.wrapped, trainer.optimizer, max_norm=settings.clip_grad_norm, error_if_nonfinite=False
+        )
+    trainer.optimizer.step()
+    trainer.optimizer.zero_grad()
+    metrics["model_seconds"] = time.monotonic() - started
+    return metrics
+
+
+def smooth_labels(targets: Targets, logits: Tensor, share: float) -> Targets:
+    """Targets whose probability is spread over all classes by a share; unchanged where it is 0."""
+    if not share:
+        return targets
+    soft = targets if targets.ndim == 2 else F.one_hot(targets, logits.shape[1])
+    soft = soft.to(logits.dtype)
+    return torch.lerp(soft, torch.full_like(soft, 1 / soft.shape[1]), share)
+
+
+def update_ema(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Update the moving average of the weights; early on with a smaller decay, so that it forgets where it began."""
+    rate = 1 - min(decay, (1 + step) / (10 + step))
+    with torch.no_grad():
+        for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, rate)
+            else:
+                mean.copy_(value)
