@@ -1,4 +1,4 @@
-"""Damaged, cut, empty and disguised files end in a DataError that names the file; frames are never made up."""
+"""Damaged, cut, empty and mislabelled files raise a DataError that names the file; no frame is invented."""
 
 import random
 import shutil
@@ -13,20 +13,20 @@ from PIL import Image
 from muybridge.core.errors import DataError
 from muybridge.media.video import Decoder, Video
 from tests.test_video import DECODERS, as_array
-from tests.videos import CODECS, pictures, sequential, write
+from tests.videos import CODECS, images, sequential, write
 
 CLOSED_BY_TABLES = [name for name in CODECS if not name.endswith(".mp4")]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("whole")
-    made = {name: write(folder / name, name=name) for name in CODECS}
-    made["faststart.mp4"] = write(folder / "faststart.mp4")
-    rewrap(made["h264.mp4"], made["faststart.mp4"], {"movflags": "faststart"})
-    made["fragments.mp4"] = folder / "fragments.mp4"
-    rewrap(made["h264_short_gop.mp4"], made["fragments.mp4"], {"movflags": "frag_keyframe+empty_moov"})
-    return made
+def intact(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("intact")
+    files = {name: write(folder / name, name=name) for name in CODECS}
+    files["faststart.mp4"] = write(folder / "faststart.mp4")
+    rewrap(files["h264.mp4"], files["faststart.mp4"], {"movflags": "faststart"})
+    files["fragments.mp4"] = folder / "fragments.mp4"
+    rewrap(files["h264_short_gop.mp4"], files["fragments.mp4"], {"movflags": "frag_keyframe+empty_moov"})
+    return files
 
 
 def rewrap(source: Path, target: Path, options: dict[str, str]) -> None:
@@ -50,17 +50,17 @@ def refusal(path: Path) -> str:
 @pytest.mark.parametrize("share", [0.95, 0.6, 0.3])
 @pytest.mark.parametrize("name", [*CODECS, "faststart.mp4", "fragments.mp4"])
 def test_a_cut_file_is_refused_when_it_is_opened(
-    whole: dict[str, Path], tmp_path: Path, name: str, share: float
+    intact: dict[str, Path], tmp_path: Path, name: str, share: float
 ) -> None:
-    content = whole[name].read_bytes()
+    content = intact[name].read_bytes()
     path = tmp_path / name
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(DataError, match=r"cut off|opening it as a video failed|but no video|Expected a video stream"):
         Video(path)
 
 
-def test_an_mp4_without_its_samples(whole: dict[str, Path], tmp_path: Path) -> None:
-    content = whole["faststart.mp4"].read_bytes()
+def test_an_mp4_without_its_samples(intact: dict[str, Path], tmp_path: Path) -> None:
+    content = intact["faststart.mp4"].read_bytes()
     path = tmp_path / "header.mp4"
     path.write_bytes(content[: content.find(b"mdat") + 4])
     with pytest.raises(DataError, match="cut off: it ends after 0 readable frames"):
@@ -73,15 +73,15 @@ def test_a_file_of_no_bytes(tmp_path: Path) -> None:
         Video(tmp_path / "empty.mp4")
 
 
-def test_a_file_that_is_gone(whole: dict[str, Path], tmp_path: Path) -> None:
+def test_a_file_that_is_gone(intact: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "gone.mp4"
-    shutil.copy(whole["h264.mp4"], path)
+    shutil.copy(intact["h264.mp4"], path)
     path.unlink()
     with pytest.raises(DataError, match=r"cannot be read \(No such file.*index the folder again"):
         Video(path)
 
 
-def test_a_text_that_calls_itself_mp4(tmp_path: Path) -> None:
+def test_a_text_that_is_called_mp4(tmp_path: Path) -> None:
     path = tmp_path / "notes.mp4"
     path.write_text("not a video\n" * 200)
     assert "opening it as a video failed" in refusal(path)
@@ -90,17 +90,17 @@ def test_a_text_that_calls_itself_mp4(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", ["#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nother.ts\n", "ffconcat version 1.0\nfile other.mp4\n"]
 )
-def test_a_list_of_other_files_is_not_followed(whole: dict[str, Path], tmp_path: Path, content: str) -> None:
-    shutil.copy(whole["h264.mp4"], tmp_path / "other.mp4")
-    shutil.copy(whole["h264.mp4"], tmp_path / "other.ts")
+def test_a_list_of_other_files_is_not_followed(intact: dict[str, Path], tmp_path: Path, content: str) -> None:
+    shutil.copy(intact["h264.mp4"], tmp_path / "other.mp4")
+    shutil.copy(intact["h264.mp4"], tmp_path / "other.ts")
     path = tmp_path / "list.mp4"
     path.write_text(content)
     assert "opening it as a video failed" in refusal(path)
 
 
-def test_a_picture_that_calls_itself_mp4(tmp_path: Path) -> None:
+def test_an_image_that_is_called_mp4(tmp_path: Path) -> None:
     path = tmp_path / "photo.mp4"
-    Image.fromarray(pictures(1)[0]).save(path, format="PNG")
+    Image.fromarray(images(1)[0]).save(path, format="PNG")
     assert "opening it as a video failed" in refusal(path)
 
 
@@ -130,17 +130,17 @@ def test_frames_too_large_and_too_small(tmp_path: Path, name: str, size: tuple[i
         Video(path)
 
 
-def test_a_frame_past_the_end(whole: dict[str, Path]) -> None:
-    with Video(whole["h264.mp4"]) as video:
+def test_a_frame_past_the_end(intact: dict[str, Path]) -> None:
+    with Video(intact["h264.mp4"]) as video:
         for index in (40, -1):
-            with pytest.raises(DataError, match=f"frame {index} was asked for.*0 to 39"):
+            with pytest.raises(DataError, match=f"frame {index} was requested.*0 to 39"):
                 video.read([3, index])
 
 
-def test_damage_is_refused_only_where_it_is(whole: dict[str, Path], tmp_path: Path) -> None:
-    """One picture in the last group is overwritten: the groups before read as ever, the frame itself is refused."""
-    content = bytearray(whole["h264_short_gop.mp4"].read_bytes())
-    with av.open(str(whole["h264_short_gop.mp4"])) as container:
+def test_damage_is_refused_only_where_it_is(intact: dict[str, Path], tmp_path: Path) -> None:
+    """One frame in the last group is overwritten: the groups before it are unaffected, the frame itself is refused."""
+    content = bytearray(intact["h264_short_gop.mp4"].read_bytes())
+    with av.open(str(intact["h264_short_gop.mp4"])) as container:
         packet = [packet for packet in container.demux(video=0) if packet.size][35]
         assert packet.is_keyframe
         assert packet.pos is not None
@@ -148,9 +148,9 @@ def test_damage_is_refused_only_where_it_is(whole: dict[str, Path], tmp_path: Pa
     path = tmp_path / "scratched.mp4"
     path.write_bytes(content)
     with Video(path) as video:
-        kept = sequential(whole["h264_short_gop.mp4"], {2, 20})
+        kept = sequential(intact["h264_short_gop.mp4"], {2, 20})
         np.testing.assert_array_equal(as_array(video.read([2, 20]).pixels), [kept[2], kept[20]])
-        with pytest.raises(DataError, match=r"frame 35 of 40 is damaged|decoding failed"):
+        with pytest.raises(DataError, match=r"frame 35 of 40 \(at 1\.40 s\) is damaged|decoding failed"):
             video.read([35])
 
 
@@ -174,14 +174,14 @@ def test_a_change_of_size_within_a_video(tmp_path: Path) -> None:
 def folder(tmp_path: Path) -> Path:
     path = tmp_path / "frames"
     path.mkdir()
-    for number, picture in enumerate(pictures(6), start=1):
-        Image.fromarray(picture).save(path / f"img_{number:05d}.jpg")
+    for number, image in enumerate(images(6), start=1):
+        Image.fromarray(image).save(path / f"img_{number:05d}.jpg")
     return path
 
 
-def test_folders_that_are_no_video(folder: Path, tmp_path: Path) -> None:
+def test_folders_that_are_not_a_video(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "bare").mkdir()
-    with pytest.raises(DataError, match="holds no picture"):
+    with pytest.raises(DataError, match="contains no image"):
         Video(tmp_path / "bare")
     (folder / "img_00003.jpg").unlink()
     with pytest.raises(DataError, match=r"1 of its frames are missing \(number 3\)"):
@@ -189,17 +189,17 @@ def test_folders_that_are_no_video(folder: Path, tmp_path: Path) -> None:
     for number in (4, 5, 6):
         (folder / f"img_{number:05d}.jpg").unlink()
     shutil.copy(folder / "img_00001.jpg", folder / "img_1.jpg")
-    with pytest.raises(DataError, match="two pictures are number 1"):
+    with pytest.raises(DataError, match="two images have the number 1"):
         Video(folder)
     (folder / "img_1.jpg").rename(folder / "flow_x_00001.jpg")
-    with pytest.raises(DataError, match=r"several series of pictures \(flow_x_\*, img_\*\).*prefix"):
+    with pytest.raises(DataError, match=r"several series of images \(flow_x_\*, img_\*\).*prefix"):
         Video(folder)
     (folder / "flow_x_00001.jpg").rename(folder / "poster.jpg")
     with pytest.raises(DataError, match=r"poster.jpg has no number"):
         Video(folder)
     (folder / "poster.jpg").unlink()
     (folder / "img_00002.jpg").unlink()
-    with pytest.raises(DataError, match="a single picture"):
+    with pytest.raises(DataError, match="contains a single image"):
         Video(folder)
 
 
@@ -214,7 +214,7 @@ def test_frames_that_are_damaged_or_gone(folder: Path) -> None:
         frame.unlink()
         with pytest.raises(DataError, match=rf"{frame.name}.*No such file"):
             video.read([3])
-        Image.fromarray(pictures(1, 24, 24)[0]).save(frame)
+        Image.fromarray(images(1, 24, 24)[0]).save(frame)
         with pytest.raises(DataError, match="frame 3 has another size"):
             video.read([2, 3])
         Image.fromarray(np.zeros((48, 64), np.uint16)).save(frame, format="PNG")
@@ -236,18 +236,18 @@ def test_a_folder_that_cannot_be_listed(folder: Path, monkeypatch: pytest.Monkey
 
 def corrupted(content: bytes, seed: int) -> bytes:
     """The file with some bytes changed anywhere, changed near its head, cut out, or put in twice."""
-    dice, changed = random.Random(seed), bytearray(content)
-    at = dice.randrange(len(changed))
+    rng, changed = random.Random(seed), bytearray(content)
+    at = rng.randrange(len(changed))
     if seed % 4 == 0:
-        for _ in range(dice.randint(1, 20)):
-            changed[dice.randrange(len(changed))] = dice.randrange(256)
+        for _ in range(rng.randint(1, 20)):
+            changed[rng.randrange(len(changed))] = rng.randrange(256)
     elif seed % 4 == 1:
         for _ in range(8):
-            changed[dice.randrange(min(1500, len(changed)))] = dice.randrange(256)
+            changed[rng.randrange(min(1500, len(changed)))] = rng.randrange(256)
     elif seed % 4 == 2:
-        del changed[at : at + dice.randint(1, 400)]
+        del changed[at : at + rng.randint(1, 400)]
     else:
-        changed[at:at] = changed[at : at + dice.randint(1, 400)]
+        changed[at:at] = changed[at : at + rng.randint(1, 400)]
     return bytes(changed)
 
 
@@ -256,9 +256,9 @@ def corrupted(content: bytes, seed: int) -> bytes:
     "name", ["h264.mp4", "h264_open_gop.mkv", "hevc.mp4", "vp9.webm", "mpeg4_b_frames.avi", "palette.gif"]
 )
 def test_corrupted_bytes_give_frames_or_a_data_error(
-    whole: dict[str, Path], tmp_path: Path, name: str, decoder: Decoder
+    intact: dict[str, Path], tmp_path: Path, name: str, decoder: Decoder
 ) -> None:
-    content, outcomes = whole[name].read_bytes(), {"frames": 0, "refused": 0}
+    content, outcomes = intact[name].read_bytes(), {"frames": 0, "refused": 0}
     path = tmp_path / name
     for seed in range(200):
         path.write_bytes(corrupted(content, seed))

@@ -1,10 +1,14 @@
 """Small videos for tests, written by PyAV, and the slow way to read them."""
 
+import re
+import shutil
+import subprocess
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 
 CODECS = {
     "h264.mp4": ("libx264", "yuv420p", {}),
@@ -23,16 +27,16 @@ CODECS = {
 }
 
 
-def pictures(frames: int, height: int = 48, width: int = 64) -> list[np.ndarray]:
-    """Frames that all differ: a bright bar that wanders over a texture that slides."""
+def images(frames: int, height: int = 48, width: int = 64) -> list[np.ndarray]:
+    """Frames that all differ: a bright bar that moves over a texture that slides."""
     texture = np.random.default_rng(0).integers(0, 200, (height // 4 + 1, (width + frames) // 4 + 1, 3), dtype=np.uint8)
     texture = texture.repeat(4, 0).repeat(4, 1)
-    made = []
+    result = []
     for step in range(frames):
-        picture = texture[:height, step : step + width].copy()
-        picture[:, 5 * step % width] = 255
-        made.append(picture)
-    return made
+        image = texture[:height, step : step + width].copy()
+        image[:, 5 * step % width] = 255
+        result.append(image)
+    return result
 
 
 def write(
@@ -50,8 +54,8 @@ def write(
         stream = container.add_stream(codec, rate=1000 if stamps else 25, options=defaults | (options or {}))
         stream.height, stream.width, stream.pix_fmt = *size, layout
         stream.codec_context.thread_count = 1
-        for index, picture in enumerate(pictures(frames, *size)):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for index, image in enumerate(images(frames, *size)):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts = stamps[index] if stamps else index
             container.mux(stream.encode(frame.reformat(format=layout)))
         container.mux(stream.encode(None))
@@ -59,10 +63,28 @@ def write(
 
 
 def sequential(path: Path, only: Collection[int] | None = None) -> dict[int, np.ndarray]:
-    """The frames of a file, H W C by number, decoded from the first to the last; all, or only those asked for."""
+    """The frames of a file, H W C by number, decoded from the first to the last; all, or those in ``only``."""
     with av.open(str(path)) as container:
         return {
             index: frame.to_ndarray(format="rgb24")
             for index, frame in enumerate(container.decode(video=0))
             if only is None or index in only
         }
+
+
+def ffmpeg_frames(path: Path, *options: str) -> np.ndarray:
+    """All frames of a video as the command line of ffmpeg shows them, T H W C; skips the test where it is missing."""
+    program = shutil.which("ffmpeg")
+    if program is None:
+        pytest.skip("the program ffmpeg is not installed")
+    output = ["-vsync", "passthrough", "-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-"]
+    command = [program, "-v", "error", *options, "-i", str(path), *output]
+    content = subprocess.run(command, capture_output=True, check=True).stdout
+    frames, at = [], 0
+    while at < len(content):
+        header = re.compile(rb"P6\s+(\d+)\s+(\d+)\s+255\s").match(content, at)
+        assert header is not None
+        width, height = map(int, header.groups())
+        at = header.end() + 3 * height * width
+        frames.append(np.frombuffer(content, np.uint8, 3 * height * width, header.end()).reshape(height, width, 3))
+    return np.stack(frames)

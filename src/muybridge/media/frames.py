@@ -1,4 +1,4 @@
-"""Folders of numbered pictures, as data sets such as Something-Something hand out: img_00001.jpg, img_00002.jpg, ...
+"""Folders of numbered images, as data sets such as Something-Something are distributed: img_00001.jpg, img_00002.jpg.
 
 Legend: H and W pixels, C channels, T frames.
 """
@@ -6,88 +6,154 @@ Legend: H and W pixels, C channels, T frames.
 import copy
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from muybridge.core.errors import DataError
-from muybridge.media.container import check_size
-from muybridge.media.decoders import Picture, Pictures, gather, scaled_size
+from muybridge.core.files import is_system_name
+from muybridge.media.container import IMAGE_SUFFIXES, check_regular_file, check_size
+from muybridge.media.decoders import Image as Pixels
+from muybridge.media.decoders import Images, another_size, gather, scaled_size
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
+"""Pillow's names of the formats that are read, whatever the suffix says; others might start external programs."""
+
 _NUMBERED = re.compile(r"(.*?)(\d+)")
-_REFETCH = "extract or fetch the frames again, or leave the folder out"
+_EXTRACT_AGAIN = "extract or fetch the frames again, or leave the folder out"
+_SWAPPED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
 
 class FrameFolder:
-    """A folder whose pictures are the frames of one video; each is read when asked for.
+    """A folder whose images are the frames of one video; each is read when it is requested.
+
+    Images are turned and mirrored as their EXIF orientation says, and transparency is ignored.
 
     Args:
         path: the folder.
         channels: 3 for RGB, 1 for brightness.
-        fps: frames a second, as a folder keeps no clock.
-        prefix: what the names of the pictures start with, where a folder holds several series.
-        fewest: pictures that there must be.
+        fps: frames a second, since a folder stores no times.
+        prefix: what the names of the images start with, where a folder contains several series.
+        fewest: the least number of images.
 
     Raises:
-        DataError: too few pictures, several series, numbers missing or double.
+        DataError: too few images, several series, numbers missing or repeated.
     """
 
     def __init__(self, path: Path, channels: int, fps: float, prefix: str | None, fewest: int = 2) -> None:
         self.path, self.channels = path, channels
-        self.files = _in_order(path, prefix, fewest)
+        self.files = _numbered_files(path, prefix, fewest)
         self.seconds: Float64[np.ndarray, " T"] = np.arange(len(self.files)) / fps
         self.duration = len(self.files) / fps
+        self.pixel_aspect = 1.0
 
     def __len__(self) -> int:
         return len(self.files)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """No file is kept open."""
 
     def grayscale(self) -> "FrameFolder":
-        """The same pictures, read as brightness."""
+        """The same images, read as brightness."""
         twin = copy.copy(self)
         twin.channels = 1
         return twin
 
-    def read(self, ranks: Sequence[int], short_side: int | None) -> Pictures:
+    def read(self, ranks: Sequence[int], short_side: int | None) -> Images:
         """The frames with these rising numbers."""
-        return gather(self.path, ranks, self._pictures(ranks, short_side))
+        return gather(ranks, self._images(ranks, short_side))
 
-    def _pictures(self, ranks: Sequence[int], short_side: int | None) -> Iterator[tuple[int, Picture]]:
+    def _images(self, ranks: Sequence[int], short_side: int | None) -> Iterator[tuple[int, Pixels]]:
         for rank in ranks:
-            yield rank, self._picture(self.files[rank], short_side)
+            yield rank, self._image(rank, short_side)
 
-    def _picture(self, file: Path, short_side: int | None) -> Picture:
-        try:
-            with Image.open(file) as image:
-                check_size(file, image.height, image.width)
-                if image.mode[0] in "IF":  # 16 bits and more: converting would clip, not scale
-                    raise DataError(
-                        f"the picture has more than 8 bits a channel ({image.mode})",
-                        expected="8 bits",
-                        hint="scale the frames to 0..255 and write them as 8-bit pictures",
-                        where=file,
-                    )
-                upright = ImageOps.exif_transpose(image).convert("RGB" if self.channels == 3 else "L")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
-            reason = getattr(problem, "strerror", None) or problem
-            raise DataError(
-                f"the frame cannot be read ({reason})", expected="an undamaged picture", hint=_REFETCH, where=file
-            ) from problem
-        height, width = scaled_size(upright.height, upright.width, short_side)
-        if (height, width) != (upright.height, upright.width):
+    def _image(self, rank: int, short_side: int | None) -> Pixels:
+        with _open_image(self.files[rank]) as image:
+            upright = ImageOps.exif_transpose(image).convert("RGB" if self.channels == 3 else "L")
+        size = upright.height, upright.width
+        if size != self._first_size:
+            raise another_size(self.path, rank, size, self._first_size)
+        height, width = scaled_size(*size, short_side)
+        if (height, width) != size:
             upright = upright.resize((width, height), Image.Resampling.BILINEAR)
         return np.asarray(upright).reshape(height, width, self.channels)
 
+    @cached_property
+    def _first_size(self) -> tuple[int, int]:
+        """Height and width of the first image as shown, from its header."""
+        with _open_image(self.files[0]) as image:
+            # Pillow turns TIFF images by itself.
+            turned = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation) in _SWAPPED
+            return (image.width, image.height) if turned else (image.height, image.width)
 
-def _in_order(folder: Path, prefix: str | None, fewest: int) -> list[Path]:
-    """The pictures by rising number, without a gap."""
+
+@contextmanager
+def _open_image(file: Path) -> Iterator[Image.Image]:
+    """An image of 8 bits a channel; what is wrong with it is raised as a DataError, also while it is decoded."""
+    check_regular_file(file, "an undamaged image")
     try:
-        pictures = [file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.name[0] != "."]
+        with Image.open(file, formats=_FORMATS) as image:
+            check_size(file, image.height, image.width)
+            _check_kind(file, image)
+            yield image
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise DataError(
+            f"the frame cannot be read ({reason})", expected="an undamaged image", hint=_EXTRACT_AGAIN, where=file
+        ) from problem
+
+
+def _check_kind(file: Path, image: Image.Image) -> None:
+    if image.mode[0] in "IF":  # 16 bits and more: converting would clip, not scale
+        raise DataError(
+            f"the image has more than 8 bits a channel ({image.mode})",
+            expected="8 bits",
+            hint="scale the frames to 0..255 and write them as 8-bit images",
+            where=file,
+        )
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # of which phones write a preview as the second
+        raise DataError(
+            f"the image is animated or has several pages ({getattr(image, 'n_frames', 0)})",
+            expected="an image for each frame",
+            hint="extract its frames, or convert it to a video",
+            where=file,
+        )
+
+
+def is_numbered(file: Path) -> bool:
+    """Whether the name of an image ends in a number, as those of frames do."""
+    return _NUMBERED.fullmatch(file.stem) is not None
+
+
+def _numbered_files(folder: Path, prefix: str | None, fewest: int) -> list[Path]:
+    """The images by rising number, without a gap."""
+    series = _series(folder, prefix)
+    if len(series) > 1:
+        names = ", ".join(f"{name}*" for name in list(series)[:4])
+        raise DataError(
+            f"the folder contains several series of images ({names})",
+            expected="one series, or the prefix of the one that is meant",
+            hint="move the others elsewhere, or name the prefix",
+            where=folder,
+        )
+    frames = next(iter(series.values()), {})
+    if len(frames) < fewest:
+        raise _unfit(folder, "it contains a single image" if frames else "it contains no image", "two or more frames")
+    missing = sorted(set(range(min(frames), max(frames))) - set(frames))
+    if missing:
+        names = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        raise _unfit(folder, f"{len(missing)} of its frames are missing (number {names})", "numbers without a gap")
+    return [frames[number] for number in sorted(frames)]
+
+
+def _series(folder: Path, prefix: str | None) -> dict[str, dict[int, Path]]:
+    """The images of a folder by the part of their names before the number, and by the number."""
+    try:
+        files = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
     except OSError as problem:
         raise DataError(
             f"the folder cannot be read ({problem.strerror})",
@@ -96,7 +162,7 @@ def _in_order(folder: Path, prefix: str | None, fewest: int) -> list[Path]:
             where=folder,
         ) from None
     series: dict[str, dict[int, Path]] = {}
-    for file in sorted(pictures):
+    for file in sorted(file for file in files if not is_system_name(file.name)):
         match = _NUMBERED.fullmatch(file.stem)
         if prefix is not None and (match is None or match[1] != prefix):
             continue
@@ -104,25 +170,10 @@ def _in_order(folder: Path, prefix: str | None, fewest: int) -> list[Path]:
             raise _unfit(folder, f"{file.name} has no number", "names that end in the frame's number")
         frames = series.setdefault(match[1], {})
         if int(match[2]) in frames:
-            raise _unfit(folder, f"two pictures are number {int(match[2])}", "one picture for each number")
+            raise _unfit(folder, f"two images have the number {int(match[2])}", "one image for each number")
         frames[int(match[2])] = file
-    if len(series) > 1:
-        names = ", ".join(f"{name}*" for name in list(series)[:4])
-        raise DataError(
-            f"the folder holds several series of pictures ({names})",
-            expected="one series, or the prefix of the one that is meant",
-            hint="move the others elsewhere, or name the prefix",
-            where=folder,
-        )
-    frames = next(iter(series.values()), {})
-    if len(frames) < fewest:
-        raise _unfit(folder, "it holds no picture" if not frames else "it holds a single picture", "two or more frames")
-    missing = sorted(set(range(min(frames), max(frames))) - set(frames))
-    if missing:
-        names = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
-        raise _unfit(folder, f"{len(missing)} of its frames are missing (number {names})", "numbers without a gap")
-    return [frames[number] for number in sorted(frames)]
+    return series
 
 
-def _unfit(folder: Path, came: str, expected: str) -> DataError:
-    return DataError(came, expected=expected, hint=_REFETCH, where=folder)
+def _unfit(folder: Path, problem: str, expected: str) -> DataError:
+    return DataError(problem, expected=expected, hint=_EXTRACT_AGAIN, where=folder)

@@ -1,11 +1,11 @@
-"""Video in: a file or a folder of numbered pictures, as frames with the seconds at which they are shown.
+"""Videos as input: a file or a folder of numbered images, as frames with the seconds at which they are shown.
 
 Legend: T frames, C channels, H and W pixels.
 """
 
 import copy
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -19,35 +19,39 @@ from torch import Tensor
 from muybridge.core.errors import DataError
 from muybridge.core.files import FoundFiles, find_files
 from muybridge.core.types import Clip
+from muybridge.media.container import IMAGE_SUFFIXES, SUFFIXES
 from muybridge.media.decoders import TorchcodecFile, VideoFile, scaled_size, torchcodec_decoder
-from muybridge.media.frames import SUFFIXES as PICTURES
-from muybridge.media.frames import FrameFolder
+from muybridge.media.frames import FrameFolder, is_numbered
+
+__all__ = ["SUFFIXES", "Decoder", "Video", "find_videos", "videos_in"]
 
 Decoder = Literal["pyav", "torchcodec"]
 
-SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".gif")
-"""Endings by which video files are found in folders."""
-
 
 class Video:
-    """A video that knows its length and its clock, and decodes the frames it is asked for.
+    """A video with a known number of frames and known times, which decodes only the frames that are read.
 
-    Frames come upright (rotation in the file or in EXIF is applied), 8-bit, and at one size. They are scaled while
-    they are converted, by FFmpeg's bilinear scaler for files and Pillow's for pictures; both average over all pixels
-    that fall into one. What cannot be decoded soundly raises; a frame is never replaced by another.
+    Frames are upright (rotation and mirroring in the file or in EXIF are applied), 8-bit, and of one size, that of the
+    file. They are scaled while they are converted, by FFmpeg's bilinear scaler for files and Pillow's for images; both
+    average over all pixels that fall into one. What cannot be decoded without error raises; a frame is never replaced
+    by another. Pixels that are not square (:attr:`pixel_aspect`) stay so, and interlaced frames stay interlaced.
+
+    Reading in order is cheap: where a read continues or overlaps with the one before, decoding continues, and memory
+    does not grow with the length of the video.
 
     Args:
-        path: an mp4, avi, webm, mkv or gif file, or a folder of pictures numbered without a gap.
-        channels: 3 for RGB, 1 for brightness (depth maps, grey video).
-        threads: of the decoder; leave it at 1 where several processes load.
-        decoder: "torchcodec" takes torchcodec for full-size RGB frames where it loads. The frames are equal, except
-            in damaged files: it shows what FFmpeg paints over damage, which PyAV refuses.
-        fps: of a folder of pictures, which keeps no clock.
-        prefix: of the pictures' names, where a folder holds several series.
+        path: a file with one of the suffixes in ``SUFFIXES``, or a folder of images numbered without a gap. A file with
+            several video streams is read as players do: the default stream, then the largest, never a cover image.
+        channels: 3 for RGB, 1 for brightness (depth maps, gray video).
+        threads: threads of the decoder; 1 is best where several processes load data.
+        decoder: "torchcodec" uses torchcodec for full-size RGB frames where it loads. The frames are equal, except
+            in damaged files: it shows FFmpeg's guesses at what is missing, which PyAV refuses.
+        fps: frame rate of a folder of images, which stores no times.
+        prefix: prefix of the images' names, where a folder contains several series.
 
     Raises:
-        DataError: missing, empty, cut off, without video, of a single frame, or of frames smaller than 8 pixels or
-            larger than 4096x4096.
+        DataError: missing, empty, cut off, damaged, encrypted, without video, of a single frame, or of frames smaller
+            than 8 pixels or larger than 4096x4096.
     """
 
     def __init__(
@@ -64,30 +68,39 @@ class Video:
         self._source: VideoFile | FrameFolder
         if self.path.is_dir():
             self._source = FrameFolder(self.path, channels, fps, prefix)
-            self._clock, self.duration = self._source.seconds, self._source.duration
+            self._seconds, self.duration = self._source.seconds, self._source.duration
         else:
             reader = TorchcodecFile if decoder == "torchcodec" and torchcodec_decoder() else VideoFile
             self._source = reader(self.path, channels, threads)
-            self._clock, self.duration = self._source.index.seconds, self._source.index.duration
-        self._numbers = range(len(self._clock))
+            self._seconds, self.duration = self._source.index.seconds, self._source.index.duration
+        self._ranks = range(len(self._seconds))
         self._box: tuple[int, int, int, int] | None = None
 
     def __len__(self) -> int:
-        """Frames that are shown, counted in the file."""
-        return len(self._clock)
+        """Number of frames that are shown, counted in the file."""
+        return len(self._seconds)
 
     def __repr__(self) -> str:
         return f"Video({self.path.name}: {len(self)} frames, {self.duration:.2f} s)"
 
     @property
     def seconds(self) -> Float64[Tensor, " T"]:
-        """When each frame is shown, by the clock of the file."""
-        return torch.from_numpy(self._clock)
+        """When each frame is shown, in seconds from the start of the file, as players count."""
+        return torch.from_numpy(self._seconds)
 
     @property
     def fps(self) -> float:
         """Frames a second, on average."""
         return len(self) / self.duration
+
+    @property
+    def pixel_aspect(self) -> float:
+        """Width of a pixel divided by its height: 1 for square pixels, 1.46 for a PAL DVD in 16:9.
+
+        Players stretch frames by it; here, as in FFmpeg's decoders, frames keep the pixels of the file. Where it
+        matters, convert with ``ffmpeg -i OLD -vf scale=iw*sar:ih,setsar=1 NEW.mp4``.
+        """
+        return self._source.pixel_aspect
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -103,49 +116,46 @@ class Video:
         """The frames with these numbers, in this order; repeated numbers give repeated frames.
 
         Args:
-            indices: from 0; one or more.
+            indices: frame numbers from 0; one or more.
             short_side: scale frames down until their shorter side has this many pixels; never up. None keeps the size.
 
         Returns:
-            A clip whose pixels lie channels-last in memory.
+            A clip whose pixels are channels-last in memory.
 
         Raises:
             DataError: a number past the end, or a frame that is damaged.
         """
-        asked = np.asarray(indices, dtype=np.int64)
-        numbers = np.asarray(self._numbers, dtype=np.int64)
-        outside = asked[(asked < 0) | (asked >= len(self))]
+        requested = np.asarray(indices, dtype=np.int64)
+        outside = requested[(requested < 0) | (requested >= len(self))]
         if outside.size:
             raise DataError(
-                f"frame {outside[0]} was asked for",
-                expected=f"0 to {len(self) - 1}, as the video has {len(self)} frames",
+                f"frame {outside[0]} was requested",
+                expected=f"0 to {len(self) - 1}, since the video has {len(self)} frames",
                 hint="sample within the length of the video, or index the folder again if the file has changed",
                 where=self.path,
             )
-        ranks, slots = np.unique(numbers[asked], return_inverse=True)
+        numbers = self._ranks.start + self._ranks.step * requested
+        ranks, slots = np.unique(numbers, return_inverse=True)
         frames = self._source.read(ranks.tolist(), short_side) if self._box is None else self._cut(ranks, short_side)
-        if not np.array_equal(ranks, numbers[asked]):
+        if not np.array_equal(ranks, numbers):
             frames = frames[torch.from_numpy(slots)]
-        return Clip(rearrange(frames, "t h w c -> t c h w"), self.seconds[torch.from_numpy(asked)])
+        return Clip(rearrange(frames, "t h w c -> t c h w"), self.seconds[torch.from_numpy(requested)])
 
     def slice_frames(self, first: int = 0, end: int | None = None, *, backwards: bool = False) -> "Video":
         """The frames from ``first`` up to ``end`` as a video of their own; both share one file and one :meth:`close`.
 
         Args:
             first: number of the first frame.
-            end: number after the last; None takes all that follow.
-            backwards: the last frame comes first; the clock runs forwards all the same, in the same steps.
+            end: number after the last; None means the end of the video.
+            backwards: reverse the order of the frames; times still increase, by the same steps.
         """
-        kept = np.arange(len(self))[first:end]
-        assert kept.size, f"nothing between {first} and {end} in {len(self)} frames"
+        ranks, seconds = self._ranks[first:end], self._seconds[first:end]
+        assert len(ranks), f"no frames between {first} and {end} of {len(self)}"
         part = copy.copy(self)
         part.__dict__.pop("size", None)
-        clock = self._clock[kept]
-        part._numbers = self._numbers[first:end]
-        part._clock = clock[0] + clock[-1] - clock[::-1] if backwards else clock
-        if backwards:
-            part._numbers = part._numbers[::-1]
-        part.duration = self.duration * len(kept) / len(self)
+        part._ranks = ranks[::-1] if backwards else ranks
+        part._seconds = seconds[0] + seconds[-1] - seconds[::-1] if backwards else seconds
+        part.duration = self.duration * len(ranks) / len(self)
         return part
 
     def grayscale(self) -> "Video":
@@ -155,25 +165,25 @@ class Video:
         return twin
 
     def crop(self, top: int, left: int, height: int, width: int) -> "Video":
-        """What lies in a box of every frame as a video of its own; both share one file and one :meth:`close`.
+        """A box of every frame as a video of its own; both share one file and one :meth:`close`.
 
         Raises:
             DataError: the box is not inside the frame.
         """
-        down, across = self.size
-        if not (0 <= top < top + height <= down and 0 <= left < left + width <= across):
+        frame_height, frame_width = self.size
+        if not (0 <= top < top + height <= frame_height and 0 <= left < left + width <= frame_width):
             raise DataError(
                 f"a box of {width}x{height} pixels at ({left}, {top})",
-                expected=f"one inside the frame of {across}x{down}",
+                expected=f"one inside the frame of {frame_width}x{frame_height}",
                 hint="cut the box off at the edges of the frame",
                 where=self.path,
             )
         if self._box is not None:
             top, left = top + self._box[0], left + self._box[1]
-        inside = copy.copy(self)
-        inside.__dict__.pop("size", None)
-        inside._box = top, left, height, width
-        return inside
+        part = copy.copy(self)
+        part.__dict__.pop("size", None)
+        part._box = top, left, height, width
+        return part
 
     def _cut(self, ranks: np.ndarray, short_side: int | None) -> UInt8[Tensor, "T H W C"]:
         """The box of the frames with these rising numbers, scaled as if it were the frame."""
@@ -181,15 +191,15 @@ class Video:
         top, left, height, width = self._box
         scaled_height, scaled_width = scaled_size(height, width, short_side)
         scale = scaled_height / height
-        whole = None if scale == 1 else round(scale * min(self._source_size))
-        frames = self._source.read(ranks.tolist(), whole)
+        frame_short_side = None if scale == 1 else round(scale * min(self._source_size))
+        frames = self._source.read(ranks.tolist(), frame_short_side)
         # Rounding may put the far edges a pixel outside.
         top = min(round(top * scale), frames.shape[1] - scaled_height)
         left = min(round(left * scale), frames.shape[2] - scaled_width)
         return frames[:, top : top + scaled_height, left : left + scaled_width].contiguous()
 
     def close(self) -> None:
-        """Gives file handles and decoders back; the video cannot be read afterwards."""
+        """Closes the file and the decoder; the video cannot be read afterwards."""
         self._source.close()
 
     def __enter__(self) -> "Video":
@@ -200,17 +210,28 @@ class Video:
 
 
 def find_videos(folder: Path) -> FoundFiles:
-    """The videos at or below a folder: files with known suffixes, and folders that contain images but no video files.
+    """The videos at or below a folder: files with known suffixes, and folders of several numbered images.
 
-    Images beside videos, such as a poster, are counted as unread.
+    Images in a folder that contains videos, itself or in its sub-folders, are no frames, and a folder of images is no
+    video of its own where a video file beside it has the same name (``jump.mp4`` and its frames in ``jump``). Images
+    that belong to no video are counted as unread.
     """
-    found = find_files(folder, {*SUFFIXES, *PICTURES})
+    found = find_files(folder, {*SUFFIXES, *IMAGE_SUFFIXES})
     videos = {path for path in found.files if path.suffix.lower() in SUFFIXES}
+    images: dict[Path, list[Path]] = defaultdict(list)
+    for path in found.files:
+        if path not in videos:
+            images[path.parent].append(path)
+    extracted = {path.with_suffix("") for path in videos} | videos
     with_videos = {parent for path in videos for parent in path.parents}
-    images = [path for path in found.files if path not in videos]
-    frames = {path.parent for path in images} - with_videos
-    unread = found.unread + Counter(path.suffix.lower() for path in images if path.parent in with_videos)
-    return FoundFiles(tuple(sorted(videos | frames)), unread)
+    frames = {path for path, files in images.items() if path not in extracted | with_videos and _is_series(files)}
+    unread = Counter(path.suffix.lower() for path, files in images.items() if path not in frames for path in files)
+    return FoundFiles(tuple(sorted(videos | frames)), found.unread + unread)
+
+
+def _is_series(images: Iterable[Path]) -> bool:
+    """Whether several of the images are numbered; opening the folder finds out whether they are frames."""
+    return sum(map(is_numbered, images)) > 1
 
 
 def videos_in(folder: Path) -> list[Path]:
