@@ -52,7 +52,7 @@ def test_a_part_is_a_video(file: Path):
         assert torch.equal(part.read([0, 19]).pixels, whole.pixels[[10, 29]])
         assert torch.equal(part.seconds, video.seconds[10:30])
         assert torch.equal(part.slice_frames(5, 8).read([2]).pixels, whole.pixels[[17]])
-        with pytest.raises(DataError, match="0 to 19, as the video has 20 frames"):
+        with pytest.raises(DataError, match="0 to 19, since the video has 20 frames"):
             part.read([20])
 
 

@@ -12,7 +12,7 @@ from muybridge.core.files import FoundFiles
 from muybridge.core.types import Record
 from muybridge.data.datasets.base import LabelPairs, parse_swap_pairs
 from muybridge.data.datasets.class_folder import ClassFolder
-from muybridge.media.frames import SUFFIXES as IMAGES
+from muybridge.media.container import IMAGE_SUFFIXES
 from muybridge.media.video import SUFFIXES, Video, find_videos
 
 
@@ -51,5 +51,5 @@ class VideoFolder(ClassFolder):
         found = find_videos(folder)
         if folder not in found.files:
             return found
-        images = Counter(path.suffix.lower() for path in folder.iterdir() if path.suffix.lower() in IMAGES)
+        images = Counter(path.suffix.lower() for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
         return FoundFiles(tuple(path for path in found.files if path != folder), found.unread + images)
