@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -284,6 +285,17 @@ def test_a_killed_worker_is_told_of(tmp_path: Path, film: Path) -> None:
     with pytest.raises(RunError, match="a worker process was killed"):
         extract_flow(many, tmp_path, workers=2, progress=kill)
     assert extract_flow(many, tmp_path, workers=1).done == 30
+
+
+def test_a_script_that_every_worker_would_run_again(tmp_path: Path, film: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "script.py").write_text("extract_flow()\n")
+    script = ModuleType("__main__")
+    script.__file__ = str(tmp_path / "script.py")
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    records = [Record(str(number), film, 0) for number in range(2)]
+    with pytest.raises(RunError, match=r"script\.py: each new process would run this script again.*--jobs 1"):
+        extract_flow(records, tmp_path / "flow", workers=2)
+    assert extract_flow(records, tmp_path / "flow", workers=1).done == 2
 
 
 SCRIPT = """

@@ -71,7 +71,7 @@ def test_a_script_that_every_process_would_run_again(
     if not refused:
         assert list(loader) == ["started"]
         return
-    message = r'script\.py: each loading process would run this script again.*`if __name__ == "__main__":`'
+    message = r'script\.py: each new process would run this script again.*`if __name__ == "__main__":`'
     with pytest.raises(RunError, match=message):
         iter(loader)
 

@@ -1,13 +1,15 @@
-"""Worker processes for work that needs no order: one function over many arguments, on all cores."""
+"""Worker processes: one function over many arguments on all cores, and what the main script needs for that."""
 
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection
+from multiprocessing import connection, parent_process
+from pathlib import Path
 from typing import TypeVar
 
 from muybridge.core.errors import RunError
@@ -34,12 +36,13 @@ def run_parallel(
             usual ``if __name__ == "__main__":`` around a script's own work.
 
     Raises:
-        RunError: a worker was killed, as systems do when memory runs out.
+        RunError: a worker was killed, as systems do when memory runs out; or workers would run the main script again.
     """
     workers = min(workers, len(arguments))
     if workers <= 1:
         yield from ((key, function(argument)) for key, argument in arguments.items())
         return
+    require_main_guard("the number of processes to 1 (--jobs 1)")
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare_worker)
     try:
         waiting = {pool.submit(function, argument): key for key, argument in arguments.items()}
@@ -55,10 +58,39 @@ def run_parallel(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def require_main_guard(setting: str) -> None:
+    """Refuse to start processes from a script that each of them would run again.
+
+    New processes import the main script, as Python's start method "spawn" does; what is not under
+    ``if __name__ == "__main__":`` is executed by each of them.
+
+    Args:
+        setting: what makes the work run in this process alone, for the message.
+
+    Raises:
+        RunError: the main script never looks at ``__name__``.
+    """
+    main = sys.modules["__main__"]
+    path = getattr(main, "__file__", None)
+    if path is None or getattr(main, "__spec__", None) is not None or parent_process() is not None:
+        return
+    try:
+        guarded = "__name__" in Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return
+    if not guarded:
+        raise RunError(
+            "each new process would run this script again",
+            expected='calls under `if __name__ == "__main__":`, as Python asks for where processes are started',
+            hint=f"put them there, or set {setting}",
+            where=path,
+        )
+
+
 def _prepare_worker() -> None:
     """An interrupt ends a worker at once and without a traceback; so does the end of the process that started it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent = multiprocessing.parent_process()
+    parent = parent_process()
     assert parent is not None
 
     def follow() -> None:

@@ -2,16 +2,15 @@
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import parent_process, resource_tracker
-from pathlib import Path
+from multiprocessing import resource_tracker
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from muybridge.core.errors import RunError
+from muybridge.core.processes import require_main_guard
 
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
@@ -38,7 +37,7 @@ class WorkerLoader(DataLoader[Any]):
     def __iter__(self) -> Any:
         if not self.num_workers:
             return super().__iter__()
-        _require_main_guard()
+        require_main_guard("train.num_workers = 0")
         # Processes inherit the blocked signals, which thus cannot end them before they ignore them.
         with _blocked_signals():
             return super().__iter__()
@@ -97,22 +96,3 @@ def _blocked_signals() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _require_main_guard() -> None:
-    """Refuse to start processes from a script that each of them would run again."""
-    main = sys.modules["__main__"]
-    path = getattr(main, "__file__", None)
-    if path is None or getattr(main, "__spec__", None) is not None or parent_process() is not None:
-        return
-    try:
-        guarded = "__name__" in Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return
-    if not guarded:
-        raise RunError(
-            "each loading process would run this script again",
-            expected='calls under `if __name__ == "__main__":`, as Python asks for where processes are started',
-            hint="put them there, or set train.num_workers = 0",
-            where=path,
-        )
