@@ -14,6 +14,7 @@ from muybridge.media.skeleton import read_skeleton
 from tests.skeletons import figure, figures, pixels, sequence
 
 TWO = figures("kinect20")  # 30 frames, 2 people, 20 joints, in metres
+COCO = pixels(figures("coco17"))  # 30 frames, 2 people, 17 joints, in pixels
 # Where each letter is in TWO.
 ORDERS = {"TPJC": (0, 1, 2, 3), "PTJC": (1, 0, 2, 3), "CTJP": (3, 0, 2, 1), "JTPC": (2, 0, 1, 3), "TCJP": (0, 3, 2, 1)}
 AS_OTHERS_SAY = {"TPJC": "tmvc", "PTJC": "MTVC", "CTJP": "CTVM", "JTPC": "VTMC", "TCJP": "TCVM"}
@@ -137,10 +138,13 @@ def test_coarse_numbers_keep_their_values():
         (TWO.astype(object), r"of object"),
         (TWO.astype(str), r"of <U"),
         ([[[1, 2], [3]]], r"the lists are not an array .*Give every frame as many people"),
-        (TWO.reshape(30, 120), r"joints is 30 x 120 of float64"),
+        (TWO.reshape(30, 120), r"joints is 30 x 120 of float64\. Expected an array of frames"),
+        (TWO[:, 0].reshape(30, 60), r"30 x 60 .* may be frames x \(20 joints x 3 numbers\), to be reshaped"),
+        (COCO[:, 0].reshape(30, 34), r"30 x 34 .* may be frames x \(17 joints x 2 numbers\), to be reshaped"),
         (np.array(3.0), r"joints is a single number of float64"),
         (TWO * np.inf, r"joint 0 of person 0 in frame 0 is \[.*inf"),
-        (TWO * np.nan, r"joint 0 of person 0 in frame 0 is \[nan"),
+        (TWO * np.nan, r"nobody is seen in any of the 30 frames"),
+        (TWO * [1, np.nan, 1], r"joint 0 of person 0 in frame 0 is \[.*nan"),
         (TWO * 1e300, r"joint 0 of person 0 in frame 0 is"),
         (TWO[:0], r"the recording has no frames"),
         (TWO[:, :, :0], r"nobody is seen in any of the 30 frames"),
@@ -178,8 +182,7 @@ def with_score(joints: np.ndarray, seed: int = 0) -> np.ndarray:
     return np.concatenate([joints, scores[..., None]], axis=-1)
 
 
-COCO = pixels(figures("coco17"))
-AN_ASKED = r"looks like a confidence score and not like a coordinate \(.*\)\. .*data.coordinates = 2 if it is a score"
+ASKED = r"looks like a confidence score and not like a coordinate \(.*\)\. .*data.coordinates = 2 if it is a score"
 
 
 @pytest.mark.parametrize(
@@ -194,7 +197,7 @@ AN_ASKED = r"looks like a confidence score and not like a coordinate \(.*\)\. .*
     ],
 )
 def test_a_score_in_place_of_a_depth_is_asked_about(array):
-    with pytest.raises(DataError, match=AN_ASKED):
+    with pytest.raises(DataError, match=ASKED):
         sequence_from_array(array)
     found = sequence_from_array(array, options=ReadOptions(coordinates=2))
     assert close(found, array[..., :2])
@@ -238,7 +241,7 @@ def test_scores_in_text_files_are_asked_about_too(tmp_path):
     (tmp_path / "a.csv").write_text("\n".join(["frame,person,joint,x,y,z", *rows]))
     (tmp_path / "named.csv").write_text("\n".join(["frame,person,joint,x,y,score", *rows]))
     for name in ("a.json", "a.csv"):
-        with pytest.raises(DataError, match=AN_ASKED):
+        with pytest.raises(DataError, match=ASKED):
             read_skeleton(tmp_path / name)
         assert close(read_skeleton(tmp_path / name, ReadOptions(coordinates=2)), COCO)
     assert close(read_skeleton(tmp_path / "named.csv"), COCO)
@@ -261,6 +264,55 @@ def test_joints_at_the_corner_of_the_image_are_interpolated_and_counted():
     assert close(found, right)
     assert found.filled == 4 + 3 + 5
     assert found.present.all()
+
+
+@pytest.mark.parametrize("mark", [0.0, -1.0, np.nan])
+@pytest.mark.parametrize("people", [slice(0, 2), slice(0, 1)])
+def test_every_mark_of_a_missing_joint_is_filled_alike(mark, people):
+    lost = COCO[:, people].copy()
+    lost[10:12, 0, 9] = mark
+    found = sequence_from_array(lost)
+    right = COCO[:, people].copy()
+    right[10, 0, 9], right[11, 0, 9] = (
+        (2 * COCO[9, 0, 9] + COCO[12, 0, 9]) / 3,
+        (COCO[9, 0, 9] + 2 * COCO[12, 0, 9]) / 3,
+    )
+    assert close(found, right)
+    assert found.filled == 2
+
+
+@pytest.mark.parametrize("mark", [-1.0, np.nan])
+def test_a_person_without_any_joint_is_absent(mark):
+    lost = COCO.copy()
+    lost[5:9, 1] = mark
+    found = sequence_from_array(lost)
+    assert found.filled == 0
+    assert found.present[:, 1].tolist() == [not 5 <= frame < 9 for frame in range(30)]
+    assert not found.joints[5:9, 1].any()
+
+
+def test_minus_one_is_a_position_where_everything_lies_between_minus_one_and_one():
+    normalized = COCO / 640 * 2 - 1
+    normalized[3, 0, 9] = -1.0
+    assert close(sequence_from_array(normalized), normalized)
+    metric = TWO.copy()
+    metric[3, 0, 9] = -1.0
+    assert close(sequence_from_array(metric), metric)
+
+
+def test_a_joint_of_which_half_is_missing_is_refused():
+    lost = COCO.copy()
+    lost[10, 0, 9, 1] = np.nan
+    with pytest.raises(DataError, match=r"joint 9 of person 0 in frame 10 is \[.*nan"):
+        sequence_from_array(lost)
+
+
+def test_a_score_beside_missing_coordinates_is_still_a_score():
+    lost = with_score(COCO)
+    lost[10, 0, 9, :2] = np.nan
+    with pytest.raises(DataError, match=ASKED):
+        sequence_from_array(lost)
+    assert sequence_from_array(lost, options=ReadOptions(coordinates=2)).filled == 1
 
 
 def test_a_joint_that_is_never_found_lies_within_the_body():

@@ -237,9 +237,36 @@ def test_what_is_odd_in_a_folder_is_counted(tmp_path):
     notices = SkeletonFolder(root=write_folder(tmp_path / "data", recordings)).notices()
     filled, swaps, units = notices[1:]
     assert filled.startswith("3 of ")
-    assert ", in 2 recordings, are at the origin" in filled
+    assert ", in 2 recordings, are missing (NaN, or at the origin, where" in filled
     assert swaps.startswith("in 1 recordings people change places from one frame to the next (1 times)")
     assert "recordings seem to be in different units" in units
+
+
+def test_recordings_in_different_layouts_are_noticed(tmp_path):
+    recordings = people("kinect20") + people("kinect_sdk20", count=1)
+    data = SkeletonFolder(root=write_folder(tmp_path / "data", recordings))
+    assert data.holds().layout.name == "kinect20"
+    assert "in different layouts (8 of kinect20, 2 of kinect_sdk20 among 10)" in data.notices()[1]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_people_stored_as_one_with_many_joints_are_noticed(tmp_path, count):
+    recordings = [(label, figures("coco17", count).reshape(30, -1, 3)) for label in ("a", "b")]
+    data = SkeletonFolder(root=write_folder(tmp_path / "data", recordings))
+    assert data.holds().layout.name == f"plain{17 * count}"
+    assert (
+        f"the {17 * count} joints look like {count} people of coco17: save them as frames x {count}"
+        in data.notices()[1]
+    )
+
+
+def test_one_person_with_two_identities_and_crowds_are_noticed(tmp_path):
+    alternating = figures("kinect20")
+    alternating[:10, 0], alternating[10:, 1] = 0.0, 0.0
+    recordings = [*people("kinect20"), ("a", alternating), ("b", figures("kinect20", people=7))]
+    notices = SkeletonFolder(root=write_folder(tmp_path / "data", recordings)).notices()
+    assert notices[1].startswith("in 1 recordings several people are listed and never two in the same frame")
+    assert notices[2].startswith("recordings have up to 7 people, and half of them 1 or fewer: data.people keeps")
 
 
 def test_millimetres_are_noticed(tmp_path):

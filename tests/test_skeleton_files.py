@@ -351,6 +351,183 @@ def test_csv_defects(tmp_path, content, message):
         read_skeleton(write(tmp_path / "a.csv", content))
 
 
+# How people's tables look
+
+PAIR = RNG.normal(size=(3, 2, 4, 2)).round(3)
+ROWS = [(t, p, j, *PAIR[t, p, j]) for t, p, j in np.ndindex(3, 2, 4)]
+HEADER = ("frame", "person", "joint", "x", "y")
+
+
+def lines_of(rows, separator=",", decimal="."):
+    return [separator.join(str(value).replace(".", decimal) for value in row) for row in (HEADER, *rows)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\n".join(lines_of(ROWS)),
+        "\r\n".join(lines_of(ROWS)) + "\r\n",
+        "\r".join(lines_of(ROWS)),
+        "\n".join(lines_of(ROWS[::-1])),  # in any order
+        "\n".join(lines_of(ROWS, ";")),
+        "\n".join(lines_of(ROWS, ";", ",")),  # as Excel writes it where the comma is the decimal mark
+        "\n".join(["sep=;", *lines_of(ROWS, ";", ",")]),
+        "\n".join(['"sep=;"', *lines_of(ROWS, ";", ",")]),
+        "\n".join(lines_of(ROWS, "\t")),
+        "\n".join(lines_of(ROWS, "\t", ",")),
+        "\ufeff" + "\n".join(lines_of(ROWS)),
+        "\n".join(lines_of(ROWS, ";", ",")).encode("utf-16"),
+        b"\xfe\xff" + "\n".join(lines_of(ROWS)).encode("utf-16-be"),
+        "\n".join(lines_of([(float(t), float(p), float(j), x, y) for t, p, j, x, y in ROWS])),  # as pandas writes it
+        "\n".join(lines_of([(t + 1, *rest) for t, *rest in ROWS])),  # frames from 1
+        "\n".join(lines_of([(t, p + 1, *rest) for t, p, *rest in ROWS])),  # people from 1
+        "\n".join(lines_of([(t, 900 + 3 * p, *rest) for t, p, *rest in ROWS])),  # numbers of a tracker
+        "\n".join(lines_of([(t, ("Anna", "Bo")[p], *rest) for t, p, *rest in ROWS])),
+        "\n".join(lines_of([(t, ("9", "10")[p], *rest) for t, p, *rest in ROWS])),
+        "\n".join(f'"{line}"'.replace(",", '","') for line in lines_of(ROWS)),
+        "\n\n".join(lines_of(ROWS)) + "\n,,,,\n\n",
+        "\n".join(f"{line},30,0.9" for line in lines_of(ROWS)).replace("y,30,0.9", "y,fps,score"),
+        "\n".join(line.upper() for line in lines_of(ROWS)),
+        "\n".join(lines_of(ROWS)).replace(",", " , "),
+    ],
+)
+def test_every_dialect_of_a_table_is_the_same_recording(tmp_path, content):
+    path = tmp_path / "a.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    sequence = read_skeleton(path)
+    assert sequence.joints.shape == (3, 2, 4, 2)
+    assert close(sequence, PAIR)
+    assert sequence.present.all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: [*rows, rows[3]], r"lines 5 and 26 both give joint 3 of person 0 in frame 0\. Expected one line"),
+        (lambda rows: [*rows, (0, 0, 3, 9.0, 9.0)], r"lines 5 and 26 both give joint 3"),
+        (lambda rows: rows + rows, r"lines 2 and 26 both give joint 0 of person 0 in frame 0"),
+        (lambda rows: [(t, "", *rest) for t, _, *rest in rows], r"line 2 is '0,,0,.*a number or a name for person"),
+        (
+            lambda rows: [(t, p, j + 1, x, y) for t, p, j, x, y in rows],
+            r"the first joint is 1, and there is no joint 0",
+        ),
+        (lambda rows: [(t * 33, *rest) for t, *rest in rows], r"of the 67 frames from 0 to 66, 3 are listed"),
+        (lambda rows: [(t / 30, *rest) for t, *rest in rows], r"line 10 is '0\.0333"),
+        (lambda rows: [(t, p, f"joint{j}", x, y) for t, p, j, x, y in rows], r"line 2 is '0,0,joint0"),
+        (lambda rows: [(*rest, "1,5") for *rest, _ in rows], r"line 2 has 6 values, and the header has 5.*semicolons"),
+        (lambda rows: [(*rest, "1_0") for *rest, _ in rows], r"line 2 is '0,0,0,.*,1_0'"),
+        (lambda rows: [(*rest, "²") for *rest, _ in rows], r"line 2 is "),
+        (lambda rows: [*rows[:-1], (2, 1, 7, 0.5, 0.5)], r"frame 0 has 4 of 8 joints of person 0"),
+        (lambda rows: rows[:-1], r"frame 2 has 3 of 4 joints of person 1"),
+    ],
+)
+def test_defects_of_tables(tmp_path, change, message):
+    rows = change(ROWS)
+    with pytest.raises(DataError, match=message):
+        read_skeleton(write(tmp_path / "a.csv", "\n".join(lines_of(rows))))
+
+
+def test_people_are_told_apart_by_whole_names_only(tmp_path):
+    content = "\n".join(lines_of([(t, ("Möller", "Müller")[p], *rest) for t, p, *rest in ROWS]))
+    assert close(read_skeleton(write(tmp_path / "a.csv", content.encode())), PAIR)
+    with pytest.raises(DataError, match=r"line 2 is '0,M.ller,0"):  # in an old encoding both names look the same
+        read_skeleton(write(tmp_path / "a.csv", content.encode("latin-1")))
+
+
+def test_a_table_names_each_column_once(tmp_path):
+    with pytest.raises(DataError, match=r"the header has x twice"):
+        read_skeleton(write(tmp_path / "a.csv", "frame,joint,x,x,y\n0,0,1,2,3\n"))
+    with pytest.raises(DataError, match=r"the header has no column frame or joint or x or y"):
+        read_skeleton(write(tmp_path / "a.csv", "\n".join(lines_of(ROWS)[1:])))
+    with pytest.raises(DataError, match=r"the header has no column frame"):
+        read_skeleton(write(tmp_path / "a.csv", "sep=;\n"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"joints": [], "joints": [[[1, 2]]]}', r"'joints' is given twice in one object"),
+        ("[" * 100_000, r"the file is not JSON that can be read \(maximum recursion"),
+        (f"[[[[{'9' * 5000}, 1]]]]", r"the file is not JSON that can be read \(Exceeds the limit"),
+        (f"[[[[{'9' * 400}, 1]]]]", r"frame 0 has a person that is no list of joints"),
+        ("[[[[[1, 2], [3, 4]]]]]", r"frame 0 has a person that is no list of joints"),  # one list too many
+        ('[{"keypoints": [1, 2, 0.9]}]', r"frame 0 has a person that is no list of joints"),
+        ('{"0": [[1, 2]], "1": [[3, 4]]}', r"the file has no list of frames"),
+        ("[[[1, 2], [3, 4]]]\n[[[1, 2], [3, 4]]]", r"line 2 is not JSON \(Extra data"),
+    ],
+)
+def test_how_peoples_json_looks(tmp_path, content, message):
+    with pytest.raises(DataError, match=message):
+        read_skeleton(write(tmp_path / "a.json", content))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_marks_of_byte_order_in_every_text_format(tmp_path, encoding):
+    body = RNG.normal(size=(2, 2, 20, 3))
+    contents = {
+        "a.json": (json.dumps(body.tolist()), body),
+        "msr.txt": ("\n".join(msr_lines(body[:, 0])), body[:, :1]),
+        "sbu.txt": ("\n".join(sbu_lines(body[:, :, :15])), body[:, :, :15]),
+    }
+    for name, (content, joints) in contents.items():
+        assert close(read_skeleton(write(tmp_path / name, content.encode(encoding))), joints)
+    ntu = ntu_body(2, 0.1)
+    text = ntu_text([{ONE: ntu[0]}, {ONE: ntu[1]}])
+    assert close(read_ntu(write(tmp_path / "a.skeleton", text.encode(encoding)), people=1), ntu[:, None])
+
+
+def test_blank_lines_in_a_file_of_ntu_are_skipped_and_counted(tmp_path):
+    body = ntu_body(2, 0.1)
+    text = ntu_text([{ONE: body[0]}, {ONE: body[1]}])
+    blank = "\n \n" + text.replace("\n25\n", "\n\n25\n\n") + "\n\n"
+    assert close(read_ntu(write(tmp_path / "a.skeleton", blank), people=1), body[:, None])
+    broken = blank.splitlines()
+    line = next(number for number, words in enumerate(broken, start=1) if words.count(" ") == 11)
+    broken[line - 1] = "x" + broken[line - 1]
+    with pytest.raises(DataError, match=rf"line {line} has 'x"):
+        read_ntu(write(tmp_path / "a.skeleton", "\n".join(broken)))
+
+
+def test_a_body_twice_in_a_frame_of_ntu_is_refused(tmp_path):
+    body = ntu_body(1, 0.1)
+    text = ntu_text([{ONE: body[0], TWO: body[0] + 1}]).replace(TWO, ONE)
+    with pytest.raises(DataError, match=rf"line 30 has the body {ONE} for the second time in frame 0"):
+        read_ntu(write(tmp_path / "a.skeleton", text))
+
+
+@pytest.mark.parametrize("word", ["²", "9" * 5000, "-1", "1.5", "1_0"])
+def test_counts_of_ntu_that_are_none(tmp_path, word):
+    with pytest.raises(DataError, match=r"line 1 has '.*' where the number of frames belongs"):
+        read_ntu(write(tmp_path / "a.skeleton", f"{word}\n0\n"))
+
+
+def test_digit_groups_are_no_numbers_in_tables_of_numbers(tmp_path):
+    lines = msr_lines(RNG.normal(size=(1, 20, 3)))
+    lines[4] = "0.1 1_0 0.2 1"
+    with pytest.raises(DataError, match=r"line 5 has '1_0' where a number belongs"):
+        read_msr(write(tmp_path / "a.txt", "\n".join(lines)))
+
+
+@pytest.mark.parametrize("kind", [complex, object, "S3"])
+def test_matlab_arrays_that_are_no_positions(tmp_path, kind):
+    array = np.ones((20, 3, 4)).astype(kind)
+    savemat(tmp_path / "a.mat", {"d_skel": array})
+    with pytest.raises(DataError, match=r"d_skel is 20 x 3 x 4 of|d_skel is 20 x 3 of|20 joints x 3 coordinates"):
+        read_utd(tmp_path / "a.mat")
+
+
+def test_only_the_arrays_that_are_needed_are_read_from_an_archive(tmp_path):
+    joints = RNG.normal(size=(5, 1, 7, 3))
+    np.savez(tmp_path / "a.npz", joints=joints, meta=np.array({"fps": 30}, dtype=object), fps=30.0)
+    assert close(read_skeleton(tmp_path / "a.npz"), joints)
+    np.savez(tmp_path / "a.npz", joints.astype(np.float32))
+    with pytest.raises(DataError, match=r"the file contains arr_0\..* called joints"):
+        read_skeleton(tmp_path / "a.npz")
+    os.replace(tmp_path / "a.npz", tmp_path / "a.npy")  # an archive under the other name
+    with pytest.raises(DataError, match=r"the file contains arr_0"):
+        read_skeleton(tmp_path / "a.npy")
+
+
 # Any file
 
 

@@ -4,7 +4,7 @@ people change places between frames.
 Legend: N bodies (a person in a frame), J joints, D coordinates (2 or 3).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -139,6 +139,19 @@ def count_swaps(sequence: SkeletonSequence) -> int:
             change = (after.flip(1) - before).norm(dim=-1).mean(dim=(1, 2))
             swaps |= both[:-1] & both[1:] & (stay - change > size / 2)
     return int(swaps.sum())
+
+
+def people_in_a_row(sequences: Sequence[SkeletonSequence]) -> tuple[int, str] | None:
+    """How many people of which layout are stored as one with many joints; None where that is not so."""
+    joints = sequences[0].joints.shape[2] if sequences else 0
+    for people in (2, 3, 4):
+        size, rest = divmod(joints, people)
+        if rest or not layouts_of(size):
+            continue
+        first = [SkeletonSequence(sequence.joints[:, :, :size], sequence.present) for sequence in sequences]
+        if best := check_layout(first).best:
+            return people, best
+    return None
 
 
 def describe_check(check: LayoutCheck, layout: Layout) -> str:

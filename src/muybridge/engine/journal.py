@@ -36,22 +36,25 @@ class Journal:
             file.write(json.dumps(row) + "\n")
 
     def rows(self) -> list[dict[str, Any]]:
-        """All rows so far, without a last row that a kill cut short; raises RunError if a line is not JSON."""
+        """All rows so far, without a last row that a kill cut short; raises RunError if one is not JSON."""
         if not self.path.exists():
             return []
-        lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
+        lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
         return [self._parse(number, line) for number, line in enumerate(lines, start=1)]
 
     def _parse(self, number: int, line: str) -> dict[str, Any]:
         try:
-            return json.loads(line)
-        except ValueError:
-            raise RunError(
-                f"line {number} is damaged",
-                expected="one JSON object on each line",
-                hint="remove the line; the weights do not depend on it",
-                where=self.path,
-            ) from None
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict):
+            return row
+        raise RunError(
+            f"line {number} is damaged",
+            expected="one JSON object on each line",
+            hint="remove the line; the weights do not depend on it",
+            where=self.path,
+        )
 
 
 class Reporter:

@@ -84,8 +84,8 @@ def sequence_from_array(
 ) -> SkeletonSequence:
     """A sequence from an array of joint positions.
 
-    Joints at the origin of an image, or far outside the body, are missing: they are interpolated over time and counted
-    in ``filled``. A person whose joints are all zero in a frame is absent there.
+    Joints that are NaN, at the origin of an image, or at the origin far outside the body, are missing: they are
+    interpolated over time and counted in ``filled``. A person whose joints are all zero or NaN in a frame is absent.
 
     Args:
         joints: frames x people x joints x coordinates, without people, or as ``options.axes`` says.
@@ -102,7 +102,7 @@ def sequence_from_array(
     if array.dtype.kind not in "iuf" or array.ndim not in (3, 4, 5):
         raise DataError(
             f"joints is {shape_text(array.shape)} of {array.dtype}",
-            expected=EXPECTED,
+            expected=EXPECTED + _flattened(array),
             hint="rearrange and save the array again",
             where=where,
         )
@@ -111,6 +111,14 @@ def sequence_from_array(
     array = array.astype(np.float64)
     ordered = _arrange(array, axes, where) if axes else _default_order(array, where)
     return assemble(ordered, options, where, _present(seen, ordered.shape[:2], axes, where))
+
+
+def _flattened(array: np.ndarray) -> str:
+    """What an array of two axes may be, for the message: coordinates of all joints in a row."""
+    known = {len(layout) for layout in LAYOUTS.values()}
+    ways = [(array.shape[1] // size, size) for size in (3, 2, 4)] if array.ndim == 2 else []
+    fitting = [(joints, size) for joints, size in ways if joints in known and joints * size == array.shape[1]]
+    return "; these may be frames x ({} joints x {} numbers), to be reshaped".format(*fitting[0]) if fitting else ""
 
 
 def _as_numpy(array: Array, where: Path | None) -> np.ndarray:
@@ -217,7 +225,7 @@ def _people_last(array: np.ndarray) -> bool:
 
     Bodies whose two or three coordinates are equal in every joint do not exist.
     """
-    rows = array[array.any(axis=(1, 3)).all(axis=1)]  # frames in which no joint is zero
+    rows = array[np.asarray(array.any(axis=(1, 3))).all(axis=1)]  # frames in which no joint is zero
     if not 2 <= array.shape[1] <= 3 or array.shape[2] < 5 or not len(rows):
         return False
     between_people = rows.std(axis=3).mean(axis=2)
@@ -330,8 +338,8 @@ def _only_coordinates(
 def _score_reason(joints: Float64[np.ndarray, "T P J 3"]) -> str:
     """Why the third number is a score and not a depth; empty where it may be a depth."""
     bodies = joints[joints.any(axis=(2, 3))]
-    points = bodies[bodies.any(axis=2)]
-    if not len(points) or not np.isfinite(points).all():
+    points = bodies[bodies.any(axis=2) & np.isfinite(bodies).all(axis=2)]
+    if not len(points):
         return ""
     third, plane = points[:, 2], points[:, :2]
     low, high = third.min(), third.max()
@@ -342,7 +350,8 @@ def _score_reason(joints: Float64[np.ndarray, "T P J 3"]) -> str:
         return f"it has {distinct} different values"
     if low < 0 or high > 1.5:
         return ""
-    extent = float(np.quantile(np.ptp(bodies[..., :2], axis=1).max(axis=1), 0.9))
+    spans = np.ptp(bodies[np.isfinite(bodies).all(axis=(1, 2))][..., :2], axis=1)
+    extent = float(np.quantile(spans.max(axis=1), 0.9)) if len(spans) else float(np.ptp(plane))
     if extent > 10:
         return f"it lies between {low:g} and {high:g}, and bodies are {extent:.0f} wide or high"
     normalized = (plane >= 0).mean() > 0.98 and plane.max() <= 1.5 and high <= 1.05
@@ -357,16 +366,14 @@ def _score_reason(joints: Float64[np.ndarray, "T P J 3"]) -> str:
 def fill_missing_joints(joints: Float64[np.ndarray, "T P J D"]) -> tuple[Float64[np.ndarray, "T P J D"], int]:
     """The joints with those that an estimator did not find interpolated over time, and how many these were.
 
-    Estimators write zeros for a joint that they did not find. Before the first and after the last frame in which a
-    joint is seen, its nearest position is taken; a joint that is never seen lies in the middle of those that are.
+    Tools write zeros, minus ones or NaN for a joint that they did not find. Before the first and after the last frame
+    in which a joint is seen, it gets the nearest position; a joint that is never seen, the mean of those that are. A
+    person without any joint is absent: zero.
     """
-    missing = _missing_joints(joints)
-    count = int(missing.sum())
-    if not count:
-        return joints, 0
-    joints = joints.copy()
-    frames = np.arange(len(joints))
+    joints, marked = _without_marks(joints)
     present = np.asarray(joints.any(axis=(2, 3)))
+    missing = (marked & present[..., None]) | _at_origin(joints)
+    frames = np.arange(len(joints))
     for person, joint in np.argwhere(missing.any(axis=0)):
         lost = np.flatnonzero(missing[:, person, joint])
         seen = np.flatnonzero(present[:, person] & ~missing[:, person, joint])
@@ -376,19 +383,37 @@ def fill_missing_joints(joints: Float64[np.ndarray, "T P J D"]) -> tuple[Float64
         if not len(seen):
             for frame in lost:
                 joints[frame, person, joint] = joints[frame, person][~missing[frame, person]].mean(axis=0)
-    return joints, count
+    return joints, int(missing.sum())
 
 
-def _missing_joints(joints: Float64[np.ndarray, "T P J D"]) -> Bool[np.ndarray, "T P J"]:
-    """Joints that are exactly zero and not there: those of bodies in an image, whose origin is a corner, and those far
-    outside their body. A recording that is centered on a joint keeps that joint at the origin."""
+def _without_marks(
+    joints: Float64[np.ndarray, "T P J D"],
+) -> tuple[Float64[np.ndarray, "T P J D"], Bool[np.ndarray, "T P J"]]:
+    """A copy in which joints are zero whose coordinates are all NaN, or all -1 in an image, and which these are."""
+    marked = np.asarray(np.isnan(joints).all(axis=3))
+    minus = np.asarray((joints == -1).all(axis=3))
+    if minus.any():
+        rest = joints[~minus & ~marked & np.asarray(joints.any(axis=3))]
+        if not rest.size or (_in_image(rest) and rest.max() > 2):  # pixels; -1 is a position where all lies in -1..1
+            marked = marked | minus
+    return np.where(marked[..., None], 0.0, joints), marked
+
+
+def _in_image(points: Float64[np.ndarray, "N D"]) -> bool:
+    """Whether coordinates are those of an image, whose origin is a corner: hardly any is negative."""
+    return bool((points >= 0).mean() > 0.98)
+
+
+def _at_origin(joints: Float64[np.ndarray, "T P J D"]) -> Bool[np.ndarray, "T P J"]:
+    """Joints that are exactly zero because they are missing: those of bodies in an image, and those far outside their
+    body. A recording that is centered on a joint keeps that joint at the origin."""
     seen = np.asarray(joints.any(axis=3))
     present = np.asarray(seen.any(axis=2))[..., None]
     zero = ~seen & present
-    if not zero.any() or joints.shape[2] < 4:
-        return np.zeros_like(zero)
-    if (joints[seen] >= 0).mean() > 0.98:
+    if not zero.any() or _in_image(joints[seen]):
         return zero
+    if joints.shape[2] < 4:
+        return np.zeros_like(zero)
     always = np.asarray((zero | ~present).all(axis=0))  # P J: zero in every frame of the person
     rooted = always & (always.sum(axis=1, keepdims=True) == 1)
     low = np.where(seen[..., None], joints, np.inf).min(axis=2)

@@ -12,8 +12,6 @@ Legend: N fields, H and W pixels; the axis of 2 is x, y.
 
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,12 +28,14 @@ from PIL import Image
 from muybridge.core.errors import DataError
 from muybridge.media.flow import BOUND, Fields, Flow, Method
 from muybridge.media.frames import FrameFolder
+from muybridge.media.npz import NUMPY_PROBLEMS, read_npz
 from muybridge.media.video import SUFFIXES, Video
 
 Form = Literal["frames", "npz", "video"]
 
 SUFFIX: dict[Form, str] = {"frames": "", "npz": ".npz", "video": ".mkv"}
 
+_LARGEST = 2**36  # bytes of the fields of a video
 _MAKE = "make it with muybridge flow"
 _AGAIN = "delete it and make it again with muybridge flow"
 
@@ -244,10 +244,10 @@ class _Frames:
 class _Npz:
     def __init__(self, path: Path) -> None:
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-                flow = content["flow"]
-                self.stamp = Stamp(**json.loads(str(content["stamp"]))) if "stamp" in content else None
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as problem:
+            arrays, _ = read_npz(path, ("flow", "stamp"), _LARGEST)
+            flow = arrays["flow"]
+            self.stamp = _parse_stamp(str(arrays["stamp"])) if "stamp" in arrays else None
+        except NUMPY_PROBLEMS as problem:
             raise DataError(
                 f"not readable as stored flow ({problem})",
                 expected="an .npz with the array flow",
@@ -299,15 +299,27 @@ class _Film:
 
 def _read_stamp(folder: Path) -> Stamp | None:
     try:
-        return _to_stamp((folder / "flow.json").read_text(), folder)
+        text = (folder / "flow.json").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return None
+    return _to_stamp(text, folder)
+
+
+def _parse_stamp(text: str) -> Stamp:
+    """A stamp from JSON; raises ValueError, TypeError or RecursionError where it is none."""
+    stamp = Stamp(**json.loads(text))
+    numbers = (stamp.frames, stamp.height, stamp.width)
+    if any(type(number) is not int for number in numbers) or not isinstance(stamp.method, str):
+        raise TypeError("frames, height and width are whole numbers, and method is a word")
+    if type(stamp.bound) not in (int, float):
+        raise TypeError("bound is a number")
+    return stamp
 
 
 def _to_stamp(text: str, path: Path) -> Stamp:
     try:
-        return Stamp(**json.loads(text))
-    except (ValueError, TypeError) as problem:
+        return _parse_stamp(text)
+    except (ValueError, TypeError, RecursionError) as problem:
         raise DataError(
             f"its stamp cannot be read ({problem})",
             expected="frames, height, width, method and bound",

@@ -16,10 +16,7 @@ person within a frame, that is not listed is absent.
 import csv
 import json
 import re
-import tokenize
-import zipfile
-import zlib
-from io import BufferedIOBase, BytesIO
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +24,10 @@ import numpy as np
 
 from muybridge.core.errors import DataError
 from muybridge.core.types import SkeletonSequence
+from muybridge.media import npz
 from muybridge.media.arrays import EXPECTED, ReadOptions, assemble, sequence_from_array, shape_text
 from muybridge.media.parsing import DOWNLOAD_AGAIN, is_number, read_bytes, read_text
 
-# What NumPy, zipfile and zlib raise on damaged files, found by damaging files at random.
-_NUMPY_PROBLEMS = (
-    *(ValueError, TypeError, SyntaxError, RuntimeError, OSError, EOFError, KeyError, MemoryError),
-    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError, NotImplementedError, OverflowError, RecursionError),
-)
-_LARGEST = 2**30  # bytes of an array in an .npz
-_DEFLATE_LIMIT = 1100  # deflate makes nothing smaller than by about 1032
 _SPARSEST = 1000  # places of an array for each that is listed
 _WHOLE = r"([+-]?[0-9]{1,18})(?:\.0*)?"
 _FEWEST_FRAMES = 0.1  # share of the frames between the first and the last that a CSV file must list
@@ -50,8 +41,11 @@ def read_npy(path: Path, options: ReadOptions | None = None) -> SkeletonSequence
     """
     content = read_bytes(path)
     try:
-        arrays, names = _npz_arrays(content) if content.startswith(b"PK") else ({"joints": _npy_array(content)}, [])
-    except _NUMPY_PROBLEMS as problem:
+        if content.startswith(b"PK"):
+            arrays, names = npz.read_npz(BytesIO(content), ("joints", "present"))
+        else:
+            arrays, names = {"joints": npz.read_npy(content)}, []
+    except npz.NUMPY_PROBLEMS as problem:
         raise DataError(
             f"not readable as NumPy arrays ({problem})", expected=EXPECTED, hint=DOWNLOAD_AGAIN, where=path
         ) from None
@@ -63,47 +57,6 @@ def read_npy(path: Path, options: ReadOptions | None = None) -> SkeletonSequence
             where=path,
         )
     return sequence_from_array(arrays["joints"], arrays.get("present"), options, path)
-
-
-def _npz_arrays(content: bytes) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The arrays ``joints`` and ``present``, as far as the archive has them, and the names of all its arrays."""
-    arrays, names = {}, []
-    with zipfile.ZipFile(BytesIO(content)) as archive:
-        for entry in archive.infolist():
-            name = entry.filename.removesuffix(".npy")
-            names.append(name)
-            if name not in ("joints", "present"):
-                continue
-            if entry.file_size > min(_LARGEST, _DEFLATE_LIMIT * max(entry.compress_size, 1)):
-                raise ValueError(f"{name} would take {entry.file_size} bytes")
-            with archive.open(entry) as file:
-                assert isinstance(file, BufferedIOBase)
-                arrays[name] = _array(file, entry.file_size)
-    return arrays, names
-
-
-def _npy_array(content: bytes) -> np.ndarray:
-    return _array(BytesIO(content), len(content))
-
-
-def _array(file: BufferedIOBase, size: int) -> np.ndarray:
-    """The array in a ``.npy`` file of ``size`` bytes; its header is checked before anything is allocated."""
-    header = BytesIO(file.read(min(size, 16_384)))
-    version = np.lib.format.read_magic(header)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"the array has version {version[0]}.{version[1]}")
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran_order, dtype = read_header(header)
-    count = 1
-    for length in shape:
-        count *= length
-    if dtype.hasobject:
-        raise ValueError("the array contains Python objects")
-    if count * dtype.itemsize > size - header.tell():
-        raise ValueError(f"the header announces {shape_text(shape)} of {dtype}, and the file is too short for that")
-    rest = header.read() + file.read()
-    array = np.frombuffer(rest, dtype=dtype, count=count)
-    return array.reshape(shape, order="F" if fortran_order else "C")
 
 
 def read_json(path: Path, options: ReadOptions | None = None) -> SkeletonSequence:
@@ -147,7 +100,7 @@ def read_json(path: Path, options: ReadOptions | None = None) -> SkeletonSequenc
 def _json_frames(path: Path) -> list[Any]:
     """The list of frames in a JSON file."""
     try:
-        content = json.loads(read_text(path))
+        content = json.loads(read_text(path), object_pairs_hook=_unique)
     except json.JSONDecodeError as problem:
         raise _no_json(f"line {problem.lineno} is not JSON ({problem.msg})", path) from None
     except (ValueError, RecursionError) as problem:  # a number of too many digits; too many brackets
@@ -161,6 +114,15 @@ def _json_frames(path: Path) -> list[Any]:
             where=path,
         )
     return frames
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, refused where a name stands twice, of which Python keeps the last."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is given twice in one object")
+    return content
 
 
 def _no_json(problem: str, path: Path) -> DataError:
@@ -259,7 +221,18 @@ def _csv_rows(path: Path) -> tuple[str, tuple[int, list[str]], list[tuple[int, l
             hint=DOWNLOAD_AGAIN,
             where=path,
         ) from None
-    return separator, rows[0] if rows else (start, []), rows[1:]
+    if not rows:
+        return separator, (start, []), []
+    width = len(rows[0][1])
+    for line, row in rows[1:]:
+        if any(word.strip() for word in row[width:]):
+            raise DataError(
+                f"line {line} has {len(row)} values, and the header has {width}",
+                expected="a value for each column",
+                hint="fix the line, or separate values by semicolons where numbers have decimal commas",
+                where=path,
+            )
+    return separator, rows[0], rows[1:]
 
 
 def _columns(header: list[str], path: Path) -> dict[str, int]:
@@ -290,7 +263,7 @@ def _csv_joint(
     whole = [re.fullmatch(_WHOLE, words[name]) for name in ("frame", "joint")]
     person = words.get("person", "0")
     person = str(int(match[1])) if (match := re.fullmatch(_WHOLE, person)) else person
-    if not all(whole) or not person or not all(map(is_number, numbers)):
+    if not all(whole) or not person or "\ufffd" in person or not all(map(is_number, numbers)):
         wanted = ", ".join(name for name in ("frame", "joint", *axes) if name in column)
         raise DataError(
             f"line {line} is {separator.join(row)!r}",
@@ -312,7 +285,7 @@ def _csv_joint(
 
 def _dense(keys: list[tuple[int, str, int]], points: list[list[float]], path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Positions ``T P J C`` from lines by frame, person and joint, and who is present."""
-    identities = sorted({person for _, person, _ in keys}, key=lambda word: (not word.isdecimal(), word.zfill(20)))
+    identities = sorted({person for _, person, _ in keys}, key=_by_number)
     number = {person: index for index, person in enumerate(identities)}
     table = np.array([(frame, number[person], joint) for frame, person, joint in keys])
     first = int(table[:, 0].min())
@@ -340,6 +313,12 @@ def _dense(keys: list[tuple[int, str, int]], points: list[list[float]], path: Pa
             where=path,
         )
     return joints, some
+
+
+def _by_number(person: str) -> tuple[bool, int, str]:
+    """Numbers before names, and in the order of their values."""
+    number = re.fullmatch(_WHOLE, person)
+    return number is None, int(number[1]) if number else 0, person
 
 
 def _check_numbers(table: np.ndarray, path: Path) -> None:

@@ -11,7 +11,8 @@ from einops import rearrange
 
 from muybridge.core.errors import DataError
 from muybridge.core.types import SkeletonSequence
-from muybridge.media.parsing import read_mat, rows_of_numbers, to_sequence, truncated
+from muybridge.media.matlab import read_mat
+from muybridge.media.parsing import rows_of_numbers, to_sequence, truncated
 
 
 def read_msr(path: Path) -> SkeletonSequence:

@@ -4,16 +4,11 @@ Legend: R rows, N numbers in a row, T frames, P people, J joints, D coordinates.
 """
 
 import codecs
-import zlib
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float64
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from muybridge.core.errors import DataError
 from muybridge.core.types import SkeletonSequence
@@ -62,26 +57,6 @@ def read_text(path: Path) -> str:
 
 def _empty(path: Path) -> DataError:
     return DataError("the file is empty", expected="a recording", hint=DOWNLOAD_AGAIN, where=path)
-
-
-# What SciPy raises on damaged files, found by damaging files at random.
-_MAT_PROBLEMS = (
-    *(MatReadError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError),
-    *(OSError, MemoryError, NotImplementedError, zlib.error),
-)
-
-
-def read_mat(path: Path) -> dict[str, Any]:
-    """The variables in a MATLAB file by their names."""
-    try:
-        return loadmat(BytesIO(read_bytes(path)))
-    except _MAT_PROBLEMS as problem:
-        raise DataError(
-            f"not readable as a MATLAB file ({problem})",
-            expected="a .mat file (version 7 or older)",
-            hint=DOWNLOAD_AGAIN,
-            where=path,
-        ) from None
 
 
 def rows_of_numbers(

@@ -19,7 +19,8 @@ from jaxtyping import Float64
 from muybridge.core.errors import DataError
 from muybridge.core.files import atomic_write
 from muybridge.core.tubes import Tube, TubeSet, area, clip_to_frame
-from muybridge.media.parsing import DOWNLOAD_AGAIN, read_bytes, read_mat
+from muybridge.media.matlab import read_mat
+from muybridge.media.parsing import DOWNLOAD_AGAIN, read_bytes
 
 UCF24 = (
     *("Basketball", "BasketballDunk", "Biking", "CliffDiving", "CricketBowling", "Diving", "Fencing"),
@@ -29,6 +30,7 @@ UCF24 = (
 )
 """The classes of UCF101 that have boxes, in the order of their labels."""
 
+_MOST_FRAMES = 1_000_000  # of a video; damaged numbers would otherwise fill the memory
 UCF_SIZE = (240, 320)
 """Height and width of every video of UCF101."""
 
@@ -91,7 +93,7 @@ def read_final_annots(path: Path) -> TubeSet:
                         where=path,
                     )
                 tubes.append(Tube(name, label, _in_frame(boxes, UCF_SIZE, name, path), first))
-    except (KeyError, ValueError, IndexError, TypeError, AttributeError) as problem:
+    except (KeyError, ValueError, IndexError, TypeError, AttributeError, OverflowError) as problem:
         raise DataError(
             f"the file is laid out differently ({problem})",
             expected="finalAnnots.mat of UCF101-24: annot with name, num_imgs and tubes (sf, ef, class, boxes)",
@@ -145,7 +147,7 @@ def read_viper(path: Path) -> TubeSet:
         source = next(_named(ET.fromstring(read_bytes(path)), "sourcefile"))
         size = (_value(source, "V-FRAME-SIZE", UCF_SIZE[0]), _value(source, "H-FRAME-SIZE", UCF_SIZE[1]))
         people = [_person(item, action, size) for item in _named(source, "object") if item.get("name") == "PERSON"]
-    except (ET.ParseError, StopIteration, ValueError, KeyError, TypeError) as problem:
+    except (ET.ParseError, StopIteration, ValueError, KeyError, TypeError, OverflowError) as problem:
         raise DataError(
             f"not readable as ViPER annotations ({type(problem).__name__}: {problem})",
             expected="XML with a sourcefile that holds objects called PERSON",
@@ -212,7 +214,7 @@ def read_json_tubes(path: Path) -> TubeSet:
         frames = {str(video): int(length) for video, length in content["frames"].items()}
         fps = {str(video): float(pace) for video, pace in content.get("fps", {}).items()}
         tubes = tuple(_json_tube(item, labels, path) for item in content["tubes"])
-    except (KeyError, ValueError, TypeError, AttributeError) as problem:
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as problem:
         raise DataError(
             f"not readable as tubes ({type(problem).__name__}: {problem})",
             expected="JSON with labels, frames by video, and tubes (video, label, score, first, boxes)",
@@ -276,8 +278,10 @@ def _person(
 
 def _frames(spans: str) -> set[int]:
     """ViPER's ``1:40 52:60``, which counts from 1 and includes both ends, as frames from 0."""
-    ends = [span.split(":") for span in spans.split()]
-    return {frame for first, last in ends for frame in range(int(first) - 1, int(last))}
+    ends = [(int(first) - 1, int(last)) for first, last in (span.split(":") for span in spans.split())]
+    if sum(last - first for first, last in ends) > _MOST_FRAMES:
+        raise ValueError(f"the span {spans} has more than {_MOST_FRAMES} frames")
+    return {frame for first, last in ends for frame in range(first, last)}
 
 
 def _runs(frames: Sequence[int]) -> Iterator[list[int]]:

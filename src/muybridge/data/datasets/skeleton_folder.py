@@ -1,6 +1,7 @@
 """The user's own recordings of skeletons: a folder for each class."""
 
 import statistics
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,7 @@ from muybridge.data.skeleton_checks import (
     check_layout,
     count_swaps,
     describe_check,
+    people_in_a_row,
     vertical_axis,
 )
 from muybridge.data.skeleton_ops import match_layout
@@ -114,17 +116,17 @@ class SkeletonFolder(ClassFolder):
 
     def notices(self) -> tuple[str, ...]:
         """What the recordings show that a user should know: how well the layout fits, joints that were filled, ..."""
-        usable, holds = self._usable(), self.holds()
+        usable, layout = self._usable(), self.holds().layout
         sequences = _sample(self._stamps(), self.read_options())
-        notices = [describe_check(check_layout(sequences, holds.layout), holds.layout)]
-        axis = vertical_axis(sequences, holds.layout)
-        if holds.coordinates == 3 and axis in ("x", "z") and not self.up:
+        notices = [describe_check(check_layout(sequences, layout), layout), *_layout_oddities(sequences, layout)]
+        axis = vertical_axis(sequences, layout)
+        if usable[0][1].coordinates == 3 and axis in ("x", "z") and not self.up:
             notices.append(
                 f"bodies stand along {axis} and not along y, about which recordings are turned: set data.up = {axis!r}"
             )
-        if holds.coordinates == 2 and axis == "x":
+        if usable[0][1].coordinates == 2 and axis == "x":
             notices.append("bodies lie along x: check that coordinates are stored as x, y and not as y, x")
-        return (*super().notices(), *notices, *_oddities([facts for _, facts in usable]))
+        return (*notices, *_oddities([facts for _, facts in usable]), *super().notices())
 
     def _stamps(self) -> tuple[_Stamp, ...]:
         return tuple(map(_stamp, self.files()))
@@ -167,6 +169,7 @@ class _Facts:
         seen: joints of present people in all frames.
         filled: joints that the file lacks.
         swaps: how often two people change places from one frame to the next.
+        alternate: whether there are several people, and never two in the same frame.
         size: of a body, in the unit of the file.
     """
 
@@ -176,6 +179,7 @@ class _Facts:
     seen: int
     filled: int
     swaps: int
+    alternate: bool
     size: float
 
 
@@ -192,8 +196,16 @@ def _facts(stamp: _Stamp, options: ReadOptions) -> _Facts | str:
     except NoPersonError as problem:
         return problem.problem
     _, people, joints, coordinates = sequence.joints.shape
-    seen = int(sequence.present.sum()) * joints
-    return _Facts(people, joints, coordinates, seen, sequence.filled, count_swaps(sequence), body_size(sequence))
+    return _Facts(
+        people=people,
+        joints=joints,
+        coordinates=coordinates,
+        seen=int(sequence.present.sum()) * joints,
+        filled=sequence.filled,
+        swaps=count_swaps(sequence),
+        alternate=bool(sequence.present.any(dim=0).sum() > 1 and sequence.present.sum(dim=1).max() == 1),
+        size=body_size(sequence),
+    )
 
 
 @lru_cache(maxsize=16)
@@ -208,27 +220,63 @@ def _sample(stamps: tuple[_Stamp, ...], options: ReadOptions) -> list[SkeletonSe
     return [read_skeleton(path, options) for path, _, _ in usable[::step][:_SAMPLE]]
 
 
+def _layout_oddities(sequences: Sequence[SkeletonSequence], layout: Layout) -> list[str]:
+    """Recordings in another layout than most, and several people stored as one."""
+    if not layout.known:
+        if (row := people_in_a_row(sequences)) is None:
+            return []
+        people, name = row
+        return [
+            f"the {len(layout)} joints look like {people} people of {name}: save them as frames x {people} people x "
+            f"{len(layout) // people} joints x coordinates"
+        ]
+    fitting = Counter(best for sequence in sequences if (best := check_layout([sequence]).best))
+    if len(fitting) < 2:
+        return []
+    counts = ", ".join(f"{count} of {name}" for name, count in fitting.most_common())
+    return [f"recordings are in different layouts ({counts} among {len(sequences)}): keep them in folders of their own"]
+
+
 def _oddities(facts: Sequence[_Facts]) -> list[str]:
     """What is unusual in recordings, a sentence each."""
     notices = []
     if lacking := [each for each in facts if each.filled]:
         filled, seen = sum(each.filled for each in lacking), sum(each.seen for each in facts)
         notices.append(
-            f"{filled} of {seen} joints ({filled / seen:.1%}), in {len(lacking)} recordings, are at the origin, where "
-            "estimators put joints that they do not find; they are interpolated over time"
+            f"{filled} of {seen} joints ({filled / seen:.1%}), in {len(lacking)} recordings, are missing (NaN, or at "
+            "the origin, where estimators put joints that they do not find); they are interpolated over time"
         )
+    return notices + _people_oddities(facts) + _size_oddities([each.size for each in facts], facts[0].coordinates)
+
+
+def _people_oddities(facts: Sequence[_Facts]) -> list[str]:
+    notices = []
     if swapped := [each for each in facts if each.swaps]:
         notices.append(
             f"in {len(swapped)} recordings people change places from one frame to the next "
             f"({sum(each.swaps for each in swapped)} times): write the same person at the same place in every frame"
         )
-    sizes = [each.size for each in facts]
+    if alternating := [each for each in facts if each.alternate]:
+        notices.append(
+            f"in {len(alternating)} recordings several people are listed and never two in the same frame: if they are "
+            "one person, write them as the same"
+        )
+    people = [each.people for each in facts]
+    if max(people) > max(3, 2 * statistics.median(people)):
+        notices.append(
+            f"recordings have up to {max(people)} people, and half of them {statistics.median(people):g} or fewer: "
+            "data.people keeps those who are seen most"
+        )
+    return notices
+
+
+def _size_oddities(sizes: Sequence[float], coordinates: int) -> list[str]:
+    notices, typical = [], statistics.median(sizes)
     if min(sizes) > 0 and max(sizes) > _UNITS * min(sizes):
         notices.append(
             f"bodies are between {min(sizes):.3g} and {max(sizes):.3g} large: recordings seem to be in different units"
         )
-    typical = statistics.median(sizes)
-    if facts[0].coordinates == 3 and typical > _LARGEST_BODY:
+    if coordinates == 3 and typical > _LARGEST_BODY:
         notices.append(
             f"bodies are {typical:.3g} large, so the unit is not the metre; models that take positions as they are "
             "learn better with model.unit_scale = true, or from metres"
