@@ -105,7 +105,7 @@ def test_the_actor_can_be_small_and_anywhere(tmp_path):
     assert other.scene_config() == SceneConfig(distractors=1, actor=(0.08, 0.12), spread=0.36)
     assert plain.folder() != other.folder()
     assert plain.folder().name == "v1-seed0-112x112x32-distractors1-perturbation1"
-    with pytest.raises(ValueError, match=r"radius from 0.3 to 0.2 of the frame"):
+    with pytest.raises(ValueError, match=r"radius needs the smaller number first and at most 0.5, and is \[0.3, 0.2\]"):
         MovingShapes(radius=(0.3, 0.2))
 
 
@@ -311,5 +311,5 @@ def test_the_default_folder_is_the_users_cache_and_each_kind_has_its_own(monkeyp
 
 
 def test_something_has_to_train():
-    with pytest.raises(ValueError, match="none is left to train"):
+    with pytest.raises(ValueError, match="leaves none for training"):
         MovingShapes(scenes=3, test_scenes=3)

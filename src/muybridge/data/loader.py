@@ -1,4 +1,4 @@
-"""Batches in a stated order, the same whatever the number of workers, processes or restarts."""
+"""Batches in a reproducible order, the same for any number of workers, processes or restarts."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -13,14 +13,14 @@ from muybridge.data.prepare import Preparation, Recording, collate_inputs
 from muybridge.data.workers import WorkerLoader
 
 CACHE_BYTES = 2**30
-"""Decoded skeletons are kept in memory up to this size, each process for itself."""
+"""Decoded skeletons are kept in memory up to this size, in each process separately."""
 
-Draw = tuple[int, int]
-"""Epoch and index of a sample; its dice depend on these two and the seed."""
+SampleKey = tuple[int, int]
+"""Epoch and index of a sample; its random generator is seeded from these two and the seed of the run."""
 
 
 class Source(Protocol):
-    """Where recordings are opened: a data set, or a store of features made of one."""
+    """Where recordings are opened: a data set, or a store of its features."""
 
     def open(self, record: Record) -> Recording:
         """The recording behind a record; raises DataError if it cannot be read."""
@@ -28,19 +28,19 @@ class Source(Protocol):
 
 
 class SampleDataset(Dataset["tuple | FailedSample"]):
-    """Opens and prepares records; asked by (epoch, index), where epoch -1 prepares without augmentation."""
+    """Opens and prepares records, indexed by (epoch, index); epoch -1 prepares without augmentation."""
 
     def __init__(self, records: Sequence[Record], data: Source, prepare: Preparation, seed: int) -> None:
         self.records, self.data, self.prepare, self.seed = records, data, prepare, seed
         self._opened: dict[int, SkeletonSequence] = {}
-        self._room = CACHE_BYTES
+        self._cache_left = CACHE_BYTES
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, draw: Draw) -> tuple | FailedSample:
+    def __getitem__(self, key: SampleKey) -> tuple | FailedSample:
         """Inputs, label and id of one sample, or why it cannot be read."""
-        epoch, index = draw
+        epoch, index = key
         record = self.records[index]
         rng = make_generator(self.seed, "sample", epoch, index) if epoch >= 0 else None
         try:
@@ -58,35 +58,35 @@ class SampleDataset(Dataset["tuple | FailedSample"]):
         recording: Recording | None = self._opened.get(index)
         if recording is None:
             recording = self.data.open(self.records[index])
-            if isinstance(recording, SkeletonSequence) and recording.joints.nbytes <= self._room:
+            if isinstance(recording, SkeletonSequence) and recording.joints.nbytes <= self._cache_left:
                 self._opened[index] = recording
-                self._room -= recording.joints.nbytes
+                self._cache_left -= recording.joints.nbytes
         return recording
 
 
 def collate(samples: list[tuple | FailedSample]) -> Batch:
-    """Prepared samples as one batch, which also says what could not be read."""
-    failed = tuple(one for one in samples if isinstance(one, FailedSample))
-    sound = [one for one in samples if not isinstance(one, FailedSample)]
-    if not sound:
+    """Prepared samples as one batch, which also has the samples that could not be read."""
+    failed = tuple(sample for sample in samples if isinstance(sample, FailedSample))
+    loaded = [sample for sample in samples if not isinstance(sample, FailedSample)]
+    if not loaded:
         return Batch({}, torch.empty(0, dtype=torch.int64), (), failed=failed)
-    inputs, labels, ids = zip(*sound, strict=True)
+    inputs, labels, ids = zip(*loaded, strict=True)
     stacked = collate_inputs(list(inputs))
     views = len(next(iter(stacked.values()))) // len(ids)
     return Batch(stacked, torch.tensor(labels), ids, views, failed)
 
 
-class BatchPlan(Sampler[list[Draw]]):
-    """The order of training samples: which of them make up each optimizer step, and this process's share of it.
+class BatchPlan(Sampler[list[SampleKey]]):
+    """The order of training samples: which of them belong to each optimizer step, and this process's share of it.
 
-    Each epoch is shuffled anew by (seed, epoch) and sees every sample once; a last step with fewer samples than
-    processes is joined to the one before.
+    Each epoch is shuffled by (seed, epoch) and has every sample once; a last step with fewer samples than processes is
+    merged with the one before.
 
     Args:
         count: samples in the index, at least ``world``.
         batch_size: samples of one step, over all processes.
         seed: of the shuffling.
-        rank, world: this process and how many there are.
+        rank, world: number of this process, and how many there are.
     """
 
     def __init__(self, count: int, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
@@ -94,7 +94,7 @@ class BatchPlan(Sampler[list[Draw]]):
         self.epoch, self.first_step = 0, 0
 
     def start_at(self, epoch: int, step: int = 0) -> None:
-        """The next round gives the steps of ``epoch`` from ``step`` on."""
+        """Let the next iteration begin at a step of an epoch."""
         self.epoch, self.first_step = epoch, step
 
     def steps(self) -> list[list[int]]:
@@ -108,19 +108,19 @@ class BatchPlan(Sampler[list[Draw]]):
     def __len__(self) -> int:
         return len(self.steps()) - self.first_step
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         for step in self.steps()[self.first_step :]:
             yield [(self.epoch, index) for index in step[self.rank :: self.world]]
 
 
-def sequential_plan(count: int, batch_size: int, rank: int = 0, world: int = 1) -> list[list[Draw]]:
+def sequential_plan(count: int, batch_size: int, rank: int = 0, world: int = 1) -> list[list[SampleKey]]:
     """This process's share of every sample, once, in order and without augmentation."""
-    mine = range(rank, count, world)
-    return [[(-1, index) for index in mine[start : start + batch_size]] for start in range(0, len(mine), batch_size)]
+    share = range(rank, count, world)
+    return [[(-1, index) for index in share[start : start + batch_size]] for start in range(0, len(share), batch_size)]
 
 
-def make_loader(samples: SampleDataset, plan: BatchPlan | list[list[Draw]], workers: int = 0) -> WorkerLoader:
-    """Gives a :class:`Batch` for every step of the plan; what cannot be read is in its ``failed``."""
+def make_loader(samples: SampleDataset, plan: BatchPlan | list[list[SampleKey]], workers: int = 0) -> WorkerLoader:
+    """Load a :class:`Batch` for every step of the plan; samples that cannot be read are in its ``failed``."""
     return WorkerLoader(
         samples, batch_sampler=plan, collate_fn=collate, num_workers=workers, persistent_workers=workers > 0
     )

@@ -1,6 +1,6 @@
-"""Which frames of a video are read: pure arithmetic on the number of frames, with the dice passed in.
+"""Which frames of a video are read: arithmetic on the number of frames; random generators are passed in.
 
-Frames count from 0. Where a rule comes from code that counts from 1, the frames meant are the same.
+Frames are numbered from 0. Rules that come from code that numbers from 1 give the same frames.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from muybridge.core.contracts import ClipInput
 Mode = Literal["segments", "dense", "clips"]
 
 DENSE_SPAN = 64
-"""Frames that a dense window reaches over."""
+"""Length of a dense window in frames."""
 
 
 def sample_indices(
@@ -32,29 +32,29 @@ def sample_indices(
         takes: how many segments of how many frames.
         mode: "segments" cuts the whole video into pieces (TSN, TSM, SELFY, TDN); "dense" spreads the segments over a
             window of 64 frames (I3D); "clips" takes consecutive frames, 25 clips to a video in the paper (VideoLSTM).
-        rng: the dice of a training sample; None takes the fixed frames of testing.
-        view, views: which of how many inputs that testing takes from one video.
-        stride: from one frame of a window, or clip, to its next; the published systems have consecutive frames, 1.
+        rng: of a training sample; None gives the fixed frames of testing.
+        view, views: which input of how many that testing takes from one video.
+        stride: from each frame of a window or clip to the next; 1, consecutive frames, in the published systems.
     """
     segments, length = takes.segments, takes.frames_per_segment
     if mode == "dense":
         return window_indices(dense_starts(frames, segments, rng, view, views), length, frames, stride)
     if mode == "clips":
-        whole = segments * length
-        starts = clip_starts(frames, window_span(whole, stride), views, rng)[view : view + 1]
-        return window_indices(starts, whole, frames, stride)
+        total = segments * length
+        starts = clip_starts(frames, window_span(total, stride), views, rng)[view : view + 1]
+        return window_indices(starts, total, frames, stride)
     return window_indices(
         window_starts(frames, segments, window_span(length, stride), rng, view, views), length, frames, stride
     )
 
 
 def window_span(length: int, stride: int) -> int:
-    """Frames of the video from the first to the last of a window."""
+    """Frames of the video from the first to the last of a window, both included."""
     return (length - 1) * stride + 1
 
 
 def window_indices(starts: Sequence[int], length: int, frames: int, stride: int = 1) -> list[int]:
-    """``length`` frames from each start; past the end of the video its last frame repeats."""
+    """``length`` frames from each start; past the end of the video its last frame is repeated."""
     return [min(start + step * stride, frames - 1) for start in starts for step in range(length)]
 
 
@@ -66,55 +66,55 @@ def window_starts(
     view: int = 0,
     views: int = 1,
 ) -> list[int]:
-    """Where the window of ``length`` frames in each of ``segments`` equal pieces of a video starts.
+    """First frames of the windows of ``length`` frames in each of ``segments`` equal segments of a video.
 
-    With dice: anywhere in the piece; in a video too short for pieces, sorted starts anywhere; in one of no more
-    frames than segments, the first frame. Without: the middle of the piece, and the first frame for all in a video
-    of no more frames than pieces and window together (the rule of the published lists, also where one could do better).
-    Of several views, each takes its own place in the pieces.
+    With a generator: anywhere in the segment; in a video too short for segments, sorted random starts; in a video of no
+    more frames than segments, the first frame. Without: the middle of the segment, and frame 0 for all segments of a
+    video with less than ``segments + length`` frames (the published rule, although better ones are possible). Several
+    views are evenly spaced in each segment.
 
-    Source: TSN's sampling as TSM and SELFY (length 1) and TDN (length 5) have it.
+    Source: TSN's sampling as in TSM and SELFY (length 1) and TDN (length 5).
     """
-    room = frames - length + 1
+    starts = frames - length + 1
     if rng is not None:
-        piece = room // segments
-        if piece > 0:
-            return [k * piece + jitter for k, jitter in enumerate(_throw(piece, segments, rng))]
-        return sorted(_throw(max(1, room), segments, rng)) if frames > segments else [0] * segments
-    if frames <= segments + length - 1:
+        segment = starts // segments
+        if segment > 0:
+            return [k * segment + offset for k, offset in enumerate(_randint(segment, segments, rng))]
+        return sorted(_randint(max(1, starts), segments, rng)) if frames > segments else [0] * segments
+    if frames < segments + length:
         return [0] * segments
-    tick = room / segments
+    tick = starts / segments
     return [int(tick * (view + 0.5) / views + tick * k) for k in range(segments)]
 
 
 def dense_starts(
     frames: int, segments: int, rng: torch.Generator | None = None, view: int = 0, views: int = 1
 ) -> list[int]:
-    """One frame every ``64 // segments``, from a random place, or from one of ``views`` evenly spaced ones.
+    """Every ``64 // segments``-th frame from a random start, or from one of ``views`` evenly spaced starts.
 
-    A video shorter than the window starts again at its first frame. A single fixed view lies in the middle.
+    A video shorter than the window is repeated from its first frame. A single fixed view is in the middle.
 
-    Source: TSM's dense sampling, which SELFY takes for Kinetics with 10 views.
+    Source: TSM's dense sampling, which SELFY uses for Kinetics with 10 views.
     """
     stride, last = max(1, DENSE_SPAN // segments), max(0, frames - DENSE_SPAN)
     if rng is not None:
-        start = _throw(max(1, last), 1, rng)[0]
+        start = _randint(max(1, last), 1, rng)[0]
     else:
         start = last * view // (views - 1) if views > 1 else last // 2
     return [(start + stride * k) % frames for k in range(segments)]
 
 
 def clip_starts(frames: int, length: int, clips: int, rng: torch.Generator | None = None) -> list[int]:
-    """Where clips of ``length`` consecutive frames start: anywhere with dice, else evenly spaced.
+    """First frames of clips of ``length`` consecutive frames: random with a generator, otherwise evenly spaced.
 
-    Source: the authors' code of VideoLSTM, 25 clips of 30 frames; its training draws one.
+    Source: the authors' code of VideoLSTM, 25 clips of 30 frames; training draws one.
     """
-    room = frames - length + 1
+    starts = frames - length + 1
     if rng is not None:
-        return _throw(max(1, room), clips, rng)
-    stride = max(0, room) // clips
+        return _randint(max(1, starts), clips, rng)
+    stride = max(0, starts) // clips
     return [int(stride / 2 + stride * clip) for clip in range(clips)]
 
 
-def _throw(sides: int, times: int, rng: torch.Generator) -> list[int]:
-    return torch.randint(sides, (times,), generator=rng).tolist()
+def _randint(high: int, count: int, rng: torch.Generator) -> list[int]:
+    return torch.randint(high, (count,), generator=rng).tolist()

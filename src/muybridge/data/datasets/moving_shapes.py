@@ -23,23 +23,23 @@ from muybridge.media.video import Video
 
 
 class MovingShapes(DatasetConfig):
-    """Twelve movements of a shape before a drifting backdrop; the last scenes test, the others train.
+    """Twelve motions of a shape before a drifting background; the last scenes test, the others train.
 
-    Groups are scenes, ``s001`` and so on; in each, one actor and one backdrop appear in every class.
+    Groups are scenes, ``s001`` and so on; each has one shape and one background, which appear in every class.
 
     Attributes:
-        root: where the films are written on first use; by default a folder in the user's cache.
+        root: where the videos are written on first use; by default a folder in the user's cache.
         scenes: how many there are.
-        test_scenes: how many of them test.
-        repetitions: films of each class in each scene.
+        test_scenes: how many of them are the test part.
+        repetitions: videos of each class in each scene.
         height, width: of the frames in pixels.
-        frames: in each film, at 16 a second.
-        distractors: other shapes, which wander behind the actor whatever it does.
-        perturbation: strength of camera jitter, drift of the backdrop and change of light; 0 is a quiet studio.
-        seed: another seed gives other scenes and films.
-        radius: least and largest radius of the actor, as shares of the shorter side of the frame.
-        spread: radius of the disc over which its center is spread, likewise. A small actor far from the middle makes
-            it hard to say where it is: ``distractors = 3, radius = [0.09, 0.14], spread = 0.33``.
+        frames: of each video, at 16 frames per second.
+        distractors: other shapes, which move behind the shape independently of the class.
+        perturbation: strength of camera jitter, background drift and changes of light; 0 turns them off.
+        seed: another seed gives other scenes and videos.
+        radius: smallest and largest radius of the shape, as shares of the shorter side of the frame.
+        spread: radius of the disc over which its center is uniformly distributed, likewise. A small shape far from the
+            center is hard to localize: ``distractors = 3, radius = [0.09, 0.14], spread = 0.33``.
     """
 
     name: Literal["moving_shapes"] = "moving_shapes"
@@ -57,11 +57,11 @@ class MovingShapes(DatasetConfig):
     spread: float = Field(default=0.27, gt=0.0, le=0.4)
 
     @model_validator(mode="after")
-    def _something_trains(self) -> Self:
+    def _training_scenes_remain(self) -> Self:
         if self.test_scenes >= self.scenes:
-            raise ValueError(f"of {self.scenes} scenes, {self.test_scenes} test and none is left to train")
+            raise ValueError(f"test_scenes = {self.test_scenes} of {self.scenes} scenes leaves none for training")
         if not self.radius[0] <= self.radius[1] <= 0.5:
-            raise ValueError(f"an actor's radius from {self.radius[0]} to {self.radius[1]} of the frame; at most 0.5")
+            raise ValueError(f"radius needs the smaller number first and at most 0.5, and is {list(self.radius)}")
         return self
 
     def resolved(self) -> Self:
@@ -69,7 +69,7 @@ class MovingShapes(DatasetConfig):
         return self.model_copy(update={"root": self.root.expanduser().resolve()}) if self.root else self
 
     def labels(self) -> tuple[str, ...]:
-        """The movements."""
+        """The motions."""
         return MOTIONS
 
     def holds(self) -> ClipData:
@@ -77,11 +77,11 @@ class MovingShapes(DatasetConfig):
         return ClipData(channels=3)
 
     def mirror(self) -> Mapping[int, int]:
-        """Left and right change places, and so do the two ways round."""
+        """Left and right are exchanged, and so are the two directions of rotation."""
         return swap_map(MOTIONS, MIRRORED)
 
     def reverse(self) -> Mapping[int, int]:
-        """Five movements are five others backwards; bouncing and shaking are themselves."""
+        """Five motions are five others reversed in time; bouncing and shaking do not change."""
         return swap_map(MOTIONS, REVERSED.items())
 
     def generate(self, progress: Callable[[int, int], None] | None = None, workers: int = 1) -> None:
@@ -93,7 +93,7 @@ class MovingShapes(DatasetConfig):
         self._videos(progress, workers)
 
     def index(self, split: Split) -> Index:
-        """The videos of one split; writes all videos first where they do not exist."""
+        """The videos of one split; writes those that do not exist."""
         records = []
         for path in self._videos():
             motion = path.parent.name
@@ -132,12 +132,12 @@ class MovingShapes(DatasetConfig):
         """The video of a record.
 
         Raises:
-            DataError: the file is gone or damaged.
+            DataError: the file is missing or damaged.
         """
         return Video(record.path)
 
     def boxes(self, record: Record) -> Float32[Tensor, "T 4"]:
-        """The true box around the visible part of the actor in each frame: x0, y0, x1, y1 in pixels."""
+        """The true box around the visible part of the shape in each frame: x0, y0, x1, y1 in pixels."""
         with np.load(boxes_path(record.path)) as file:
             return torch.from_numpy(file["boxes"])
 

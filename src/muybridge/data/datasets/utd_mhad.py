@@ -28,7 +28,7 @@ _MIRRORED = (("swipe left", "swipe right"), ("draw circle clockwise", "draw circ
 
 
 class _Recordings(Benchmark):
-    """What the kinds of recording have in common: people 1, 3, 5, 7 train, the others test."""
+    """What both kinds of recording have in common: people 1, 3, 5, 7 train, the others test."""
 
     folder_name: ClassVar[str] = "utd_mhad"
     ending: ClassVar[str]
@@ -38,7 +38,7 @@ class _Recordings(Benchmark):
         return _ACTIONS
 
     def mirror(self) -> Mapping[int, int]:
-        """Swipes and circles change their direction; the other actions are done by the other hand."""
+        """Swipes and circles change direction; the other actions are done by the other hand, with the same label."""
         return swap_map(_ACTIONS, _MIRRORED)
 
     def index(self, split: Split) -> Index:
@@ -71,10 +71,10 @@ class UTDMHAD(_Recordings):
 
 
 class _Depth(_Recordings):
-    """The depth maps as grey video: near is bright, and 0 is the background, which the authors have removed.
+    """Depth maps as grayscale video: near is bright, and 0 is background, which the authors removed.
 
     Attributes:
-        channels: 1, or 3 for models with weights of colour images.
+        channels: 1, or 3 for models with weights from RGB images.
         temporal_jitter: largest share of a recording that is cut off at each end, drawn by its id. The recordings are
             aligned in phase, so without it a frame's position reveals the phase of the action.
         crop_foreground: crop every recording to the square around all pixels that are ever foreground.
@@ -87,7 +87,7 @@ class _Depth(_Recordings):
     crop_foreground: bool = False
 
     def holds(self) -> ClipData:
-        """Grey videos."""
+        """Grayscale videos."""
         return ClipData(self.channels)
 
     def open(self, record: Record) -> Video:
@@ -95,7 +95,7 @@ class _Depth(_Recordings):
         video = Video(record.path, channels=self.channels)
         if self.crop_foreground:
             video = video.crop(*foreground(record.path))
-        # Both directions of a recording lose the same frames, so that which are left says nothing about direction.
+        # The same frames are cut off whether a recording is reversed or not, so that they do not reveal the direction.
         cuts = torch.rand(2, generator=make_generator("jitter", record.path.stem)) * self.temporal_jitter * len(video)
         first, last = cuts.int().tolist()
         return video.slice_frames(first, len(video) - last, backwards=record.backwards)
@@ -103,9 +103,9 @@ class _Depth(_Recordings):
 
 @functools.cache
 def foreground(path: Path) -> tuple[int, int, int, int]:
-    """Top, left, height and width of the smallest square around what is not background in any frame of a depth video.
+    """Top, left, height and width of the smallest square that contains all foreground of all frames of a depth video.
 
-    At the edge of the frame it is no square: it is cut off there.
+    At the edge of the frame it is cut off, and no square.
     """
     with Video(path, channels=1) as video:
         near = video.read(range(len(video))).pixels.amax((0, 1)) > _BACKGROUND
@@ -115,15 +115,15 @@ def foreground(path: Path) -> tuple[int, int, int, int]:
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
     side = max(bottom - top, right - left)
     (top, height), (left, width) = (
-        _around((first + last) // 2, side, whole)
-        for first, last, whole in ((top, bottom, near.shape[0]), (left, right, near.shape[1]))
+        _centered((first + last) // 2, side, size)
+        for first, last, size in ((top, bottom, near.shape[0]), (left, right, near.shape[1]))
     )
     return top, left, height, width
 
 
-def _around(middle: int, side: int, whole: int) -> tuple[int, int]:
-    """Start and length of a stretch around ``middle``, shifted to lie in the ``whole``, or all of it."""
-    return min(max(0, middle - side // 2), max(0, whole - side)), min(side, whole)
+def _centered(center: int, side: int, size: int) -> tuple[int, int]:
+    """Start and length of an interval of length ``side`` around ``center``, shifted and cut to lie in 0 to ``size``."""
+    return min(max(0, center - side // 2), max(0, size - side)), min(side, size)
 
 
 class UTDMHADDepth(_Depth):
@@ -138,56 +138,60 @@ class UTDMHADDepth(_Depth):
     include_reversed: bool = False
 
     def labels(self) -> tuple[str, ...]:
-        """Action names, and those of the actions played backwards behind them."""
+        """Action names, followed by those of the reversed actions if they are included."""
         return _ACTIONS + tuple(f"{name}, backwards" for name in _ACTIONS) if self.include_reversed else _ACTIONS
 
     def mirror(self) -> Mapping[int, int]:
-        """Swipes and circles change their direction, forwards and backwards alike."""
-        once, actions = super().mirror(), len(_ACTIONS)
-        return dict(once) | ({actions + a: actions + b for a, b in once.items()} if self.include_reversed else {})
+        """Swipes and circles change direction, forwards and backwards alike."""
+        mirror, actions = super().mirror(), len(_ACTIONS)
+        return dict(mirror) | ({actions + a: actions + b for a, b in mirror.items()} if self.include_reversed else {})
 
     def reverse(self) -> Mapping[int, int] | None:
-        """Each action and itself backwards change places; forbidden where recordings are shown forwards alone."""
+        """Each action becomes its reversal; forbidden without ``include_reversed``."""
         actions = len(_ACTIONS)
-        return {one: (one + actions) % (2 * actions) for one in range(2 * actions)} if self.include_reversed else None
+        return (
+            {label: (label + actions) % (2 * actions) for label in range(2 * actions)}
+            if self.include_reversed
+            else None
+        )
 
     def superclasses(self) -> tuple[str, ...]:
-        """The direction, where both are shown: what the arrow of time asks for."""
+        """The direction of time, if both are included."""
         return ("forwards",) * len(_ACTIONS) + ("backwards",) * len(_ACTIONS) if self.include_reversed else ()
 
     def records(self) -> list[Record]:
-        """Every recording, once or both ways."""
+        """Every recording, and its reversal if that is included."""
         forwards = super().records()
-        return forwards + (_backwards(forwards, len(_ACTIONS)) if self.include_reversed else [])
+        return forwards + (_reversed(forwards, len(_ACTIONS)) if self.include_reversed else [])
 
 
 class UTDMHADArrow(_Depth):
-    """Does a depth video run forwards or backwards? Each is shown both ways; the people are divided as for actions.
+    """The arrow of time: does a depth video run forwards or backwards? Every recording is included in both directions.
 
-    What does not see the order of frames scores one half.
+    The split is that of the actions. A model that ignores the order of frames scores 50 %.
     """
 
     name: Literal["utd_mhad_arrow"] = "utd_mhad_arrow"
     temporal_jitter: float = Field(default=0.1, ge=0.0, lt=0.5)
 
     def labels(self) -> tuple[str, ...]:
-        """The two directions."""
+        """The two directions of time."""
         return "forwards", "backwards"
 
     def mirror(self) -> Mapping[int, int]:
-        """Empty: a mirror does not turn time round."""
+        """Empty: mirroring does not reverse time."""
         return {}
 
     def reverse(self) -> Mapping[int, int]:
-        """The two directions change places."""
+        """The two directions are exchanged."""
         return {0: 1, 1: 0}
 
     def records(self) -> list[Record]:
-        """Every recording twice."""
+        """Every recording in both directions."""
         forwards = [replace(record, label=0) for record in super().records()]
-        return forwards + _backwards(forwards, 1)
+        return forwards + _reversed(forwards, 1)
 
 
-def _backwards(records: list[Record], labels: int) -> list[Record]:
-    """The recordings played backwards, with labels that come so many after theirs."""
-    return [replace(r, id=f"{r.id}_backwards", label=r.label + labels, backwards=True) for r in records]
+def _reversed(records: list[Record], offset: int) -> list[Record]:
+    """The recordings reversed in time, with ``offset`` added to their labels."""
+    return [replace(r, id=f"{r.id}_backwards", label=r.label + offset, backwards=True) for r in records]
