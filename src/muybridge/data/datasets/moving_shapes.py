@@ -1,4 +1,4 @@
-"""The moving shapes: a video benchmark that needs no download, in which only movement tells the classes apart.
+"""Moving shapes: a generated video benchmark whose classes differ in motion only.
 
 Legend: T frames.
 """
