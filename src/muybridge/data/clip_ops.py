@@ -1,4 +1,4 @@
-"""From decoded frames to what a network takes: resized, cropped, mirrored, coloured, normalised; one draw for a clip.
+"""From decoded frames to the input of a network: resize, crop, mirror, change colors, normalize; drawn once per clip.
 
 Legend: T frames, C channels, H and W pixels (h and w after), S side of the crop, V views.
 """
@@ -24,7 +24,7 @@ Box = tuple[int, int, int, int]
 Crops = Literal["center", "three", "ten"]
 
 Stream = Literal["video", "flow"]
-"""What is seen of a clip: its frames, or the optical flow that leads from each to the next."""
+"""An input of a clip: its frames, or the optical flow from each frame to the next."""
 
 Frames = Shaped[Tensor, "T C H W"]
 Resized = Shaped[Tensor, "T C h w"]
@@ -33,14 +33,14 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 class CropConfig(BaseModel):
-    """How frames are brought to size before they are cropped.
+    """How frames are resized and cropped in testing.
 
     Attributes:
-        short_side: the shorter side in pixels; 0 takes 8/7 of the crop, 256 for 224.
-        resize: height and width whatever the aspect, in place of ``short_side``: SELFY's (240, 320), or the size of the
-            crop itself to squash whole frames into it.
-        crops: of testing: the center; three along the longer side; or ten, the corners and the center, plain and
-            mirrored (where a mirror changes no label).
+        short_side: the shorter side in pixels; 0 takes 8/7 of the crop size, 256 for 224.
+        resize: height and width regardless of the aspect ratio, in place of ``short_side``: SELFY's (240, 320), or the
+            size of the crop, into which whole frames are then squashed.
+        crops: the center; three along the longer side; or ten, the corners and the center, each also mirrored (if
+            mirroring changes no label).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,24 +50,24 @@ class CropConfig(BaseModel):
 
 
 class ClipAugment(BaseModel):
-    """Random changes of training clips; each is drawn once for all frames of a clip.
+    """Random augmentation of training clips; each change is drawn once for all frames of a clip.
 
     Attributes:
         crop: "multi_scale" takes a corner, edge, quarter or center crop at one of ``scales`` (TSN and its heirs);
             "random_resized" any crop of ``area`` and ``aspect_ratio``; "random" any crop of the final size after
             :class:`CropConfig`; "center" none but the center.
         short_side: the shorter side that larger frames are decoded at; 0 takes 8/7 of the crop, 256 for 224.
-        resize: frames are first brought to this height and width whatever the aspect; None leaves them.
+        resize: frames are first resized to this height and width regardless of the aspect ratio; None keeps their size.
         scales: sides of multi-scale crops, as shares of the shorter side.
         max_distort: how far apart in ``scales`` the two sides of a crop may be.
-        area: of random resized crops, least and most, as shares of the frame.
-        aspect_ratio: of random resized crops, least and most, width over height.
-        flip: how often a clip is mirrored.
+        area: of random resized crops, smallest and largest, as shares of the frame.
+        aspect_ratio: of random resized crops, smallest and largest, width over height.
+        flip: probability of mirroring a clip.
         flip_labels: what becomes of clips whose label a mirror changes: "swap" gives them the new label (TDN), "skip"
             never mirrors them (SELFY).
-        brightness, contrast, saturation: greatest change, as a share.
-        hue: greatest turn of the colour circle, as a share of it.
-        grayscale: how often colour is taken away.
+        brightness, contrast, saturation: largest change, as a share.
+        hue: largest rotation of the hue, as a share of the color circle.
+        grayscale: probability of removing all color.
         temporal_crop: the smallest share of the video that frames are chosen from, at a random place in it.
         reverse: how often a clip is played backwards, with the label of that; where the data set says which it is.
     """
@@ -195,18 +195,18 @@ def resize_short(frames: Frames, short_side: int) -> Resized:
 
 
 def crop_frames(frames: Frames, box: Box) -> Resized:
-    """The part of each frame that lies in the box; shares memory."""
+    """The part of each frame inside the box; shares memory."""
     top, left, height, width = box
     return frames[:, :, top : top + height, left : left + width]
 
 
 def mirror_frames(frames: Frames, stream: Stream) -> Frames:
-    """Frames with left and right exchanged; in flow, what moved to the left then moves to the right."""
+    """Frames with left and right exchanged; horizontal flow also changes its sign."""
     return mirror_flow(frames) if stream == "flow" else frames.flip(-1)
 
 
 def draw_box(height: int, width: int, size: int, knobs: ClipAugment, rng: torch.Generator) -> Box:
-    """Where a training clip of this height and width is cut, before it is resized to ``size``."""
+    """The crop box of a training clip of this height and width, before it is resized to ``size``."""
     if knobs.crop == "multi_scale":
         return _multi_scale_box(height, width, size, knobs, rng)
     if knobs.crop == "random_resized":

@@ -1,4 +1,4 @@
-"""What frozen CNNs make of every frame of a data set, computed once and kept on disk.
+"""Features that frozen CNNs extract from every frame of a data set, computed once and stored on disk.
 
 A store is a folder with a folder for each part of the model, ``appearance`` and ``motion`` say. In each lies
 ``store.json``, the stamp that says what made the maps, and ``ID.safetensors`` for each recording: the maps of all its
@@ -232,7 +232,7 @@ class StoredFrames:
         return {name: part.read(self.record, numbers) for name, part in self.parts.items()}
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Nothing to close: no file is kept open."""
 
 
 class FeatureStore:

@@ -1,4 +1,4 @@
-"""From an opened recording to the tensors that a model's contract asks for.
+"""From an opened recording to the tensors that a model takes.
 
 Legend: V views, T frames, C channels, S side of the crop, B samples, K classes.
 """
@@ -47,11 +47,11 @@ Sample = tuple[dict[str, Tensor], int]
 
 
 class ViewConfig(CropConfig):
-    """How a video is looked at: which of its frames are read, and in testing how often.
+    """Views of a video: which of its frames are read, and how many views are averaged in testing.
 
     Attributes:
-        mode: "segments" cuts the whole video into pieces (TSN, TSM, SELFY, TDN); "dense" spreads the segments over a
-            window of 64 frames, as for Kinetics; "clips" takes one window of the video.
+        mode: "segments" divides the whole video into segments (TSN, TSM, SELFY, TDN); "dense" spreads the segments over
+            a window of 64 frames, as for Kinetics; "clips" takes one window of the video.
         clips: testing takes the video this many times, at places evenly spread in time; each with every crop, and
             probabilities averaged over all.
         stride: from one frame of a clip, or of a segment's window, to its next; consecutive frames are 1 apart. Flow is
@@ -73,7 +73,7 @@ class ViewConfig(CropConfig):
 
     @property
     def crops_per_clip(self) -> int:
-        """Crops that testing makes of one clip."""
+        """Crops of one clip in testing."""
         return {"center": 1, "three": 3, "ten": 10}[self.crops]
 
     @property
@@ -88,7 +88,7 @@ class ViewConfig(CropConfig):
 
 
 class FlowSource(BaseModel):
-    """Where optical flow comes from, for models that take it.
+    """The source of optical flow, for models that take it.
 
     Attributes:
         folder: what ``muybridge flow`` or another tool made of the recordings, by their ids. One that is relative and
@@ -127,7 +127,7 @@ COMPUTED = FlowSource()
 
 
 class Preparation(ABC, Generic[Read]):
-    """Makes a model's inputs of recordings, in two halves that can be timed apart."""
+    """Prepares a model's inputs from recordings, in two steps that can be timed separately."""
 
     __slots__ = ()
 
@@ -188,13 +188,13 @@ class SkeletonPreparation(Preparation[SkeletonSequence]):
 
     @property
     def views(self) -> int:
-        """A recording of skeletons is looked at once."""
+        """One: a recording of skeletons has a single view."""
         return 1
 
     def read(
         self, recording: Recording, rng: torch.Generator | None = None, name: str | None = None
     ) -> SkeletonSequence:
-        """The recording, which is in memory already."""
+        """The recording itself, which is in memory."""
         del rng, name
         assert isinstance(recording, SkeletonSequence)
         return recording
