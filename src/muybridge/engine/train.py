@@ -30,6 +30,7 @@ from muybridge.core.types import Batch
 from muybridge.data.datasets.base import Excluded
 from muybridge.data.loader import BatchPlan, SampleDataset, make_loader, sequential_plan
 from muybridge.engine.checkpoint import RunFolder, load_weights, read_weights
+from muybridge.engine.durations import measure_durations, write_durations
 from muybridge.engine.evaluate import check_features, make_samples, predict_split, to_device
 from muybridge.engine.init_from import load_parameters_from, with_checksums
 from muybridge.engine.journal import Journal, Reporter
@@ -133,6 +134,7 @@ def train(
     if runtime.is_main_process and not run.exists:
         excluded = {split: index.excluded for split, index in indexes.items()}
         RunFolder.create(folder, recipe, recipe.data.labels(), excluded, _state(TrainState(), 0))
+        write_durations(run, measure_durations(recipe.data, indexes["train"].records))
     session = Session(
         recipe,
         run,

@@ -93,10 +93,10 @@ class VideoFile:
         """Gives the file handle and the decoder back."""
         self._container.close()
 
-    def grayscale(self) -> "VideoFile":
-        """The same file, opened once more to read its brightness."""
+    def as_channels(self, channels: int) -> "VideoFile":
+        """The same file, opened once more to read RGB (3 channels) or gray (1)."""
         twin = copy.copy(self)
-        twin.channels, twin._scaler = 1, VideoReformatter()
+        twin.channels, twin._scaler = channels, VideoReformatter()
         twin._open()
         return twin
 
