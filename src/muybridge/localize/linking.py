@@ -184,7 +184,7 @@ def attention_to_tubes(
     frames: list[_Candidates] = []
     for chunk in _smooth_chunks(maps, linking.smoothing):
         heat = saliency(chunk, rows, columns) ** linking.contrast
-        frames += [_candidates(frame, linking) for frame in heat.numpy()]
+        frames += _packed([_candidates(frame, linking) for frame in heat.numpy()])
     to_pixels = np.array([width / columns, height / rows] * 2)
     tubes: list[Tube] = []
     best = 0.0
@@ -235,6 +235,18 @@ def _candidates(frame: Float32[np.ndarray, "H W"], linking: Linking) -> _Candida
     cells = ((right - left) * (bottom - top)).astype(np.float64)
     scores = inside / (np.sqrt(cells) * length) if length else np.zeros(len(cells))
     return _Candidates(corners.T.astype(np.int16), scores)  # the grid is small, and a long video has many boxes
+
+
+def _packed(frames: list[_Candidates]) -> list[_Candidates]:
+    """The same candidates as slices of two arrays.
+
+    Kept one by one, the small arrays of each frame would lie between the large ones that computing them takes, so that
+    the allocator could not use the space of the large ones again: 150 kB for every frame of a video.
+    """
+    ends = np.cumsum([len(frame.boxes) for frame in frames])[:-1]
+    boxes = np.split(np.concatenate([frame.boxes for frame in frames]), ends)
+    scores = np.split(np.concatenate([frame.scores for frame in frames]), ends)
+    return [_Candidates(*pair) for pair in zip(boxes, scores, strict=True)]
 
 
 def _connected_regions(above: Bool[np.ndarray, "H W"]) -> list[tuple[slice, slice]]:
