@@ -205,8 +205,12 @@ def test_from_a_folder_to_a_named_action(call, data: Path, tmp_path: Path):
 
     code, out, err = call("predict", str(run), str(data / "up"), "--json", "--top", "1")
     assert code == 0, err
-    assert len(json.loads(out)) == 48
-    assert {label for row in json.loads(out) for label in row["labels"]} <= {"up", "down"}
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert len({row["path"] for row in rows}) == len(rows) == 48
+    assert all(row.keys() == {"path", "label", "score", "top"} for row in rows)
+    assert all(row["top"] == [{"label": row["label"], "score": row["score"]}] for row in rows)
+    assert {row["label"] for row in rows} <= {"up", "down"}
+    assert all(row["score"] == round(row["score"], 6) and 0.5 <= row["score"] <= 1 for row in rows)
 
     code, out, err = call("show", str(run))
     assert code == 0, err

@@ -37,13 +37,16 @@ def painted(boxes: list[tuple[int, int, int, int]], size: tuple[int, int] = (60,
 def test_each_frame_averages_the_clips_that_show_it() -> None:
     maps = torch.arange(6.0).reshape(2, 3, 1, 1)
     # Clips of frames 1, 2, 3 and 3, 4, 4; frame 0 and frames 5, 6 are not shown.
-    averaged = average_over_clips(maps, torch.tensor([[1, 2, 3], [3, 4, 4]]), 7)
-    assert averaged.flatten().tolist() == [0, 0, 1, (2 + 3) / 2, (4 + 5) / 2, 4.5, 4.5]
+    averaged, places = average_over_clips(zip(maps, torch.tensor([[1, 2, 3], [3, 4, 4]]), strict=True), 7)
+    assert averaged.flatten().tolist() == [0, 1, (2 + 3) / 2, (4 + 5) / 2]
+    assert averaged[places].flatten().tolist() == [0, 0, 1, (2 + 3) / 2, (4 + 5) / 2, 4.5, 4.5]
 
 
 def test_a_frame_between_two_shown_ones_takes_the_nearer() -> None:
-    averaged = average_over_clips(torch.tensor([[1.0, 9.0]]).reshape(1, 2, 1, 1), torch.tensor([[0, 5]]), 6)
-    assert averaged.flatten().tolist() == [1, 1, 1, 9, 9, 9]
+    maps, places = average_over_clips([(torch.tensor([1.0, 9.0]).reshape(2, 1, 1), torch.tensor([0, 5]))], 6)
+    assert maps[places].flatten().tolist() == [1, 1, 1, 9, 9, 9]
+    maps, places = average_over_clips([(torch.tensor([1.0, 9.0]).reshape(2, 1, 1), torch.tensor([1, 5]))], 8)
+    assert maps[places].flatten().tolist() == [1, 1, 1, 1, 9, 9, 9, 9]  # 3 is as near to 1 as to 5
 
 
 def test_smoothing_runs_along_time_only() -> None:
@@ -109,7 +112,7 @@ def test_contrast_draws_boxes_closer_around_peaks() -> None:
     along = torch.arange(120.0) + 0.5
     bell = torch.exp(-((along - 60) ** 2) / (2 * 15.0**2))
     maps = (bell[:, None] * bell)[None].repeat(3, 1, 1)
-    fine = Linking(smoothing=0.0, levels=tuple(np.linspace(0.1, 0.9, 81)))
+    fine = Linking(smoothing=0.0, thresholds=tuple(np.linspace(0.1, 0.9, 81)))
     for power in (1.0, 2.0, 4.0):
         (tube,) = attention_to_tubes(maps, (120, 120), linking=replace(fine, contrast=power))
         left, top, right, bottom = tube.boxes[0]
@@ -120,7 +123,7 @@ def test_contrast_draws_boxes_closer_around_peaks() -> None:
 def test_a_tube_follows_what_moves() -> None:
     boxes = [(5 + 2 * step, 10, 25 + 2 * step, 30) for step in range(20)]
     (tube,) = attention_to_tubes(
-        painted(boxes), (60, 80), video="a", label=3, score=0.7, linking=replace(STILL, grid=80)
+        painted(boxes), (60, 80), video="a", label=3, score=0.7, linking=replace(STILL, resolution=80)
     )
     assert (tube.video, tube.label, tube.score, tube.first, len(tube)) == ("a", 3, 0.7, 0, 20)
     np.testing.assert_array_equal(tube.boxes, boxes)
@@ -130,7 +133,7 @@ def test_boxes_are_in_pixels_of_the_frame_whatever_the_grid() -> None:
     maps = painted([(20, 10, 40, 30)] * 4)
     (tube,) = attention_to_tubes(maps, (240, 320), linking=STILL)
     np.testing.assert_allclose(tube.boxes, [[80, 40, 160, 120]] * 4, atol=4)
-    (tube,) = attention_to_tubes(maps, (240, 320), linking=replace(STILL, grid=320))
+    (tube,) = attention_to_tubes(maps, (240, 320), linking=replace(STILL, resolution=320))
     np.testing.assert_allclose(tube.boxes, [[80, 40, 160, 120]] * 4, atol=2)
     (tube,) = attention_to_tubes(maps, (50, 333))
     assert tube.boxes.min() >= 0
@@ -152,7 +155,7 @@ def test_steadiness_passes_over_a_flash() -> None:
     maps[4] *= 0.8
     maps[4, 35:55, 55:75] = 1.0
     steady, restless = (
-        attention_to_tubes(maps, (60, 80), linking=Linking(smoothing=0.0, steadiness=worth))[0].boxes[4]
+        attention_to_tubes(maps, (60, 80), linking=Linking(smoothing=0.0, iou_weight=worth))[0].boxes[4]
         for worth in (1.0, 0.0)
     )
     assert steady.tolist() == [5, 5, 25, 25]
@@ -162,7 +165,7 @@ def test_steadiness_passes_over_a_flash() -> None:
 def test_further_tubes_lie_apart_and_are_worth_less() -> None:
     strong, weak = painted([(5, 5, 25, 25)] * 6), painted([(50, 30, 70, 50)] * 6, value=0.6)
     first, second = attention_to_tubes(
-        strong + weak, (60, 80), score=0.9, linking=Linking(smoothing=0.0, tubes=5)
+        strong + weak, (60, 80), score=0.9, linking=Linking(smoothing=0.0, max_tubes=5)
     )  # pieces inside the two do not make tubes of their own
     assert first.boxes[0].tolist() == [5, 5, 25, 25]
     assert second.boxes[0].tolist() == [50, 30, 70, 50]

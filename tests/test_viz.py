@@ -258,7 +258,7 @@ def test_sheet_labels_stay_on_the_paper(
         alpha=favour(HAND, frames, people),
         beta=curve,
         derivative=torch.zeros(frames),
-        title="a03_s09_e02: horizontal arm wave; seen as two hand wave (97%), and some more words to say",
+        title="a03_s09_e02: horizontal arm wave; predicted: two hand wave (97 %), and some more words to say",
         fps=30.0,
     )
     assert_nothing_clipped(figures[-1])
@@ -394,7 +394,7 @@ def test_files_are_whole_or_absent(name: str, tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_an_unknown_kind_of_file_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"suffix '\.docx' was asked for"):
+    with pytest.raises(RunError, match=r"suffix '\.docx' was requested"):
         DRAWINGS[name](tmp_path / "picture.docx")
 
 
@@ -403,7 +403,7 @@ def test_pyplot_is_never_touched_and_settings_come_back(tmp_path: Path) -> None:
     for name, draw in DRAWINGS.items():
         draw(tmp_path / name)
     assert dict(mpl.rcParams) == settings
-    modules = "attention, confusion, curves, film, skeleton"
+    modules = "animation, attention, clip, confusion, curves, skeleton"
     code = f"import sys; from muybridge.viz import {modules}; assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -9,12 +9,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(run: str | Path, device: str = "cpu") -> "Predictor":
+def load(run: str | Path, device: str = "auto") -> "Predictor":
     """A trained run as a predictor: ``muybridge.load("runs/mine")("recording.npz")``.
 
     Args:
         run: a run folder.
-        device: where the model computes, "cpu" or "cuda".
+        device: where the model computes: "cpu", "cuda", or "auto" for the GPU where there is one.
 
     Raises:
         RunError: no such run, not trained, damaged, or made by a newer version.

@@ -1,115 +1,306 @@
-"""From files to named actions, along the same path as training and testing."""
+"""From files, videos and arrays to predicted actions, along the same path as training and testing.
 
-from collections.abc import Iterator, Sequence
+Legend: T frames, H and W pixels, C channels, P people, J joints, D coordinates, K classes.
+"""
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from muybridge.core.contracts import Holds, SkeletonData
-from muybridge.core.errors import DataError
-from muybridge.core.types import Prediction, SkeletonSequence
+from muybridge.core.contracts import ClipData, Holds, SkeletonData
+from muybridge.core.errors import DataError, MuybridgeWarning, RecipeError, RunError
+from muybridge.core.types import FailedSample, Prediction, SkeletonSequence
 from muybridge.data.datasets.skeleton_folder import skeletons_in
 from muybridge.data.prepare import collate_inputs
 from muybridge.data.skeleton_ops import match_layout
 from muybridge.engine.checkpoint import RunFolder
-from muybridge.media.skeleton import SUFFIXES as SKELETONS
+from muybridge.engine.durations import Durations, read_durations
+from muybridge.media.arrays import sequence_from_array
+from muybridge.media.frame_array import ArrayVideo
+from muybridge.media.skeleton import SUFFIXES as SKELETON_SUFFIXES
 from muybridge.media.skeleton import read_skeleton
-from muybridge.media.video import SUFFIXES as VIDEOS
+from muybridge.media.video import SUFFIXES as VIDEO_SUFFIXES
 from muybridge.media.video import Video, videos_in
+
+Item = str | os.PathLike[str] | np.ndarray | Tensor | SkeletonSequence | Video
+"""What can be predicted: a path, an array, or a recording that is open already."""
 
 
 class Predictor:
-    """A trained run, ready to name actions; :func:`muybridge.load` makes one.
+    """A trained run that predicts actions; :func:`muybridge.load` makes one.
 
     Args:
         run: a run folder.
-        device: where the model computes.
+        device: where the model computes; "auto" takes the GPU where there is one.
 
     Raises:
         RunError: no such run, not trained, damaged, or made by a newer version.
+        RecipeError: the device does not exist.
     """
 
-    def __init__(self, run: str | Path, device: str | torch.device = "cpu") -> None:
-        folder = RunFolder.open(run)
+    def __init__(self, run: str | Path, device: str | torch.device = "auto") -> None:
+        self.run = Path(run).expanduser()
+        folder = RunFolder.open(self.run)
         self.recipe = folder.recipe()
         self.labels = folder.labels()
-        self.device = torch.device(device)
+        self.device = choose_device(device)
         self.model = folder.model().to(self.device)
         self.prepare = self.recipe.preparation()
+        self.training_durations: Durations | None = read_durations(self.run)
 
     def __repr__(self) -> str:
         return f"Predictor({self.recipe.model.name}, {len(self.labels)} classes)"
 
-    def __call__(self, what: str | Path | SkeletonSequence | Video, top: int = 5) -> Prediction:
-        """Name the action in one file or one recording already opened.
+    def __call__(self, recording: Item, top: int = 5) -> Prediction:
+        """Predict the action in one recording.
+
+        A recording much longer than those of training gives a :class:`MuybridgeWarning`, since one label stands for
+        all of it.
 
         Args:
-            what: for a model of skeletons, a file in any known format or a :class:`SkeletonSequence` in the layout of
-                training; for a model of clips, a video file, a folder of frames or a :class:`Video`.
-            top: how many classes to name, best first.
+            recording: for a model of skeletons, a file in any known format, a :class:`SkeletonSequence` in the layout
+                of training, or an array ``T P J D`` (``T J D`` for one person; in the order of the recipe's
+                ``data.axes``, where that is set) of numbers; for a model of videos, a file, a folder of frames, a
+                :class:`Video`, which stays open, or an array ``T H W C`` of bytes, RGB or gray. Gray frames are
+                repeated as RGB, and RGB turned to gray, as the model was trained.
+            top: how many classes to return, best first; all of them if there are fewer.
 
         Raises:
-            DataError: the file cannot be read, or holds another kind of recording than the model was trained on.
+            DataError: the recording cannot be read, or is not of the kind that the model was trained on.
+            RunError: the model's scores are not finite.
+            TypeError: ``recording`` is none of the above.
+            ValueError: ``top`` is less than 1.
         """
-        if not isinstance(what, str | Path):
-            return self._name(what, "recording", top)
-        recording = self.read(Path(what))
-        try:
-            return self._name(recording, str(what), top)
-        finally:
-            if isinstance(recording, Video):
-                recording.close()
+        if top < 1:
+            raise ValueError(f"top is {top}; expected 1 or more classes")
+        with self.open(recording) as (opened, name):
+            self.warn_if_long(opened, name)
+            inputs, _ = self.prepare(opened)
+        inputs = {key: value.to(self.device) for key, value in collate_inputs([inputs]).items()}
+        with torch.inference_mode():
+            output = self.model(**inputs)
+        check_finite(output.logits, self.run)
+        scores = self.prepare.average_views(output.logits)[0].exp().cpu()
+        maps = {key: value[0].cpu() for key, value in output.maps.items()}
+        return top_classes(name, self.labels, scores, top, maps)
+
+    def predict_files(self, paths: Iterable[str | Path], top: int = 5) -> Iterator[Prediction | FailedSample]:
+        """Predict the action in every recording of a list of files and folders, each as soon as it is computed.
+
+        A path or file that cannot be read gives a :class:`FailedSample`, and the others are predicted all the same. A
+        recording that is named several times, by itself and in a folder, is predicted once.
+
+        Args:
+            paths: recordings, and folders of them.
+            top: how many classes to return for each, best first.
+
+        Raises:
+            RunError: the model's scores are not finite.
+        """
+        for path in self.find(paths):
+            if isinstance(path, FailedSample):
+                yield path
+                continue
+            try:
+                yield self(path, top)
+            except DataError as problem:
+                yield FailedSample(str(path), path, problem)
+
+    def find(self, paths: Iterable[str | Path]) -> Iterator[Path | FailedSample]:
+        """The recordings of this run's kind in a list of files and folders; see :func:`find_recordings`."""
+        return find_recordings(paths, self.recipe.data.holds())
 
     def read(self, path: Path) -> SkeletonSequence | Video:
         """A recording from a file in any known format; skeletons have as many people as in training."""
         holds = self.recipe.data.holds()
         if isinstance(holds, SkeletonData):
-            return match_layout(read_skeleton(path), holds, str(path))
-        return Video(path, channels=1 if holds.channels == 1 else 3)
+            return match_layout(read_skeleton(path, self.recipe.data.read_options()), holds, str(path))
+        return Video(path, channels=_channels(holds))
 
-    def find(self, paths: Sequence[str | Path]) -> Iterator[Path]:
-        """The recordings of this run's kind that are meant by a list of files and folders.
+    @contextmanager
+    def open(self, recording: Item) -> Iterator[tuple[SkeletonSequence | Video, str]]:
+        """A recording as the model needs it, and its name; what was opened here is closed at the end.
 
         Raises:
-            DataError: a path does not exist, or a folder holds no recording.
+            DataError: the recording cannot be read, or is not of the kind that the model was trained on.
+            TypeError: it is none of the things that can be opened.
         """
-        return find_recordings(paths, self.recipe.data.holds())
+        holds = self.recipe.data.holds()
+        opened: SkeletonSequence | Video
+        match recording:
+            case Video():
+                opened, name = recording, str(recording.path)
+            case SkeletonSequence():
+                opened, name = recording, "recording"
+            case str() | os.PathLike():
+                path = Path(recording).expanduser()
+                opened, name = self.read(path), str(path)
+            case np.ndarray() | Tensor():
+                opened, name = self._from_array(recording), "array"
+            case _:
+                raise TypeError(_unknown_item(recording))
+        _check_kind(opened, holds, name)
+        if isinstance(opened, SkeletonSequence):
+            assert isinstance(holds, SkeletonData)
+            yield match_layout(opened, holds, name), name
+            return
+        assert isinstance(holds, ClipData)
+        converted = opened.as_channels(_channels(holds))
+        try:
+            yield converted, name
+        finally:
+            if converted is not recording:
+                converted.close()
+            if opened is not recording:
+                opened.close()
 
-    def _name(self, recording: SkeletonSequence | Video, name: str, top: int) -> Prediction:
-        inputs, _ = self.prepare(recording)
-        with torch.inference_mode():
-            output = self.model(**{key: value.to(self.device) for key, value in collate_inputs([inputs]).items()})
-        scores, order = self.prepare.average_views(output.logits)[0].exp().cpu().sort(descending=True)
-        return Prediction(
-            id=name,
-            labels=tuple(self.labels[index] for index in order[:top].tolist()),
-            scores=tuple(scores[:top].tolist()),
-            maps={key: value[0].cpu() for key, value in output.maps.items()},
+    def _from_array(self, array: np.ndarray | Tensor) -> SkeletonSequence | Video:
+        if isinstance(self.recipe.data.holds(), ClipData):
+            return ArrayVideo(array)
+        return sequence_from_array(array, options=self.recipe.data.read_options(), where=Path("array"))
+
+    def warn_if_long(self, recording: SkeletonSequence | Video, name: str) -> None:
+        """Give a :class:`MuybridgeWarning` for a recording much longer than those of training, or much faster."""
+        if self.training_durations is None:
+            return
+        for message in self.training_durations.warnings_for(recording):
+            warnings.warn(f"{name}: {message}", MuybridgeWarning, stacklevel=4)
+
+
+def choose_device(device: str | torch.device) -> torch.device:
+    """The device of a name; "auto" is the GPU where there is one, and otherwise the CPU.
+
+    Raises:
+        RecipeError: PyTorch does not know the device, or has none of its kind here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as problem:
+        reason = str(problem).splitlines()[0]
+        raise RecipeError(
+            f"the device {str(device)!r} cannot be used ({reason})",
+            expected="auto, cpu, or cuda where PyTorch finds a GPU",
+            hint="leave the device out, which takes the GPU where there is one",
+        ) from None
+    return chosen
+
+
+def check_finite(scores: Tensor, run: Path) -> None:
+    """Raises RunError if any score is NaN or infinite, from which no class can be chosen."""
+    if not torch.isfinite(scores).all():
+        raise RunError(
+            "the model's scores are not finite numbers",
+            expected="finite scores; the training diverged, or the weights were changed",
+            hint="train again with a lower train.optimizer.lr, or restore the weights",
+            where=run,
         )
 
 
-def find_recordings(paths: Sequence[str | Path], holds: Holds) -> Iterator[Path]:
-    """The recordings of a kind that are meant by a list of files and folders; folders are searched for known endings.
+def top_classes(
+    name: str, labels: Sequence[str], scores: Float[Tensor, " K"], top: int, maps: dict[str, Tensor] | None = None
+) -> Prediction:
+    """The ``top`` most probable classes as a :class:`Prediction`."""
+    best, order = scores.sort(descending=True, stable=True)
+    return Prediction(
+        id=name,
+        labels=tuple(labels[index] for index in order[:top].tolist()),
+        scores=tuple(best[:top].tolist()),
+        maps=maps or {},
+    )
+
+
+def find_recordings(paths: Iterable[str | Path], holds: Holds) -> Iterator[Path | FailedSample]:
+    """The recordings of a kind in a list of files and folders, each once; folders are searched for known endings.
+
+    A path that does not exist and a folder without recordings are given as a :class:`FailedSample`. Two spellings of
+    one path, such as ``a/x.mp4`` and ``./a/x.mp4``, are one recording; links are recordings of their own.
+    """
+    seen: set[str] = set()
+    for path in (Path(path).expanduser() for path in paths):
+        try:
+            recordings = _recordings_at(path, holds)
+        except DataError as problem:
+            yield FailedSample(str(path), path, problem)
+            continue
+        for recording in recordings:
+            key = os.path.abspath(recording)
+            if key not in seen:
+                seen.add(key)
+                yield recording
+
+
+def _recordings_at(path: Path, holds: Holds) -> list[Path]:
+    """The file itself, or the recordings in a folder.
 
     Raises:
-        DataError: a path does not exist, or a folder holds no recording.
+        DataError: the path does not exist or cannot be searched, or the folder has no recording.
     """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(
+            "there is no such file or folder",
+            expected="a recording or a folder of them",
+            hint="check the path",
+            where=path,
+        )
     skeletons = isinstance(holds, SkeletonData)
-    endings = ", ".join(SKELETONS if skeletons else VIDEOS)
-    for path in map(Path, paths):
-        if path.is_dir():
-            found = skeletons_in(path) if skeletons else videos_in(path)
-            if not found:
-                raise DataError(
-                    "no recording in this folder",
-                    expected=f"files that end in {endings}" + ("" if skeletons else ", or folders of pictures"),
-                    hint="check the path",
-                    where=path,
-                )
-            yield from found
-        elif path.is_file():
-            yield path
-        else:
-            raise DataError(
-                "no such file", expected="a recording or a folder of them", hint="check the path", where=path
-            )
+    recordings = skeletons_in(path) if skeletons else videos_in(path)
+    if not recordings:
+        suffixes = ", ".join(SKELETON_SUFFIXES if skeletons else VIDEO_SUFFIXES)
+        raise DataError(
+            f"no recording in this folder ({_describe_content(path)})",
+            expected=f"files that end in {suffixes}" + ("" if skeletons else ", or folders of numbered images"),
+            hint="check the path, and that the run is of the right kind",
+            where=path,
+        )
+    return recordings
+
+
+def _describe_content(folder: Path) -> str:
+    """What a folder has in it, such as ``3 files: a.txt, b.txt, c.txt``."""
+    try:
+        names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir())
+    except OSError as problem:
+        return f"it cannot be listed: {problem.strerror}"
+    if not names:
+        return "it is empty"
+    more = ", ..." if len(names) > 3 else ""
+    return f"it has {len(names)} {'entry' if len(names) == 1 else 'entries'}: {', '.join(names[:3])}{more}"
+
+
+def _channels(holds: ClipData) -> int:
+    return 1 if holds.channels == 1 else 3
+
+
+def _check_kind(recording: SkeletonSequence | Video, holds: Holds, name: str) -> None:
+    """Raises DataError for a video where the model takes skeletons, and the reverse."""
+    skeletons = isinstance(recording, SkeletonSequence)
+    if skeletons != isinstance(holds, SkeletonData):
+        kinds = ("skeletons", "a video") if skeletons else ("a video", "skeletons")
+        raise DataError(
+            f"the recording is {kinds[0]}",
+            expected=f"{kinds[1]}, which this model was trained on",
+            hint="choose a recording of this kind, or a run of the other kind",
+            where=name,
+        )
+
+
+def _unknown_item(item: object) -> str:
+    several = isinstance(item, list | tuple | set | Iterator)
+    hint = "Call it once for each recording." if several else "Pass one of these."
+    return (
+        f"cannot predict {type(item).__name__!r}. Expected a path (str or pathlib.Path), a Video, a SkeletonSequence, "
+        "or one NumPy array or torch tensor: T H W C of uint8 for a model of videos, T P J D (or T J D) of numbers for "
+        f"a model of skeletons. {hint}"
+    )

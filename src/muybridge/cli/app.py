@@ -3,15 +3,16 @@
 import functools
 import shlex
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TextIO, get_args
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from muybridge import __version__
-from muybridge.core.errors import MuybridgeError, RecipeError
+from muybridge.core.errors import MuybridgeError, MuybridgeWarning, RecipeError
 
 
 def _without_type_of_flags(params: list[Any]) -> list[Any]:
@@ -70,6 +71,7 @@ def main() -> None:
     An error that a user can fix is printed without a traceback, with exit status 2. A command that is interrupted ends
     with status 130.
     """
+    warnings.showwarning = _show_warning
     try:
         app(prog_name="muybridge")
     except MuybridgeError as error:
@@ -78,6 +80,22 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("muybridge: interrupted", err=True)
         sys.exit(130)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Our own warnings as one line; those of other packages as Python shows them."""
+    del file
+    if issubclass(category, MuybridgeWarning):
+        typer.echo(f"muybridge: warning: {message}", err=True)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def _print_version(wanted: bool) -> None:

@@ -13,18 +13,20 @@ from muybridge.cli.options import Split
 def show(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     sample: Annotated[
-        str | None, typer.Option(help="Record id of the recording to draw; by default the first.")
+        str | None,
+        typer.Option(help="Record id (of any split) or path of the recording to draw; by default the first."),
     ] = None,
     split: Annotated[Split, typer.Option(help="Part of the confusion matrix and the recording.")] = "test",
     video: Annotated[Literal["gif", "mp4"], typer.Option(help="Format of the animation.")] = "gif",
     beside: Annotated[
         Path | None, typer.Option(help="Another run on videos, whose attention is drawn beside this one's.")
     ] = None,
+    data: Annotated[Path | None, typer.Option(help="Where the data set is now, if it was moved.")] = None,
 ) -> None:
     """Draw learning curves, the confusion matrix, and the attention on a recording, into RUN/pictures."""
     from muybridge.viz.run_pictures import draw_run
 
-    for path in draw_run(run, sample, split, video, beside):
+    for path in draw_run(run, sample, split, video, beside, data):
         typer.echo(path)
 
 

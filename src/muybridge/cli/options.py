@@ -100,6 +100,8 @@ Settings = Annotated[
     ),
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", callback=_check_run)]
+AsJsonLines = Annotated[bool, typer.Option("--json", help="Print a line of JSON for each recording, and nothing else.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first recording that cannot be read.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; auto uses a GPU if there is one.")

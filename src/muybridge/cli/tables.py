@@ -88,7 +88,7 @@ def print_localization(result: "LocalizationBenchmark", path: Path, as_json: boo
     if result.precision:
         thresholds = next(iter(result.precision.values()))
         columns = [_number(f"{threshold:g}") for threshold in thresholds]
-        title = f"{len(result.found.frames)} videos, top-1 {result.top1:.2f} %"
+        title = f"{len(result.predicted.frames)} videos, top-1 {result.top1:.2f} %"
         table = Table("video-mAP % at IoU", *columns, title=title)
         for name, row in result.precision.items():
             table.add_row(name, *(f"{100 * value:.1f}" for value in row.values()))

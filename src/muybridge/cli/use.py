@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 import typer
 
 from muybridge.cli.app import command
-from muybridge.cli.options import AsJson, Settings, Split
+from muybridge.cli.failures import Failures, printable
+from muybridge.cli.options import AsJson, AsJsonLines, Device, Settings, Split, Strict
 from muybridge.core.errors import RecipeError
 from muybridge.recipe_schema import check_recipe, check_tree, parse_settings
 
@@ -17,22 +18,22 @@ def predict(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     paths: Annotated[list[Path], typer.Argument(help="Recordings, or folders of them.")],
     top: Annotated[int, typer.Option(min=1, help="Number of classes to print for each.")] = 5,
-    as_json: AsJson = False,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to compute.")] = "cpu",
+    strict: Strict = False,
+    as_json: AsJsonLines = False,
+    device: Device = "auto",
 ) -> None:
     """Predict the action in each file."""
     from muybridge.predict import Predictor
 
     predictor = Predictor(run, device)
-    predictions = (predictor(path, top) for path in predictor.find(paths))
-    if as_json:
-        rows = [{"path": answer.id, "labels": answer.labels, "scores": answer.scores} for answer in predictions]
-        typer.echo(json.dumps(rows, indent=1))
-        return
-    for answer in predictions:
-        typer.echo(answer.id)
-        for label, score in zip(answer.labels, answer.scores, strict=True):
-            typer.echo(f"  {score:7.2%}  {label}")
+    with Failures(strict) as failures:
+        for answer in failures.apart(predictor.predict_files(paths, top)):
+            if as_json:
+                typer.echo(json.dumps(answer.as_dict()))
+                continue
+            typer.echo(printable(answer.id))
+            for label, score in zip(answer.labels, answer.scores, strict=True):
+                typer.echo(f"  {score:7.2%}  {label}")
 
 
 @command("Use", example="muybridge localize runs/mine video.mp4")
@@ -53,30 +54,43 @@ def localize(
     contrast: Annotated[float, typer.Option(min=0.1, help="Above 1, boxes lie closer around peaks.")] = 1.0,
     tubes: Annotated[int, typer.Option(min=1, help="At most this many for each video.")] = 1,
     video: Annotated[Literal["gif", "mp4"], typer.Option(help="Format of the videos that are drawn.")] = "mp4",
+    data: Annotated[
+        Path | None, typer.Option(help="Without videos: where the data set is now, if it was moved.")
+    ] = None,
+    strict: Strict = False,
     as_json: AsJson = False,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to compute.")] = "cpu",
+    device: Device = "auto",
 ) -> None:
     """Localize the action: tubes as JSON, videos with boxes; on a data set, video-mAP beside two baselines."""
     from muybridge.cli.tables import print_localization
     from muybridge.engine.journal import Reporter
     from muybridge.localize import Linking, Localizer, benchmark
     from muybridge.media.tubes import read_tubes, write_tubes
+    from muybridge.viz.style import writable
     from muybridge.viz.tubes import write_localizations
 
-    linking = Linking(smoothing=smoothing, contrast=contrast, tubes=tubes)
-    localizer, folder = Localizer(run, device, linking), out or run / "localized"
-    folder.mkdir(parents=True, exist_ok=True)
+    linking = Linking(smoothing=smoothing, contrast=contrast, max_tubes=tubes)
+    localizer, folder = Localizer(run, device, linking), (out or run / "localized").expanduser()
     if paths:
-        for path, found in write_localizations(localizer, localizer.predictor.find(paths), folder, video):
-            label, score = found.labels[found.label], float(found.scores.max())
-            if not as_json:
-                typer.echo(f"{found.id}  {score:.2%}  {label}  ->  {path}")
-            else:
-                typer.echo(json.dumps({"path": found.id, "label": label, "score": score, "boxes": str(path)}))
+        with Failures(strict) as failures:
+            for path, result in failures.apart(
+                write_localizations(localizer, localizer.predictor.find(paths), folder, video)
+            ):
+                answer = result.prediction()
+                if as_json:
+                    typer.echo(json.dumps(answer.as_dict() | {"boxes": str(path)}))
+                else:
+                    score = f"{answer.scores[0]:.2%}"
+                    typer.echo(f"{printable(answer.id)}  {score}  {answer.labels[0]}  ->  {printable(str(path))}")
         return
-    truth = read_tubes(boxes) if boxes else None
-    result = benchmark(localizer, split, truth, Reporter(quiet=as_json))
-    write_tubes(folder / f"{split}.json", result.found)
+    truth = read_tubes(boxes.expanduser()) if boxes else None
+    dataset = localizer.predictor.recipe.data
+    if data is not None:
+        dataset = localizer.predictor.recipe.with_settings({"data.root": str(data.expanduser())}).data
+    result = benchmark(localizer, split, truth, Reporter(quiet=as_json), data=dataset)
+    with writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_tubes(folder / f"{split}.json", result.predicted)
     print_localization(result, folder / f"{split}.json", as_json)
 
 

@@ -53,3 +53,7 @@ class RunError(MuybridgeError):
 
 class MissingExtraError(MuybridgeError):
     """An optional package is needed and not installed; the message names the pip command."""
+
+
+class MuybridgeWarning(UserWarning):
+    """A result that may not be what was meant, such as one label for a recording much longer than those of training."""

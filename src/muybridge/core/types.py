@@ -5,7 +5,7 @@ Legend: B batch, T frames, P people, J joints, D coordinates, C channels, H heig
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
@@ -138,6 +138,17 @@ class Prediction:
     labels: tuple[str, ...]
     scores: tuple[float, ...]
     maps: dict[str, Tensor]
+
+    def as_dict(self, top: int | None = None) -> dict[str, Any]:
+        """For JSON: ``path``, ``label`` and ``score`` of the best class, ``top`` with the best ``top`` (all) of them.
+
+        Probabilities are rounded to 6 digits.
+        """
+        rows = [
+            {"label": label, "score": round(score, 6)}
+            for label, score in zip(self.labels[:top], self.scores[:top], strict=True)
+        ]
+        return {"path": self.id, **rows[0], "top": rows}
 
     def __repr__(self) -> str:
         best = ", ".join(f"{name} {score:.1%}" for name, score in zip(self.labels[:3], self.scores, strict=False))

@@ -23,6 +23,7 @@ from muybridge.core.types import Batch
 from muybridge.data.datasets.base import Excluded, Index, Split
 from muybridge.data.loader import BatchPlan, SampleDataset
 from muybridge.engine.checkpoint import RunFolder
+from muybridge.engine.durations import measure_durations, write_durations
 from muybridge.engine.evaluate import make_samples
 from muybridge.engine.init_from import with_checksums
 from muybridge.engine.interrupt import InterruptedTrainingError, stop_requests
@@ -179,6 +180,7 @@ def _open_session(recipe: Recipe, run: RunFolder, runtime: Runtime, report: Repo
             precision=runtime.precision,
             device=runtime.device.type,
         )
+        write_durations(run, measure_durations(recipe.data, indexes["train"].records))
     return session
 
 

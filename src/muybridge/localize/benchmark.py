@@ -1,4 +1,4 @@
-"""How well a run localises the actions of a data set, beside what knows nothing and what does not learn.
+"""How well a run localizes the actions of a data set, beside two baselines: one without images, one without learning.
 
 Legend: T frames.
 """
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float64
+import torch
 
 from muybridge.core.errors import DataError
 from muybridge.core.tubes import Tube, TubeSet, clip_to_frame
@@ -15,7 +15,7 @@ from muybridge.core.types import Record
 from muybridge.data.datasets.base import DatasetConfig, Split
 from muybridge.engine.journal import Reporter
 from muybridge.engine.video_ap import THRESHOLDS, video_map
-from muybridge.localize.linking import attention_to_tubes, centered_tube, frame_difference
+from muybridge.localize.linking import CHUNK, Maps, attention_to_tubes, centered_tube, frame_difference
 from muybridge.localize.locate import Localizer
 from muybridge.media.video import Video
 
@@ -28,19 +28,67 @@ Precision = dict[float, float]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LocalizationBenchmark:
-    """What was found in a split, and how well that agrees with the truth, where it is known.
+    """The predicted tubes of a split, and how well they agree with the truth, where it is known.
 
     Attributes:
-        found: the tubes around what the model looked at.
-        top1: share of the videos whose class was recognised, in percent.
-        truth: the true tubes; None where nobody knows them.
-        precision: of the model and of the two baselines, which bear the classes and scores that the model gave.
+        predicted: the tubes around the peaks of the model's maps.
+        top1: share of the videos whose class was predicted correctly, in percent.
+        truth: the true tubes; None where they are not known.
+        precision: of the model and of the two baselines, whose tubes have the model's classes and scores.
     """
 
-    found: TubeSet
+    predicted: TubeSet
     top1: float
     truth: TubeSet | None
     precision: dict[str, Precision]
+
+
+class _Results:
+    """The tubes of the model and of the baselines, collected video by video."""
+
+    def __init__(self) -> None:
+        self.tubes: dict[str, list[Tube]] = {"attention": [], "frame differences": []}
+        self.centered: dict[float, list[Tube]] = {share: [] for share in CENTERS}
+        self.truth: list[Tube] = []
+        self.frames: dict[str, int] = {}
+        self.fps: dict[str, float] = {}
+        self.correct = 0
+
+    def add(self, localizer: Localizer, record: Record, recording: Video) -> None:
+        """Localize in one video by all three."""
+        result = localizer(recording, record.id)
+        length, size = len(recording), recording.size
+        score = float(result.scores.max())
+        self.tubes["attention"] += result.tubes
+        self.tubes["frame differences"] += attention_to_tubes(
+            frame_difference_maps(recording),
+            size,
+            video=record.id,
+            label=result.label,
+            score=score,
+            linking=localizer.linking,
+        )
+        for share, tubes in self.centered.items():
+            tubes.append(centered_tube(length, size, share, video=record.id, label=result.label, score=score))
+        self.frames[record.id], self.fps[record.id] = length, result.fps
+        self.correct += result.label == record.label
+
+    def compare(
+        self, labels: tuple[str, ...], known: tuple[str, ...], thresholds: Sequence[float]
+    ) -> LocalizationBenchmark:
+        """All tubes beside the true ones, whose classes are ``known``."""
+        sets = {name: TubeSet(labels, tuple(tubes), self.frames, self.fps) for name, tubes in self.tubes.items()}
+        top1 = 100 * self.correct / len(self.frames)
+        if not self.truth:
+            return LocalizationBenchmark(sets["attention"], top1, None, {})
+        truth = TubeSet(known, tuple(self.truth), self.frames, self.fps)
+        precision = {name: video_map(tubes, truth, thresholds).mean for name, tubes in sets.items()}
+        boxes = [
+            video_map(TubeSet(labels, tuple(tubes), self.frames), truth, thresholds).mean
+            for tubes in self.centered.values()
+        ]
+        precision["centered box"] = {threshold: max(box[threshold] for box in boxes) for threshold in thresholds}
+        return LocalizationBenchmark(sets["attention"], top1, truth, precision)
 
 
 def benchmark(
@@ -49,68 +97,60 @@ def benchmark(
     truth: TubeSet | None = None,
     report: Reporter | None = None,
     thresholds: Sequence[float] = THRESHOLDS,
+    data: DatasetConfig | None = None,
 ) -> LocalizationBenchmark:
-    """Localise the action in every video of a split and compare with the true tubes.
+    """Localize the action in every video of a split and compare with the true tubes.
 
     Args:
         localizer: a run.
-        split: of the run's data set.
-        truth: true tubes, whose videos have the record ids of the data set, with or without the ending of the file;
-            videos that it does not have are passed over. None takes the boxes that the data set has, if it has any.
+        split: of the data set.
+        truth: true tubes, whose videos have the record ids of the data set, with or without the suffix of the file;
+            videos that it does not have are left out. None takes the boxes that the data set has, if it has any.
         report: where progress is shown; by default nowhere.
         thresholds: of spatio-temporal IoU.
+        data: the data set; by default that of the run's recipe.
 
     Raises:
         DataError: a video cannot be read, ``truth`` has none of the videos, or a true tube leaves its video.
-        RunError: the model does not say where it looks.
+        RunError: the model has no maps.
     """
-    data, labels = localizer.predictor.recipe.data, localizer.predictor.labels
-    records = data.index(split).records
+    data = data or localizer.predictor.recipe.data
+    labels, records = localizer.predictor.labels, data.index(split).records
     if truth is not None:
         records = _annotated(records, truth)
-    found: dict[str, list[Tube]] = {"attention": [], "frame differences": []}
-    centered: dict[float, list[Tube]] = {share: [] for share in CENTERS}
-    true: list[Tube] = []
-    frames, fps, right = {}, {}, 0
+    results = _Results()
     report = report or Reporter(quiet=True)
     with report:
-        report.begin(f"localising in {split}", len(records))
+        report.begin(f"localizing in {split}", len(records))
         for record in records:
             recording = data.open(record)
             assert isinstance(recording, Video)
             with recording:
-                located = localizer(recording, record.id)
-                length, size = len(recording), recording.size
-                changes = frame_difference(recording.read(range(length), short_side=112).pixels)
-                true += _true_tubes(data, record, truth, size, length)
-            said = {"video": record.id, "label": located.label, "score": float(located.scores.max())}
-            found["attention"] += located.tubes
-            found["frame differences"] += attention_to_tubes(changes, size, **said, linking=localizer.linking)
-            for share, tubes in centered.items():
-                tubes.append(centered_tube(length, size, share, **said))
-            frames[record.id], fps[record.id] = length, located.fps
-            right += located.label == record.label
+                results.add(localizer, record, recording)
+                results.truth += _true_tubes(data, record, truth, recording.size, len(recording))
             report.step()
-    sets = {name: TubeSet(labels, tuple(tubes), frames, fps) for name, tubes in found.items()}
-    top1 = 100 * right / len(records)
-    if not true:
-        return LocalizationBenchmark(sets["attention"], top1, None, {})
-    known = TubeSet(truth.labels if truth else labels, tuple(true), frames, fps)
-    precision = {name: video_map(tubes, known, thresholds).mean for name, tubes in sets.items()}
-    boxes = [video_map(TubeSet(labels, tuple(tubes), frames), known, thresholds).mean for tubes in centered.values()]
-    precision["centered box"] = {threshold: max(one[threshold] for one in boxes) for threshold in thresholds}
-    return LocalizationBenchmark(sets["attention"], top1, known, precision)
+    return results.compare(labels, truth.labels if truth else labels, thresholds)
+
+
+def frame_difference_maps(video: Video) -> Maps:
+    """The :func:`frame_difference` of a whole video at 112 pixels, decoded in chunks."""
+    length = len(video)
+    first, *chunks = (
+        frame_difference(video.read(range(max(0, start - 1), min(start + CHUNK, length)), short_side=112).pixels)
+        for start in range(0, length, CHUNK)
+    )
+    return torch.cat([first, *(chunk[1:] for chunk in chunks)])
 
 
 def _annotated(records: Sequence[Record], truth: TubeSet) -> list[Record]:
-    some = [record for record in records if _called(record, truth) in truth.frames]
-    if not some:
+    annotated = [record for record in records if _annotated_name(record, truth) in truth.frames]
+    if not annotated:
         raise DataError(
             f"none of the {len(records)} videos is annotated, not even {records[0].id}",
-            expected=f"annotations of some of them; there are such of {next(iter(truth.frames), 'no video')}",
-            hint="give annotations whose videos are called as the data set calls them",
+            expected=f"annotations of some of them; there are annotations of {next(iter(truth.frames), 'no video')}",
+            hint="give annotations with the video names of the data set",
         )
-    return some
+    return annotated
 
 
 def _true_tubes(
@@ -119,24 +159,21 @@ def _true_tubes(
     if truth is None:
         boxes = data.boxes(record)
         return [] if boxes is None else [Tube(record.id, record.label, boxes.numpy().astype(np.float64))]
-    tubes = [tube for tube in truth.tubes if tube.video == _called(record, truth)]
+    tubes = [tube for tube in truth.tubes if tube.video == _annotated_name(record, truth)]
     for tube in tubes:
         outside = np.abs(tube.boxes - clip_to_frame(tube.boxes, *size)).max(axis=1) > 1
         if outside.any() or tube.end > length:
-            at = tube.first + int(outside.argmax()) if outside.any() else tube.end - 1
+            frame = tube.first + int(outside.argmax()) if outside.any() else tube.end - 1
+            box = ", ".join(f"{side:g}" for side in tube.boxes[frame - tube.first].tolist())
             raise DataError(
-                f"a true tube of {record.id} has the box {_words(tube.boxes[at - tube.first])} in frame {at}",
+                f"a true tube of {record.id} has the box {box} in frame {frame}",
                 expected=f"boxes inside {length} frames of {size[1]}x{size[0]} pixels",
                 hint="give the annotations that were made for these files, at their size",
             )
     return [replace(tube, video=record.id, boxes=clip_to_frame(tube.boxes, *size)) for tube in tubes]
 
 
-def _called(record: Record, truth: TubeSet) -> str:
-    """What a video is called in annotations, which may leave out the ending of its file."""
-    plain = record.id.removesuffix(record.path.suffix)
-    return plain if plain in truth.frames else record.id
-
-
-def _words(box: Float64[np.ndarray, " 4"]) -> str:
-    return ", ".join(f"{side:g}" for side in box.tolist())
+def _annotated_name(record: Record, truth: TubeSet) -> str:
+    """The name of a video in annotations, which may leave out the suffix of its file."""
+    name = record.id.removesuffix(record.path.suffix)
+    return name if name in truth.frames else record.id

@@ -1,57 +1,98 @@
-"""Ask a trained run where in a video the action is that it recognises.
+"""Ask a trained run where in a video the predicted action takes place.
 
-Legend: T frames of a video, S steps of a clip, h and w cells of a map, K classes.
+Legend: T frames of a video, S steps of a clip, U frames in any clip, h and w cells of a map, K classes.
 """
 
 import math
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from muybridge.core.contracts import ClipInput
-from muybridge.core.errors import RunError
+from muybridge.core.errors import MuybridgeWarning, RunError
 from muybridge.core.tubes import Tube, TubeSet
+from muybridge.core.types import Prediction
 from muybridge.data.clip_ops import crop_boxes, eval_short_side
 from muybridge.data.prepare import ClipPreparation, ViewConfig
 from muybridge.data.sampling import sample_indices, window_indices, window_span
-from muybridge.localize.linking import LINKING, Linking, Maps, attention_to_tubes, average_over_clips
+from muybridge.localize.linking import LINKING, Linking, Maps, MapSequence, attention_to_tubes, average_over_clips
 from muybridge.media.video import Video
 from muybridge.models.base import Model
-from muybridge.predict import Predictor
+from muybridge.predict import Item, Predictor, check_finite, top_classes
 
-_POINTING = ("attention", "class_activation")
-"""The maps that say where a model looked, the better first."""
+_MAPS = ("attention", "class_activation")
+"""The maps that show where a model looked, the better first."""
+
+COARSEST = 4
+"""Cells along a side of a map; with fewer, boxes say little and a warning is given."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameMaps:
+    """The maps of a whole video over its whole frames, computed when they are read.
+
+    Only what the model gave is kept: at the usual 7x7 cells 196 bytes per frame.
+
+    Attributes:
+        cells: maps of the model's crop, for the frames that the model was shown.
+        places: for each frame of the video, the number of its map in ``cells``.
+        size: height and width of the frames in pixels.
+        takes: the model's contract.
+        view_config: how frames were scaled and cropped.
+    """
+
+    cells: Float[Tensor, "U h w"]
+    places: Int64[Tensor, " T"]
+    size: tuple[int, int]
+    takes: ClipInput
+    view_config: ViewConfig
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, frames: slice | Int64[Tensor, " N"], /) -> Maps:
+        """The maps of some frames: a slice, or frame numbers."""
+        return project_to_frame(self.cells[self.places[frames]], self.size, self.takes, self.view_config)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Localization:
-    """What a run sees in one video, and where.
+    """What a run predicts for one video, and where.
 
     Attributes:
-        id: the record id, or the path that was asked about.
+        id: the record id, or the path that was given.
         labels: class names in label order.
         scores: probability of each class, ``K``.
-        maps: where it looked, for each frame, over the whole frame.
-        tubes: around what it looked at, in pixels of the file; best first.
-        fps: frames a second.
+        maps: how strongly each place counted, over the whole frame; ``maps[first:stop]`` is ``T h w``.
+        tubes: around the peaks of the maps, in pixels of the file; best first.
+        fps: frames per second.
     """
 
     id: str
     labels: tuple[str, ...]
     scores: Float[Tensor, " K"]
-    maps: Maps
+    maps: MapSequence
     tubes: list[Tube]
     fps: float
 
     @property
     def label(self) -> int:
-        """The recognised class."""
+        """The predicted class."""
         return int(self.scores.argmax())
+
+    def prediction(self, top: int = 5) -> Prediction:
+        """The ``top`` most probable classes, as :class:`Predictor` gives them."""
+        return top_classes(self.id, self.labels, self.scores, top)
+
+    def renamed(self, video: str) -> "Localization":
+        """The same for a video of another id."""
+        return replace(self, id=video, tubes=[replace(tube, video=video) for tube in self.tubes])
 
     def tube_set(self) -> TubeSet:
         """The tubes as :func:`muybridge.media.tubes.write_tubes` takes them."""
@@ -59,103 +100,126 @@ class Localization:
 
 
 class Localizer:
-    """A trained run, ready to say where the action is.
+    """A trained run that localizes the action it predicts.
 
-    Models with attention (VideoLSTM and its relatives) point with that; those over segments (TSN, TSM, TDN, SELFY) with
-    class activation, which knows little of time. A model of clips sees the video in clips that overlap by half and
-    reach over all of it; a video shorter than a clip is one clip, whose last frame stands still. Models over segments
-    see what testing shows them. Frames that are not seen take the map of the nearest that is.
+    Models with attention (VideoLSTM and its relatives) use that; those over segments (TSN, TSM, TDN, SELFY) use class
+    activation, which has little resolution in time. A model of clips is shown the video in clips that overlap by half
+    and cover all of it; a video shorter than a clip is one clip, whose last frame is repeated. Models over segments are
+    shown what testing shows them. Frames that are not shown take the map of the nearest one that is. Memory does not
+    grow with the length of the video, except for the maps (see :class:`FrameMaps`) and the boxes.
 
     Args:
         run: a run folder.
-        device: where the model computes.
+        device: where the model computes; "auto" takes the GPU where there is one.
         linking: how maps become tubes.
 
     Raises:
         RunError: no such run, not trained, damaged, or of a model of skeletons.
+        RecipeError: the device does not exist.
     """
 
-    def __init__(self, run: str | Path, device: str | torch.device = "cpu", linking: Linking = LINKING) -> None:
-        self.run = Path(run)
-        self.predictor = Predictor(run, device)
+    def __init__(self, run: str | Path, device: str | torch.device = "auto", linking: Linking = LINKING) -> None:
+        self.run = Path(run).expanduser()
+        self.predictor = Predictor(self.run, device)
         self.linking = linking
         if not isinstance(self.predictor.prepare, ClipPreparation):
-            raise self._refusal("takes skeletons, which are all there is of where somebody is")
+            raise self._refusal("takes skeletons, whose joints already are the location")
         self.prepare = self.predictor.prepare
         model = self.predictor.model
         assert isinstance(model, Model)
         model.return_maps = True
 
-    def __call__(self, what: str | Path | Video, name: str | None = None) -> Localization:
-        """Recognise the action in a video and say where it is.
+    def __call__(self, video: Item, name: str | None = None) -> Localization:
+        """Predict the action in a video and localize it.
+
+        A recording much longer than those of training, and maps of very few cells, give a :class:`MuybridgeWarning`.
 
         Args:
-            what: a video file, a folder of frames, or a :class:`Video`, which stays open.
+            video: a video file, a folder of frames, an array ``T H W C``, or a :class:`Video`, which stays open.
             name: record id, by which stored flow is found; otherwise flow is computed.
 
         Raises:
             DataError: the video cannot be read.
-            RunError: the model does not say where it looks.
+            RunError: the model has no maps, or its scores are not finite.
         """
-        if isinstance(what, Video):
-            return self._locate(what, name or str(what.path), name)
-        recording = self.predictor.read(Path(what))
-        assert isinstance(recording, Video)
-        with recording:
-            return self._locate(recording, name or str(what), name)
+        with self.predictor.open(video) as (recording, path):
+            assert isinstance(recording, Video)
+            self.predictor.warn_if_long(recording, path)
+            scores, maps = self.attention_maps(recording, name)
+            check_finite(scores, self.run)
+            best, id_ = int(scores.argmax()), name or path
+            tubes = attention_to_tubes(
+                maps, recording.size, video=id_, label=best, score=float(scores[best]), linking=self.linking
+            )
+            return Localization(id_, self.predictor.labels, scores, maps, tubes, recording.fps)
 
-    def attention_maps(self, recording: Video, name: str | None = None) -> tuple[Float[Tensor, " K"], Maps]:
-        """Probability of each class, and where the model looked, for each frame and over the whole frame."""
+    def attention_maps(self, recording: Video, name: str | None = None) -> tuple[Float[Tensor, " K"], MapSequence]:
+        """Probability of each class, and the map of each frame over the whole frame."""
+        scores: list[Tensor] = []
+
+        def clips() -> Iterator[tuple[Tensor, Tensor]]:
+            for frames in self._views(self.prepare.usable(recording)):
+                view_scores, maps, shown = self._clip_maps(recording, frames, name)
+                scores.append(view_scores)
+                yield maps, shown
+
+        cells, places = average_over_clips(clips(), len(recording))
+        self._warn_if_coarse(cells, recording.size)
+        maps = FrameMaps(cells, places, recording.size, self.prepare.takes, self.prepare.view)
+        return torch.stack(scores).mean(0), maps
+
+    def _clip_maps(self, recording: Video, frames: list[int], name: str | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Probability of each class in one input of the model, its maps, and the frame that each map belongs to."""
         device, takes = self.predictor.device, self.prepare.takes
-        chances, maps, shown = [], [], []
-        for numbers in self._views(self.prepare.usable(recording)):
-            inputs = self.prepare.frames(recording, numbers, name)
-            with torch.inference_mode():
-                output = self.predictor.model(**{key: one[None].to(device) for key, one in inputs.items()})
-            pointing = next((output.maps[key] for key in _POINTING if key in output.maps), None)
-            if pointing is None:
-                raise self._refusal("does not say where it looks")
-            middles = slice(takes.frames_per_segment // 2, None, takes.frames_per_segment)
-            shown.append(torch.tensor(numbers if pointing.shape[1] == len(numbers) else numbers[middles]))
-            maps.append(pointing[0].float().clamp(min=0).cpu())
-            chances.append(output.logits[0].float().softmax(0).cpu())
-        averaged = average_over_clips(torch.stack(maps), torch.stack(shown), len(recording))
-        return torch.stack(chances).mean(0), project_to_frame(averaged, recording.size, takes, self.prepare.view)
-
-    def _locate(self, recording: Video, id_: str, name: str | None) -> Localization:
-        scores, maps = self.attention_maps(recording, name)
-        best = int(scores.argmax())
-        tubes = attention_to_tubes(
-            maps, recording.size, video=id_, label=best, score=float(scores[best]), linking=self.linking
-        )
-        return Localization(id_, self.predictor.labels, scores, maps, tubes, recording.fps)
+        inputs = self.prepare.frames(recording, frames, name)
+        with torch.inference_mode():
+            output = self.predictor.model(**{key: value[None].to(device) for key, value in inputs.items()})
+        maps = next((output.maps[key] for key in _MAPS if key in output.maps), None)
+        if maps is None:
+            raise self._refusal("has neither attention nor class activation")
+        middles = slice(takes.frames_per_segment // 2, None, takes.frames_per_segment)
+        shown = torch.tensor(frames if maps.shape[1] == len(frames) else frames[middles])
+        return output.logits[0].float().softmax(0).cpu(), maps[0].float().clamp(min=0).cpu(), shown
 
     def _views(self, length: int) -> Iterator[list[int]]:
-        """The moments of each input of the model."""
-        takes, view_config = self.prepare.takes, self.prepare.view
-        if view_config.mode == "clips":
+        """The frame numbers of each input of the model."""
+        takes, config = self.prepare.takes, self.prepare.view
+        if config.mode == "clips":
             count = takes.segments * takes.frames_per_segment
-            starts = covering_starts(length, window_span(count, view_config.stride))
-            return (window_indices([start], count, length, view_config.stride) for start in starts)
-        views, stride = view_config.clips, view_config.stride
+            starts = covering_starts(length, window_span(count, config.stride))
+            return (window_indices([start], count, length, config.stride) for start in starts)
+        views, stride = config.clips, config.stride
         return (
-            sample_indices(length, takes, view_config.mode, view=view, views=views, stride=stride)
-            for view in range(views)
+            sample_indices(length, takes, config.mode, view=view, views=views, stride=stride) for view in range(views)
         )
 
-    def _refusal(self, came: str) -> RunError:
+    def _warn_if_coarse(self, cells: Float[Tensor, "U h w"], size: tuple[int, int]) -> None:
+        rows, columns = cells.shape[1:]
+        if min(rows, columns) < COARSEST:
+            height, width = size
+            warnings.warn(
+                f"the maps of this model have only {columns}x{rows} cells for a frame of {width}x{height} pixels: a "
+                "box cannot be finer than a cell and may cover most of the frame. Train with a larger model.size (now "
+                f"{self.prepare.takes.size}), set view.size in the run's recipe.toml to test on larger crops, or take "
+                "a model with finer maps, such as video_lstm",
+                MuybridgeWarning,
+                stacklevel=4,
+            )
+
+    def _refusal(self, problem: str) -> RunError:
         model = self.predictor.recipe.model
         architecture = getattr(model, "architecture", "")
         return RunError(
-            f"the model {model.name} {architecture}".rstrip() + f" {came}",
-            expected="a model of videos with attention or class activation: video_lstm with an architecture that "
-            "attends (alstm, conv_alstm, motion_alstm, video_lstm), tsn, tdn or selfy",
-            hint="localise with a run of one of these",
+            f"the model {model.name} {architecture}".rstrip() + f" {problem}",
+            expected="a model of videos with attention or class activation: video_lstm with an architecture that has "
+            "attention (alstm, conv_alstm, motion_alstm, video_lstm), tsn, tdn or selfy",
+            hint="localize with a run of one of these",
+            where=self.run,
         )
 
 
 def covering_starts(frames: int, span: int) -> list[int]:
-    """Where clips of ``span`` frames start that together reach over the whole video, over most of it twice."""
+    """First frames of clips of ``span`` frames that together cover the whole video, most of it twice."""
     room = max(0, frames - span)
     steps = math.ceil(2 * room / span)
     return [round(room * step / max(1, steps)) for step in range(steps + 1)]
@@ -164,25 +228,25 @@ def covering_starts(frames: int, span: int) -> list[int]:
 def project_to_frame(
     maps: Maps, size: tuple[int, int], takes: ClipInput, view_config: ViewConfig
 ) -> Float[Tensor, "T rows columns"]:
-    """Maps of the center crop as maps of the whole frame, 0 outside; as they are where the crop is the frame.
+    """Maps of the center crop as maps of the whole frame, 0 outside; unchanged where the crop is the frame.
 
     Args:
-        maps: of what the model saw.
+        maps: of the model's crop.
         size: height and width of the frame in pixels.
         takes: the model's contract.
-        view_config: how frames were brought to size.
+        view_config: how frames were scaled and cropped.
     """
     side = view_config.size or takes.size
     height, width = view_config.resize or size
-    least = side if view_config.resize else max(side, view_config.short_side or eval_short_side(side))
-    scale = least / min(height, width) if not view_config.resize or least > min(height, width) else 1.0
+    shorter = side if view_config.resize else max(side, view_config.short_side or eval_short_side(side))
+    scale = shorter / min(height, width) if not view_config.resize or shorter > min(height, width) else 1.0
     tall, wide = round(height * scale), round(width * scale)
     ((top, left, *_),) = crop_boxes(tall, wide, side, "center")
     if (tall, wide) == (side, side):
         return maps
     # At half the pixels of the model's input, which is finer than any map.
-    rows, columns, seen, top, left = (round(one / 2) for one in (tall, wide, side, top, left))
-    large = F.interpolate(maps[:, None], size=(seen, seen), mode="bilinear", align_corners=False)[:, 0]
-    whole = torch.zeros(len(maps), rows, columns)
-    whole[:, top : top + seen, left : left + seen] = large[:, : rows - top, : columns - left]
-    return whole
+    rows, columns, crop, top, left = (round(length / 2) for length in (tall, wide, side, top, left))
+    large = F.interpolate(maps[:, None], size=(crop, crop), mode="bilinear", align_corners=False)[:, 0]
+    frame = torch.zeros(len(maps), rows, columns)
+    frame[:, top : top + crop, left : left + crop] = large[:, : rows - top, : columns - left]
+    return frame

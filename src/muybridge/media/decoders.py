@@ -103,10 +103,10 @@ class VideoFile:
         """Closes the file and the decoder."""
         self._decoder.close()
 
-    def grayscale(self) -> "VideoFile":
-        """The same file, opened once more to read its brightness."""
+    def as_channels(self, channels: int) -> "VideoFile":
+        """The same file, opened once more to read RGB (3 channels) or gray (1)."""
         twin = copy.copy(self)
-        twin.channels, twin._decoder = 1, self._decoder.reopen()
+        twin.channels, twin._decoder = channels, self._decoder.reopen()
         twin._begin()
         return twin
 

@@ -57,10 +57,10 @@ class FrameFolder:
     def close(self) -> None:
         """No file is kept open."""
 
-    def grayscale(self) -> "FrameFolder":
-        """The same images, read as brightness."""
+    def as_channels(self, channels: int) -> "FrameFolder":
+        """The same images, read as RGB (3 channels) or gray (1)."""
         twin = copy.copy(self)
-        twin.channels = 1
+        twin.channels = channels
         return twin
 
     def read(self, ranks: Sequence[int], short_side: int | None) -> Images:

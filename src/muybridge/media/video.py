@@ -161,7 +161,15 @@ class Video:
     def grayscale(self) -> "Video":
         """The same frames as brightness, with file handles of its own."""
         twin = copy.copy(self)
-        twin._source = self._source.grayscale()
+        twin._source = self._source.as_channels(1)
+        return twin
+
+    def as_channels(self, channels: Literal[1, 3]) -> "Video":
+        """This video if it is read with so many channels; else the same frames, with file handles of its own."""
+        if self._source.channels == channels:
+            return self
+        twin = copy.copy(self)
+        twin._source = self._source.as_channels(channels)
         return twin
 
     def crop(self, top: int, left: int, height: int, width: int) -> "Video":

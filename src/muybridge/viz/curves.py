@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from muybridge.core.errors import RunError
-from muybridge.viz.style import COLORS, FAINT, INK, SOFT, new_figure, save, shorten, styled, wrap_text
+from muybridge.viz.style import COLORS, FAINT, INK, SOFT, clean_text, new_figure, save, shorten, styled, wrap_text
 
 _ACCURACIES = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class"}  # per cent
 _COUNTS = {"count", "excluded"}
@@ -20,15 +20,15 @@ _SIDES = {"train": "-", "val": (0, (4, 1.6))}  # solid and dashed
 def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "Learning curves") -> None:
     """Draw every loss term, every accuracy and the learning rate over the epochs of a run.
 
-    Where a run was resumed and an epoch stands twice in the journal, the later row counts. Stages are bands with
-    their names. Terms that span more than a factor of 20 are drawn on a logarithmic scale.
+    Where a run was resumed and an epoch is in the journal twice, the later row counts. Stages are bands with their
+    names. Terms that span more than a factor of 20 are drawn on a logarithmic scale.
 
     Args:
-        rows: rows of the journal; those whose ``event`` is not ``epoch`` are passed over. Read from an epoch:
-            ``stage``, ``epoch``, ``lr``, and ``train`` and ``val`` (optional) with named numbers, of which ``top1``,
-            ``top5`` and ``mean_class_accuracy`` are percentages, ``loss`` is the sum of the terms and the rest are terms.
-        path: where to; .png, .pdf or .svg.
-        title: the line above.
+        rows: rows of the journal; those whose ``event`` is not ``epoch`` are ignored. Read from an epoch: ``stage``,
+            ``epoch``, ``lr``, and ``train`` and ``val`` (optional) with named numbers, of which ``top1``, ``top5`` and
+            ``mean_class_accuracy`` are percentages, ``loss`` is the sum of the terms and the others are terms.
+        path: .png, .pdf or .svg.
+        title: of the figure.
 
     Raises:
         RunError: there is no epoch in ``rows``, or ``path`` cannot be written.
@@ -39,7 +39,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "
         raise RunError(
             "the journal has no finished epoch",
             expected="at least one",
-            hint="let the run go on until an epoch is done, then draw again",
+            hint="wait until an epoch is done, then draw again",
             where=path,
         )
     with styled():
@@ -65,31 +65,32 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "
 
 
 def _draw_losses(axes: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
-    named = dict.fromkeys(name for row in epochs for side in _SIDES for name in row.get(side, ()))
-    terms = [name for name in named if name not in _ACCURACIES and name not in _COUNTS and name != "loss"]
+    names = dict.fromkeys(name for row in epochs for side in _SIDES for name in row.get(side, ()))
+    terms = [name for name in names if name not in _ACCURACIES and name not in _COUNTS and name != "loss"]
     total = {0: "loss", 1: next(iter(terms), "")}.get(len(terms), "sum of terms").replace("_", " ")
     shown = ["loss"] if len(terms) == 1 else ["loss", *terms]  # a single term is the sum
     drawn: list[float] = []
-    for name, ink in zip(shown, cycle(COLORS), strict=False):
+    for name, color in zip(shown, cycle(COLORS), strict=False):
         for side, dash in _SIDES.items():
             values = _column(epochs, side, name)
             if not _any(values):
                 continue
-            words = total if name == "loss" else name.replace("_", " ")
-            _line(axes, values, f"{words}, {side}  {_last(values):.3g}", ink, dash, 2.0 if name == "loss" else 1.3)
+            text = total if name == "loss" else name.replace("_", " ")
+            width = 2.0 if name == "loss" else 1.3
+            _draw_line(axes, values, f"{text}, {side}  {_last(values):.3g}", color, dash, width)
             drawn += [value for value in values if math.isfinite(value) and value > 0]
     axes.set_ylabel("loss (log scale)" if _scale(axes, drawn) else "loss")
     _legend(axes)
 
 
 def _draw_accuracies(axes: Axes, epochs: Sequence[Mapping[str, Any]], names: Iterable[str]) -> None:
-    for name, ink in zip(names, COLORS, strict=False):
+    for name, color in zip(names, COLORS, strict=False):
         for side, dash in _SIDES.items():
             values = _column(epochs, side, name)
             if not _any(values):
                 continue
-            words = f"{_ACCURACIES[name]}, {side}  {_last(values):.1f}"
-            _line(axes, values, words, ink, dash, 1.8)
+            text = f"{_ACCURACIES[name]}, {side}  {_last(values):.1f}"
+            _draw_line(axes, values, text, color, dash, 1.8)
     axes.set(ylabel="accuracy in %", ylim=(0, 102))
     _legend(axes)
 
@@ -97,20 +98,20 @@ def _draw_accuracies(axes: Axes, epochs: Sequence[Mapping[str, Any]], names: Ite
 def _draw_rate(axes: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
     rates = [float(row.get("lr", math.nan)) for row in epochs]
     axes.step(range(1, len(rates) + 1), rates, where="mid", color=SOFT, linewidth=1.5)
-    # Rates that fall in steps differ by factors; a glide to nothing would fill a logarithmic axis with its end.
-    stays = sum(rate == following for rate, following in pairwise(rates))
-    known = [rate for rate in rates if rate > 0]
-    _scale(axes, known if 2 * stays >= len(rates) - 1 else [max(known, default=1.0)])
+    # Rates that fall in steps differ by factors; a cosine that ends at zero would fill a logarithmic axis with its end.
+    constant = sum(rate == following for rate, following in pairwise(rates))
+    positive = [rate for rate in rates if rate > 0]
+    _scale(axes, positive if 2 * constant >= len(rates) - 1 else [max(positive, default=1.0)])
     axes.set_ylabel("learning rate")
 
 
-def _scale(axes: Axes, drawn: Sequence[float]) -> bool:
+def _scale(axes: Axes, values: Sequence[float]) -> bool:
     """A logarithmic y axis where the values span more than a factor of 20 (True), one from zero otherwise."""
-    spread = bool(drawn) and max(drawn) > 20 * min(drawn)
+    spread = bool(values) and max(values) > 20 * min(values)
     if spread:
         axes.set_yscale("log")
     else:
-        axes.set_ylim(0, 1.08 * max(drawn, default=1.0))
+        axes.set_ylim(0, 1.08 * max(values, default=1.0))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     return spread
 
@@ -125,7 +126,7 @@ def _draw_stages(axes: Axes, epochs: Sequence[Mapping[str, Any]], named: bool) -
         if named:
             letters = int(65 * (last - first + 1) / len(epochs))  # about so many fit above the band
             axes.annotate(
-                shorten(name, max(2, letters)),
+                shorten(clean_text(name), max(2, letters)),
                 ((first + last) / 2, 1),
                 (0, 4),
                 xycoords=axes.get_xaxis_transform(),
@@ -162,19 +163,19 @@ def _last(values: Sequence[float]) -> float:
     return next(value for value in reversed(values) if math.isfinite(value))
 
 
-def _line(axes: Axes, values: Sequence[float], words: str, ink: str, dash: Any, width: float) -> None:
+def _draw_line(axes: Axes, values: Sequence[float], label: str, color: str, dash: Any, width: float) -> None:
     places = [place for place, value in enumerate(values, start=1) if math.isfinite(value)]
     # Validation may come every few epochs: its points are joined across the epochs without one.
     marker = "o" if len(places) <= 30 else ""
     axes.plot(
         places,
         [values[place - 1] for place in places],
-        color=ink,
+        color=color,
         linestyle=dash,
         linewidth=width,
         marker=marker,
         markersize=3,
-        label=words,
+        label=label,
     )
 
 

@@ -1,6 +1,6 @@
-"""What sheet, film and matrix share: joints on a flat screen, attention as shares, discs, keys and time strips.
+"""What sheet, animation and matrix share: joints in the image plane, attention as shares, discs, keys and time strips.
 
-Legend: T frames, P people, J joints, D coordinates.
+Legend: T frames, P people, J joints, D coordinates, N joints or segments that are drawn.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from muybridge.core.skeletons import Layout
 from muybridge.core.types import SkeletonSequence
 from muybridge.viz.style import COLORS, HEAT, INK, SOFT, hide_axes
 
-_LEAST, _MOST = 1.4, 17.0  # diameters of discs, in points
-_TRAIL = 8  # frames that the trail of a hand reaches back
+_MIN_DIAMETER, _MAX_DIAMETER = 1.4, 17.0  # of discs, in points
+_TRAIL = 8  # frames that the trail of a limb's end reaches back
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,12 @@ class SkeletonScene:
 
     Attributes:
         points: x to the right and y up on the screen, in the unit of the recording; NaN where a person is absent.
-        shares: attention of each joint over the even share of its frame; None without attention.
+        shares: attention of each joint relative to the mean of its frame; None without attention.
         top: the share at which discs stop growing and darkening.
-        low, high: corners of what the whole recording covers.
+        low, high: corners of the bounding box of the whole recording.
         bones: pairs of joints.
-        tips: joints whose way is traced: the ends of the limbs.
-        zoom: how many times the usual width discs have.
+        tips: joints whose trail is drawn: the ends of the limbs.
+        zoom: factor on the usual diameter of the discs.
     """
 
     points: Float[np.ndarray, "T P J 2"]
@@ -46,77 +46,78 @@ class SkeletonScene:
         return len(self.points)
 
     def lines(self, frame: int) -> tuple[np.ndarray, list[str]]:
-        """The bones of everyone present in a frame, as segments ``N 2 2`` with an ink each."""
-        segments, inks = [np.empty((0, 2, 2))], list[str]()
+        """The bones of everyone present in a frame, as segments ``N 2 2`` with a color each."""
+        segments, colors = [np.empty((0, 2, 2))], list[str]()
         for person, joints in enumerate(self.points[frame]):
             pairs = joints[np.array(self.bones, dtype=int).reshape(-1, 2)]
             pairs = pairs[np.isfinite(pairs).all(axis=(1, 2))]
             segments.append(pairs)
-            inks += [person_color(person)] * len(pairs)
-        return np.concatenate(segments), inks
+            colors += [person_color(person)] * len(pairs)
+        return np.concatenate(segments), colors
 
     def discs(self, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The joints of everyone present: places ``N 2``, areas in square points and colours, the large ones first."""
+        """The joints of everyone present: positions ``N 2``, areas in square points and colors, the largest first."""
         people, joints = np.nonzero(np.isfinite(self.points[frame]).all(axis=-1))
-        places = self.points[frame, people, joints]
+        positions = self.points[frame, people, joints]
         if self.shares is None:
-            inks = np.array([to_rgb(person_color(int(person))) for person in people]).reshape(-1, 3)
-            return places, np.full(len(places), 10.0 * self.zoom**2), inks
+            colors = np.array([to_rgb(person_color(int(person))) for person in people]).reshape(-1, 3)
+            return positions, np.full(len(positions), 10.0 * self.zoom**2), colors
         shares = self.shares[frame, people, joints]
         order = np.argsort(-shares, kind="stable")
-        areas, colours = self.disc(shares)
-        return places[order], areas[order], colours[order]
+        areas, colors = self.disc(shares)
+        return positions[order], areas[order], colors[order]
 
     def disc(self, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Areas in square points, in proportion to the shares, and colours."""
-        even = self.zoom * min(5.5, _MOST / np.sqrt(self.top))
-        areas = np.maximum(even**2 * np.clip(shares, 0, self.top), (self.zoom * _LEAST) ** 2)
+        """Areas in square points, in proportion to the shares, and colors."""
+        diameter = self.zoom * min(5.5, _MAX_DIAMETER / np.sqrt(self.top))
+        areas = np.maximum(diameter**2 * np.clip(shares, 0, self.top), (self.zoom * _MIN_DIAMETER) ** 2)
         return areas, HEAT(Normalize(0, self.top)(shares))[:, :3]
 
     def trails(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
-        """Where the limbs' ends came from: segments ``N 2 2`` and colours ``N 4`` that fade into the past."""
+        """The paths of the limbs' ends up to a frame: segments ``N 2 2`` and colors ``N 4`` that fade into the past."""
         start = max(0, frame - _TRAIL)
-        way = self.points[start : frame + 1][:, :, list(self.tips)]
-        segments = np.stack([way[:-1], way[1:]], axis=-2)  # steps, people, tips, ends, coordinates
-        people = np.array([to_rgb(person_color(person)) for person in range(way.shape[1])])
-        colours = np.ones((*segments.shape[:3], 4))
-        colours[..., :3] = people[:, None]
-        colours[..., 3] = (0.5 * (np.arange(start, frame) + 1 - start) / _TRAIL)[:, None, None]
-        whole = np.isfinite(segments).all(axis=(-1, -2))
-        return segments[whole], colours[whole]
+        paths = self.points[start : frame + 1][:, :, list(self.tips)]
+        segments = np.stack([paths[:-1], paths[1:]], axis=-2)  # steps, people, tips, ends, coordinates
+        people = np.array([to_rgb(person_color(person)) for person in range(paths.shape[1])])
+        colors = np.ones((*segments.shape[:3], 4))
+        colors[..., :3] = people[:, None]
+        colors[..., 3] = (0.5 * (np.arange(start, frame) + 1 - start) / _TRAIL)[:, None, None]
+        present = np.isfinite(segments).all(axis=(-1, -2))
+        return segments[present], colors[present]
 
 
 def person_color(person: int) -> str:
-    """The ink of a person's bones; none of these lies on the way of the heat map."""
+    """The color of a person's bones; none of these is close to a color of the heat map."""
     return (COLORS[0], COLORS[2], SOFT)[min(person, 2)]
 
 
 def make_scene(
     sequence: SkeletonSequence, layout: Layout, alpha: Float[Tensor, "T P J"] | None, up: str | None, zoom: float = 1.0
 ) -> SkeletonScene:
-    """Lay a recording on the screen as its camera saw it: someone who faces it has the right hand on our left.
+    """Project a recording to the image plane as its camera saw it.
 
-    Axes in 3-D are right-handed (Kinect's: x to the right hand of who faces it, y up, z away) and are seen along the
-    positive direction of the one that is left; 2-D is a picture, with x to the right.
+    A person who faces the camera has the right hand on the left of the image. Axes in 3-D are right-handed (Kinect's: x
+    towards the right hand of a person who faces it, y up, z away) and are seen along the positive direction of the axis
+    that is neither up nor across; 2-D is an image, with x to the right.
 
     Args:
         sequence: the recording.
         layout: its joints.
         alpha: attention of each joint, on any scale.
-        up: the axis that points up: ``x``, ``y`` or ``z``, with a minus where it points down. None finds it: the way
-            the torso points most of the time; without a torso, down the page for 2-D, ``y`` for 3-D.
-        zoom: how many times the usual width discs have.
+        up: the axis that points up: ``x``, ``y`` or ``z``, with a minus where it points down. None estimates it: the
+            direction of the torso most of the time; without a torso, ``-y`` for 2-D, ``y`` for 3-D.
+        zoom: factor on the usual diameter of the discs.
     """
     joints = sequence.joints.detach().cpu().double().numpy()
     assert len(joints), "a recording has frames"
     joints = np.where(sequence.present.cpu().numpy()[..., None, None], joints, np.nan)
-    axis, sign = _upwards(joints, layout) if up is None else ("xyz".index(up[-1]), -1 if up.startswith("-") else 1)
+    axis, sign = _up_axis(joints, layout) if up is None else ("xyz".index(up[-1]), -1 if up.startswith("-") else 1)
     across = 1 if axis == 0 else 0
     # Across, up and away have the handedness of x, y, z in this order, or the opposite one.
     side = 1 if joints.shape[-1] == 2 else -sign * (-1) ** ((axis - across) % 3 - 1)
     points = np.stack([side * joints[..., across], sign * joints[..., axis]], axis=-1)
-    seen = points[np.isfinite(points).all(axis=-1)]
-    low, high = (seen.min(axis=0), seen.max(axis=0)) if len(seen) else (np.zeros(2), np.ones(2))
+    visible = points[np.isfinite(points).all(axis=-1)]
+    low, high = (visible.min(axis=0), visible.max(axis=0)) if len(visible) else (np.zeros(2), np.ones(2))
     shares, top = None, 2.0
     if alpha is not None:
         weights = alpha.detach().cpu().double().numpy()
@@ -129,7 +130,7 @@ def make_scene(
 
 
 def even_shares(alpha: Float[np.ndarray, "T P J"]) -> Float[np.ndarray, "T P J"]:
-    """Attention over what each joint of a frame would get if all got the same; the mean of a frame is 1."""
+    """Attention relative to what each joint of a frame would get if all got the same; the mean of a frame is 1."""
     return alpha / np.maximum(alpha.mean(axis=(1, 2), keepdims=True), 1e-12)
 
 
@@ -138,8 +139,8 @@ def round_up(share: float) -> float:
     return next((float(step) for step in (2, 3, 5, 10, 20, 30, 50) if share <= step), 100.0)
 
 
-def _upwards(joints: np.ndarray, layout: Layout) -> tuple[int, int]:
-    """The axis and the direction of up."""
+def _up_axis(joints: np.ndarray, layout: Layout) -> tuple[int, int]:
+    """The vertical axis, and 1 where it points up or -1 where it points down."""
     if layout.torso is not None:
         lower, upper = layout.torso
         torso = joints[:, :, upper] - joints[:, :, lower]
@@ -152,57 +153,61 @@ def _upwards(joints: np.ndarray, layout: Layout) -> tuple[int, int]:
 
 
 def clock(frame: int, frames: int, fps: float | None) -> str:
-    """When a frame is: seconds from the start where the frame rate is known, else per cent of the recording."""
+    """The time of a frame: seconds from the start where the frame rate is known, else per cent of the recording."""
     return f"{frame / fps:.2f} s" if fps else f"{100 * frame / max(frames - 1, 1):.0f} %"
 
 
-def draw_key(axes: Axes, stage: SkeletonScene) -> None:
-    """Say what discs, their colours and the inks of bones mean; ``axes`` counts inches from its upper left corner."""
-    middle, words_at = 0.14, 0.34
+def draw_key(axes: Axes, scene: SkeletonScene) -> None:
+    """Explain discs, their colors and the colors of bones; ``axes`` counts inches from its upper left corner."""
+    middle, text_x = 0.14, 0.34
     hide_axes(axes)
     y = 0.08
-    if stage.shares is not None:
-        axes.text(0, y, "joint attention α", fontsize=9, fontweight="bold", va="center")
-        axes.text(0, y + 0.18, "1 = even share", fontsize=8, color=SOFT, va="center")
-        y += 0.22
-        steps = [
-            step for step in (0, 0.5, 1, 2, 5, 10, 20, 50, 100) if step <= stage.top and (step != 0.5 or stage.top <= 3)
-        ]
-        steps += [stage.top] if stage.top not in steps else []
-        areas, colours = stage.disc(np.array(steps, dtype=float))
-        for step, area, colour in zip(steps, areas, colours, strict=True):
-            y += max(0.19, np.sqrt(area) / 72 + 0.06)
-            axes.scatter([middle], [y], s=area, color=[colour], edgecolors=INK, linewidths=0.5, clip_on=False)
-            words = f"{step:g} and more" if step == stage.top < stage.shares.max() else f"{step:g}"
-            axes.text(words_at, y, words, fontsize=8, va="center_baseline")
-        y += 0.36
-    people = stage.points.shape[1]
+    if scene.shares is not None:
+        y = _draw_disc_key(axes, scene, middle, text_x, y)
+    people = scene.points.shape[1]
     if people > 1:
         for person in range(people):
             axes.plot([0, 2 * middle], [y, y], color=person_color(person), linewidth=3, solid_capstyle="round")
-            axes.text(words_at, y, f"person {person + 1}", fontsize=8, va="center_baseline")
+            axes.text(text_x, y, f"person {person + 1}", fontsize=8, va="center_baseline")
             y += 0.2
 
 
-def draw_strip(axes: Axes, values: np.ndarray, words: str, ink: str) -> None:
+def _draw_disc_key(axes: Axes, scene: SkeletonScene, middle: float, text_x: float, y: float) -> float:
+    """Discs of several shares with their numbers, from ``y`` down; returns where the next entry goes."""
+    assert scene.shares is not None
+    axes.text(0, y, "joint attention α", fontsize=9, fontweight="bold", va="center")
+    axes.text(0, y + 0.18, "1 = even share", fontsize=8, color=SOFT, va="center")
+    y += 0.22
+    steps = [
+        step for step in (0, 0.5, 1, 2, 5, 10, 20, 50, 100) if step <= scene.top and (step != 0.5 or scene.top <= 3)
+    ]
+    steps += [scene.top] if scene.top not in steps else []
+    areas, colors = scene.disc(np.array(steps, dtype=float))
+    for step, area, color in zip(steps, areas, colors, strict=True):
+        y += max(0.19, np.sqrt(area) / 72 + 0.06)
+        axes.scatter([middle], [y], s=area, color=[color], edgecolors=INK, linewidths=0.5, clip_on=False)
+        text = f"{step:g} and more" if step == scene.top < scene.shares.max() else f"{step:g}"
+        axes.text(text_x, y, text, fontsize=8, va="center_baseline")
+    return y + 0.36
+
+
+def draw_strip(axes: Axes, values: np.ndarray, name: str, color: str) -> None:
     """A curve over the frames, from zero, with its own scale."""
     frames = len(values)
     highest = float(values.max()) or 1.0
-    axes.fill_between(np.arange(frames), values, color=ink, alpha=0.22, linewidth=0)
-    axes.plot(np.arange(frames), values, color=ink, linewidth=1.6, marker="o" if frames == 1 else "")
+    axes.fill_between(np.arange(frames), values, color=color, alpha=0.22, linewidth=0)
+    axes.plot(np.arange(frames), values, color=color, linewidth=1.6, marker="o" if frames == 1 else "")
     axes.set(xlim=(-0.5, frames - 0.5), ylim=(0, 1.12 * highest))
     axes.set_yticks([0, highest], ["0", f"{highest:.2g}"])
     axes.annotate(
-        words, (0, 0.5), (-34, 0), xycoords="axes fraction", textcoords="offset points", ha="right", va="center"
+        name, (0, 0.5), (-34, 0), xycoords="axes fraction", textcoords="offset points", ha="right", va="center"
     )
     axes.tick_params(axis="y", length=2)
 
 
-def count_frames(axes: Axes, frames: int) -> None:
-    """Label the x axis, whose place 0 is the first frame, with round frame numbers from 1."""
-    step = next(
-        step for tens in (1, 10, 100, 1000, 10000) for step in (tens, 2 * tens, 5 * tens) if frames <= 12 * step
-    )
+def label_frames(axes: Axes, frames: int) -> None:
+    """Label the x axis, whose position 0 is the first frame, with round frame numbers from 1."""
+    step = next(factor * 10**power for power in range(9) for factor in (1, 2, 5) if frames <= 12 * factor * 10**power)
     numbers = [1, *range(step if step > 2 else 1 + step, frames + 1, step)]
     axes.set_xticks([number - 1 for number in numbers], [str(number) for number in numbers])
     axes.set_xlabel(f"frame, of {frames}", labelpad=2)
