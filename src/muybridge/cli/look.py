@@ -41,5 +41,5 @@ def models() -> None:
     table = Table(Column("model", no_wrap=True), "what it is", Column("paper", overflow="fold"), "differences")
     for config in get_args(get_args(AnyModel)[0]):
         spec = config.spec
-        table.add_row(spec.name, spec.title, f"{spec.paper}\n{spec.link}", ", ".join(spec.departures))
+        table.add_row(spec.name, spec.title, f"{spec.paper}\n{spec.link}", ", ".join(spec.differences))
     Console().print(table)
