@@ -8,10 +8,14 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto
 CORE_TESTS := tests/test_cli.py tests/test_every_model.py tests/test_recipe.py tests/test_skeleton_files.py \
               tests/test_train.py tests/test_video.py
 
-.PHONY: demo test test-all test-other-pythons lint format clean
+.PHONY: demo docs test test-all test-other-pythons lint format clean
 
 demo: .venv/installed
 	$(BIN)/muybridge demo
+
+# The site in site/: a broken link or a public name without a docstring fails. For preview: .venv/bin/mkdocs serve
+docs: .venv/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 test: lint
 	$(PYTEST) -m "not slow"

@@ -1,11 +1,11 @@
-"""Training VideoLSTM with the CNN in the loop against training it from a feature store, in one run.
+"""Training VideoLSTM with the CNN in the loop compared with training it from cached features, in one run.
 
     python benchmarks/feature_store.py [--threads 4] [--architectures alstm conv_alstm video_lstm] [--folder DIR]
 
-Both ways are real trainings by ``muybridge.engine.train`` on clips of 30 frames of 224x224 pixels, with VGG-16 and all
-of VideoLSTM's defaults: the same clips, the same batches, from files on disk. Optical flow, where an architecture reads
-it, lies on disk for both. What is compared is the time of an epoch by the run's own journal, data and model, in seconds
-a clip, median over epochs; beside it stands what making the store took, once for all epochs and runs.
+Both are trainings by ``muybridge.engine.train`` on clips of 30 frames of 224x224 pixels, with VGG-16 and all defaults
+of VideoLSTM: the same clips, the same batches, from files on disk. Optical flow, where an architecture takes it, is
+stored on disk for both. What is compared is the time per clip of an epoch, data and model, by the run's journal, as the
+median over epochs; the time of extracting the features, once for all epochs and runs, is printed too.
 """
 
 import argparse
@@ -27,22 +27,24 @@ from muybridge.recipe import Recipe
 CLASSES = ("move_left", "move_right")
 
 
-def films(folder: Path, takes: int) -> Path:
-    """Films of two classes, in two scenes of which one trains, at the size that VGG-16 takes."""
-    shapes = MovingShapes(root=folder / "shapes", scenes=2, test_scenes=1, repetitions=takes, height=224, width=224)
+def write_videos(folder: Path, repetitions: int) -> Path:
+    """Videos of two classes in two scenes, of which one is for training, at the size that VGG-16 takes."""
+    shapes = MovingShapes(
+        root=folder / "shapes", scenes=2, test_scenes=1, repetitions=repetitions, height=224, width=224
+    )
     shapes.generate()
     for path in sorted(shapes.folder().glob("videos/*/*.mp4")):
         if path.parent.name in CLASSES:
-            (folder / "films" / path.parent.name).mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, folder / "films" / path.parent.name / path.name)
-    return folder / "films"
+            (folder / "videos" / path.parent.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, folder / "videos" / path.parent.name / path.name)
+    return folder / "videos"
 
 
-def recipe_of(films: Path, flow: Path, architecture: str, batch: int) -> Recipe:
-    """The defaults of VideoLSTM."""
+def build_recipe(videos: Path, flow: Path, architecture: str, batch: int) -> Recipe:
+    """A recipe with the defaults of VideoLSTM."""
     tree = {
         "model": {"name": "video_lstm", "architecture": architecture},
-        "data": {"name": "video_folder", "root": str(films), "group": "/(s\\d+)", "test_groups": ["s002"]},
+        "data": {"name": "video_folder", "root": str(videos), "group": "/(s\\d+)", "test_groups": ["s002"]},
         "view": {"mode": "clips", "resize": [224, 224]},
         "train": {"batch_size": batch, "optimizer": {"name": "rmsprop"}, "save_seconds": 1e9},
     }
@@ -51,42 +53,47 @@ def recipe_of(films: Path, flow: Path, architecture: str, batch: int) -> Recipe:
     return recipe.with_settings({"flow.folder": str(flow)}) if takes_flow else recipe
 
 
-def epochs(recipe: Recipe, run: Path, count: int) -> list[float]:
-    """Seconds a clip of each epoch."""
+def seconds_per_clip(recipe: Recipe, run: Path, epochs: int) -> float:
+    """Median over epochs of the seconds per clip."""
     clips = len(recipe.data.index("train"))
-    train(recipe.with_settings({"train.epochs": count}), run, runtime=Runtime(device="cpu"))
-    return [(row["data_seconds"] + row["model_seconds"]) / clips for row in Journal(run / "journal.jsonl").rows()]
+    train(recipe.with_settings({"train.epochs": epochs}), run, runtime=Runtime(device="cpu"))
+    rows = Journal(run / "journal.jsonl").rows()
+    return statistics.median((row["data_seconds"] + row["model_seconds"]) / clips for row in rows)
+
+
+def compare(architecture: str, videos: Path, folder: Path, arguments: argparse.Namespace) -> None:
+    """Train both ways and print the comparison."""
+    recipe = build_recipe(videos, folder / "flow", architecture, arguments.batch)
+    if recipe.flow:
+        extract_flow([*recipe.data.index("train").records, *recipe.data.index("test").records], folder / "flow")
+    in_loop = seconds_per_clip(recipe, folder / f"{architecture}-loop", arguments.epochs[0])
+    extractions = extract_features(recipe, folder / architecture, runtime=Runtime(device="cpu"))
+    cached = recipe.with_settings({"view.features": str(folder / architecture)})
+    from_cache = seconds_per_clip(cached, folder / f"{architecture}-cached", arguments.epochs[1])
+    times = f"CNN in the loop {in_loop:7.3f} s per clip, from cached features {from_cache:7.4f} s"
+    print(f"{architecture:>12}: {times}: {in_loop / from_cache:.1f}x")
+    for extraction in extractions:
+        print(f"              extracted once, {extraction}")
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=4)
     parser.add_argument("--architectures", nargs="+", default=["alstm", "conv_alstm", "video_lstm"])
-    parser.add_argument("--takes", type=int, default=4, help="films of each of two classes that train")
+    parser.add_argument("--repetitions", type=int, default=4, help="training videos of each of two classes")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--epochs", type=int, nargs=2, default=(2, 5), help="with the CNN, and from the store")
-    parser.add_argument("--folder", type=Path, help="where to work; by default a temporary one")
-    knobs = parser.parse_args()
-    torch.set_num_threads(knobs.threads)
-    with tempfile.TemporaryDirectory(dir=knobs.folder) as name:
+    parser.add_argument("--epochs", type=int, nargs=2, default=(2, 5), help="with the CNN, and from cached features")
+    parser.add_argument("--folder", type=Path, help="working folder; by default a temporary one")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
-        root = films(folder, knobs.takes)
-        clips = f"{knobs.takes * 2} training clips of 30 frames of 224x224"
-        print(f"{clips}, VGG-16, batch {knobs.batch}, {knobs.threads} threads")
-        for architecture in knobs.architectures:
-            recipe = recipe_of(root, folder / "flow", architecture, knobs.batch)
-            if recipe.flow:
-                extract_flow([*recipe.data.index("train").records, *recipe.data.index("test").records], folder / "flow")
-            looped = epochs(recipe, folder / f"{architecture}-loop", knobs.epochs[0])
-            made = extract_features(recipe, folder / architecture, runtime=Runtime(device="cpu"))
-            stored = recipe.with_settings({"view.features": str(folder / architecture)})
-            fast = epochs(stored, folder / f"{architecture}-store", knobs.epochs[1])
-            slow, quick = statistics.median(looped), statistics.median(fast)
-            told = f"CNN in the loop {slow:7.3f} s a clip, from the store {quick:7.4f} s: {slow / quick:.1f}x"
-            print(f"{architecture:>12}: {told}")
-            for part in made:
-                print(f"              made once, {part}")
+        videos = write_videos(folder, arguments.repetitions)
+        clips = f"{arguments.repetitions * 2} training clips of 30 frames of 224x224"
+        print(f"{clips}, VGG-16, batch {arguments.batch}, {arguments.threads} threads")
+        for architecture in arguments.architectures:
+            compare(architecture, videos, folder, arguments)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmarks share: calls timed in turns, and the memory of a call."""
+"""What the benchmarks share: timing of several calls in alternation, and the peak memory of a call."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -8,10 +8,10 @@ import torch
 Call = Callable[[], object]
 
 
-def in_turns(calls: Mapping[str, Call], repeats: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """Milliseconds of each call in each of ``repeats`` rounds, after some that do not count.
+def time_alternating(calls: Mapping[str, Call], repeats: int, warm_up: int = 1) -> dict[str, list[float]]:
+    """Milliseconds of each call in each of ``repeats`` rounds, after ``warm_up`` rounds that do not count.
 
-    The calls take turns, so that a machine that slows down slows all of them alike.
+    Each round runs every call once, so that other load on the machine affects all of them.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(warm_up + repeats):
@@ -24,15 +24,15 @@ def in_turns(calls: Mapping[str, Call], repeats: int, warm_up: int = 1) -> dict[
 
 
 def peak_megabytes(call: Call) -> float:
-    """The most memory that tensors take during a call beyond what they take before it, in MiB."""
+    """Peak memory of tensors allocated during a call, minus what is allocated before, in MiB."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         call()
     assert profile.profiler is not None
     results = profile.profiler.kineto_results
     assert results is not None
-    now = peak = 0
+    allocated = peak = 0
     for event in sorted(results.events(), key=lambda event: event.start_ns()):
         if event.name() == "[memory]":
-            now += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]
-            peak = max(peak, now)
+            allocated += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]
+            peak = max(peak, allocated)
     return peak / 2**20

@@ -1,9 +1,9 @@
-"""The similarity transform against what one would write instead: all pairs by one matrix product, and unfold.
+"""The self-similarity transform compared with two straightforward implementations: all pairs, and unfold.
 
     python benchmarks/similarity.py [--threads 4] [--repeats 15]
 
-Forward, and forward with backward, of 8 frames of 128 channels; peak memory is what tensors take beyond the input.
-Every repetition runs all of them one after the other.
+Forward, and forward with backward, of 8 frames of 128 channels; peak memory is that of tensors besides the input.
+Every repetition runs all implementations one after the other.
 """
 
 import argparse
@@ -14,45 +14,45 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from measure import in_turns, peak_megabytes
+from measure import peak_megabytes, time_alternating
 from torch import Tensor
 
 from muybridge.models.selfy.similarity import self_similarity
 
-REACH = (4, 4)
+RADIUS = (4, 4)
 
 
-def neighbours(v: Tensor, offset: int) -> Tensor:
-    """The frames that many later, zero past the ends."""
+def offset_frames(v: Tensor, offset: int) -> Tensor:
+    """The frames ``offset`` later; zeros beyond the ends of the clip."""
     return F.pad(v, (0, 0) * 3 + (max(-offset, 0), max(offset, 0)))[:, max(offset, 0) :][:, : v.shape[1]]
 
 
-def all_pairs(v: Tensor, offsets: tuple[int, ...], reach: tuple[int, int]) -> Tensor:
-    """Every position with every position, then the wanted ones are gathered."""
+def all_pairs(v: Tensor, offsets: tuple[int, ...], radius: tuple[int, int]) -> Tensor:
+    """The products of all pairs of positions, of which the wanted ones are gathered."""
     _, _, height, width, _ = v.shape
-    rows = torch.arange(height)[:, None] + torch.arange(2 * reach[0] + 1)  # X U, in the padded map
-    columns = torch.arange(width)[:, None] + torch.arange(2 * reach[1] + 1)
-    at = rows[:, None, :, None] * (width + 2 * reach[1]) + columns[None, :, None, :]
-    at = rearrange(at, "x y u v -> (x y) (u v)")
+    rows = torch.arange(height)[:, None] + torch.arange(2 * radius[0] + 1)  # X U, in the padded map
+    columns = torch.arange(width)[:, None] + torch.arange(2 * radius[1] + 1)
+    index = rows[:, None, :, None] * (width + 2 * radius[1]) + columns[None, :, None, :]
+    index = rearrange(index, "x y u v -> (x y) (u v)")
     query = rearrange(v, "b t x y c -> b t (x y) c")
     out = []
     for offset in offsets:
-        pairs = query @ rearrange(neighbours(v, offset), "b t x y c -> b t c (x y)")
+        pairs = query @ rearrange(offset_frames(v, offset), "b t x y c -> b t c (x y)")
         pairs = rearrange(pairs, "b t n (x y) -> b t n x y", x=height)
-        pairs = rearrange(F.pad(pairs, (reach[1], reach[1], reach[0], reach[0])), "b t n x y -> b t n (x y)")
-        out.append(pairs.gather(3, at.expand(*pairs.shape[:2], *at.shape)))
+        pairs = rearrange(F.pad(pairs, (radius[1], radius[1], radius[0], radius[0])), "b t n x y -> b t n (x y)")
+        out.append(pairs.gather(3, index.expand(*pairs.shape[:2], *index.shape)))
     stacked = torch.stack(out, 3)
-    return rearrange(stacked, "b t (x y) l (u v) -> b t x y l u v", x=height, u=2 * reach[0] + 1)
+    return rearrange(stacked, "b t (x y) l (u v) -> b t x y l u v", x=height, u=2 * radius[0] + 1)
 
 
-def unfold(v: Tensor, offsets: tuple[int, ...], reach: tuple[int, int]) -> Tensor:
-    """The neighbourhood of every position is copied out, then multiplied with it."""
+def unfold(v: Tensor, offsets: tuple[int, ...], radius: tuple[int, int]) -> Tensor:
+    """The neighborhood of every position is copied, then multiplied with it."""
     batch, frames, height, width, channels = v.shape
-    size = (2 * reach[0] + 1, 2 * reach[1] + 1)
+    size = (2 * radius[0] + 1, 2 * radius[1] + 1)
     out = []
     for offset in offsets:
-        images = rearrange(neighbours(v, offset), "b t x y c -> (b t) c x y")
-        patches = F.unfold(images, size, padding=reach)
+        images = rearrange(offset_frames(v, offset), "b t x y c -> (b t) c x y")
+        patches = F.unfold(images, size, padding=radius)
         patches = patches.unflatten(1, (channels, size[0] * size[1]))
         query = rearrange(v, "b t x y c -> (b t) (x y) 1 c")
         out.append((query @ rearrange(patches, "n c w p -> n p c w")).squeeze(2))
@@ -61,19 +61,19 @@ def unfold(v: Tensor, offsets: tuple[int, ...], reach: tuple[int, int]) -> Tenso
     return rearrange(stacked, "(b t) (x y) l (u v) -> b t x y l u v", **shape)
 
 
-WAYS: dict[str, Callable[..., Tensor]] = {"ours": self_similarity, "all pairs": all_pairs, "unfold": unfold}
+IMPLEMENTATIONS: dict[str, Callable[..., Tensor]] = {"ours": self_similarity, "all pairs": all_pairs, "unfold": unfold}
 
 
-def ask(way: Callable[..., Tensor], v: Tensor, offsets: tuple[int, ...], cotangent: Tensor | None) -> None:
-    """One call, with its gradient when there is a cotangent."""
+def run(transform: Callable[..., Tensor], v: Tensor, offsets: tuple[int, ...], cotangent: Tensor | None) -> None:
+    """One call, with its gradient if there is a cotangent."""
     with torch.set_grad_enabled(cotangent is not None):
-        out = way(v, offsets, REACH)
+        out = transform(v, offsets, RADIUS)
     if cotangent is not None:
         torch.autograd.grad(out, v, cotangent)
 
 
 def main() -> None:
-    """Prints one line per map size, window and way."""
+    """Print one line per map size, window and pass."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=15)
@@ -86,14 +86,14 @@ def main() -> None:
             offsets = tuple(range(-(frames // 2), frames // 2 + 1))
             v = F.normalize(torch.randn(1, 8, size, size, 128), dim=-1).requires_grad_()
             cotangent = torch.randn(1, 8, size, size, frames, 9, 9)
-            for kind, given in (("forward", None), ("forward and backward", cotangent)):
-                calls = {name: partial(ask, way, v, offsets, given) for name, way in WAYS.items()}
-                times = in_turns(calls, arguments.repeats)
+            for title, gradient in (("forward", None), ("forward and backward", cotangent)):
+                calls = {name: partial(run, call, v, offsets, gradient) for name, call in IMPLEMENTATIONS.items()}
+                times = time_alternating(calls, arguments.repeats)
                 figures = ", ".join(
                     f"{name} {statistics.median(series):.1f} ms {peak_megabytes(calls[name]):.0f} MiB"
                     for name, series in times.items()
                 )
-                print(f"{size}x{size}, L = {frames}, {kind}: {figures}", flush=True)
+                print(f"{size}x{size}, L = {frames}, {title}: {figures}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,53 +1,53 @@
-"""The names that the authors' code gives to the parameters of our networks, for adopting without their files."""
+"""The keys that the authors' code gives to our networks' parameters, to test conversion without their files."""
 
 import re
 
 import torch
 
-WORDS = (
-    (r"trunk\.stages\.(\d)\.", lambda found: f"base_model.layer{int(found[1]) + 1}."),
+KEY_PATTERNS = (
+    (r"trunk\.stages\.(\d)\.", lambda match: f"base_model.layer{int(match[1]) + 1}."),
     (r"trunk\.stem\.conv", "base_model.conv1"),
     (r"trunk\.stem\.norm", "base_model.bn1"),
-    (r"(layer\d\.\d+)\.first\.conv", r"\1.conv1"),
-    (r"(layer\d\.\d+)\.first\.norm", r"\1.bn1"),
-    (r"(layer\d\.\d+)\.second\.conv", r"\1.conv2"),
-    (r"(layer\d\.\d+)\.second\.norm", r"\1.bn2"),
-    (r"(layer\d\.\d+)\.third\.conv", r"\1.conv3"),
-    (r"(layer\d\.\d+)\.third\.norm", r"\1.bn3"),
+    (r"(layer\d\.\d+)\.conv1\.conv", r"\1.conv1"),
+    (r"(layer\d\.\d+)\.conv1\.norm", r"\1.bn1"),
+    (r"(layer\d\.\d+)\.conv2\.conv", r"\1.conv2"),
+    (r"(layer\d\.\d+)\.conv2\.norm", r"\1.bn2"),
+    (r"(layer\d\.\d+)\.conv3\.conv", r"\1.conv3"),
+    (r"(layer\d\.\d+)\.conv3\.norm", r"\1.bn3"),
     (r"(layer\d\.\d+)\.shortcut\.conv", r"\1.downsample.0"),
     (r"(layer\d\.\d+)\.shortcut\.norm", r"\1.downsample.1"),
     (r"head\.classifier", "new_fc"),
 )
-TDN = (
+TDN_KEY_PATTERNS = (
     (r"short_term\.stages\.0\.", "base_model.resnext_layer1."),
     (r"short_term\.stem\.conv", "base_model.conv1_5.0"),
     (r"short_term\.stem\.norm", "base_model.conv1_5.1"),
-    (r"between\.temporal\.", "shift.conv."),
-    (r"between\.long_term\.squeeze\.conv", "mse.conv1"),
-    (r"between\.long_term\.squeeze\.norm", "mse.bn1"),
-    (r"between\.long_term\.align", "mse.conv2"),
-    (r"between\.long_term\.fine\.conv", "mse.conv3_smallscale4"),
-    (r"between\.long_term\.fine\.norm", "mse.bn3_smallscale4"),
-    (r"between\.long_term\.coarse\.conv", "mse.conv3_smallscale2"),
-    (r"between\.long_term\.coarse\.norm", "mse.bn3_smallscale2"),
-    (r"between\.long_term\.expand\.conv", "mse.conv3"),
-    (r"between\.long_term\.expand\.norm", "mse.bn3"),
-    *WORDS,
+    (r"after_conv1\.temporal\.", "shift.conv."),
+    (r"after_conv1\.long_term\.squeeze\.conv", "mse.conv1"),
+    (r"after_conv1\.long_term\.squeeze\.norm", "mse.bn1"),
+    (r"after_conv1\.long_term\.align", "mse.conv2"),
+    (r"after_conv1\.long_term\.fine\.conv", "mse.conv3_smallscale4"),
+    (r"after_conv1\.long_term\.fine\.norm", "mse.bn3_smallscale4"),
+    (r"after_conv1\.long_term\.coarse\.conv", "mse.conv3_smallscale2"),
+    (r"after_conv1\.long_term\.coarse\.norm", "mse.bn3_smallscale2"),
+    (r"after_conv1\.long_term\.expand\.conv", "mse.conv3"),
+    (r"after_conv1\.long_term\.expand\.norm", "mse.bn3"),
+    *KEY_PATTERNS,
 )
 
 
-def names(state, words=WORDS, prefix=""):
-    """The state under the authors' names."""
+def authors_keys(state, key_patterns=KEY_PATTERNS, prefix=""):
+    """The state dict with the authors' keys."""
     out = {}
     for key, value in state.items():
-        for ours, theirs in words:
+        for ours, theirs in key_patterns:
             key = re.sub(ours, theirs, key)
         out[prefix + key] = value.clone()
     return out
 
 
-def stirred(model, seed=0):
-    """The model with parameters and running statistics far from their first values, in evaluation."""
+def randomized(model, seed=0):
+    """The model with random parameters and running statistics, in evaluation mode."""
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for key, value in model.state_dict().items():

@@ -6,6 +6,14 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
+MODELS = Path(__file__).parents[1] / "src" / "muybridge" / "models"
+# The configs in each package's __init__ have no tensors, and import their networks only in `build`.
+NETWORKS = [
+    "muybridge.models.base",
+    "muybridge.models.clips",
+    *(f"muybridge.models.{file.parent.name}.{file.stem}" for file in MODELS.glob("*/*.py") if file.stem != "__init__"),
+]
+
 # Every jaxtyping annotation of these packages is checked at run time while the tests run.
 _HOOK = install_import_hook(
     [
@@ -18,7 +26,7 @@ _HOOK = install_import_hook(
         "muybridge.engine.video_ap",
         "muybridge.localize",
         "muybridge.media",
-        "muybridge.models",
+        *NETWORKS,
         "muybridge.nn",
         "muybridge.viz",
     ],

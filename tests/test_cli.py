@@ -16,6 +16,7 @@ from muybridge.cli.tables import print_scores, rounded
 from muybridge.core.skeletons import LAYOUTS
 from muybridge.engine.metrics import score
 from muybridge.engine.repeat import summarize_rows
+from muybridge.models import STALSTMConfig
 from muybridge.recipe_schema import shipped_recipes
 from tests.tiny import write_recordings
 from tests.videos import write
@@ -27,6 +28,7 @@ COMMANDS = (
     "fuse",
     "layouts",
 )
+PAPERS = Path(__file__).parents[1] / "docs" / "papers"
 RECIPE = shipped_recipes()["sta_lstm_sbu"].read_text()
 QUICK = ("--set", "train.epochs=2", "--set", "model.hidden=8", "--set", "model.layers=1")
 
@@ -61,6 +63,9 @@ LIGHT = [
     (0, "init mine.toml --model tdn --data videos --epochs 3"),
     (0, "--version"),
     (0, "--show-completion bash"),
+    (0, "models"),
+    (0, "models tdn"),
+    (2, "models tdm"),
     (0, "recipes"),
     (0, "recipes sta_lstm"),
     (0, "recipes folder_drnn"),
@@ -107,7 +112,7 @@ def test_every_command_has_help(command: str):
     assert result.exit_code == 0
     assert "Usage" in result.stdout
     assert "<bool>" not in result.stdout  # a flag takes no value
-    if command not in ("models", "demo"):
+    if command != "demo":
         assert "Example:" in result.stdout
 
 
@@ -314,10 +319,23 @@ def test_parallel_repetitions_equal_those_in_turn(call, data: Path):
     assert json.loads(one)["runs"] == json.loads(two)["runs"]
 
 
-def test_models_are_listed(call):
+def test_models(call):
     code, out, _ = call("models")
     assert code == 0
-    assert "sta_lstm" in out
+    rows = {line.split()[0]: line for line in out.splitlines()[1:] if line}
+    assert {"drnn", "fisher_vectors", "selfy", "sta_lstm", "tdn", "tsm", "tsn", "video_lstm"} < rows.keys()
+    assert rows["drnn"].split()[1] == "skeletons"
+    assert rows["drnn"].endswith("ICCV 2015")
+    assert rows["video_lstm"].split()[1:4] == ["video", "+", "flow"]
+    assert rows["tsm"].endswith("TSM: tsn with shift = true")
+    code, out, _ = call("models", "sta_lstm")
+    for name, reason in STALSTMConfig.spec.differences.items():
+        assert f"{name}:" in out
+        assert reason in out
+    assert STALSTMConfig.spec.link in out
+    code, out, _ = call("models", "--json")
+    assert {row["name"] for row in json.loads(out)} == {name for name in rows if (PAPERS / f"{name}.md").is_file()}
+    assert json.loads(call("models", "tdn", "--json")[1])["input"] == "video"
 
 
 @pytest.mark.parametrize(

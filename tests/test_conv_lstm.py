@@ -16,11 +16,11 @@ BATCH, STEPS, INPUTS, HIDDEN = 2, 4, 3, 5
 
 def layer(kernel=3, peephole=False, dtype=torch.float64):
     torch.manual_seed(0)
-    made = ConvLSTM(INPUTS, HIDDEN, kernel, peephole=peephole).to(dtype)
+    lstm = ConvLSTM(INPUTS, HIDDEN, kernel, peephole=peephole).to(dtype)
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in lstm.parameters():
             parameter.copy_(0.5 * torch.randn_like(parameter))
-    return made
+    return lstm
 
 
 def maps(size=(4, 3), dtype=torch.float64, seed=1):
@@ -34,7 +34,7 @@ def states(size=(4, 3), dtype=torch.float64):
 
 
 @contextlib.contextmanager
-def under_export():
+def step_by_step_path():
     """The code path of torch.export, run eagerly: the equations step by step, differentiated by autograd."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.compiler, "is_compiling", lambda: True)
@@ -44,14 +44,14 @@ def under_export():
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 @pytest.mark.parametrize("peephole", [False, True])
 @pytest.mark.parametrize("size", [(4, 3), (1, 1)])
-@pytest.mark.parametrize("begun", [False, True])
-def test_equals_the_oracle(kernel, peephole, size, begun):
-    made, x = layer(kernel, peephole), maps(size)
-    first = states(size) if begun else None
-    hidden, memory = made(x, first)
-    weights = {f"it.{name}": value.numpy() for name, value in made.state_dict().items()}
+@pytest.mark.parametrize("with_initial_state", [False, True])
+def test_equals_the_oracle(kernel, peephole, size, with_initial_state):
+    lstm, x = layer(kernel, peephole), maps(size)
+    first = states(size) if with_initial_state else None
+    hidden, memory = lstm(x, first)
+    weights = {f"it.{name}": value.numpy() for name, value in lstm.state_dict().items()}
     for row in range(BATCH):
-        h, c = (one[row].numpy() for one in first) if first else (np.zeros((HIDDEN, *size)) for _ in range(2))
+        h, c = (tensor[row].numpy() for tensor in first) if first else (np.zeros((HIDDEN, *size)) for _ in range(2))
         for t in range(STEPS):
             h, c = oracle.lstm_step(weights, "it", x[row, t].numpy(), h, c)
             np.testing.assert_allclose(hidden[row, t].detach(), h, rtol=1e-9, atol=1e-12)
@@ -61,12 +61,12 @@ def test_equals_the_oracle(kernel, peephole, size, begun):
 @pytest.mark.parametrize(("kernel", "size"), [(3, (4, 3)), (1, (2, 2)), (1, (1, 1))])
 @pytest.mark.parametrize("peephole", [False, True])
 def test_gradients_are_those_of_finite_differences(kernel, size, peephole):
-    made = layer(kernel, peephole)
-    names, parameters = zip(*made.named_parameters(), strict=True)
-    inputs = [one.detach().clone().requires_grad_() for one in (maps(size), *states(size), *parameters)]
+    lstm = layer(kernel, peephole)
+    names, parameters = zip(*lstm.named_parameters(), strict=True)
+    inputs = [tensor.detach().clone().requires_grad_() for tensor in (maps(size), *states(size), *parameters)]
 
     def run(x, h, c, *values):
-        return torch.func.functional_call(made, dict(zip(names, values, strict=True)), (x, (h, c)))
+        return torch.func.functional_call(lstm, dict(zip(names, values, strict=True)), (x, (h, c)))
 
     assert torch.autograd.gradcheck(run, inputs, fast_mode=True)
 
@@ -74,39 +74,39 @@ def test_gradients_are_those_of_finite_differences(kernel, size, peephole):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_the_shared_convolution_changes_no_number(dtype, kernel):
-    made = layer(kernel, dtype=dtype)
+    lstm = layer(kernel, dtype=dtype)
 
-    def answers():
-        x, first = maps(dtype=dtype).requires_grad_(), [one.requires_grad_() for one in states(dtype=dtype)]
-        hidden, memory = made(x, tuple(first))
+    def outputs_and_gradients():
+        x, first = maps(dtype=dtype).requires_grad_(), [tensor.requires_grad_() for tensor in states(dtype=dtype)]
+        hidden, memory = lstm(x, tuple(first))
         weighed = (hidden * torch.linspace(-1, 1, hidden.numel(), dtype=dtype).view_as(hidden)).sum() + memory.sum()
-        return [hidden, memory, *torch.autograd.grad(weighed, [x, *first, *made.parameters()])]
+        return [hidden, memory, *torch.autograd.grad(weighed, [x, *first, *lstm.parameters()])]
 
-    ours = answers()
-    with under_export():
-        plain = answers()
+    fast = outputs_and_gradients()
+    with step_by_step_path():
+        reference = outputs_and_gradients()
     tolerance = {torch.float32: 1e-4, torch.float64: 1e-11}[dtype]
-    for one, other in zip(ours, plain, strict=True):
-        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+    for tensor, expected_tensor in zip(fast, reference, strict=True):
+        torch.testing.assert_close(tensor, expected_tensor, rtol=tolerance, atol=tolerance)
 
 
 def test_maps_of_one_place_are_torchs_lstm():
-    made = layer(1)
-    theirs = nn.LSTM(INPUTS, HIDDEN, batch_first=True).double()
+    lstm = layer(1)
+    torch_lstm = nn.LSTM(INPUTS, HIDDEN, batch_first=True).double()
     with torch.no_grad():
-        theirs.weight_ih_l0.copy_(made.input_weight.flatten(1))
-        theirs.weight_hh_l0.copy_(made.hidden_weight.flatten(1))
-        theirs.bias_ih_l0.copy_(made.bias)
-        theirs.bias_hh_l0.zero_()
+        torch_lstm.weight_ih_l0.copy_(lstm.input_weight.flatten(1))
+        torch_lstm.weight_hh_l0.copy_(lstm.hidden_weight.flatten(1))
+        torch_lstm.bias_ih_l0.copy_(lstm.bias)
+        torch_lstm.bias_hh_l0.zero_()
     x = maps((1, 1))
-    expected, (_, last) = theirs(x[..., 0, 0])
-    hidden, memory = made(x)
+    expected, (_, last) = torch_lstm(x[..., 0, 0])
+    hidden, memory = lstm(x)
     torch.testing.assert_close(hidden[..., 0, 0], expected)
     torch.testing.assert_close(memory[..., 0, 0], last[0])
-    stepped, remembered = [], made.zeros(x)
-    step = made.stepper(made.hidden_weight)
-    for seen in made.project(x):
-        remembered = step(seen, [remembered[0]], remembered[1])
+    stepped, remembered = [], lstm.zero_state(x)
+    step = lstm.make_step(lstm.hidden_weight)
+    for projected in lstm.project_input(x):
+        remembered = step(projected, [remembered[0]], remembered[1])
         stepped.append(remembered[0])
     torch.testing.assert_close(torch.stack(stepped, 1), hidden)
 
@@ -147,30 +147,30 @@ class TestSharedConvolution:
             result = shared(torch.randn(1, 3, 4, 4, requires_grad=True))
             if goes_back:
                 result.sum().backward()
-            kept = weakref.ref(shared._calls)
+            calls = weakref.ref(shared._calls)
             del shared, result
-            assert kept() is None
+            assert calls() is None
         finally:
             gc.enable()
 
 
 def test_under_autocast_states_stay_whole_and_gradients_arrive():
-    made, x = layer(3, dtype=torch.float32), maps(dtype=torch.float32)
-    whole, _ = made(x)
+    lstm, x = layer(3, dtype=torch.float32), maps(dtype=torch.float32)
+    full, _ = lstm(x)
     with torch.autocast("cpu", torch.bfloat16):
-        hidden, memory = made(x)
+        hidden, memory = lstm(x)
     assert memory.dtype == torch.float32
-    torch.testing.assert_close(hidden, whole, rtol=0, atol=0.05)
+    torch.testing.assert_close(hidden, full, rtol=0, atol=0.05)
     hidden.sum().backward()
-    assert all(parameter.grad.dtype == torch.float32 for parameter in made.parameters())
-    rough = made.hidden_weight.grad.clone()
-    made.zero_grad()
-    made(x)[0].sum().backward()
-    torch.testing.assert_close(rough, made.hidden_weight.grad, rtol=0, atol=0.1 * rough.abs().max().item())
+    assert all(parameter.grad.dtype == torch.float32 for parameter in lstm.parameters())
+    rough = lstm.hidden_weight.grad.clone()
+    lstm.zero_grad()
+    lstm(x)[0].sum().backward()
+    torch.testing.assert_close(rough, lstm.hidden_weight.grad, rtol=0, atol=0.1 * rough.abs().max().item())
 
 
 def test_a_layer_with_context_is_its_owners_to_step():
-    made = ConvLSTM(3, 4, context=2)
-    assert made.context_weight.shape == (16, 2, 3, 3)
-    with pytest.raises(AssertionError, match="stepped through by its owner"):
-        made(torch.zeros(1, 2, 3, 4, 4))
+    lstm = ConvLSTM(3, 4, context_channels=2)
+    assert lstm.context_weight.shape == (16, 2, 3, 3)
+    with pytest.raises(AssertionError, match="stepped by its owner"):
+        lstm(torch.zeros(1, 2, 3, 4, 4))

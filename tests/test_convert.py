@@ -12,7 +12,7 @@ from muybridge.core.errors import DataError, RecipeError, RunError
 from muybridge.engine.convert import convert_checkpoint, read_checkpoint
 from muybridge.media.video import Video
 from muybridge.models.tdn import TDNConfig
-from tests.authors import TDN, names, stirred
+from tests.authors import TDN_KEY_PATTERNS, authors_keys, randomized
 from tests.videos import write
 
 KNOBS = {"model.backbone": "resnet18", "model.segments": 3, "model.size": 64}
@@ -21,7 +21,7 @@ SMALL = TDNConfig(backbone="resnet18", segments=3, size=64)
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    state = names(stirred(SMALL.build(4)).state_dict(), TDN, prefix="module.")
+    state = authors_keys(randomized(SMALL.build(4)).state_dict(), TDN_KEY_PATTERNS, prefix="module.")
     torch.save({"epoch": 50, "state_dict": state, "best_prec1": torch.tensor(52.3)}, tmp_path / "tdn.pth")
     return tmp_path / "tdn.pth"
 
@@ -32,7 +32,7 @@ def test_a_checkpoint_becomes_a_run(file: Path, tmp_path: Path):
     assert run.finished
     assert run.labels() == ("push", "pull", "lift", "drop")
     predictor = muybridge.load(run.path)
-    original = stirred(SMALL.build(4)).eval()
+    original = randomized(SMALL.build(4)).eval()
     with Video(write(tmp_path / "film.mp4", 30)) as video, torch.no_grad():
         inputs, _ = predictor.prepare(video)
         expected = original(**inputs).logits.softmax(1)[0]
@@ -64,7 +64,7 @@ def test_what_is_wrong_is_said(file: Path, tmp_path: Path):
     refused(DataError, r"twice.txt: the class 'push' is given twice", labels=tmp_path / "twice.txt")
     refused(RecipeError, "both a model and a recipe", recipe="folder_tdn")
     refused(RecipeError, "neither a model nor a recipe", model=None)
-    refused(RunError, r"holds a resnet18.*backbone", settings={})
+    refused(RunError, r"contains a resnet18.*backbone", settings={})
     torch.save([1, 2], file)
     refused(RunError, r"tdn.pth: the checkpoint holds a list")
     file.write_bytes(b"not a checkpoint")

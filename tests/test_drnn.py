@@ -8,7 +8,8 @@ from torch import nn
 from muybridge.core.contracts import SkeletonData
 from muybridge.core.errors import RecipeError
 from muybridge.core.skeletons import LAYOUTS
-from muybridge.models.drnn import DRNN, DRNNConfig
+from muybridge.models.drnn import DRNNConfig
+from muybridge.models.drnn.network import DRNN
 from muybridge.nn import differential_scan
 from muybridge.nn.recurrent import DifferentialLSTM, last_valid, max_valid, mean_valid
 from tests.oracles import drnn as oracle
@@ -17,36 +18,36 @@ ORDERS = [(), (0,), (1,), (0, 1), (0, 1, 2), (0, 2, 3)]
 LENGTH = torch.tensor([5, 2, 7, 1])
 
 
-def layer(derivatives, size=6, **knobs) -> DifferentialLSTM:
+def layer(derivatives, size=6, **settings) -> DifferentialLSTM:
     torch.manual_seed(0)
-    made = DifferentialLSTM(3, size, derivatives, forget_bias=0.5, **knobs).double()
+    lstm = DifferentialLSTM(3, size, derivatives, forget_bias=0.5, **settings).double()
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in lstm.parameters():
             parameter.mul_(2)  # away from the straight part of the gates
-    return made
+    return lstm
 
 
 def sequence(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
-def outcome(made: DifferentialLSTM, x: torch.Tensor, length) -> list[torch.Tensor]:
+def outcome(lstm: DifferentialLSTM, x: torch.Tensor, length) -> list[torch.Tensor]:
     """h, s, and the gradients of a random sum of both by the input and by every parameter."""
     x = x.clone().requires_grad_()
-    h, s = made(x, length)
+    h, s = lstm(x, length)
     rng = torch.Generator().manual_seed(2)
-    loss = sum((one * torch.randn(one.shape, generator=rng).to(one)).sum() for one in (h, s))
-    return [h, s, *torch.autograd.grad(loss, [x, *made.parameters()])]
+    loss = sum((tensor * torch.randn(tensor.shape, generator=rng).to(tensor)).sum() for tensor in (h, s))
+    return [h, s, *torch.autograd.grad(loss, [x, *lstm.parameters()])]
 
 
-@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("use_reference", [True, False])
 @pytest.mark.parametrize("diagonal", [True, False])
 @pytest.mark.parametrize("derivatives", ORDERS)
-def test_the_scan_agrees_with_the_oracle(derivatives, diagonal: bool, plain: bool):
-    made = layer(derivatives, diagonal=diagonal, plain=plain)
+def test_the_scan_agrees_with_the_oracle(derivatives, diagonal: bool, use_reference: bool):
+    lstm = layer(derivatives, diagonal=diagonal, use_reference=use_reference)
     x = sequence(4, 7, 3)
-    h, s = made(x, LENGTH)
-    weights = {name: one.detach().numpy() for name, one in made.named_parameters()}
+    h, s = lstm(x, LENGTH)
+    weights = {name: tensor.detach().numpy() for name, tensor in lstm.named_parameters()}
     for index, length in enumerate(LENGTH.tolist()):
         expected_h, expected_s = oracle.scan(weights, x[index, :length].numpy(), derivatives)
         np.testing.assert_allclose(h[index, :length].detach(), expected_h, atol=1e-12)
@@ -71,49 +72,49 @@ def test_without_derivatives_it_is_torchs_lstm():
 @pytest.mark.parametrize("diagonal", [True, False])
 @pytest.mark.parametrize("derivatives", ORDERS)
 def test_both_ways_of_scanning_agree_in_values_and_gradients(derivatives, diagonal: bool, truncate, length):
-    made, x = layer(derivatives, diagonal=diagonal, truncate=truncate), sequence(4, 7, 3)
-    fast = outcome(made, x, length)
-    made.plain = True
-    for ours, equations in zip(fast, outcome(made, x, length), strict=True):
+    lstm, x = layer(derivatives, diagonal=diagonal, truncate=truncate), sequence(4, 7, 3)
+    fast = outcome(lstm, x, length)
+    lstm.use_reference = True
+    for ours, equations in zip(fast, outcome(lstm, x, length), strict=True):
         torch.testing.assert_close(ours, equations)
 
 
 def test_the_products_of_single_precision_agree_too(monkeypatch: pytest.MonkeyPatch):
-    made, x = layer((0, 1, 2), size=40).float(), sequence(4, 7, 3).float()
-    fast = outcome(made, x, LENGTH)
-    monkeypatch.setattr(differential_scan, "_onednn", lambda _: False)
-    elsewhere = outcome(made, x, LENGTH)
-    made.plain = True
-    for ours, other, equations in zip(fast, elsewhere, outcome(made, x, LENGTH), strict=True):
+    lstm, x = layer((0, 1, 2), size=40).float(), sequence(4, 7, 3).float()
+    fast = outcome(lstm, x, LENGTH)
+    monkeypatch.setattr(differential_scan, "_use_onednn", lambda _: False)
+    elsewhere = outcome(lstm, x, LENGTH)
+    lstm.use_reference = True
+    for ours, reference, equations in zip(fast, elsewhere, outcome(lstm, x, LENGTH), strict=True):
         torch.testing.assert_close(ours, equations, atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(other, equations, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(reference, equations, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("length", [None, torch.tensor([3, 1, 4])])
 @pytest.mark.parametrize("derivatives", [(), (0,), (0, 1, 2), (1, 3)])
 def test_gradients_are_those_of_the_function(derivatives, length):
-    made = layer(derivatives, size=3)
-    names = [name for name, _ in made.named_parameters()]
+    lstm = layer(derivatives, size=3)
+    names = [name for name, _ in lstm.named_parameters()]
 
     def scan(x, *parameters):
-        return torch.func.functional_call(made, dict(zip(names, parameters, strict=True)), (x, length))
+        return torch.func.functional_call(lstm, dict(zip(names, parameters, strict=True)), (x, length))
 
-    assert torch.autograd.gradcheck(scan, (sequence(3, 4, 3).requires_grad_(), *made.parameters()))
+    assert torch.autograd.gradcheck(scan, (sequence(3, 4, 3).requires_grad_(), *lstm.parameters()))
 
 
 def test_truncated_errors_stay_on_the_memory():
     """One cell, two frames, by hand: what reaches the first input through the memory, and through nothing else."""
     x = torch.tensor([[[0.7], [-0.4]]], dtype=torch.float64)
-    made = DifferentialLSTM(1, 1, (0, 1)).double()
+    lstm = DifferentialLSTM(1, 1, (0, 1)).double()
     reached = {}
     for truncate in (False, "soft", "strict"):
-        made.truncate = truncate
+        lstm.truncate = truncate
         inputs = x.clone().requires_grad_()
-        h, s = made(inputs)
+        h, s = lstm(inputs)
         (reached[truncate],) = torch.autograd.grad(h[0, 1, 0], inputs)
-    w_x, w_h, b = made.input_weight[:, 0], made.hidden_weight[:, 0], made.bias
-    v = made.state_weight[:, :, 0, 0]
-    h, s = (one[0, :, 0] for one in made(x))
+    w_x, w_h, b = lstm.input_weight[:, 0], lstm.hidden_weight[:, 0], lstm.bias
+    v = lstm.state_weight[:, :, 0, 0]
+    h, s = (tensor[0, :, 0] for tensor in lstm(x))
     first = w_x * x[0, 0] + b
     i1, c1 = first[0].sigmoid(), first[2].tanh()
     d_s1 = i1 * (1 - i1) * w_x[0] * c1 + i1 * (1 - c1**2) * w_x[2]
@@ -150,9 +151,9 @@ def motion(*lengths: int) -> dict[str, torch.Tensor]:
     return {"joints": joints * valid[..., None, None, None], "length": length}
 
 
-def built(**knobs) -> DRNN:
+def built(**settings) -> DRNN:
     torch.manual_seed(0)
-    model = DRNNConfig(hidden=16, **knobs).build(num_classes=20)
+    model = DRNNConfig(hidden=16, **settings).build(num_classes=20)
     model.calibrate([motion(12, 9, 10)])
     return model.eval()
 
@@ -161,20 +162,20 @@ def built(**knobs) -> DRNN:
 def test_the_model_has_as_many_parameters_as_the_paper_counts(order: int):
     model = DRNNConfig(order=order, hidden=30).build(num_classes=20)
     d, h, c = model.features.size, 30, 20
-    count = sum(one.numel() for one in model.parameters())
+    count = sum(tensor.numel() for tensor in model.parameters())
     assert count == 4 * h * (d + h + 1) + 3 * (order + 1) * h**2 + c * (h + 1)
 
 
 def test_the_papers_net_is_the_default():
     model = DRNNConfig(order=2, hidden=300).build(num_classes=20)
     assert model.recurrent.derivatives == (0, 1, 2)
-    assert model.classify.weight.shape == (20, 300)
+    assert model.classifier.weight.shape == (20, 300)
     assert DRNNConfig(derivatives=(1,)).build(20).recurrent.derivatives == (1,)
 
 
-@pytest.mark.parametrize("readout", ["last", "mean", "max"])
-def test_batch_mates_and_padding_change_nothing(readout: str):
-    model, batch = built(readout=readout), motion(9, 4, 12, 1)
+@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+def test_batch_mates_and_padding_change_nothing(pooling: str):
+    model, batch = built(pooling=pooling), motion(9, 4, 12, 1)
     together = model(**batch)
     for index, length in enumerate(batch["length"].tolist()):
         alone = model(batch["joints"][index : index + 1, :length], batch["length"][index : index + 1])
@@ -193,10 +194,10 @@ def test_the_map_is_the_size_of_the_highest_derivative():
 
 
 @pytest.mark.parametrize(
-    "knobs", [{}, {"order": -1}, {"derivatives": (1,)}, {"diagonal": True}, {"pca": 40}, {"readout": "max"}], ids=str
+    "settings", [{}, {"order": -1}, {"derivatives": (1,)}, {"diagonal": True}, {"pca": 40}, {"pooling": "max"}], ids=str
 )
-def test_the_exported_model_answers_the_same(knobs: dict):
-    model, batch = built(**knobs), motion(8, 5)
+def test_the_exported_model_answers_the_same(settings: dict):
+    model, batch = built(**settings), motion(8, 5)
     exported = torch.export.export(model, (), kwargs=batch).module()
     ours, theirs = model(**batch), exported(**batch)
     torch.testing.assert_close(theirs.logits, ours.logits, atol=1e-5, rtol=1e-4)
@@ -219,9 +220,9 @@ def test_two_people_in_the_plane():
 
 
 def test_low_precision_keeps_the_memory_in_single():
-    made = DifferentialLSTM(3, 8)
+    lstm = DifferentialLSTM(3, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        h, s = made(torch.randn(2, 5, 3).bfloat16())
+        h, s = lstm(torch.randn(2, 5, 3).bfloat16())
     assert h.dtype == s.dtype == torch.float32
 
 

@@ -1,5 +1,7 @@
-"""What every model in the union promises."""
+"""What every model of the union guarantees."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -17,11 +19,11 @@ from muybridge.core.skeletons import LAYOUTS, unnamed_layout
 from muybridge.core.types import Output
 from muybridge.data.prepare import collate_inputs
 from muybridge.models import AnyModel
-from muybridge.models.base import Model, ModelConfig
-from muybridge.models.clips import ClipModelConfig
+from muybridge.models.base import Model
+from muybridge.models.config import ClipModelConfig, ModelConfig
 
 KINDS = get_args(get_args(AnyModel)[0])
-SHALLOW = [one for one in KINDS if issubclass(one, ClipModelConfig)]
+SHALLOW = [config for config in KINDS if issubclass(config, ClipModelConfig)]
 CLASSES = 5
 SKELETONS = {
     "kinect20": SkeletonData(LAYOUTS["kinect20"]),
@@ -38,11 +40,11 @@ SMALL = {
     "size": 64,
     "hidden": 6,
     "attention_width": 5,
-    "head": 7,
+    "head_width": 7,
     "train_backbone": True,
     "cell_frames": 1,
-    "dimensions": 5,
-    "components": 4,
+    "pca_components": 5,
+    "gaussians": 4,
 }
 
 
@@ -53,12 +55,12 @@ class Kind:
     config: ModelConfig
 
     @property
-    def sees_clips(self) -> bool:
+    def takes_clips(self) -> bool:
         return isinstance(self.config.takes(), ClipInput)
 
     @property
     def holds(self) -> dict[str, Holds]:
-        return VIDEOS if self.sees_clips else SKELETONS
+        return VIDEOS if self.takes_clips else SKELETONS
 
     def sample(self, frames: int, seed: int, holds: Holds | None = None) -> dict[str, Tensor]:
         """A recording in which everybody drifts about; a clip has as many frames as the model asks for."""
@@ -70,8 +72,8 @@ class Kind:
             count = takes.segments * takes.frames_per_segment
             channels = ({"video": holds.channels} if takes.pixels else {}) | ({"flow": 2} if takes.flow else {})
             return {
-                name: torch.randn(1, count, each, takes.size, takes.size, generator=rng)
-                for name, each in channels.items()
+                name: torch.randn(1, count, depth, takes.size, takes.size, generator=rng)
+                for name, depth in channels.items()
             }
         shape = (holds.people, len(holds.layout), holds.coordinates)
         pose = torch.randn(1, *shape, generator=rng)
@@ -86,13 +88,13 @@ class Kind:
 
 
 def known(config: type[ModelConfig], **more: Any) -> Kind:
-    sees_clips = isinstance(config().takes(), ClipInput)
-    small = {knob: value for knob, value in SMALL.items() if knob in config.model_fields}
-    return Kind(config.model_validate(small | more if sees_clips else {}))
+    takes_clips = isinstance(config().takes(), ClipInput)
+    small = {setting: value for setting, value in SMALL.items() if setting in config.model_fields}
+    return Kind(config.model_validate(small | more if takes_clips else {}))
 
 
 @pytest.fixture(
-    params=[*((one, {}) for one in KINDS), *((one, {"stages": 2}) for one in SHALLOW)],
+    params=[*((config, {}) for config in KINDS), *((config, {"stages": 2}) for config in SHALLOW)],
     ids=lambda param: f"{param[0].spec.name}{' with two stages' if param[1] else ''}",
 )
 def kind(request: pytest.FixtureRequest) -> Kind:
@@ -100,19 +102,19 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     return known(config, **more)
 
 
-def awake(model: Model) -> Model:
+def with_active_norms(model: Model) -> Model:
     """The model with its norms that begin at zero, and let nothing through, set to one half."""
     with torch.no_grad():
-        for name, one in model.named_parameters():
-            if name.endswith("norm.weight") and not one.any():
-                one.fill_(0.5)
+        for name, value in model.named_parameters():
+            if name.endswith("norm.weight") and not value.any():
+                value.fill_(0.5)
     return model
 
 
 @pytest.mark.parametrize(
     ("config", "holds"),
-    [(one, holds) for one in KINDS for holds in known(one).holds.values()],
-    ids=[f"{one.spec.name}-{name}" for one in KINDS for name in known(one).holds],
+    [(config, holds) for config in KINDS for holds in known(config).holds.values()],
+    ids=[f"{config.spec.name}-{name}" for config in KINDS for name in known(config).holds],
 )
 def test_it_scores_every_class_for_every_kind_of_recording(config: type[ModelConfig], holds: Holds):
     kind = known(config)
@@ -124,7 +126,7 @@ def test_it_scores_every_class_for_every_kind_of_recording(config: type[ModelCon
 
 
 def test_a_layout_without_bones_is_served_or_refused_in_words(kind: Kind):
-    if kind.sees_clips:
+    if kind.takes_clips:
         return
     holds = SkeletonData(unnamed_layout(7))
     try:
@@ -135,7 +137,7 @@ def test_a_layout_without_bones_is_served_or_refused_in_words(kind: Kind):
         assert model(**collate_inputs([kind.sample(5, 0, holds)])).logits.shape == (1, CLASSES)
 
 
-def test_its_name_is_its_door_plate(kind: Kind):
+def test_its_name_is_that_of_its_spec(kind: Kind):
     config = type(kind.config)
     assert config.model_fields["name"].default == config.spec.name
     assert config.spec.title
@@ -143,13 +145,13 @@ def test_its_name_is_its_door_plate(kind: Kind):
 
 
 def test_gradient_reaches_every_parameter(kind: Kind):
-    model = awake(kind.build()).train()
+    model = with_active_norms(kind.build()).train()
     batch = collate_inputs([kind.sample(frames, frames) for frames in (12, 7, 9, 10)])
     terms = model.losses(model(**batch), torch.tensor([0, 1, 2, 3]), batch)
     assert "cross_entropy" in terms
     assert all(term.shape == () for term in terms.values())
     torch.stack(list(terms.values())).sum().backward()
-    silent = [name for name, one in model.named_parameters() if one.grad is None or not one.grad.abs().sum()]
+    silent = [name for name, value in model.named_parameters() if value.grad is None or not value.grad.abs().sum()]
     assert not silent
 
 
@@ -164,19 +166,25 @@ def test_soft_labels_equal_hard_ones_when_they_are_sure(kind: Kind):
 
 
 def test_samples_do_not_talk_and_padding_changes_nothing(kind: Kind):
-    model = awake(kind.build())
+    model = with_active_norms(kind.build())
     samples = [kind.sample(frames, frames) for frames in (9, 4, 12)]
     together = model(**collate_inputs(samples))
     garbage = collate_inputs(samples)
-    if not kind.sees_clips:
+    if not kind.takes_clips:
         garbage["joints"][1, 4:] = 1e3
     failed = model(**garbage)
-    for index, one in enumerate(samples):
-        alone = model(**collate_inputs([one]))
+    for index, sample in enumerate(samples):
+        alone = model(**collate_inputs([sample]))
         torch.testing.assert_close(together.logits[index], alone.logits[0], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(failed.logits[index], alone.logits[0], rtol=1e-4, atol=1e-5)
         for name, map_ in alone.maps.items():
             torch.testing.assert_close(together.maps[name][index, : map_.shape[1]], map_[0], rtol=1e-4, atol=1e-5)
+
+
+def test_configs_load_without_torch():
+    """So that `muybridge models` and a mistake in a recipe take less than a second."""
+    code = "import sys, muybridge.models; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_eval_mode_is_deterministic(kind: Kind):
@@ -186,8 +194,8 @@ def test_eval_mode_is_deterministic(kind: Kind):
 
 
 def test_the_same_seed_builds_the_same_model(kind: Kind):
-    one, other = kind.build().state_dict(), kind.build().state_dict()
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    first, second = kind.build().state_dict(), kind.build().state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_weights_round_trip(kind: Kind, tmp_path: Path):
@@ -195,15 +203,15 @@ def test_weights_round_trip(kind: Kind, tmp_path: Path):
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     safetensors.torch.save_file(tensors, tmp_path / "weights.safetensors")
     torch.manual_seed(1)
-    other = kind.config.build(CLASSES, next(iter(kind.holds.values()))).eval()
-    other.load_state_dict(safetensors.torch.load_file(tmp_path / "weights.safetensors"))
+    other_model = kind.config.build(CLASSES, next(iter(kind.holds.values()))).eval()
+    other_model.load_state_dict(safetensors.torch.load_file(tmp_path / "weights.safetensors"))
     batch = collate_inputs([kind.sample(8, 1)])
-    assert torch.equal(model(**batch).logits, other(**batch).logits)
+    assert torch.equal(model(**batch).logits, other_model(**batch).logits)
 
 
 @pytest.mark.filterwarnings("ignore:.*_flat_weights.*:UserWarning")
 def test_it_survives_torch_export(kind: Kind):
-    model = awake(kind.build())
+    model = with_active_norms(kind.build())
     batch = collate_inputs([kind.sample(frames, frames) for frames in (8, 6)])
     exported = torch.export.export(model, (), kwargs=batch).module()
     torch.testing.assert_close(exported(**batch).logits, model(**batch).logits, rtol=1e-4, atol=1e-5)
@@ -211,14 +219,14 @@ def test_it_survives_torch_export(kind: Kind):
 
 @pytest.mark.filterwarnings("ignore")  # torch's exporter and onnxscript speak of themselves
 def test_onnx_gives_the_same_answer_for_any_number_of_clips(kind: Kind, tmp_path: Path):
-    if not kind.sees_clips:
+    if not kind.takes_clips:
         pytest.skip("a model of skeletons")
-    model: Any = awake(kind.build())
+    model: Any = with_active_norms(kind.build())
     batch = collate_inputs([kind.sample(0, seed) for seed in (1, 2)])
     shapes = {name: {0: torch.export.Dim("batch")} for name in batch}
     torch.onnx.export(model, (), str(tmp_path / "model.onnx"), kwargs=batch, dynamo=True, dynamic_shapes=shapes)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     for seeds in ((1, 2), (3, 4, 5), (6,)):
-        asked = collate_inputs([kind.sample(0, seed) for seed in seeds])
-        logits, *_ = session.run(None, {name: one.numpy() for name, one in asked.items()})
-        np.testing.assert_allclose(logits, model(**asked).logits.detach().numpy(), rtol=1e-3, atol=1e-4)
+        inputs = collate_inputs([kind.sample(0, seed) for seed in seeds])
+        logits, *_ = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+        np.testing.assert_allclose(logits, model(**inputs).logits.detach().numpy(), rtol=1e-3, atol=1e-4)

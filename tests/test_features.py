@@ -36,12 +36,12 @@ SMALL = {
     "name": "video_lstm",
     "architecture": "conv_alstm",
     "backbone": "resnet18",
-    "level": -2,
+    "out_index": -2,
     "frames": 4,
     "size": 32,
     "hidden": 4,
     "attention_width": 4,
-    "head": 8,
+    "head_width": 8,
     "dropout": 0.0,
 }
 STAMP = {"weights": "abc", "model.size": 32, "precision": "float32", "view.resize": (32, 32)}
@@ -384,7 +384,7 @@ def test_a_model_with_another_cnn_is_refused(root: Path, store: Path, tmp_path: 
     [
         ({"view.resize": [32, 40]}, r"other view.resize \(\[32, 32\]\). Expected view.resize \(\[32, 40\]\)"),
         ({"view.resize": [40, 40], "model.size": 40}, r"other model.size \(32\), view.resize"),
-        ({"model.level": -1}, r"other model.level \(-2\). Expected model.level \(-1\)"),
+        ({"model.out_index": -1}, r"other model.out_index \(-2\). Expected model.out_index \(-1\)"),
         ({"model.backbone": "resnet34"}, "other model.backbone"),
         ({"model.mean": [0, 0, 0]}, "other model.mean"),
         ({"flow.bound": 10.0}, r"other flow.bound \(20.0\)"),
@@ -446,7 +446,7 @@ def test_from_a_trained_tsn_to_two_networks_over_its_maps(root: Path, tmp_path: 
     """The way it is meant: a CNN learns the data first, its maps are kept, and several networks learn from them."""
     cnn = train(tiny_clip_recipe(root, epochs=1).with_settings({"model.shift": False}), tmp_path / "cnn")
     take = {"appearance.trunk.": {"run": str(cnn.path), "prefix": "trunk."}}
-    whole = {"model.level": -1, "train.init_from": take, "train.epochs": 1}
+    whole = {"model.out_index": -1, "train.init_from": take, "train.epochs": 1}
     extract_features(recipe_of(root, **whole), tmp_path / "store", runtime=Runtime(device="cpu"))
     theirs = {name: one for name, one in cnn.model().state_dict().items() if name.startswith("trunk.")}
     for architecture in ("alstm", "conv_lstm"):

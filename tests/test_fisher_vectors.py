@@ -13,7 +13,7 @@ from muybridge.engine.evaluate import evaluate
 from muybridge.engine.train import train
 from muybridge.models.fisher_vectors import FisherVectorsConfig
 from muybridge.nn.fisher import FisherVector
-from muybridge.nn.local_descriptors import STILL, descriptors, places
+from muybridge.nn.local_descriptors import MIN_FLOW, block_positions, descriptors
 from muybridge.recipe import Recipe
 from tests.oracles.descriptors import block
 
@@ -23,57 +23,57 @@ def test_descriptors_are_those_worked_out_pixel_by_pixel(cell):
     rng = torch.Generator().manual_seed(0)
     video = torch.randn(2, 12, 3, 14, 14, generator=rng)
     flow = 0.02 * torch.randn(2, 12, 2, 14, 14, generator=rng)  # some of it slower than what counts as none
-    found = descriptors(video, flow, cell)
+    values = descriptors(video, flow, cell)
     step = [max(1, side // 2) for side in cell]
     steps = [
         (side - each) // one - each // one * (count - 1) + 1
         for side, each, one, count in zip((12, 14, 14), cell, step, (3, 2, 2), strict=True)
     ]
-    assert all(one.shape[:2] == (2, np.prod(steps)) for one in found)
+    assert all(one.shape[:2] == (2, np.prod(steps)) for one in values)
     for number in (0, int(np.prod(steps)) // 2 + 1, int(np.prod(steps)) - 1):
-        start = [int(at) * each for at, each in zip(np.unravel_index(number, steps), step, strict=True)]
-        expected = block(video[1].mean(1).double().numpy(), flow[1].double().numpy(), tuple(start), cell, STILL)
-        for one, by_hand in zip(found, expected, strict=True):
+        start = [int(positions) * each for positions, each in zip(np.unravel_index(number, steps), step, strict=True)]
+        expected = block(video[1].mean(1).double().numpy(), flow[1].double().numpy(), tuple(start), cell, MIN_FLOW)
+        for one, by_hand in zip(values, expected, strict=True):
             np.testing.assert_allclose(one[1, number].numpy(), by_hand, atol=2e-5)
 
 
 def test_every_block_has_a_place():
     for frames, size, cell in ((32, 64, (4, 8, 8)), (12, 16, (4, 8, 8)), (9, 20, (2, 6, 6)), (5, 7, (1, 1, 1))):
         video, flow = torch.rand(1, frames, 1, size, size), torch.rand(1, frames, 2, size, size)
-        at = places(frames, size, cell)
-        assert {len(one[0]) for one in descriptors(video, flow, cell)} == {len(at)}
-        assert at.abs().max() <= 1
-        assert len(at.unique(dim=0)) == len(at)
+        positions = block_positions(frames, size, cell)
+        assert {len(one[0]) for one in descriptors(video, flow, cell)} == {len(positions)}
+        assert positions.abs().max() <= 1
+        assert len(positions.unique(dim=0)) == len(positions)
 
 
 def test_fisher_vectors_are_gradients_of_the_likelihood():
     rng = torch.Generator().manual_seed(0)
-    found, at = torch.randn(2, 40, 6, generator=rng), torch.rand(40, 3, generator=rng)
-    encoder = FisherVector(6, 4, 3, place_weight=2.0).double()
+    values, positions = torch.randn(2, 40, 6, generator=rng), torch.rand(40, 3, generator=rng)
+    encoder = FisherVector(6, 4, 3, position_weight=2.0).double()
     encoder.weights.copy_(torch.tensor([0.5, 0.3, 0.2]))
     encoder.means.copy_(torch.randn(3, 7, generator=rng))
     encoder.deviations.copy_(0.5 + torch.rand(3, 7, generator=rng))
     means, deviations = encoder.means.clone().requires_grad_(), encoder.deviations.clone().requires_grad_()
     mixture = MixtureSameFamily(Categorical(encoder.weights), Independent(Normal(means, deviations), 1))
-    x = torch.cat([found[1, :, :4], 2 * at], dim=1).double()
+    x = torch.cat([values[1, :, :4], 2 * positions], dim=1).double()
     mixture.log_prob(x).mean().backward()
     scale = encoder.weights.sqrt()[:, None]
     by_mean = means.grad * encoder.deviations / scale
     by_deviation = deviations.grad * encoder.deviations / (scale * 2**0.5)
     expected = torch.cat([by_mean, by_deviation], dim=1).flatten()
     expected = expected.sign() * expected.abs().sqrt()
-    got = encoder(found.double(), at.double())[1]
+    got = encoder(values.double(), positions.double())[1]
     torch.testing.assert_close(got, expected / expected.norm())
 
 
 def test_fitting_finds_the_gaussians_that_were_drawn_from():
     rng = torch.Generator().manual_seed(0)
-    kinds = torch.randint(2, (4000,), generator=rng)
-    found = torch.randn(4000, 5, generator=rng) * 0.3
-    found[:, 2] += 6.0 * kinds
-    at = torch.rand(4000, 3, generator=rng) * 2 - 1
+    component = torch.randint(2, (4000,), generator=rng)
+    values = torch.randn(4000, 5, generator=rng) * 0.3
+    values[:, 2] += 6.0 * component
+    positions = torch.rand(4000, 3, generator=rng) * 2 - 1
     encoder = FisherVector(5, 2, 2)
-    encoder.fit(found, at)
+    encoder.fit(values, positions)
     torch.testing.assert_close(encoder.weights, torch.full((2,), 0.5), atol=0.03, rtol=0)
     assert encoder.basis[2, 0].abs() > 10 * encoder.basis[[0, 1, 3, 4], 0].abs().max()
     along = encoder.means[:, 0]
@@ -82,46 +82,50 @@ def test_fitting_finds_the_gaussians_that_were_drawn_from():
 
 
 def test_many_clips_give_fewer_blocks_each(monkeypatch: pytest.MonkeyPatch):
-    model = FisherVectorsConfig(frames=12, size=32, sampled=20, dimensions=4, components=2).build(2)
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-    monkeypatch.setattr(FisherVector, "fit", lambda _, found, at: seen.append((found, at)))
-    monkeypatch.setattr("muybridge.models.fisher_vectors.MOST", 100)
+    model = FisherVectorsConfig(frames=12, size=32, samples_per_clip=20, pca_components=4, gaussians=2).build(2)
+    fitted: list[tuple[torch.Tensor, torch.Tensor]] = []
+    monkeypatch.setattr(FisherVector, "fit", lambda _, values, positions: fitted.append((values, positions)))
+    monkeypatch.setattr("muybridge.models.fisher_vectors.network.MAX_SAMPLES", 100)
     rng = torch.Generator().manual_seed(0)
     clips = [
         {"video": torch.rand(2, 12, 1, 32, 32, generator=rng), "flow": torch.randn(2, 12, 2, 32, 32, generator=rng)}
         for _ in range(3)
     ]
     model.calibrate(clips)
-    assert [len(found) for found, _ in seen] == [6 * 10] * 4  # 20 of each, 120 in all, are more than 100
+    assert [len(values) for values, _ in fitted] == [6 * 10] * 4  # 20 of each, 120 in all, are more than 100
     of_clip = [descriptors(clip["video"], clip["flow"], (4, 8, 8)) for clip in clips]
-    for kind, (found, at) in enumerate(seen):
+    for kind, (values, positions) in enumerate(fitted):
         for number in (0, 25, 59):
             own = of_clip[number // 20][kind][number // 10 % 2]
-            (block_,) = ((own - found[number]).abs().amax(1) == 0).nonzero()[:, 0][:1]
-            assert torch.equal(places(12, 32, (4, 8, 8))[block_], at[number])
+            (block_,) = ((own - values[number]).abs().amax(1) == 0).nonzero()[:, 0][:1]
+            assert torch.equal(block_positions(12, 32, (4, 8, 8))[block_], positions[number])
 
 
 def test_too_few_blocks_are_told_with_the_cure():
     with pytest.raises(
-        RecipeError, match=r"9 blocks .* 10 Gaussians in 4 dimensions .*at least 10.*raise model.sampled"
+        RecipeError, match=r"9 blocks .* 10 Gaussians in 4 dimensions.*at least 10.*raise model.samples_per_clip"
     ):
         FisherVector(6, 4, 10).fit(torch.randn(9, 6), torch.rand(9, 3))
 
 
 def test_a_block_that_does_not_fit_is_refused_with_the_cure():
-    with pytest.raises(ValidationError, match="a block has 12 frames and 16 pixels a side, a clip 8 and 64; lower"):
+    with pytest.raises(
+        ValidationError, match="a block has 12 frames and 16 pixels a side, a clip only 8 and 64; lower"
+    ):
         FisherVectorsConfig(frames=8)
-    with pytest.raises(ValidationError, match="cell = 5, and half a cell is to be a whole number; take an even one"):
-        FisherVectorsConfig(cell=5)
-    with pytest.raises(ValidationError, match="dimensions is at most 96"):
-        FisherVectorsConfig(dimensions=97)
+    with pytest.raises(
+        ValidationError, match="cell_size = 5 is odd, and the stride is half a cell; set an even number, or 1"
+    ):
+        FisherVectorsConfig(cell_size=5)
+    with pytest.raises(ValidationError, match="pca_components is at most 96"):
+        FisherVectorsConfig(pca_components=97)
 
 
 def test_it_learns_how_shapes_move(tmp_path: Path):
     recipe = Recipe.model_validate(
         {
             "title": "tiny",
-            "model": {"name": "fisher_vectors", "frames": 12, "size": 32, "dimensions": 12, "components": 8},
+            "model": {"name": "fisher_vectors", "frames": 12, "size": 32, "pca_components": 12, "gaussians": 8},
             "data": {
                 "name": "moving_shapes",
                 "root": str(tmp_path / "films"),

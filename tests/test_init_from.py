@@ -71,7 +71,7 @@ def test_a_stage_takes_from_runs_and_from_stages_and_lower_levels_from_higher_on
         {"name": "flow", "epochs": 1, "model": {"architecture": "conv_lstm", "stream": "motion"}},
         {"name": "whole", "epochs": 1, "init_from": {"motion.": "flow", TRUNK: {"run": str(tsn), "prefix": "trunk."}}},
     ]
-    recipe = flow_recipe(root, {"backbone": "resnet18", "level": -2}, stages=stages)
+    recipe = flow_recipe(root, {"backbone": "resnet18", "out_index": -2}, stages=stages)
     model = build_model(recipe, recipe.train.stages[1], 1)
     theirs = read_weights(tsn / "weights.safetensors")
     taken = {name: one for name, one in model.state_dict().items() if name.startswith(TRUNK)}

@@ -37,12 +37,12 @@ STILL = Linking(smoothing=0.0)
 VIDEO_LSTM = {
     "name": "video_lstm",
     "backbone": "resnet18",
-    "level": -4,
+    "out_index": -4,
     "size": 32,
     "frames": 6,
     "hidden": 4,
     "attention_width": 4,
-    "head": 8,
+    "head_width": 8,
 }
 SHAPES = {"name": "moving_shapes", "scenes": 2, "test_scenes": 1, "height": 32, "width": 48, "frames": 8}
 

@@ -13,11 +13,13 @@ from einops import rearrange
 from muybridge.core.errors import RunError
 from muybridge.engine.convert import load_released
 from muybridge.models.clips import ClipModel
-from muybridge.models.selfy import SELFYConfig, SELFYNet
+from muybridge.models.selfy import SELFYConfig
 from muybridge.models.selfy.block import SelfSimilarityBlock
-from muybridge.models.selfy.similarity import self_similarity, unit_length
-from muybridge.models.tdn import TDN, TDNConfig
+from muybridge.models.selfy.network import SELFYNet
+from muybridge.models.selfy.similarity import normalize_channels, self_similarity
+from muybridge.models.tdn import TDNConfig
 from muybridge.models.tdn.long_term import LongTermDifference
+from muybridge.models.tdn.network import TDN
 from muybridge.models.tsn import TSNConfig
 from muybridge.nn.checkpoint_keys import rename_keys
 from muybridge.nn.shift import TemporalConv
@@ -84,9 +86,9 @@ class TestNetworks:
         expected = parity.read(file)
         model: ClipModel = config.build(expected["num_classes"]).eval()
         load_released(model, {f"module.{key}": value for key, value in parity.state(name).items()})
-        seen = {}
+        probes = {}
         for theirs, module in self.probes(name, model).items():
-            module.register_forward_hook(lambda m, i, out, theirs=theirs: seen.update({theirs: out.clone()}))
+            module.register_forward_hook(lambda m, i, out, theirs=theirs: probes.update({theirs: out.clone()}))
         shape = expected["input"]["shape"]
         video = rearrange(parity.input(expected["input"]["seed"], shape), "b (t c) h w -> b t c h w", c=3)
         with torch.no_grad():
@@ -96,8 +98,8 @@ class TestNetworks:
         assert logits.mean().item() == pytest.approx(expected["logits"]["mean"], rel=1e-4)
         assert logits.std(correction=0).item() == pytest.approx(expected["logits"]["std"], rel=1e-4)
         assert logits.argmax(1).tolist() == expected["argmax"]
-        assert len(seen) >= 4
-        for theirs, ours in seen.items():
+        assert len(probes) >= 4
+        for theirs, ours in probes.items():
             probe = expected["probes"][theirs]
             assert list(ours.shape) == probe["shape"]
             assert relative(ours.contiguous().flatten()[probe["at"]], probe["values"]) < 1e-4
@@ -108,31 +110,31 @@ class TestNetworks:
         model = TDNConfig().build(174).eval()
         load_released(model, parity.state("tdn"))
         video = rearrange(parity.input(7, (1, 120, 112, 112)), "b (t c) h w -> b t c h w", c=3)
-        plain = model(video=video).logits
+        unfolded = model(video=video).logits
         with torch.no_grad():
             folded = model(video=video).logits
-        assert relative(folded.detach(), plain.detach()) < 1e-5
+        assert relative(folded.detach(), unfolded.detach()) < 1e-5
 
     def test_another_depth_classes_or_window_is_refused_in_words(self, parity):
-        with pytest.raises(RunError, match=r"holds a resnet50\. Expected a resnet101"):
+        with pytest.raises(RunError, match=r"contains a resnet50\. Expected a resnet101"):
             load_released(TDNConfig(backbone="resnet101").build(174), parity.state("tdn"))
-        with pytest.raises(RunError, match=r"scores 174 classes\. Expected 400"):
+        with pytest.raises(RunError, match=r"has 174 classes\. Expected 400"):
             load_released(TDNConfig().build(400), parity.state("tdn"))
-        with pytest.raises(RunError, match=r"compares 5 time offsets\. Expected 9"):
+        with pytest.raises(RunError, match=r"has 5 time offsets\. Expected 9"):
             load_released(SELFYConfig(window=(9, 9, 9)).build(174), parity.state("selfy"))
         with pytest.raises(RunError, match=r"left over: selfy\.stss"):
             load_released(TSNConfig(shift=True).build(174), parity.state("selfy"))
-        with pytest.raises(RunError, match=r"missing: selfy\.res3\.each"):
+        with pytest.raises(RunError, match=r"missing: selfy\.res3\.expansion"):
             load_released(SELFYConfig().build(174), parity.state("tsm"))
 
 
-def fitted(module, expected, words, parity):
-    """The module with the drawn parameters under our names, and the gradient of the recorded sum."""
-    state = rename_keys(parity.parameters(expected["parameters"], expected["fill_prefix"]), words)
-    if "restore.conv.weight" in state:  # a transposed convolution: inputs first
-        state["restore.conv.weight"] = state["restore.conv.weight"].transpose(0, 1)
-    own = module.state_dict()
-    module.load_state_dict({key: value.reshape(own[key].shape) for key, value in state.items()})
+def with_parameters(module, expected, key_patterns, parity):
+    """The module with the recorded parameters, renamed to our keys."""
+    state = rename_keys(parity.parameters(expected["parameters"], expected["fill_prefix"]), key_patterns)
+    if "expansion.conv.weight" in state:  # a transposed convolution: inputs first
+        state["expansion.conv.weight"] = state["expansion.conv.weight"].transpose(0, 1)
+    shapes = module.state_dict()
+    module.load_state_dict({key: value.reshape(shapes[key].shape) for key, value in state.items()})
     return module.to(memory_format=torch.channels_last)
 
 
@@ -145,18 +147,18 @@ def differentiated(module, expected, parity):
     return out, x.grad
 
 
-def assert_gradients(module, expected, words):
+def assert_gradients(module, expected, key_patterns):
     parameters = dict(module.named_parameters())
     largest = max(expected["parameter_grad_norms"].values())
     for theirs, norm in expected["parameter_grad_norms"].items():
-        (ours,) = rename_keys({theirs: torch.zeros(0)}, words)
+        (ours,) = rename_keys({theirs: torch.zeros(0)}, key_patterns)
         assert parameters[ours].grad.norm().item() == pytest.approx(norm, rel=1e-5, abs=1e-6 * largest), theirs
 
 
 class TestModules:
     LONG_TERM = tuple(
-        ("^" + theirs.removeprefix(r"\.mse\."), ours.removeprefix(".between.long_term."))
-        for theirs, ours in TDN.words
+        ("^" + theirs.removeprefix(r"\.mse\."), ours.removeprefix(".after_conv1.long_term."))
+        for theirs, ours in TDN.key_patterns
         if "mse" in theirs
     )
 
@@ -164,7 +166,7 @@ class TestModules:
     def test_long_term_difference(self, parity, name):
         expected = parity.read("modules")[name]
         module = LongTermDifference(expected["input"]["shape"][1], expected["segments"])
-        fitted(module, expected, self.LONG_TERM, parity)
+        with_parameters(module, expected, self.LONG_TERM, parity)
         x = parity.input(expected["input"]["seed"], expected["input"]["shape"])
         for grad in (True, False):
             with torch.set_grad_enabled(grad):
@@ -194,7 +196,7 @@ class TestModules:
     def test_similarity_transform(self, parity, name):
         expected = parity.read("modules")[name]
         x = parity.input(expected["input"]["seed"], expected["input"]["shape"])
-        features = rearrange(unit_length(x), "(b t) c x y -> b t x y c", t=expected["segments"])
+        features = rearrange(normalize_channels(x), "(b t) c x y -> b t x y c", t=expected["segments"])
         frames, rows, columns = (size // 2 for size in expected["window"])
         out = self_similarity(features, tuple(range(-frames, frames + 1)), (rows, columns))
         out = rearrange(out, "b t x y l u v -> b t x y 1 l u v")
@@ -214,8 +216,8 @@ class TestModules:
             widths=tuple(expected["extraction"]),
             integration_width=expected["integration"][0],
         )
-        words = [(r"^stss_", "selfy.stss_"), *SELFYNet.words, (r"^selfy\.res3\.", "")]
-        fitted(module, expected, words, parity)
+        key_patterns = [(r"^stss_", "selfy.stss_"), *SELFYNet.key_patterns, (r"^selfy\.res3\.", "")]
+        with_parameters(module, expected, key_patterns, parity)
         x = parity.input(expected["input"]["seed"], expected["input"]["shape"])
         for grad in (True, False):
             with torch.set_grad_enabled(grad):
@@ -224,4 +226,4 @@ class TestModules:
         out, gradient = differentiated(module, expected, parity)
         assert out.abs().sum().item() == pytest.approx(expected["train_abs_sum"], rel=1e-5)
         assert gradient.abs().sum().item() == pytest.approx(expected["input_grad_abs_sum"], rel=1e-5)
-        assert_gradients(module, expected, words)
+        assert_gradients(module, expected, key_patterns)

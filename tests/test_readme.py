@@ -8,39 +8,42 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+from muybridge.cli import app
+from muybridge.recipe_schema import shipped_recipes
 from tests.videos import write
 
 ROOT = Path(__file__).parents[1]
 
 
-def commands(page: str) -> list[str]:
-    """The ``muybridge`` lines of a page's shell blocks."""
-    blocks = re.findall(r"```(?:sh|bash)?\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
-    lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line.startswith("muybridge ")]
+PAGES = sorted(str(page.relative_to(ROOT)) for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/results.md", "docs/recipes.md", "docs/tour.md"])
+def commands(page: str) -> list[list[str]]:
+    """The ``muybridge`` commands in a page's blocks and in the code within its text, as words."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"```(?:sh|bash)?\n(.*?)```", text, re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines += re.findall(r"`(muybridge [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    found = [shlex.split(line.partition("  #")[0]) for line in lines if line.startswith("muybridge ")]
+    # `muybridge --version` names no command, and "muybridge tubes 1" is the name of a file format.
+    return [words for words in found if not words[1].startswith("-") and words[1:] != ["tubes", "1"]]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_command_is_understood(page: str):
-    """Every option of every command exists, and every recipe named is shipped."""
-    import click
-    import typer
-
-    from muybridge.cli import app
-    from muybridge.recipe import shipped_recipes
-
+    """Every command exists with every option, and every recipe named is shipped."""
     group = typer.main.get_command(app)
-    assert isinstance(group, click.Group) or hasattr(group, "commands")
-    for line in commands(page):
-        words = shlex.split(line)
+    for words in commands(page):
         command = group.commands[words[1]]  # pyright: ignore[reportAttributeAccessIssue]
-        known = {option for parameter in command.params for option in parameter.opts}
+        known = {"--help", *(option for parameter in command.params for option in parameter.opts)}
         for word in words[2:]:
             if word.startswith("--"):
-                assert word.partition("=")[0] in known, line
-        if words[1] in ("train", "repeat") and len(words) > 2 and re.fullmatch(r"[a-z0-9_]+", words[2]):
-            assert words[2] in shipped_recipes(), line
+                assert word.partition("=")[0] in known, words
+        takes_recipe = words[1] in ("train", "repeat", "bench", "features")
+        if takes_recipe and len(words) > 2 and re.fullmatch(r"[a-z0-9_]+", words[2]):
+            assert words[2] in shipped_recipes(), words
 
 
 def test_the_python_of_the_tour_runs(tmp_path: Path):

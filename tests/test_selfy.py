@@ -9,8 +9,8 @@ from muybridge.core.errors import RunError
 from muybridge.engine.convert import load_released
 from muybridge.models.selfy import SELFYConfig
 from muybridge.models.selfy.block import ConvExtraction, SelfSimilarityBlock, SoftArgmax
-from muybridge.models.selfy.similarity import _traceable, self_similarity, unit_length
-from tests.authors import names, stirred
+from muybridge.models.selfy.similarity import _exportable, normalize_channels, self_similarity
+from tests.authors import authors_keys, randomized
 from tests.oracles import selfy as oracle
 
 SMALL = {"backbone": "resnet18", "segments": 3, "dropout": 0.0, "size": 64, "window": (3, 5, 5), "hidden": 8}
@@ -32,7 +32,7 @@ class TestSimilarity:
         v = features()
         expected = oracle.self_similarity(v.numpy(), offsets, reach)
         np.testing.assert_allclose(self_similarity(v, offsets, reach), expected, atol=1e-12)
-        np.testing.assert_allclose(_traceable(v, offsets, reach), expected, atol=1e-12)
+        np.testing.assert_allclose(_exportable(v, offsets, reach), expected, atol=1e-12)
 
     @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 7), (4, 2)])
     def test_maps_smaller_than_the_window(self, height, width):
@@ -47,14 +47,14 @@ class TestSimilarity:
         cotangent = torch.randn_like(self_similarity(v, offsets, reach))
         ours, definition = (
             torch.autograd.grad(transform(v, offsets, reach), v, cotangent)[0]
-            for transform in (self_similarity, _traceable)
+            for transform in (self_similarity, _exportable)
         )
         torch.testing.assert_close(ours, definition)
 
     def test_unit_length_leaves_nothing_at_nothing_and_knows_itself(self):
         x = torch.randn(2, 5, 3, 3)
         x[0, :, 0, 0] = 0
-        unit = unit_length(x)
+        unit = normalize_channels(x)
         assert (unit[0, :, 0, 0] == 0).all()
         v = rearrange(unit, "(b t) c x y -> b t x y c", t=1)
         same = self_similarity(v, (0,), (1, 1))[0, 0, ..., 0, 1, 1]
@@ -62,7 +62,7 @@ class TestSimilarity:
         torch.testing.assert_close(same.flatten()[1:], torch.ones(8))
 
     def test_low_precision_stays_close(self):
-        v = unit_length(torch.randn(2, 32, 6, 6))
+        v = normalize_channels(torch.randn(2, 32, 6, 6))
         v = rearrange(v, "(b t) c x y -> b t x y c", t=2)
         low = self_similarity(v.bfloat16(), (0, 1), (2, 2))
         torch.testing.assert_close(low.float(), self_similarity(v, (0, 1), (2, 2)), atol=0.02, rtol=0.02)
@@ -89,7 +89,7 @@ class TestExtraction:
         torch.manual_seed(0)
         still = torch.randn(1, 16, 12, 12)
         moved = torch.roll(still, (2, -1), dims=(2, 3))  # two rows down, one column left
-        v = rearrange(unit_length(torch.cat([still, moved])), "t c x y -> 1 t x y c")
+        v = rearrange(normalize_channels(torch.cat([still, moved])), "t c x y -> 1 t x y c")
         windows = self_similarity(v, (1,), (3, 3))[0, 0, 3:-3, 3:-3]
         motion = SoftArgmax((7, 7), 0.01)(rearrange(windows, "x y 1 u v -> (x y) 1 u v"))
         torch.testing.assert_close(motion, torch.tensor([2.0, -1.0]).expand_as(motion), atol=1e-3, rtol=0)
@@ -103,7 +103,7 @@ class TestSELFYNet:
         torch.testing.assert_close(block(x), x)
 
     @pytest.mark.parametrize(
-        "knobs",
+        "settings",
         [
             {},
             {"shift": False},
@@ -117,9 +117,9 @@ class TestSELFYNet:
         ],
         ids=str,
     )
-    def test_every_switch_trains_every_parameter(self, knobs):
+    def test_every_switch_trains_every_parameter(self, settings):
         torch.manual_seed(0)
-        model = stirred(SELFYConfig(**SMALL | knobs).build(4)).train()
+        model = randomized(SELFYConfig(**SMALL | settings).build(4)).train()
         model(video=clips()).logits.square().sum().backward()
         idle = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
         assert idle == []
@@ -131,23 +131,23 @@ class TestSELFYNet:
 
     @pytest.mark.parametrize("size", [64, 72, 80])
     def test_odd_maps(self, size):
-        model = stirred(SELFYConfig(**SMALL | {"similarity_stages": (3, 4, 5), "size": size}).build(4))
+        model = randomized(SELFYConfig(**SMALL | {"similarity_stages": (3, 4, 5), "size": size}).build(4))
         assert torch.isfinite(model(video=clips(size=size)).logits).all()
 
     def test_sees_motion_without_the_shift(self):
         video = clips().double()
         for stages, sees in (((3,), True), ((), False)):
-            model = stirred(SELFYConfig(**SMALL | {"shift": False, "similarity_stages": stages}).build(4)).double()
+            model = randomized(SELFYConfig(**SMALL | {"shift": False, "similarity_stages": stages}).build(4)).double()
             same = torch.allclose(model(video=video).logits, model(video=video.flip(1)).logits, atol=1e-9, rtol=0)
             assert same != sees
 
     def test_samples_do_not_talk(self):
-        model = stirred(SELFYConfig(**SMALL).build(4))
+        model = randomized(SELFYConfig(**SMALL).build(4))
         video = clips()
         torch.testing.assert_close(model(video=video).logits[1:], model(video=video[1:]).logits, atol=1e-5, rtol=1e-4)
 
     def test_draws_the_similarities(self):
-        model = stirred(SELFYConfig(**SMALL).build(4))
+        model = randomized(SELFYConfig(**SMALL).build(4))
         model.return_maps = True
         with torch.no_grad():
             maps = model(video=clips()).maps
@@ -170,11 +170,11 @@ class TestSELFYNet:
             SELFYConfig(stages=1)
 
     def test_even_windows_are_refused(self):
-        with pytest.raises(ValidationError, match="a window has odd sizes"):
+        with pytest.raises(ValidationError, match=r"window sizes .* are odd"):
             SELFYConfig(window=(5, 8, 9))
 
     def test_export_gives_the_same_answer(self):
-        model = stirred(SELFYConfig(**SMALL).build(4))
+        model = randomized(SELFYConfig(**SMALL).build(4))
         batch = torch.export.Dim("batch", min=1, max=8)
         exported = torch.export.export(model, (), {"video": clips()}, dynamic_shapes={"video": {0: batch}})
         video = clips(3, seed=1)
@@ -183,10 +183,10 @@ class TestSELFYNet:
         )
 
     def test_another_window_in_time_is_refused_in_words(self):
-        words = (
-            (r"selfy\.res3\.reduce\.conv", "base_model.selfy.stss_transformation.downsample.0"),
-            (r"selfy\.res3\.mix\.0\.conv", "base_model.selfy.stss_integration.conv3_fuse.1"),
+        key_patterns = (
+            (r"selfy\.res3\.reduction\.conv", "base_model.selfy.stss_transformation.downsample.0"),
+            (r"selfy\.res3\.offset_fusion\.0\.conv", "base_model.selfy.stss_integration.conv3_fuse.1"),
         )
-        state = names(names(SELFYConfig(**SMALL).build(4).state_dict()), words)
-        with pytest.raises(RunError, match=r"compares 3 time offsets\. Expected 5.*window = \(3, 9, 9\)"):
+        state = authors_keys(authors_keys(SELFYConfig(**SMALL).build(4).state_dict()), key_patterns)
+        with pytest.raises(RunError, match=r"has 3 time offsets\. Expected 5.*window = \[3, 9, 9\]"):
             load_released(SELFYConfig(**SMALL | {"window": (5, 5, 5)}).build(4), state)

@@ -13,7 +13,8 @@ from muybridge.core.types import SkeletonSequence
 from muybridge.data.prepare import SkeletonPreparation, collate_inputs
 from muybridge.data.skeleton_augment import SkeletonAugment
 from muybridge.models import DRNNConfig, STALSTMConfig
-from muybridge.nn.skeleton_features import GROUPS, FeatureUnit, SkeletonFeatures, bone_pairs, directions
+from muybridge.nn.options import PAPER_GROUPS, FeatureScaling
+from muybridge.nn.skeleton_features import SkeletonFeatures, bone_pairs, directions
 from tests.oracles import drnn as oracle
 from tests.skeletons import figures
 
@@ -27,8 +28,8 @@ def walk(*shape: int, seed: int = 0) -> torch.Tensor:
     return (torch.randn(shape, generator=rng) * 0.02).cumsum(1) + torch.randn(shape[2:], generator=rng)
 
 
-def built(*groups, layout=FORK, people=1, coordinates=3, unit: FeatureUnit = "feature", pca=0) -> SkeletonFeatures:
-    return SkeletonFeatures(layout, people, coordinates, groups or GROUPS, unit, pca)
+def built(*groups, layout=FORK, people=1, coordinates=3, unit: FeatureScaling = "feature", pca=0) -> SkeletonFeatures:
+    return SkeletonFeatures(layout, people, coordinates, groups or PAPER_GROUPS, unit, pca)
 
 
 @pytest.mark.parametrize(("people", "coordinates"), [(1, 3), (2, 3), (2, 2)])
@@ -38,7 +39,7 @@ def test_they_agree_with_the_oracle(people: int, coordinates: int):
     joints[1, 4:] = 0
     layout = KINECT
     raw = (
-        built(*GROUPS, "bone", "movement", "travel", layout=layout, people=people, coordinates=coordinates)
+        built(*PAPER_GROUPS, "bone", "movement", "travel", layout=layout, people=people, coordinates=coordinates)
         .double()
         .raw(joints, torch.tensor([6, 4]))
     )
@@ -57,7 +58,7 @@ def test_they_agree_with_the_oracle(people: int, coordinates: int):
 
 
 def test_sizes_on_the_papers_skeleton():
-    sizes = {group: built(group, layout=KINECT).size for group in GROUPS}
+    sizes = {group: built(group, layout=KINECT).size for group in PAPER_GROUPS}
     assert sizes == {"position": 60, "angle": 19, "offset": 60, "offset_first": 60, "velocity": 162, "distance": 190}
     assert built(layout=KINECT).size == 551
     assert built("bone", layout=KINECT).size == 57
@@ -196,7 +197,7 @@ def test_the_shortest_recordings_have_features(frames):
     joints = walk(2, frames, 2, 20, 3).double()
     length = torch.tensor([frames, 1])
     layout = KINECT
-    raw = built(*GROUPS, "bone", "movement", "travel", layout=layout, people=2).double().raw(joints, length)
+    raw = built(*PAPER_GROUPS, "bone", "movement", "travel", layout=layout, people=2).double().raw(joints, length)
     expected = oracle.features(
         joints[0].numpy(),
         layout.root,
@@ -215,7 +216,7 @@ def test_the_shortest_recordings_have_features(frames):
     "config",
     [
         DRNNConfig(
-            order=order, hidden=8, features=(*GROUPS, "bone", "movement", "travel"), smooth=True, face_camera=True
+            order=order, hidden=8, features=(*PAPER_GROUPS, "bone", "movement", "travel"), smooth=True, face_camera=True
         )
         for order in (-1, 0, 2)
     ]

@@ -18,10 +18,10 @@ HOLDS = SkeletonData(unnamed_layout(JOINTS), PEOPLE, COORDINATES)
 LENGTHS = (6, 1, 4)
 
 
-def build(seed=0, dtype=torch.float64, **knobs):
+def build(seed=0, dtype=torch.float64, **settings):
     """A small model whose parameters are large enough for every path to matter."""
     torch.manual_seed(seed)
-    settings = {"hidden": 7, "attention_size": 6, "layers": 2, "init_std": 0.5, "lambda_spatial": 0.3} | knobs
+    settings = {"hidden": 7, "attention_size": 6, "layers": 2, "init_std": 0.5, "lambda_spatial": 0.3} | settings
     model = STALSTMConfig.model_validate(settings).build(CLASSES, HOLDS).to(dtype)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -45,7 +45,7 @@ def objective(model, inputs, labels):
 def test_defaults_are_the_papers():
     config = STALSTMConfig()
     model = config.build(8)
-    assert (config.hidden, config.layers, config.attention, config.alpha_scale) == (100, 3, "both", False)
+    assert (config.hidden, config.layers, config.attention, config.rescale_attention) == (100, 3, "both", False)
     assert (config.lambda_spatial, config.lambda_temporal, config.lambda_weights) == (1e-3, 1e-4, 5e-4)
     assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"spatial", "temporal", "main"}
     assert model.state_dict()["spatial.score.weight"].shape == (20, 100)
@@ -53,9 +53,9 @@ def test_defaults_are_the_papers():
 
 
 def test_knobs_reach_the_contract_and_wrong_ones_are_refused():
-    knobs = {"smooth": False, "center": "people", "face_camera": False, "face_partner": True}
-    config = STALSTMConfig.model_validate(knobs | {"unit_scale": True, "max_frames": 40})
-    assert config.takes() == SkeletonInput(**knobs, unit_scale=True, max_frames=40)
+    settings = {"smooth": False, "center": "people", "face_camera": False, "face_partner": True}
+    config = STALSTMConfig.model_validate(settings | {"unit_scale": True, "max_frames": 40})
+    assert config.takes() == SkeletonInput(**settings, unit_scale=True, max_frames=40)
     with pytest.raises(ValidationError, match="atention"):
         STALSTMConfig.model_validate({"atention": "both"})
     with pytest.raises(ValidationError, match="dropout"):
@@ -63,20 +63,20 @@ def test_knobs_reach_the_contract_and_wrong_ones_are_refused():
 
 
 @pytest.mark.parametrize("attention", VARIANTS)
-@pytest.mark.parametrize(("alpha_scale", "mean_over_time"), [(False, True), (True, False)])
-def test_equals_the_oracle(attention, alpha_scale, mean_over_time):
-    model = build(attention=attention, alpha_scale=alpha_scale, mean_over_time=mean_over_time)
+@pytest.mark.parametrize(("rescale_attention", "mean_over_time"), [(False, True), (True, False)])
+def test_equals_the_oracle(attention, rescale_attention, mean_over_time):
+    model = build(attention=attention, rescale_attention=rescale_attention, mean_over_time=mean_over_time)
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
     inputs = sample()
     labels = torch.tensor([1, 4, 2])
     output = model(**inputs)
     assert set(output.maps) == GATES[attention]
 
-    answers = []
+    expected = []
     for row, frames in enumerate(LENGTHS):
         joints = inputs["joints"][row, :frames].reshape(frames, PEOPLE * JOINTS, COORDINATES).numpy()
-        scores, alpha, beta = oracle.forward_one(weights, joints, 2, alpha_scale, mean_over_time)
-        answers.append((scores, alpha, beta))
+        scores, alpha, beta = oracle.forward_one(weights, joints, 2, rescale_attention, mean_over_time)
+        expected.append((scores, alpha, beta))
         np.testing.assert_allclose(output.logits[row].detach(), scores, rtol=1e-10, atol=1e-12)
         if alpha is not None:
             ours = output.maps["alpha"][row, :frames].detach().reshape(frames, -1)
@@ -86,7 +86,7 @@ def test_equals_the_oracle(attention, alpha_scale, mean_over_time):
 
     config = model.config
     expected = oracle.losses(
-        weights, answers, labels.tolist(), config.lambda_spatial, config.lambda_temporal, config.lambda_weights
+        weights, expected, labels.tolist(), config.lambda_spatial, config.lambda_temporal, config.lambda_weights
     )
     terms = model.losses(output, labels, inputs)
     assert set(terms) == set(expected)
@@ -94,11 +94,11 @@ def test_equals_the_oracle(attention, alpha_scale, mean_over_time):
         assert value.item() == pytest.approx(expected[name], rel=1e-10), name
 
 
-@pytest.mark.parametrize("alpha_scale", [False, True])
-def test_attention_is_a_distribution_over_joints_and_nowhere_in_padding(alpha_scale):
+@pytest.mark.parametrize("rescale_attention", [False, True])
+def test_attention_is_a_distribution_over_joints_and_nowhere_in_padding(rescale_attention):
     inputs = sample()
-    maps = build(alpha_scale=alpha_scale)(**inputs).maps
-    total = PEOPLE * JOINTS if alpha_scale else 1
+    maps = build(rescale_attention=rescale_attention)(**inputs).maps
+    total = PEOPLE * JOINTS if rescale_attention else 1
     valid = torch.arange(6) < inputs["length"][:, None]
     torch.testing.assert_close(maps["alpha"].sum(dim=(2, 3)), valid.double() * total)
     assert (maps["alpha"][valid] > 0).all()
@@ -139,7 +139,7 @@ def test_gates_read_the_frame_and_the_memory_before_it():
 
     # Without the direct path a frame reaches its own gate only through a state that already contains it.
     for name, parameter in model.named_parameters():
-        if name.endswith("from_frame.weight"):
+        if name.endswith("input_projection.weight"):
             torch.nn.init.zeros_(parameter)
     before, after = model(**inputs).maps, model(changed, inputs["length"]).maps
     for name in ("alpha", "beta"):
@@ -198,7 +198,7 @@ def test_gradient_reaches_every_parameter(attention):
 
 def test_starts_awake_and_even():
     torch.manual_seed(0)
-    model = STALSTMConfig(temporal_bias=1, alpha_scale=True, dropout=0).build(CLASSES, HOLDS)
+    model = STALSTMConfig(temporal_bias=1, rescale_attention=True, dropout=0).build(CLASSES, HOLDS)
     maps = model(**sample(dtype=torch.float32)).maps
     torch.testing.assert_close(maps["beta"][0], torch.ones(6), atol=0.3, rtol=0)
     torch.testing.assert_close(maps["alpha"][0], torch.ones(6, PEOPLE, JOINTS), atol=0.1, rtol=0)

@@ -12,7 +12,7 @@ from muybridge.models.tdn import TDNConfig, long_term, products
 from muybridge.models.tdn.long_term import LongTermDifference
 from muybridge.models.tdn.short_term import ShortTermDifference
 from muybridge.nn.backbones import resnet
-from tests.authors import TDN, names, stirred
+from tests.authors import TDN_KEY_PATTERNS, authors_keys, randomized
 from tests.oracles import tdn as oracle
 
 SMALL = {"backbone": "resnet18", "segments": 3, "frames_per_segment": 3, "dropout": 0.0, "size": 32}
@@ -38,12 +38,12 @@ class TestShortTerm:
     def test_is_the_oracles(self, size):
         torch.manual_seed(0)
         trunk = resnet("resnet18")
-        options = {"share": 0.75, "fusion": "weighted", "upsample": "nearest", "source": "differences"}
-        module = stirred(ShortTermDifference(trunk, 3, 1, **options))
+        options = {"image_weight": 0.75, "fusion": "weighted", "upsample": "nearest", "source": "differences"}
+        module = randomized(ShortTermDifference(trunk, 3, 1, **options))
         video = rearrange(clips(1, 6, size=size), "b (s f) c h w -> b s f c h w", f=3)
         image = torch.randn(2, 64, size // 4, size // 4)
         with torch.no_grad():
-            fused = module.fuse(image, module.start(module.differences(video)))
+            fused = module.fuse(image, module.forward_stem(module.differences(video)))
         for segment in range(2):
             weights = (kernel(module.stem), norm(module.stem))
             expected = oracle.short_term(video[0, segment].double().numpy(), image[segment].numpy(), weights, 0.75)
@@ -56,9 +56,9 @@ class TestShortTerm:
 
     def test_the_motion_stem_starts_with_the_trunks_grey_filters(self):
         model = TDNConfig(**SMALL).build(4)
-        grey = model.trunk.stem.conv.weight.mean(1)
+        gray = model.trunk.stem.conv.weight.mean(1)
         for channel in range(6):
-            torch.testing.assert_close(model.short_term.stem.conv.weight[:, channel], grey)
+            torch.testing.assert_close(model.short_term.stem.conv.weight[:, channel], gray)
 
     def test_the_motion_stages_are_a_copy_that_learns_by_itself(self):
         model = TDNConfig(**SMALL).build(4)
@@ -71,7 +71,7 @@ class TestShortTerm:
 class TestLongTerm:
     @pytest.mark.parametrize(("segments", "size"), [(1, 4), (3, 4), (2, 5)])
     def test_is_the_oracles(self, segments, size):
-        module = stirred(LongTermDifference(32, segments, reduction=8))
+        module = randomized(LongTermDifference(32, segments, reduction=8))
         x = torch.randn(2 * segments, 32, size, size)
         weights = {"align": module.align.weight.detach().double().numpy()}
         for name in ("squeeze", "fine", "coarse", "expand"):
@@ -84,11 +84,11 @@ class TestLongTerm:
                 np.testing.assert_allclose(out[clip], oracle.long_term(frames, weights), atol=1e-5)
 
     def test_gates_stay_within_half(self):
-        module = stirred(LongTermDifference(32, 3, reduction=8))
+        module = randomized(LongTermDifference(32, 3, reduction=8))
         x = 10 * torch.randn(6, 32, 4, 4)
-        assert module.change(x).abs().max() < 0.5
+        assert module.gain(x).abs().max() < 0.5
         module.gate = "sigmoid"
-        assert (module.change(x) > 0).all()
+        assert (module.gain(x) > 0).all()
 
     def test_statistics_see_both_directions(self):
         """The norms of the branches run twice, so that a step of 0.1 leaves 0.81 of the first running variance."""
@@ -101,37 +101,39 @@ class TestLongTerm:
         torch.testing.assert_close(module.fine.norm.running_var, torch.full((4,), 0.81))
 
     @pytest.mark.parametrize(
-        "knobs", [{}, {"both": False}, {"scales": False}, {"gate": "sigmoid"}, {"gate": "sum"}], ids=str
+        "options", [{}, {"bidirectional": False}, {"multi_scale": False}, {"gate": "sigmoid"}, {"gate": "sum"}], ids=str
     )
-    def test_products_train_as_convolutions_and_norms_do(self, knobs, monkeypatch):
+    def test_products_train_as_convolutions_and_norms_do(self, options, monkeypatch):
         """Answers, every gradient and running statistics, in float64; pieces of few rows, so that there are several."""
-        monkeypatch.setattr(products, "_AT_ONCE", 32 * 40)
-        slow = stirred(LongTermDifference(32, 3, reduction=8, **knobs)).double().train()
+        monkeypatch.setattr(products, "_CHUNK_NUMEL", 32 * 40)
+        slow = randomized(LongTermDifference(32, 3, reduction=8, **options)).double().train()
         fast = copy.deepcopy(slow)
         x = torch.randn(6, 32, 5, 4, dtype=torch.float64).contiguous(memory_format=torch.channels_last).requires_grad_()
         upstream = torch.randn(6, 32, 5, 4, dtype=torch.float64)
-        told = []
-        for module, pay in ((slow, False), (fast, True)):
-            monkeypatch.setattr(long_term, "use_matmul", lambda _, pay=pay: pay)
+        results = []
+        for module, result in ((slow, False), (fast, True)):
+            monkeypatch.setattr(long_term, "use_matmul", lambda _, result=result: result)
             out = module(x)
-            told.append([out, *torch.autograd.grad(out, [x, *module.parameters()], upstream), *module.buffers()])
-        for one, other in zip(*told, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+            results.append([out, *torch.autograd.grad(out, [x, *module.parameters()], upstream), *module.buffers()])
+        for tensor, changed in zip(*results, strict=True):
+            torch.testing.assert_close(tensor, changed, rtol=1e-9, atol=1e-9)
 
-    @pytest.mark.parametrize("knobs", [{"both": False}, {"source": "features", "both": False}], ids=str)
-    def test_one_direction_looks_ahead_only(self, knobs):
-        module = stirred(LongTermDifference(32, 3, reduction=8, **knobs))
+    @pytest.mark.parametrize(
+        "options", [{"bidirectional": False}, {"source": "features", "bidirectional": False}], ids=str
+    )
+    def test_one_direction_looks_ahead_only(self, options):
+        module = randomized(LongTermDifference(32, 3, reduction=8, **options))
         x = torch.randn(3, 32, 4, 4)
-        other = x.clone()
-        other[0] += 1
-        torch.testing.assert_close(module(x)[1:], module(other)[1:])
-        other = x.clone()
-        other[2] += 1
-        assert not torch.allclose(module(x)[1], module(other)[1])
+        changed = x.clone()
+        changed[0] += 1
+        torch.testing.assert_close(module(x)[1:], module(changed)[1:])
+        changed = x.clone()
+        changed[2] += 1
+        assert not torch.allclose(module(x)[1], module(changed)[1])
 
 
 class TestTDN:
-    KNOBS = (
+    VARIANTS = (
         {},
         {"backbone": "resnet50"},
         {"short_stages": 0},
@@ -140,7 +142,7 @@ class TestTDN:
         {"short_source": "frames"},
         {"short_fusion": "sum"},
         {"short_fusion": "attention"},
-        {"image_share": 0.6},
+        {"image_weight": 0.6},
         {"long_stages": (), "temporal_stages": ()},
         {"long_source": "features"},
         {"long_gate": "sigmoid"},
@@ -151,39 +153,43 @@ class TestTDN:
         {"frames_per_segment": 2, "segments": 4},
     )
 
-    @pytest.mark.parametrize("knobs", KNOBS, ids=str)
-    def test_every_switch_trains_every_parameter(self, knobs):
+    @pytest.mark.parametrize("options", VARIANTS, ids=str)
+    def test_every_switch_trains_every_parameter(self, options):
         torch.manual_seed(0)
-        config = TDNConfig(**SMALL | {"size": 64} | knobs)
-        model = stirred(config.build(4)).train()
+        config = TDNConfig(**SMALL | {"size": 64} | options)
+        model = randomized(config.build(4)).train()
         takes = config.takes()
         video = clips(frames=takes.segments * takes.frames_per_segment, size=64)
         model(video=video).logits.square().sum().backward()
         idle = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
         assert idle == []
         model.eval()
-        plain = model(video=video).logits
+        unfolded = model(video=video).logits
         with torch.no_grad():
-            torch.testing.assert_close(model(video=video).logits, plain, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(model(video=video).logits, unfolded, atol=1e-4, rtol=1e-4)
 
     def test_takes_consecutive_frames(self):
         assert TDNConfig().takes() == ClipInput(segments=8, frames_per_segment=5)
 
     @pytest.mark.parametrize(
-        ("segments", "knobs", "share"), [(8, {}, 0.5), (16, {}, 0.75), (8, {"image_share": 0.9}, 0.9)]
+        ("segments", "options", "weight"), [(8, {}, 0.5), (16, {}, 0.75), (8, {"image_weight": 0.9}, 0.9)]
     )
-    def test_shares_follow_the_segments(self, segments, knobs, share):
-        model = TDNConfig(**SMALL | {"segments": segments} | knobs).build(4)
-        assert model.short_term.share == share
+    def test_the_image_weight_depends_on_the_segments(self, segments, options, weight):
+        model = TDNConfig(**SMALL | {"segments": segments} | options).build(4)
+        assert model.short_term.image_weight == weight
 
-    @pytest.mark.parametrize("knobs", [{"short_stages": 1}, {}, {"short_stages": 4}, {"upsample": "bilinear"}], ids=str)
-    def test_an_image_path_without_weight_is_not_computed(self, knobs):
+    @pytest.mark.parametrize(
+        "options", [{"short_stages": 1}, {}, {"short_stages": 4}, {"upsample": "bilinear"}], ids=str
+    )
+    def test_an_image_path_without_weight_is_not_computed(self, options):
         """What is computed without it equals the general formula, in which the image path is multiplied by zero."""
-        model = stirred(TDNConfig(**SMALL | {"image_share": 0.0, "size": 36, "stages": 3} | knobs).build(4)).train()
+        model = randomized(
+            TDNConfig(**SMALL | {"image_weight": 0.0, "size": 36, "stages": 3} | options).build(4)
+        ).train()
         video, short = clips(size=36), model.short_term
         segments = rearrange(video, "b (s f) c h w -> b s f c h w", f=3)
-        motion = short.start(short.differences(segments))
-        x = short.fuse(model.trunk.start(as_images(segments[:, :, 1])), motion)
+        motion = short.forward_stem(short.differences(segments))
+        x = short.fuse(model.trunk.forward_stem(as_images(segments[:, :, 1])), motion)
         for index, stage in enumerate(model.trunk.stages):
             x = stage(x)
             if index < len(short.stages):
@@ -192,15 +198,15 @@ class TestTDN:
         logits = model(video=video).logits
         torch.testing.assert_close(logits, model.head(x), rtol=0, atol=0)
         logits.square().sum().backward()
-        without = {name for name, one in model.named_parameters() if one.grad is None}
-        frozen = {name for name, one in model.named_parameters() if not one.requires_grad}
+        without = {name for name, value in model.named_parameters() if value.grad is None}
+        frozen = {name for name, value in model.named_parameters() if not value.requires_grad}
         early = ("trunk.stem.", *(f"trunk.stages.{index}." for index in range(len(short.stages))))
         assert without == frozen == {name for name, _ in model.named_parameters() if name.startswith(early)}
 
     def test_modules_stand_only_in_the_stages_that_are_kept(self):
         model = TDNConfig(**SMALL | {"stages": 2, "width": 8, "short_stages": 3}).build(4)
         assert len(model.trunk.stages) == len(model.short_term.stages) == 2
-        assert model.trunk.stages[1][0].between.long_term.squeeze.conv.out_channels == 1
+        assert model.trunk.stages[1][0].after_conv1.long_term.squeeze.conv.out_channels == 1
         with pytest.raises(ValueError, match="short_stages = 4, and with stages = 2 there are the stem and 2 more"):
             TDNConfig(stages=2, short_stages=4)
 
@@ -211,7 +217,7 @@ class TestTDN:
         # Two segments change places; merely turning time around would not show: both modules look both ways.
         between = rearrange(segments[:, [1, 0, 2]], "b s f c h w -> b (s f) c h w")
         within = rearrange(segments.flip(2), "b s f c h w -> b (s f) c h w")
-        for on, other, sees in (
+        for on, changed, sees in (
             ({}, between, False),
             ({"long_stages": (3,)}, between, True),
             ({"temporal_stages": (3,)}, between, True),
@@ -219,22 +225,22 @@ class TestTDN:
             ({"short_stages": 1}, within, True),
             ({"long_stages": (3,)}, within, False),
         ):
-            model = stirred(TDNConfig(**SMALL | blind | on).build(4))
-            assert torch.allclose(model(video=video).logits, model(video=other).logits, atol=1e-5) != sees
+            model = randomized(TDNConfig(**SMALL | blind | on).build(4))
+            assert torch.allclose(model(video=video).logits, model(video=changed).logits, atol=1e-5) != sees
 
     def test_samples_do_not_talk(self):
-        model = stirred(TDNConfig(**SMALL).build(4))
+        model = randomized(TDNConfig(**SMALL).build(4))
         video = clips()
         torch.testing.assert_close(model(video=video).logits[1:], model(video=video[1:]).logits, atol=1e-5, rtol=1e-4)
 
     def test_draws_differences_and_gates(self):
-        model = stirred(TDNConfig(**SMALL).build(4))
+        model = randomized(TDNConfig(**SMALL).build(4))
         video = clips()
-        plain = model(video=video)
+        unfolded = model(video=video)
         model.return_maps = True
         logits, maps = model(video=video)
-        torch.testing.assert_close(logits, plain.logits)
-        assert plain.maps == {}
+        torch.testing.assert_close(logits, unfolded.logits)
+        assert unfolded.maps == {}
         shapes = {name: tuple(drawn.shape) for name, drawn in maps.items()}
         assert shapes == {
             "differences": (2, 3, 16, 16),
@@ -260,8 +266,8 @@ class TestTDN:
 
     def test_a_checkpoint_with_biases_under_the_authors_names_gives_its_logits(self):
         settings = SMALL | {"backbone": "resnet50"}
-        source = stirred(TDNConfig(**settings).build(4))
-        state = names(source.state_dict(), TDN)
+        source = randomized(TDNConfig(**settings).build(4))
+        state = authors_keys(source.state_dict(), TDN_KEY_PATTERNS)
         # A convolution that adds a constant before its norm, whose mean is larger by it, computes the same.
         for key in [key for key in state if key.endswith("running_mean") and "mse" not in key and "conv1_5" not in key]:
             conv = key.removesuffix(".running_mean").replace("downsample.1", "downsample.0").replace("bn", "conv")
@@ -278,7 +284,7 @@ class TestTDN:
         torch.testing.assert_close(model(video=video).logits, source(video=video).logits, atol=1e-4, rtol=1e-4)
 
     def test_export_gives_the_same_answer(self):
-        model = stirred(TDNConfig(**SMALL).build(4))
+        model = randomized(TDNConfig(**SMALL).build(4))
         batch = torch.export.Dim("batch", min=1, max=8)
         exported = torch.export.export(model, (), {"video": clips()}, dynamic_shapes={"video": {0: batch}})
         video = clips(3, seed=1)

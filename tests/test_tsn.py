@@ -18,8 +18,8 @@ from muybridge.models.tsn import TSNConfig
 from muybridge.nn.backbones import map_size, resnet
 from muybridge.nn.checkpoint_keys import rename_keys, resnet_key_patterns
 from muybridge.nn.convnorm import ConvNorm, MatrixConvNorm
-from muybridge.nn.shift import TemporalConv, TemporalShift, by_clip, by_image
-from tests.authors import names, stirred
+from muybridge.nn.shift import TemporalConv, TemporalShift, clips_to_images, images_to_clips
+from tests.authors import authors_keys, randomized
 from tests.oracles import shift as oracle
 
 SMALL = {"backbone": "resnet18", "segments": 3, "dropout": 0.0, "size": 32}
@@ -51,7 +51,7 @@ class TestShift:
         expected = oracle.temporal_convolution(x.numpy(), layer.weight[:, 0].detach().numpy())
         for grad in (True, False):
             with torch.set_grad_enabled(grad):
-                out = by_clip(layer(flat), 4).detach()
+                out = images_to_clips(layer(flat), 4).detach()
             np.testing.assert_allclose(rearrange(out, "b t h w c -> b t c h w"), expected, atol=1e-6)
 
     def test_temporal_convolution_has_the_gradient_of_its_equation(self):
@@ -77,14 +77,14 @@ class TestShift:
 
     def test_by_image_undoes_by_clip(self):
         x = torch.randn(6, 2, 3, 4)
-        torch.testing.assert_close(by_image(by_clip(x, 3)), x)
+        torch.testing.assert_close(clips_to_images(images_to_clips(x, 3)), x)
 
 
 class TestConvNorm:
     def layer(self):
         torch.manual_seed(0)
         layer = ConvNorm.make(4, 6, 3, stride=2)
-        stirred(layer)
+        randomized(layer)
         return layer, torch.randn(2, 4, 7, 7)
 
     def folded(self, layer, x):
@@ -93,9 +93,9 @@ class TestConvNorm:
 
     def test_folding_changes_nothing(self):
         layer, x = self.layer()
-        plain = layer(x)
-        assert plain.grad_fn is not None
-        torch.testing.assert_close(self.folded(layer, x), plain)
+        reference = layer(x)
+        assert reference.grad_fn is not None
+        torch.testing.assert_close(self.folded(layer, x), reference)
 
     def test_folded_weights_follow_the_parameters(self):
         layer, x = self.layer()
@@ -131,24 +131,24 @@ class TestConvNorm:
         torch.testing.assert_close(self.folded(layer, x), wide)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-    @pytest.mark.parametrize("rectify", [False, True])
-    def test_adds_and_rectifies_as_two_more_steps_would(self, dtype, rectify):
+    @pytest.mark.parametrize("relu", [False, True])
+    def test_adds_and_rectifies_as_two_more_steps_would(self, dtype, relu):
         layer, x = self.layer()
-        layer, x, onto = layer.to(dtype), x.to(dtype), torch.randn(2, 6, 4, 4, dtype=dtype)
-        plain, before = layer(x).detach() + onto, onto.clone()
-        plain = plain.relu() if rectify else plain
+        layer, x, residual = layer.to(dtype), x.to(dtype), torch.randn(2, 6, 4, 4, dtype=dtype)
+        reference, before = layer(x).detach() + residual, residual.clone()
+        reference = reference.relu() if relu else reference
         with torch.no_grad():
-            answer = layer(x, rectify=rectify, onto=onto)
+            output = layer(x, relu=relu, residual=residual)
         close = {"atol": 0.06, "rtol": 0.02} if dtype == torch.bfloat16 else {}
-        torch.testing.assert_close(answer, plain, **close)
-        torch.testing.assert_close(layer(x, rectify=rectify, onto=onto).detach(), plain)
-        assert torch.equal(onto, before)
+        torch.testing.assert_close(output, reference, **close)
+        torch.testing.assert_close(layer(x, relu=relu, residual=residual).detach(), reference)
+        assert torch.equal(residual, before)
 
     def test_one_layer_takes_images_of_any_size_and_number(self):
         layer, x = self.layer()
         self.folded(layer, x)
-        for other in (torch.randn(5, 4, 20, 31), torch.randn(1, 4, 3, 3)):
-            torch.testing.assert_close(self.folded(layer, other), layer(other).detach())
+        for changed in (torch.randn(5, 4, 20, 31), torch.randn(1, 4, 3, 3)):
+            torch.testing.assert_close(self.folded(layer, changed), layer(changed).detach())
 
     def test_copies_and_files_leave_the_folded_weights_behind(self):
         layer, x = self.layer()
@@ -166,7 +166,7 @@ class TestExactNorm:
     @pytest.mark.parametrize("shape", [(600, 4, 9, 9), (600, 16, 3, 3), (7, 3, 5, 5), (3, 64, 1, 1)])
     def test_output_gradients_and_statistics(self, shape, dtype):
         torch.manual_seed(0)
-        layer = ConvNorm.make(1, shape[1], 1, exact=True).train()
+        layer = ConvNorm.make(1, shape[1], 1, pairwise_sum=True).train()
         nn.init.normal_(layer.norm.weight)
         nn.init.normal_(layer.norm.bias)
         reference = nn.BatchNorm2d(shape[1]).double()
@@ -174,7 +174,7 @@ class TestExactNorm:
         y = (torch.randn(shape) + 0.5).to(dtype, memory_format=torch.channels_last).requires_grad_()
         wide = y.detach().double().requires_grad_()
         cotangent = torch.randn(shape).to(dtype)
-        out, expected = layer.normalise(y), reference(wide)
+        out, expected = layer.normalize(y), reference(wide)
         out.backward(cotangent)
         expected.backward(cotangent.double())
         assert out.is_contiguous(memory_format=torch.channels_last)
@@ -193,23 +193,23 @@ class TestExactNorm:
 
     @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
     def test_parameters_of_another_kind_are_left_to_torch(self, dtype):
-        layer = ConvNorm.make(1, 4, 1, exact=True).to(dtype).train()
+        layer = ConvNorm.make(1, 4, 1, pairwise_sum=True).to(dtype).train()
         reference = nn.BatchNorm2d(4).to(dtype)
         y = torch.randn(6, 4, 5, 5, dtype=dtype)
-        assert torch.equal(layer.normalise(y), reference(y))
+        assert torch.equal(layer.normalize(y), reference(y))
         assert torch.equal(layer.norm.running_var, reference.running_var)
 
     @pytest.mark.parametrize(("kernel", "padding", "stride"), [(3, 1, 1), (3, 1, 2), (4, 0, 1)])
     def test_matrix_product_is_the_convolution(self, kernel, padding, stride):
         torch.manual_seed(0)
-        matrix = stirred(MatrixConvNorm.make(2, 5, kernel, stride=stride, padding=padding))
-        plain = ConvNorm(matrix.conv, matrix.norm)
+        matrix = randomized(MatrixConvNorm.make(2, 5, kernel, stride=stride, padding=padding))
+        reference = ConvNorm(matrix.conv, matrix.norm)
         x = torch.randn(6, 2, 4, 4, requires_grad=True)
-        torch.testing.assert_close(matrix(x), plain(x))
-        (ours,), (theirs,) = (torch.autograd.grad(layer(x).square().sum(), x) for layer in (matrix, plain))
+        torch.testing.assert_close(matrix(x), reference(x))
+        (ours,), (theirs,) = (torch.autograd.grad(layer(x).square().sum(), x) for layer in (matrix, reference))
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
         with torch.no_grad():
-            torch.testing.assert_close(matrix(x), plain(x))
+            torch.testing.assert_close(matrix(x), reference(x))
 
 
 class TestBackbone:
@@ -219,31 +219,31 @@ class TestBackbone:
         torch.manual_seed(0)
         theirs = timm.create_model(backbone, in_chans=channels, num_classes=0, global_pool="", zero_init_last=False)
         torch.manual_seed(0)
-        ours = resnet(backbone, channels, zero_last=False).eval()
+        ours = resnet(backbone, channels, zero_init_last=False).eval()
         x = torch.randn(2, channels, 32, 32)
         with torch.no_grad():
-            out = ours.start(x)
+            out = ours.forward_stem(x)
             for stage in ours.stages:
                 out = stage(out)
             torch.testing.assert_close(out, theirs.eval()(x), atol=1e-4, rtol=1e-4)
         assert ours.widths[-1] == out.shape[1]
 
-    @pytest.mark.parametrize(("backbone", "zero_last"), [("resnet18", True), ("resnet50", False)])
-    def test_a_seed_gives_the_weights_that_timms_would(self, backbone, zero_last):
+    @pytest.mark.parametrize(("backbone", "zero_init_last"), [("resnet18", True), ("resnet50", False)])
+    def test_a_seed_gives_the_weights_that_timms_would(self, backbone, zero_init_last):
         torch.manual_seed(0)
-        theirs = timm.create_model(backbone, num_classes=0, zero_init_last=zero_last).state_dict()
+        theirs = timm.create_model(backbone, num_classes=0, zero_init_last=zero_init_last).state_dict()
         torch.manual_seed(0)
-        ours = resnet(backbone, zero_last=zero_last).state_dict()
+        ours = resnet(backbone, zero_init_last=zero_init_last).state_dict()
         renamed = rename_keys({f"base_model.{key}": value for key, value in theirs.items()}, resnet_key_patterns())
         assert {f"trunk.{key}" for key in ours} == renamed.keys()
         assert all(torch.equal(value, renamed[f"trunk.{key}"]) for key, value in ours.items())
 
     @pytest.mark.parametrize("backbone", ["resnet10", "resnet50"])
     def test_fewer_stages_are_the_first_ones(self, backbone):
-        full = resnet(backbone, width=8, zero_last=False).eval()
+        full = resnet(backbone, width=8, zero_init_last=False).eval()
         images, features = torch.randn(2, 3, 45, 64), []
         with torch.no_grad():
-            x = full.start(images)
+            x = full.forward_stem(images)
             for stage in full.stages:
                 x = stage(x)
                 features.append(x)
@@ -259,10 +259,10 @@ class TestBackbone:
         assert resnet("resnet18", width=16).widths == (16, 16, 32, 64, 128)
         assert resnet("resnet50", width=16, stages=2).widths == (16, 64, 128)
 
-    @pytest.mark.parametrize("knobs", [{"backbone": "resnet10"}, {"width": 32}], ids=str)
-    def test_no_pretrained_weights_of_another_width_or_depth(self, knobs):
+    @pytest.mark.parametrize("settings", [{"backbone": "resnet10"}, {"width": 32}], ids=str)
+    def test_no_pretrained_weights_of_another_width_or_depth(self, settings):
         with pytest.raises(RecipeError, match=r"no ImageNet weights exist for a resnet.*model.pretrained = false"):
-            TSNConfig(**SMALL | knobs | {"pretrained": True}).build(5)
+            TSNConfig(**SMALL | settings | {"pretrained": True}).build(5)
 
     def test_a_released_checkpoint_needs_all_stages(self):
         released = TSNConfig(**SMALL | {"width": 8}).build(5).state_dict()
@@ -282,18 +282,18 @@ class TestBackbone:
             TDNConfig(pretrained=True).build(5)
 
     def test_pretrained_weights_are_asked_for_and_used(self, monkeypatch):
-        asked = []
+        calls = []
         create = timm.create_model
 
         def cached(name, pretrained=False, **options):
-            asked.append((name, pretrained))
+            calls.append((name, pretrained))
             model = create(name, pretrained=False, **options)
             nn.init.constant_(model.conv1.weight, 0.25)
             return model
 
         monkeypatch.setattr(timm, "create_model", cached)
         model = TSNConfig(backbone="resnet18", pretrained=True).build(5)
-        assert asked == [("resnet18.tv_in1k", True)]
+        assert calls == [("resnet18.tv_in1k", True)]
         assert (model.trunk.stem.conv.weight == 0.25).all()
 
 
@@ -302,16 +302,16 @@ class TestTSN:
         assert TSNConfig(segments=5, size=112).takes() == ClipInput(segments=5, size=112)
 
     def test_scores_are_the_mean_of_the_frames_scores(self):
-        model = stirred(TSNConfig(**SMALL).build(4))
+        model = randomized(TSNConfig(**SMALL).build(4))
         video = clips()
-        single = stirred(TSNConfig(**SMALL | {"segments": 1}).build(4))
+        single = randomized(TSNConfig(**SMALL | {"segments": 1}).build(4))
         frames = torch.stack([single(video=video[:, t : t + 1]).logits for t in range(3)]).mean(0)
         torch.testing.assert_close(model(video=video).logits, frames, atol=1e-5, rtol=1e-4)
 
     def test_only_the_shift_sees_order(self):
         video = clips()
         for shift in (False, True):
-            model = stirred(TSNConfig(**SMALL, shift=shift).build(4))
+            model = randomized(TSNConfig(**SMALL, shift=shift).build(4))
             forwards, backwards = model(video=video).logits, model(video=video.flip(1)).logits
             assert torch.allclose(forwards, backwards, atol=1e-5) != shift
 
@@ -321,7 +321,7 @@ class TestTSN:
         assert model(video=clips(channels=channels)).logits.shape == (2, 4)
 
     def test_maps_are_drawn_on_demand_and_explain_the_score(self):
-        model = stirred(TSNConfig(**SMALL).build(4))
+        model = randomized(TSNConfig(**SMALL).build(4))
         video = clips(size=64)
         assert model(video=video).maps == {}
         model.return_maps = True
@@ -339,11 +339,11 @@ class TestTSN:
         assert torch.equal(model.eval().head(features), model.head(features))
 
     def test_maps_for_pictures_cost_no_shift_of_the_answer(self):
-        model = stirred(TSNConfig(**SMALL, shift=True).build(4))
+        model = randomized(TSNConfig(**SMALL, shift=True).build(4))
         video = clips()
-        plain = model(video=video).logits
+        reference = model(video=video).logits
         model.return_maps = True
-        torch.testing.assert_close(model(video=video).logits, plain)
+        torch.testing.assert_close(model(video=video).logits, reference)
 
 
 class TestCost:
@@ -376,8 +376,8 @@ class TestCost:
                     macs.append(out.numel() * 3)
                 else:  # the similarities: one product of the reduced channels for each
                     images, _, height, width = inputs[0].shape
-                    window = len(module.offsets) * (2 * module.reach[0] + 1) * (2 * module.reach[1] + 1)
-                    macs.append(images * (height // 2) * (width // 2) * window * module.reduce.conv.out_channels)
+                    window = len(module.offsets) * (2 * module.radius[0] + 1) * (2 * module.radius[1] + 1)
+                    macs.append(images * (height // 2) * (width // 2) * window * module.reduction.conv.out_channels)
 
             counted = nn.Conv2d | nn.Linear | MatrixConvNorm | TemporalConv | SelfSimilarityBlock
             for module in list(model.modules()):
@@ -397,9 +397,9 @@ class TestCost:
 
 class TestAdopting:
     def test_a_checkpoint_under_the_authors_names_gives_its_logits(self):
-        source = stirred(TSNConfig(**SMALL, shift=True).build(4))
+        source = randomized(TSNConfig(**SMALL, shift=True).build(4))
         video = clips()
-        state = names(source.state_dict(), prefix="module.")
+        state = authors_keys(source.state_dict(), prefix="module.")
         wrapped = {key.replace(".conv1.weight", ".conv1.net.weight"): value for key, value in state.items()}
         wrapped = {key.replace("base_model.conv1.net", "base_model.conv1"): value for key, value in wrapped.items()}
         for checkpoint in (state, wrapped, {"epoch": 3, "state_dict": state}):
@@ -409,12 +409,12 @@ class TestAdopting:
 
     def test_what_does_not_fit_is_refused_in_words(self):
         model = TSNConfig(**SMALL).build(4)
-        state = names(model.state_dict())
-        with pytest.raises(RunError, match=r"holds a resnet18\. Expected a resnet34.*backbone = \"resnet18\""):
+        state = authors_keys(model.state_dict())
+        with pytest.raises(RunError, match=r"contains a resnet18\. Expected a resnet34.*backbone = \"resnet18\""):
             load_released(TSNConfig(backbone="resnet34").build(4), state)
-        with pytest.raises(RunError, match=r"scores 4 classes\. Expected 7"):
+        with pytest.raises(RunError, match=r"has 4 classes\. Expected 7"):
             load_released(TSNConfig(**SMALL).build(7), state)
-        with pytest.raises(RunError, match="spell no ResNet"):
+        with pytest.raises(RunError, match="keys are not those of a ResNet"):
             load_released(model, {"lstm.weight": torch.zeros(1)})
         with pytest.raises(RunError, match=r"missing: head\.classifier\.bias; left over: extra\.weight\."):
             load_released(
@@ -429,7 +429,7 @@ class TestAdopting:
 
 @pytest.mark.parametrize("config", [TSNConfig(**SMALL), TSNConfig(**SMALL, shift=True)], ids=["tsn", "tsm"])
 def test_export_gives_the_same_answer(config):
-    model = stirred(config.build(4))
+    model = randomized(config.build(4))
     exported = torch.export.export(
         model, (), {"video": clips()}, dynamic_shapes={"video": {0: torch.export.Dim("batch", min=1, max=8)}}
     )

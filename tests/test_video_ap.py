@@ -112,7 +112,7 @@ def test_what_cannot_be_scored_is_refused() -> None:
         video_map(tubes(tube("z", 0, 9)), tubes(tube("a", 0, 9)))
     with pytest.raises(DataError, match="there is no true tube"):
         video_map(tubes(tube("a", 0, 9)), tubes())
-    with pytest.raises(DataError, match="2 videos have no annotation, y among them"):
+    with pytest.raises(DataError, match="2 videos have no annotation, for example y"):
         tubes().subset(["a", "z", "y"])
 
 

@@ -19,19 +19,19 @@ MOTION_LED = ("motion_alstm", "video_lstm")
 CLIPS, FRAMES, SIZE, CLASSES, HIDDEN = 2, 3, 48, 4, 5
 SMALL = {
     "backbone": "resnet18",
-    "level": -2,
+    "out_index": -2,
     "frames": FRAMES,
     "size": SIZE,
     "hidden": HIDDEN,
     "attention_width": 6,
-    "head": 7,
+    "head_width": 7,
 }
 
 
-def build(seed=0, dtype=torch.float64, scale=0.3, **knobs):
+def build(seed=0, dtype=torch.float64, scale=0.3, **settings):
     """A small model whose parameters are large enough for every path to matter."""
     torch.manual_seed(seed)
-    model = VideoLSTMConfig.model_validate(SMALL | knobs).build(CLASSES).to(dtype)
+    model = VideoLSTMConfig.model_validate(SMALL | settings).build(CLASSES).to(dtype)
     with torch.no_grad():
         for parameter in model.recurrent.parameters():
             parameter.copy_(scale * torch.randn_like(parameter))
@@ -69,19 +69,19 @@ def test_defaults_are_the_authors():
         model = VideoLSTMConfig(architecture="conv_lstm").build(101)
         alstm = VideoLSTMConfig(architecture="alstm").build(101)
         motion_alstm = VideoLSTMConfig(architecture="motion_alstm").build(101)
-        whole = config.build(101)
+        video_lstm = config.build(101)
     assert model.shapes == {"appearance": (512, 7, 7)}
     assert motion_alstm.shapes == {"appearance": (512, 7, 7), "motion": (4096, 1, 1)}
     # The specification's count: 18.9 M in the ConvLSTM, 25.7 M in the first layer of the head.
-    sizes = {name: one.numel() for name, one in model.recurrent.named_parameters()}
+    sizes = {name: value.numel() for name, value in model.recurrent.named_parameters()}
     assert sizes["bottom.lstm.input_weight"] + sizes["bottom.lstm.hidden_weight"] == 8 * 512 * 512 * 9
     assert sizes["head.hidden.weight"] == 25088 * 1024
     assert (model.recurrent.head.dropout.p, model.recurrent.head.input_dropout.p) == (0.7, 0.0)
     assert (alstm.recurrent.head.dropout.p, alstm.recurrent.head.input_dropout.p) == (0.5, 0.5)
-    assert alstm.recurrent.top.attention.from_map.weight.shape == (512, 512, 1, 1)
-    assert whole.recurrent.bottom.lstm.context_weight.shape == (2048, 512, 1, 1)
-    assert whole.recurrent.bottom.start.hidden.weight.shape == (512, 512, 1, 1)
-    assert whole.recurrent.top.start.memory.weight.shape == (512, 512, 3, 3)
+    assert alstm.recurrent.top.attention.map_projection.weight.shape == (512, 512, 1, 1)
+    assert video_lstm.recurrent.bottom.lstm.context_weight.shape == (2048, 512, 1, 1)
+    assert video_lstm.recurrent.bottom.initial.hidden.weight.shape == (512, 512, 1, 1)
+    assert video_lstm.recurrent.top.initial.cell.weight.shape == (512, 512, 3, 3)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -103,20 +103,20 @@ def test_wrong_knobs_are_refused():
 
 VARIANTS = {
     "paper": {},
-    "rescaled, sharp, penalised": {"rescale_attention": True, "tau": 2.5, "attention_lambda": 0.3},
+    "rescaled, sharp, penalised": {"rescale_attention": True, "inverse_temperature": 2.5, "attention_lambda": 0.3},
     "peephole, wide kernels": {"peephole": True, "bottom_kernel": 3, "attention_kernel": 3},
-    "uncoupled, from the mean": {"coupled": False, "start": "mean"},
-    "flow alone": {"stream": "motion", "start": "zero"},
+    "uncoupled, from the mean": {"coupled": False, "initial_state": "mean"},
+    "flow alone": {"stream": "motion", "initial_state": "zero"},
 }
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_equals_the_oracle(architecture, variant):
-    knobs = VARIANTS[variant]
-    if architecture == "lstm" and {"peephole", "coupled"} & set(knobs):
+    settings = VARIANTS[variant]
+    if architecture == "lstm" and {"peephole", "coupled"} & set(settings):
         pytest.skip("the oracle of the plain LSTM is written from its own equations")
-    model = build(architecture=architecture, **knobs)
+    model = build(architecture=architecture, **settings)
     prefix = "recurrent."
     weights = {
         name.removeprefix(prefix): value.numpy()
@@ -131,7 +131,7 @@ def test_equals_the_oracle(architecture, variant):
     config = model.config
     main = inputs["features" if config.stream == "appearance" else "flow_features"]
     motion = inputs.get("flow_features")
-    scores, looks = [], []
+    scores, maps = [], []
     for row in range(CLIPS):
         steps, attention = oracle.forward_one(
             weights,
@@ -139,7 +139,7 @@ def test_equals_the_oracle(architecture, variant):
             main[row].numpy(),
             None if motion is None else motion[row].numpy(),
             hidden=HIDDEN,
-            tau=config.tau,
+            inverse_temperature=config.inverse_temperature,
             rescale=config.rescale_attention,
             coupled=config.coupled,
         )
@@ -149,12 +149,12 @@ def test_equals_the_oracle(architecture, variant):
         scores.append(steps)
         if attention is not None:
             np.testing.assert_allclose(output.maps["attention"][row].detach(), attention, rtol=1e-8)
-            looks.append(attention)
+            maps.append(attention)
 
-    cross_entropy, penalty = oracle.losses(scores, looks, labels.tolist(), config.attention_lambda)
+    cross_entropy, penalty = oracle.losses(scores, maps, labels.tolist(), config.attention_lambda)
     terms = model.losses(output, labels, inputs)
     assert terms["cross_entropy"].item() == pytest.approx(cross_entropy, rel=1e-8)
-    assert set(terms) == {"cross_entropy"} | ({"attention"} if looks and config.attention_lambda else set())
+    assert set(terms) == {"cross_entropy"} | ({"attention"} if maps and config.attention_lambda else set())
     if "attention" in terms:
         assert terms["attention"].item() == pytest.approx(penalty, rel=1e-8)
 
@@ -164,9 +164,9 @@ def test_gradient_reaches_every_parameter_and_is_right(architecture):
     model = build(architecture=architecture, peephole=True, attention_lambda=0.1)
     inputs, labels = features(model), torch.tensor([0, 2])
     objective(model, inputs, labels).backward()
-    learning = {name: one for name, one in model.named_parameters() if one.requires_grad}
+    learning = {name: value for name, value in model.named_parameters() if value.requires_grad}
     assert {name.split(".")[0] for name in learning} == {"recurrent"}
-    assert all(one.grad is not None and one.grad.abs().sum() > 0 for one in learning.values())
+    assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in learning.values())
     rng = torch.Generator().manual_seed(0)
     for parameter in learning.values():
         direction = torch.randn(parameter.shape, generator=rng, dtype=parameter.dtype)
@@ -192,7 +192,9 @@ def test_soft_labels_equal_hard_ones_when_they_are_sure():
 
 @pytest.mark.parametrize("architecture", ATTENDING)
 def test_attention_is_a_distribution_that_does_not_see_the_future(architecture):
-    model = build(architecture=architecture, start="zero")  # the mean map would show every frame to the first states
+    model = build(
+        architecture=architecture, initial_state="zero"
+    )  # the mean map would show every frame to the first states
     inputs = features(model)
     before = model(**inputs).maps["attention"]
     torch.testing.assert_close(before.sum((2, 3)), torch.ones(CLIPS, FRAMES, dtype=torch.float64))
@@ -206,27 +208,27 @@ def test_attention_is_a_distribution_that_does_not_see_the_future(architecture):
 
 @pytest.mark.parametrize("architecture", ["alstm", "conv_alstm"])
 def test_without_motion_attention_is_led_by_the_state_before(architecture):
-    model = build(architecture=architecture, start="zero")
+    model = build(architecture=architecture, initial_state="zero")
     with torch.no_grad():
-        model.recurrent.top.attention.from_map.weight.zero_()
-    looks = model(**features(model)).maps["attention"]
-    places = looks.shape[2] * looks.shape[3]
-    torch.testing.assert_close(looks[:, 0], torch.full_like(looks[:, 0], 1 / places))
+        model.recurrent.top.attention.map_projection.weight.zero_()
+    attention = model(**features(model)).maps["attention"]
+    positions = attention.shape[2] * attention.shape[3]
+    torch.testing.assert_close(attention[:, 0], torch.full_like(attention[:, 0], 1 / positions))
     if architecture == "conv_alstm":
-        assert (looks[:, 1] - 1 / places).abs().max() > 1e-3
+        assert (attention[:, 1] - 1 / positions).abs().max() > 1e-3
     else:  # one state for the whole map moves all scores alike
-        torch.testing.assert_close(looks[:, 1], torch.full_like(looks[:, 1], 1 / places))
+        torch.testing.assert_close(attention[:, 1], torch.full_like(attention[:, 1], 1 / positions))
 
 
 def test_even_attention_rescaled_is_no_attention():
-    plain = build(architecture="conv_lstm", bottom_kernel=3)
-    attending = build(architecture="conv_alstm", start="zero", rescale_attention=True)
-    state = {name.replace("bottom", "top"): one for name, one in plain.state_dict().items()}
+    without_attention = build(architecture="conv_lstm", bottom_kernel=3)
+    attending = build(architecture="conv_alstm", initial_state="zero", rescale_attention=True)
+    state = {name.replace("bottom", "top"): value for name, value in without_attention.state_dict().items()}
     with torch.no_grad():
         attending.load_state_dict(attending.state_dict() | state)
         attending.recurrent.top.attention.score.weight.zero_()
-    inputs = features(plain)
-    torch.testing.assert_close(attending(**inputs).logits, plain(**inputs).logits)
+    inputs = features(without_attention)
+    torch.testing.assert_close(attending(**inputs).logits, without_attention(**inputs).logits)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -243,10 +245,10 @@ def test_frames_and_their_features_give_the_same_answer_and_clips_do_not_talk(ar
     torch.testing.assert_close(model(**maps).logits, together.logits)
     assert torch.equal(model(**inputs).logits, together.logits)
     for row in range(CLIPS):
-        alone = model(**{name: one[row : row + 1] for name, one in inputs.items()})
+        alone = model(**{name: value[row : row + 1] for name, value in inputs.items()})
         torch.testing.assert_close(alone.logits[0], together.logits[row], rtol=1e-4, atol=1e-5)
-        for name, one in alone.maps.items():
-            torch.testing.assert_close(one[0], together.maps[name][row], rtol=1e-4, atol=1e-5)
+        for name, value in alone.maps.items():
+            torch.testing.assert_close(value[0], together.maps[name][row], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -261,91 +263,99 @@ def test_it_survives_torch_export(architecture):
 def test_stages_hand_layers_over_by_the_beginning_of_their_names():
     """The authors' start: the bottom from a flow ConvLSTM, all else from an RGB ConvALSTM, cross weights their own."""
     flow = build(1, architecture="conv_lstm", stream="motion").state_dict()
-    colour = build(2, architecture="conv_alstm").state_dict()
+    rgb = build(2, architecture="conv_alstm").state_dict()
     model = build(3, bottom_kernel=3)
-    own = model.state_dict()
-    taken = {}
+    initial = model.state_dict()
+    copied = {}
     for prefix, source in {
         "recurrent.bottom.": flow,
         "motion.": flow,
-        "recurrent.top.": colour,
-        "recurrent.head.": colour,
-        "appearance.": colour,
+        "recurrent.top.": rgb,
+        "recurrent.head.": rgb,
+        "appearance.": rgb,
     }.items():
-        taken |= {name: one for name, one in source.items() if name.startswith(prefix)}
-    assert {name: own[name].shape for name in taken} == {name: one.shape for name, one in taken.items()}
-    left = {name.removeprefix("recurrent.bottom.") for name in own.keys() - taken.keys()}
-    starts = {f"start.{state}.{kind}" for state in ("hidden", "memory") for kind in ("weight", "bias")}
-    assert left == starts | {"lstm.context_weight"}
-    assert sum(name.startswith("recurrent.bottom.") for name in taken) == 3  # the authors' 12, gates stacked
-    model.load_state_dict(own | taken)
+        copied |= {name: value for name, value in source.items() if name.startswith(prefix)}
+    assert {name: initial[name].shape for name in copied} == {name: value.shape for name, value in copied.items()}
+    remaining = {name.removeprefix("recurrent.bottom.") for name in initial.keys() - copied.keys()}
+    starts = {f"initial.{state}.{kind}" for state in ("hidden", "cell") for kind in ("weight", "bias")}
+    assert remaining == starts | {"lstm.context_weight"}
+    assert sum(name.startswith("recurrent.bottom.") for name in copied) == 3  # the authors' 12, gates stacked
+    model.load_state_dict(initial | copied)
     assert torch.equal(model.recurrent.bottom.lstm.input_weight, flow["recurrent.bottom.lstm.input_weight"].double())
 
 
 @pytest.mark.parametrize(("architecture", "family"), [("alstm", "normal"), ("conv_alstm", "uniform")])
-@pytest.mark.parametrize("asked", ["paper", "normal", "uniform"])
-def test_parameters_begin_as_the_authors_draw_them(architecture, family, asked):
+@pytest.mark.parametrize("setting", ["paper", "normal", "uniform"])
+def test_parameters_begin_as_the_authors_draw_them(architecture, family, setting):
     torch.manual_seed(0)
-    knobs = SMALL | {"architecture": architecture, "hidden": 40, "attention_width": 50, "head": 60, "peephole": True}
-    model = VideoLSTMConfig.model_validate(knobs | {"initialisation": asked}).build(CLASSES)
+    settings = SMALL | {
+        "architecture": architecture,
+        "hidden": 40,
+        "attention_width": 50,
+        "head_width": 60,
+        "peephole": True,
+    }
+    model = VideoLSTMConfig.model_validate(settings | {"initialization": setting}).build(CLASSES)
     top, head = model.recurrent.top, model.recurrent.head
     channels = model.shapes["appearance"][0]
     bounds = {  # the authors' d
         top.lstm.input_weight: channels,
         top.lstm.hidden_weight: 40,
-        top.attention.from_map.weight: channels,
-        top.attention.from_states[0]: 40,
+        top.attention.map_projection.weight: channels,
+        top.attention.state_weights[0]: 40,
         top.attention.score.weight: 1,
-        top.start.memory.weight: channels,
+        top.initial.cell.weight: channels,
         head.hidden.weight: 60,
-        head.classify.weight: CLASSES,
+        head.classifier.weight: CLASSES,
     }
     for weight, d in bounds.items():
-        if (family if asked == "paper" else asked) == "normal":
+        if (family if setting == "paper" else setting) == "normal":
             assert weight.std().item() == pytest.approx(0.1, rel=0.3)
             assert weight.abs().max() > 0.15
         else:
             assert weight.abs().max() <= d**-0.5
             assert weight.abs().max() > 0.9 * d**-0.5
-    assert not any(one.any() for one in (top.lstm.bias, top.lstm.peephole, head.hidden.bias, top.start.hidden.bias))
+    assert not any(
+        value.any() for value in (top.lstm.bias, top.lstm.peephole, head.hidden.bias, top.initial.hidden.bias)
+    )
 
 
 class TestFeatures:
     def test_a_frozen_network_stays_as_it_was(self):
         model = build(architecture="conv_lstm", dtype=torch.float32).train()
-        before = {name: one.clone() for name, one in model.appearance.state_dict().items()}
+        before = {name: value.clone() for name, value in model.appearance.state_dict().items()}
         inputs = frames(model)
         objective(model, inputs, torch.tensor([0, 1])).backward()
         assert model.training
         assert not model.appearance.trunk.training
         assert all(parameter.grad is None for parameter in model.appearance.parameters())
-        assert all(torch.equal(one, before[name]) for name, one in model.appearance.state_dict().items())
+        assert all(torch.equal(value, before[name]) for name, value in model.appearance.state_dict().items())
 
     def test_a_learning_network_gets_gradients_and_moves_its_statistics(self):
         model = build(architecture="video_lstm", dtype=torch.float32, train_backbone=True).train()
-        before = {name: one.clone() for name, one in model.motion.state_dict().items()}
+        before = {name: value.clone() for name, value in model.motion.state_dict().items()}
         objective(model, frames(model), torch.tensor([0, 1])).backward()
         for part in (model.appearance, model.motion):
-            assert all(one.grad is not None and one.grad.any() for one in part.parameters())
+            assert all(value.grad is not None and value.grad.any() for value in part.parameters())
         assert not torch.equal(model.motion.trunk.stem.norm.running_mean, before["trunk.stem.norm.running_mean"])
 
     def test_long_clips_go_through_in_pieces(self):
-        maps = feature_maps("resnet18", level=-3).eval()
+        maps = feature_maps("resnet18", out_index=-3).eval()
         video = torch.randn(1, 40, 3, 32, 32)
         at_once = maps.trunk(video[0])
         torch.testing.assert_close(maps(video)[0], at_once, rtol=1e-4, atol=1e-5)
 
     @pytest.mark.parametrize("backbone", ["resnet18", "mobilenetv3_small_050"])
-    @pytest.mark.parametrize("level", [-1, -2])
-    def test_its_shape_is_known_before_anything_is_computed(self, backbone, level):
-        maps = feature_maps(backbone, 1, level=level).eval()
-        assert maps(torch.zeros(1, 1, 1, 64, 64)).shape[2:] == maps.shape(1, 64)
+    @pytest.mark.parametrize("out_index", [-1, -2])
+    def test_its_shape_is_known_before_anything_is_computed(self, backbone, out_index):
+        maps = feature_maps(backbone, 1, out_index=out_index).eval()
+        assert maps(torch.zeros(1, 1, 1, 64, 64)).shape[2:] == maps.output_shape(1, 64)
 
     def test_vgg_gives_pool5_or_fc7(self):
         with torch.device("meta"):
-            assert feature_maps("vgg16").shape(3, 224) == (512, 7, 7)
-            assert feature_maps("vgg16", vector=True).shape(3, 224) == (4096, 1, 1)
-            assert feature_maps("resnet18", vector=True).shape(3, 224) == (512, 7, 7)
+            assert feature_maps("vgg16").output_shape(3, 224) == (512, 7, 7)
+            assert feature_maps("vgg16", vector=True).output_shape(3, 224) == (4096, 1, 1)
+            assert feature_maps("resnet18", vector=True).output_shape(3, 224) == (512, 7, 7)
 
     @pytest.mark.parametrize("backbone", ["mobilenetv3_small_050", "resnet18"])
     def test_filters_of_colours_are_carried_over_to_flow_by_averaging(self, monkeypatch, backbone):
@@ -354,24 +364,26 @@ class TestFeatures:
         def cached(name, pretrained=False, **options):
             assert pretrained
             net = create(name, **options)
-            pretrained_filters.append(next(one for one in net.modules() if isinstance(one, nn.Conv2d)).weight.clone())
+            pretrained_filters.append(
+                next(value for value in net.modules() if isinstance(value, nn.Conv2d)).weight.clone()
+            )
             return net
 
         monkeypatch.setattr(timm, "create_model", cached)
         maps = feature_maps(backbone, 2, pretrained=True, average_channels=True)
-        first = next(one for one in maps.modules() if isinstance(one, nn.Conv2d))
+        first = next(value for value in maps.modules() if isinstance(value, nn.Conv2d))
         assert pretrained_filters[0].shape[1] == 3
         for channel in range(2):
             torch.testing.assert_close(first.weight[:, channel], pretrained_filters[0].mean(1))
-        assert maps(torch.zeros(1, 1, 2, 64, 64)).shape[2:] == maps.shape(2, 64)
+        assert maps(torch.zeros(1, 1, 2, 64, 64)).shape[2:] == maps.output_shape(2, 64)
 
     def test_what_cannot_be_had_is_said(self, monkeypatch):
         with pytest.raises(RecipeError, match=r"timm knows no model 'resnet81'.*Did you mean"):
             feature_maps("resnet81")
-        with pytest.raises(RecipeError, match="level -7 of a network with 5 maps"):
-            feature_maps("mobilenetv3_small_050", level=-7)
-        with pytest.raises(RecipeError, match="level -5 of a network with 4 maps"):
-            feature_maps("resnet18", level=-5)
+        with pytest.raises(RecipeError, match="out_index = -7 of a network with 5 feature maps"):
+            feature_maps("mobilenetv3_small_050", out_index=-7)
+        with pytest.raises(RecipeError, match="out_index = -5 of a network with 4 feature maps"):
+            feature_maps("resnet18", out_index=-5)
 
         def refuse(name, pretrained=False, **options):
             raise OSError("no route to host")
@@ -383,9 +395,9 @@ class TestFeatures:
     def test_missing_or_foreign_input_is_refused_in_words(self):
         model = build()
         inputs = features(model)
-        with pytest.raises(DataError, match="neither flow nor flow_features came"):
+        with pytest.raises(DataError, match="neither flow nor flow_features was given"):
             model(features=inputs["features"])
-        with pytest.raises(DataError, match=r"features of 256x2x3.*256x3x3, as resnet18 makes of video"):
+        with pytest.raises(DataError, match=r"features of size 256x2x3.*256x3x3, the output of resnet18 for video"):
             model(features=inputs["features"][..., :2, :], flow_features=inputs["flow_features"])
 
     def test_depth_videos_have_one_channel(self):
@@ -398,16 +410,16 @@ def test_the_maps_of_a_network_are_its_own():
     maps = feature_maps("resnet18").eval()
     assert isinstance(maps, FeatureMaps)
     torch.manual_seed(0)
-    theirs = timm.create_model("resnet18", num_classes=0, zero_init_last=False).eval()
+    timm_model = timm.create_model("resnet18", num_classes=0, zero_init_last=False).eval()
     frames_ = torch.randn(1, 2, 3, 64, 64)
-    torch.testing.assert_close(maps(frames_)[0], theirs.forward_features(frames_[0]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(maps(frames_)[0], timm_model.forward_features(frames_[0]), rtol=1e-4, atol=1e-4)
 
 
 def test_it_learns_to_tell_a_rising_from_a_falling_sequence():
     """Maps whose order alone decides: averaged over time both classes are the same."""
     torch.manual_seed(0)
     model = VideoLSTMConfig.model_validate(
-        SMALL | {"architecture": "conv_lstm", "initialisation": "normal", "dropout": 0.0, "frames": 6}
+        SMALL | {"architecture": "conv_lstm", "initialization": "normal", "dropout": 0.0, "frames": 6}
     ).build(2)
     channels, height, width = model.shapes["appearance"]
     ramp = torch.linspace(-1, 1, 6)[:, None, None, None]

@@ -22,7 +22,7 @@ SMALL = {
     "model.size": 32,
     "model.hidden": 4,
     "model.attention_width": 4,
-    "model.head": 8,
+    "model.head_width": 8,
     "train.num_workers": 0,
 }
 
@@ -48,7 +48,7 @@ def test_it_trains_and_tests_as_the_paper_does(name: str):
     for stage in recipe.stages():
         model = recipe.stage_model(stage)
         assert isinstance(model, VideoLSTMConfig)
-        assert (model.hidden, model.kernel, model.tau, model.dropout) == (512, 3, 1.0, 0.7)
+        assert (model.hidden, model.kernel, model.inverse_temperature, model.dropout) == (512, 3, 1.0, 0.7)
         assert not model.rescale_attention
 
 
@@ -66,18 +66,16 @@ def test_stages_hand_over_layers_and_cnns(name: str, root: Path, tmp_path: Path)
         "train.optimizer.lr": 0.0,
     }
     run = train(load_recipe(name, SMALL | changed), tmp_path / "run")
-    flow, colour, whole = (
-        read_weights(run.path / "stages" / f"{one}.safetensors") for one in ("flow", "colour", "whole")
-    )
-    came = {key: flow if key.startswith(("motion.", "recurrent.bottom.")) else colour for key in whole}
-    fresh = {key for key in whole if key not in came[key]}
+    flow, rgb, joint = (read_weights(run.path / "stages" / f"{one}.safetensors") for one in ("flow", "rgb", "joint"))
+    came = {key: flow if key.startswith(("motion.", "recurrent.bottom.")) else rgb for key in joint}
+    fresh = {key for key in joint if key not in came[key]}
     assert fresh == {
         "recurrent.bottom.lstm.context_weight",
-        *(f"recurrent.bottom.start.{state}.{kind}" for state in ("hidden", "memory") for kind in ("weight", "bias")),
+        *(f"recurrent.bottom.initial.{state}.{kind}" for state in ("hidden", "cell") for kind in ("weight", "bias")),
     }
-    counters = {key for key in whole if key.endswith("num_batches_tracked")}
-    for key in whole.keys() - fresh - counters:
-        assert torch.equal(whole[key], came[key][key]), key
+    counters = {key for key in joint if key.endswith("num_batches_tracked")}
+    for key in joint.keys() - fresh - counters:
+        assert torch.equal(joint[key], came[key][key]), key
     assert evaluate(run).count == 2
 
 

@@ -39,7 +39,7 @@ def tiny_recipe(root: Path, **train: Any) -> Recipe:
                 "attention_size": 8,
                 "dropout": 0.0,
                 "lambda_weights": 1e-5,
-                "alpha_scale": True,
+                "rescale_attention": True,
                 "init_std": 0.3,
             },
             "data": {"name": "msr_action3d", "root": str(root), "files": "567"},

@@ -3,10 +3,10 @@
 import numpy as np
 
 
-def temporal_shift(x, part=8):
-    """x: B T C H W. The first C/part channels come from t+1, the next from t-1, the rest stay."""
+def temporal_shift(x, shift_div=8):
+    """x: B T C H W. The first C/shift_div channels are those of t+1, the next those of t-1, the rest are unchanged."""
     clips, frames, channels, _, _ = x.shape
-    fold = channels // part
+    fold = channels // shift_div
     out = np.zeros_like(x)
     for b in range(clips):
         for t in range(frames):

@@ -1,4 +1,4 @@
-"""TDN's two difference modules, index by index, in the evaluation mode of their normalisations."""
+"""TDN's two difference modules, index by index, in the evaluation mode of their normalizations."""
 
 import numpy as np
 
@@ -14,14 +14,14 @@ def convolution(x, weight, stride=1, padding=0):
     return out
 
 
-def normalise(x, norm):
-    """x: C H W, norm: (gain, shift, mean, variance)."""
-    gain, shift, mean, variance = (value[:, None, None] for value in norm)
-    return gain * (x - mean) / np.sqrt(variance + 1e-5) + shift
+def normalize(x, norm):
+    """x: C H W, norm: (scale, bias, mean, variance)."""
+    scale, bias, mean, variance = (value[:, None, None] for value in norm)
+    return scale * (x - mean) / np.sqrt(variance + 1e-5) + bias
 
 
 def pool(x, size, stride, kind, padding=0):
-    """x: C H W; windows are read from zeros (mean) or from minus infinity (max) past the edge."""
+    """x: C H W; padding is zeros (mean) or minus infinity (max)."""
     edge = -np.inf if kind is np.max else 0.0
     x = np.pad(x, ((0, 0), (padding, padding), (padding, padding)), constant_values=edge)
     height, width = (x.shape[1] - size) // stride + 1, (x.shape[2] - size) // stride + 1
@@ -39,7 +39,7 @@ def nearest(x, height, width):
     return out
 
 
-def short_term(frames, image, weights, share):
+def short_term(frames, image, weights, image_weight):
     """The motion stem of one segment, fused with the image path.
 
     frames: F C H W; image: D H/4 W/4 of the image path; weights: kernel and norm of the motion stem.
@@ -47,26 +47,26 @@ def short_term(frames, image, weights, share):
     kernel, norm = weights
     differences = np.concatenate([frames[f + 1] - frames[f] for f in range(len(frames) - 1)])
     half = pool(differences, 2, 2, np.mean)
-    motion = np.maximum(normalise(convolution(half, kernel, stride=2, padding=3), norm), 0)
+    motion = np.maximum(normalize(convolution(half, kernel, stride=2, padding=3), norm), 0)
     motion = pool(motion, 3, 2, np.max, padding=1)
-    return share * image + (1 - share) * nearest(motion, *image.shape[1:])
+    return image_weight * image + (1 - image_weight) * nearest(motion, *image.shape[1:])
 
 
 def long_term(x, weights):
     """x: T P h w of one clip; weights: dict of kernels and norms by name."""
-    squeezed = [normalise(convolution(frame, weights["squeeze"]), weights["squeeze_norm"]) for frame in x]
+    squeezed = [normalize(convolution(frame, weights["squeeze"]), weights["squeeze_norm"]) for frame in x]
     aligned = []
-    for z in squeezed:  # every channel on its own
-        one = [convolution(z[c : c + 1], weights["align"][c : c + 1], padding=1) for c in range(len(z))]
-        aligned.append(np.concatenate(one))
+    for z in squeezed:  # each channel separately
+        channels = [convolution(z[c : c + 1], weights["align"][c : c + 1], padding=1) for c in range(len(z))]
+        aligned.append(np.concatenate(channels))
 
-    def gate(t, neighbour):
-        s = aligned[neighbour] - squeezed[t] if 0 <= neighbour < len(x) else np.zeros_like(squeezed[t])
-        fine = normalise(convolution(s, weights["fine"], padding=1), weights["fine_norm"])
+    def gate(t, neighbor):
+        s = aligned[neighbor] - squeezed[t] if 0 <= neighbor < len(x) else np.zeros_like(squeezed[t])
+        fine = normalize(convolution(s, weights["fine"], padding=1), weights["fine_norm"])
         small = pool(s, 2, 2, np.mean)
-        coarse = normalise(convolution(small, weights["coarse"], padding=1), weights["coarse_norm"])
+        coarse = normalize(convolution(small, weights["coarse"], padding=1), weights["coarse_norm"])
         scales = (s + fine + nearest(coarse, *s.shape[1:])) / 3
-        y = normalise(convolution(scales, weights["expand"]), weights["expand_norm"])
+        y = normalize(convolution(scales, weights["expand"]), weights["expand_norm"])
         return 1 / (1 + np.exp(-y)) - 0.5
 
     return np.stack([x[t] + x[t] * (0.5 * gate(t, t + 1) + 0.5 * gate(t, t - 1)) for t in range(len(x))])

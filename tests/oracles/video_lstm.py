@@ -1,6 +1,6 @@
-"""VideoLSTM and its relatives index by index in NumPy, from Li et al., CVIU 2018; reads a state dict, nothing else.
+"""VideoLSTM and its simpler variants index by index in NumPy, from Li et al., CVIU 2018; uses a state dict, zeros else.
 
-Maps are (C, h, w); plain LSTMs and their parts work on the same maps of 1x1, and are written out once more as vectors.
+Maps are (C, h, w); vectors are maps of 1x1. The plain LSTM is also written out for vectors.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ def convolve(x, weight, bias=None):
 
 
 def lstm_step(weights, name, x, h, c, top=None):
-    """One step of a ConvLSTM layer; ``top`` is the state of the layer above, where this one sees it."""
+    """One step of a ConvLSTM layer; ``top`` is the state of the top layer, if this one takes it."""
     gates = convolve(x, weights[f"{name}.input_weight"], weights[f"{name}.bias"])
     gates = gates + convolve(h, weights[f"{name}.hidden_weight"])
     if top is not None:
@@ -59,77 +59,77 @@ def vector_lstm(weights, name, vectors):
     return states
 
 
-def attend(weights, name, x, states, tau):
-    """Weights of the places of a map; a state of 1x1 speaks for every place."""
-    key = convolve(x, weights[f"{name}.from_map.weight"], weights[f"{name}.from_map.bias"])
+def attend(weights, name, x, states, inverse_temperature):
+    """Attention weights of the positions of a map; a state of 1x1 is broadcast."""
+    projected = convolve(x, weights[f"{name}.map_projection.weight"], weights[f"{name}.map_projection.bias"])
     for number, state in enumerate(states):
-        key = key + convolve(state, weights[f"{name}.from_states.{number}"])
-    scores = convolve(np.tanh(key), weights[f"{name}.score.weight"])[0]
-    alpha = np.exp(tau * scores)
+        projected = projected + convolve(state, weights[f"{name}.state_weights.{number}"])
+    scores = convolve(np.tanh(projected), weights[f"{name}.score.weight"])[0]
+    alpha = np.exp(inverse_temperature * scores)
     return alpha / alpha.sum()
 
 
-def start(weights, name, maps, hidden):
-    """h_0 and c_0 from the mean of all maps; zeros where the layer has not learned them."""
-    if f"{name}.start.hidden.weight" not in weights:
-        nothing = np.zeros((hidden, *maps.shape[2:]))
-        return nothing, nothing
+def initial_state(weights, name, maps, hidden):
+    """h_0 and c_0 from the mean of all maps; zeros for a layer without learned initial states."""
+    if f"{name}.initial.hidden.weight" not in weights:
+        zeros = np.zeros((hidden, *maps.shape[2:]))
+        return zeros, zeros
     mean = sum(maps) / len(maps)
     return tuple(
-        np.tanh(convolve(mean, weights[f"{name}.start.{state}.weight"], weights[f"{name}.start.{state}.bias"]))
-        for state in ("hidden", "memory")
+        np.tanh(convolve(mean, weights[f"{name}.initial.{state}.weight"], weights[f"{name}.initial.{state}.bias"]))
+        for state in ("hidden", "cell")
     )
 
 
-def averaged(maps):
+def average_positions(maps):
     return maps.mean(axis=(2, 3), keepdims=True)
 
 
 def classify(weights, state):
     hidden = np.tanh(weights["head.hidden.weight"] @ state.reshape(-1) + weights["head.hidden.bias"])
-    return weights["head.classify.weight"] @ hidden + weights["head.classify.bias"]
+    return weights["head.classifier.weight"] @ hidden + weights["head.classifier.bias"]
 
 
-def forward_one(weights, architecture, maps, motion, *, hidden, tau=1.0, rescale=False, coupled=True):
+def forward_one(weights, architecture, maps, motion, *, hidden, inverse_temperature=1.0, rescale=False, coupled=True):
     """Scores of every step (T, K) and attention (T, h, w) of one clip: ``maps`` (T, C, h, w), ``motion`` likewise.
 
-    ``weights`` are those of the recurrent half, without its prefix.
+    ``weights`` are those of the recurrent network, without its prefix.
     """
-    pooled = "conv" not in architecture and architecture != "video_lstm"
+    vector_states = "conv" not in architecture and architecture != "video_lstm"
     if architecture == "lstm":
-        states = vector_lstm(weights, "bottom.lstm", averaged(maps)[:, :, 0, 0])
+        states = vector_lstm(weights, "bottom.lstm", average_positions(maps)[:, :, 0, 0])
         return np.array([classify(weights, state) for state in states]), None
     if architecture == "conv_lstm":
-        h, c = start(weights, "bottom", maps, hidden)
+        h, c = initial_state(weights, "bottom", maps, hidden)
         scores = []
         for x in maps:
             h, c = lstm_step(weights, "bottom.lstm", x, h, c)
             scores.append(classify(weights, h))
         return np.array(scores), None
 
-    two = architecture in ("motion_alstm", "video_lstm")
-    h, c = start(weights, "top", averaged(maps) if pooled else maps, hidden)
-    if two:
-        motion = averaged(motion) if pooled else motion
-        h_m, c_m = start(weights, "bottom", motion, hidden)
-    scores, looks = [], []
+    motion_guided = architecture in ("motion_alstm", "video_lstm")
+    h, c = initial_state(weights, "top", average_positions(maps) if vector_states else maps, hidden)
+    if motion_guided:
+        motion = average_positions(motion) if vector_states else motion
+        h_m, c_m = initial_state(weights, "bottom", motion, hidden)
+    scores, attention_maps = [], []
     for t, x in enumerate(maps):
-        asked = [h]
-        if two:
+        states = [h]
+        if motion_guided:
             h_m, c_m = lstm_step(weights, "bottom.lstm", motion[t], h_m, c_m, h if coupled else None)
-            asked = [h_m] if coupled else [h_m, h]
-        alpha = attend(weights, "top.attention", x, asked, tau)
-        if pooled:
-            seen = np.zeros((len(x), 1, 1))
+            states = [h_m] if coupled else [h_m, h]
+        alpha = attend(weights, "top.attention", x, states, inverse_temperature)
+        if vector_states:
+            weighted = np.zeros((len(x), 1, 1))
             for row in range(x.shape[1]):
                 for column in range(x.shape[2]):
-                    seen[:, 0, 0] += alpha[row, column] * x[:, row, column]
+                    weighted[:, 0, 0] += alpha[row, column] * x[:, row, column]
         else:
-            seen = alpha[None] * x * (alpha.size if rescale else 1)
-        h, c = lstm_step(weights, "top.lstm", seen, h, c)
+            weighted = alpha[None] * x * (alpha.size if rescale else 1)
+        h, c = lstm_step(weights, "top.lstm", weighted, h, c)
         scores.append(classify(weights, h))
-        looks.append(alpha)
-    return np.array(scores), np.array(looks)
+        attention_maps.append(alpha)
+    return np.array(scores), np.array(attention_maps)
 
 
 def score(step_scores):
@@ -144,9 +144,9 @@ def losses(step_scores, attention, labels, weight):
     for steps, label in zip(step_scores, labels, strict=True):
         for logits in steps:
             cross_entropy -= np.log(np.exp(logits[label]) / np.exp(logits).sum()) / len(labels)
-    for looks in attention:
-        height, width = looks.shape[1:]
+    for attention_maps in attention:
+        height, width = attention_maps.shape[1:]
         for row in range(height):
             for column in range(width):
-                penalty += weight * (1 - looks[:, row, column].sum()) ** 2 / len(attention)
+                penalty += weight * (1 - attention_maps[:, row, column].sum()) ** 2 / len(attention)
     return cross_entropy, penalty

@@ -1,9 +1,11 @@
 """Commands that list what the package has: models, recipes, joint layouts. None of them imports torch."""
 
 import difflib
+import json
+import re
 import tomllib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -11,12 +13,36 @@ from muybridge.cli.app import command
 from muybridge.cli.options import AsJson
 from muybridge.cli.tables import print_json, print_list
 from muybridge.core.errors import RecipeError
-from muybridge.recipe_schema import find_recipe, shipped_recipes
+from muybridge.recipe_schema import find_recipe, read_recipe, shipped_recipes, starter_models, starter_name
 
 if TYPE_CHECKING:
     from muybridge.core.skeletons import Layout
+    from muybridge.models.config import ModelConfig
 
 Name = Annotated[str | None, typer.Argument(metavar="NAME", help="Show details of this one.")]
+
+
+@command("Look", example="muybridge models tdn")
+def models(name: Name = None, as_json: AsJson = False) -> None:
+    """List the models, or describe one: its paper, and the differences from the paper."""
+    configs = _configs()
+    if name is not None:
+        config = configs[_known(name, configs, "model")]
+        if as_json:
+            print_json(_describe_model(config))
+        else:
+            _print_model(config)
+        return
+    if as_json:
+        print_json([_describe_model(config) for config in configs.values()])
+        return
+    rows = [
+        (spec.name, _input_of(config), spec.title, _venues(spec.paper))
+        for config in configs.values()
+        for spec in [config.spec]
+    ]
+    print_list(("model", "input", "title", "published"), rows + _variants(configs))
+    typer.echo("\nDetails, and the differences from the paper: muybridge models NAME")
 
 
 @command("Look", example="muybridge recipes utd_mhad   or: muybridge recipes tdn_moving_shapes > mine.toml")
@@ -60,6 +86,13 @@ def layouts(name: Name = None, as_json: AsJson = False) -> None:
     typer.echo('\nBones and mirror pairs: muybridge layouts NAME\nN joints in any other order: data.layout = "plainN"')
 
 
+def _configs() -> dict[str, type["ModelConfig"]]:
+    """The config of every model, by name."""
+    from muybridge.models import AnyModel
+
+    return {config.spec.name: config for config in get_args(get_args(AnyModel)[0])}
+
+
 def _known(name: str, names: Iterable[str], kind: str) -> str:
     """The name itself; raises RecipeError with similar ones where there is no such name."""
     names = list(names)
@@ -71,6 +104,55 @@ def _known(name: str, names: Iterable[str], kind: str) -> str:
         expected=f"one of {', '.join(names)}",
         hint=f"did you mean {' or '.join(near)}?" if near else f"list them with `muybridge {kind}s`",
     )
+
+
+def _input_of(config: type["ModelConfig"]) -> str:
+    from muybridge.core.contracts import SkeletonInput
+
+    takes = config().takes()
+    if isinstance(takes, SkeletonInput):
+        return "skeletons"
+    return "video + flow" if takes.flow else "video"
+
+
+def _venues(paper: str) -> str:
+    """Where a paper was published: ``ICCV 2015``."""
+    return ", ".join(re.findall(r"\b[A-Z][A-Za-z]+ \d{4}\b", paper))
+
+
+def _variants(configs: dict[str, type["ModelConfig"]]) -> list[tuple[str, str, str, str]]:
+    """Rows of the starting recipes that are variants of a model, such as TSM of TSN."""
+    rows = []
+    for name in starter_models():
+        if name not in configs:
+            tree = read_recipe(find_recipe(starter_name(name)))
+            base = read_recipe(find_recipe(starter_name(tree["model"]["name"])))["model"]
+            settings = ", ".join(f"{key} = {json.dumps(value)}" for key, value in tree["model"].items() - base.items())
+            title = tree["title"].partition(" on a folder")[0]
+            rows.append((name, _input_of(configs[base["name"]]), f"{title}: {base['name']} with {settings}", ""))
+    return rows
+
+
+def _describe_model(config: type["ModelConfig"]) -> dict[str, Any]:
+    spec = config.spec
+    return {
+        "name": spec.name,
+        "title": spec.title,
+        "input": _input_of(config),
+        "paper": spec.paper,
+        "link": spec.link,
+        "code": spec.code,
+        "differences": spec.differences,
+    }
+
+
+def _print_model(config: type["ModelConfig"]) -> None:
+    row = _describe_model(config)
+    differences = row.pop("differences")
+    print_list((), [(f"{key}:", value) for key, value in row.items() if value])
+    typer.echo("\nDifferences from the paper:")
+    print_list((), [(f"  {key}:", reason) for key, reason in differences.items()])
+    typer.echo(f"\nStart with: muybridge train --model {row['name']} --data DIR   (all settings: docs/recipes.md)")
 
 
 def _expected(expects: dict[str, Any]) -> tuple[str, str]:

@@ -28,20 +28,3 @@ def show(
 
     for path in draw_run(run, sample, split, video, beside, data):
         typer.echo(path)
-
-
-@command("Look")
-def models() -> None:
-    """List the models."""
-    from typing import get_args
-
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    from muybridge.models import AnyModel
-
-    table = Table(Column("model", no_wrap=True), "what it is", Column("paper", overflow="fold"), "differences")
-    for config in get_args(get_args(AnyModel)[0]):
-        spec = config.spec
-        table.add_row(spec.name, spec.title, f"{spec.paper}\n{spec.link}", ", ".join(spec.departures))
-    Console().print(table)

@@ -1,1 +1,1 @@
-"""The words of the language: types, contracts, skeleton layouts, errors. Imports nothing else of muybridge."""
+"""Basic types, contracts, skeleton layouts and errors. Imports nothing else of muybridge."""

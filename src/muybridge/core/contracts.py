@@ -1,4 +1,4 @@
-"""What a model takes and what a data set holds; the data layer prepares exactly the one from the other."""
+"""What a model takes and what a data set holds; the data layer converts the second into the first."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ Center = Literal["none", "first", "frame", "people"]
 
 @dataclass(frozen=True, slots=True)
 class SkeletonData:
-    """A data set holds skeletons.
+    """A data set of skeletons.
 
     Attributes:
         layout: names, bones and mirror pairs of the joints.
-        people: people per recording (the reader pads with absent ones).
+        people: people per recording; the reader pads with absent ones.
         coordinates: 2 or 3.
     """
 
@@ -26,7 +26,7 @@ class SkeletonData:
 
 @dataclass(frozen=True, slots=True)
 class ClipData:
-    """A data set holds videos of ``channels`` channels (3 RGB, 1 grey or depth)."""
+    """A data set of videos with ``channels`` channels (3 for RGB, 1 for gray or depth)."""
 
     channels: int = 3
 
@@ -36,17 +36,17 @@ Holds = SkeletonData | ClipData
 
 @dataclass(frozen=True, slots=True)
 class SkeletonInput:
-    """A model takes ``joints`` (``B T P J D`` float32) and ``length`` (``B`` int64: valid frames, zero padding after).
+    """A model that takes ``joints`` (``B T P J D`` float32, zero padded) and ``length`` (``B`` int64, valid frames).
 
     Attributes:
         smooth: 5-point Savitzky-Golay filter along time, (-3, 12, 17, 12, -3) / 35.
-        center: subtract the main person's center in the first frame, in every frame, the middle between all people's
-            centers in the first frame, or leave the origin alone.
-        face_camera: rotate about the vertical so that the shoulders of the first frame lie along x.
-        face_partner: rotate about the vertical so that the second person stands along +x from the first in the first
-            frame that shows both; where no frame does, ``face_camera`` decides.
+        center: what is subtracted: the main person's center in the first frame (``first``) or in each frame
+            (``frame``), the midpoint of all people's centers in the first frame (``people``), or nothing (``none``).
+        face_camera: rotate about the vertical axis so that the shoulders of the first frame lie along x.
+        face_partner: rotate about the vertical axis so that the second person lies along +x from the first in the first
+            frame that contains both; if no frame does, ``face_camera`` applies.
         unit_scale: divide by the torso length of the recording.
-        max_frames: longer recordings are sampled down evenly to this many frames; 0 keeps all.
+        max_frames: longer recordings are subsampled evenly to this many frames; 0 disables the limit.
     """
 
     smooth: bool = False
@@ -59,17 +59,17 @@ class SkeletonInput:
 
 @dataclass(frozen=True, slots=True)
 class ClipInput:
-    """A model takes ``video`` (``B T C H W`` float32), ``flow`` (``B T 2 H W``), or both, of the same moments.
+    """A model that takes ``video`` (``B T C H W`` float32), ``flow`` (``B T 2 H W``), or both, of the same frames.
 
-    T = segments * frames_per_segment, segment-major. Flow is x to the right and y downwards, in bounds: -1 to 1.
+    T = segments * frames_per_segment, segment-major. Flow is x to the right, y downwards, over its bound (-1 to 1).
 
     Attributes:
-        segments: pieces of equal length a video is cut into.
-        frames_per_segment: consecutive frames read from each.
+        segments: number of parts of equal length into which a video is divided.
+        frames_per_segment: consecutive frames read from each segment.
         size: height and width in pixels after cropping.
-        mean, std: per channel, on the 0..1 scale.
-        pixels: whether the frames are read, as ``video``.
-        flow: whether optical flow is read, as ``flow``.
+        mean, std: of each channel, on the 0..1 scale.
+        pixels: whether the model takes frames, as ``video``.
+        flow: whether the model takes optical flow, as ``flow``.
     """
 
     segments: int
@@ -86,13 +86,13 @@ Takes = SkeletonInput | ClipInput
 
 @dataclass(frozen=True, slots=True)
 class FrozenPart:
-    """A part of a model that looks at each frame by itself and never learns: its answers can be kept on disk.
+    """A submodule that processes each frame independently and is not trained, so that its features can be cached.
 
     Attributes:
-        name: of the module.
-        input: the argument of ``forward`` whose frames it is asked about.
-        output: the argument of ``forward`` that takes its answers in their place.
-        settings: the options that decide, beside its weights, what it answers.
+        name: of the submodule.
+        input: the argument of ``forward`` that it processes.
+        output: the argument of ``forward`` that takes its features instead.
+        settings: the settings on which its features depend, besides its weights.
     """
 
     name: str

@@ -39,7 +39,7 @@ def atomic_write(path: Path, *, shared: bool = False, flush: bool = True) -> Ite
         path: the file; its folder exists.
         shared: whether another process may write the same file at the same time. Each process then has its own
             temporary file, which remains if the process is killed; otherwise the next writer overwrites it.
-        flush: False leaves it to the system when the content reaches the disk, which is much faster for many small files
+        flush: False leaves it to the system when the content reaches the disk, much faster for many small files
             that can be made again. A power failure may then leave an empty file.
 
     Raises:

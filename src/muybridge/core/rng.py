@@ -1,4 +1,4 @@
-"""Dice that depend on their name alone, so that no order of work, worker or restart changes what they throw."""
+"""Random generators seeded from a name, so that worker count, order and restarts do not change the numbers drawn."""
 
 import hashlib
 from typing import TYPE_CHECKING
@@ -8,13 +8,13 @@ if TYPE_CHECKING:
 
 
 def derive_seed(*name: int | str) -> int:
-    """A 63-bit seed for a name such as ``(seed, "sample", epoch, index)``."""
+    """A 63-bit seed from a name such as ``(seed, "sample", epoch, index)``."""
     digest = hashlib.blake2b("/".join(map(str, name)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 def make_generator(*name: int | str) -> "torch.Generator":
-    """A generator that gives the same numbers for the same name, on every machine."""
+    """A CPU generator that draws the same numbers for the same name on every machine."""
     import torch  # here, so that what needs only seeds starts without it
 
     return torch.Generator().manual_seed(derive_seed(*name))

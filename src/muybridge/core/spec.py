@@ -1,20 +1,20 @@
-"""Where a model comes from, and where it knowingly leaves its source."""
+"""The source of a model, and the known differences from it."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """The door plate of a model.
+    """Name, source and differences from the paper of one model.
 
     Attributes:
-        name: the word in recipes, ``model.name``.
-        title: one line for people.
+        name: the value of ``model.name`` in recipes.
+        title: a one-line description.
         paper: title, venue and year.
         link: arXiv or DOI.
-        code: the authors' repository; empty when there is none.
-        departures: what we do differently from the paper, by short name, each with its reason;
-            every name stands on the model's page in ``docs/papers``.
+        code: the authors' repository; empty if there is none.
+        differences: what we do differently from the paper, by short name, each with its reason;
+            every name is explained on the model's page in ``docs/papers``.
     """
 
     name: str
@@ -22,4 +22,4 @@ class ModelSpec:
     paper: str
     link: str
     code: str = ""
-    departures: dict[str, str] = field(default_factory=dict)
+    differences: dict[str, str] = field(default_factory=dict)

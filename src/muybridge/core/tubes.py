@@ -1,7 +1,7 @@
-"""Where an action takes place: boxes through time, sets of them, and how far two agree.
+"""Where an action takes place: boxes over time (tubes), sets of tubes, and their overlap.
 
-A box is (left, top, right, bottom) in pixels from the upper left corner of the frame; right and bottom are the first
-column and row that it does not cover. Frames count from 0.
+A box is (left, top, right, bottom) in pixels from the upper left corner of the frame; right and bottom are exclusive,
+the first column and row outside the box. Frames are numbered from 0.
 
 Legend: T frames of a tube, N boxes.
 """
@@ -19,14 +19,14 @@ Boxes = Float64[np.ndarray, "N 4"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tube:
-    """One box in each of a run of consecutive frames; a tube has no gaps.
+    """One box in each of several consecutive frames; a tube has no gaps.
 
     Attributes:
         video: the id of the video.
         label: class index from 0.
-        boxes: one for each frame.
-        first: the frame of the first box.
-        score: how sure a detector is; 1 for the truth.
+        boxes: one per frame.
+        first: the frame number of the first box.
+        score: confidence of the detector; 1 for ground truth.
     """
 
     video: str
@@ -40,7 +40,7 @@ class Tube:
 
     @property
     def end(self) -> int:
-        """The frame after the last."""
+        """The frame number after the last box."""
         return self.first + len(self.boxes)
 
     def __repr__(self) -> str:
@@ -49,13 +49,13 @@ class Tube:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TubeSet:
-    """The tubes of a collection of videos, true or found.
+    """The tubes of a collection of videos, ground truth or detected.
 
     Attributes:
         labels: class names in label order.
         tubes: in any order.
-        frames: the length of each video, which need not have a tube.
-        fps: frames a second, of the videos for which it is known.
+        frames: the number of frames of each video, including videos without a tube.
+        fps: frames per second of the videos for which it is known.
     """
 
     labels: tuple[str, ...]
@@ -64,16 +64,16 @@ class TubeSet:
     fps: Mapping[str, float] = field(default_factory=dict)
 
     def subset(self, videos: Collection[str]) -> "TubeSet":
-        """The part that lies in some of the videos, such as those of a test list.
+        """The tubes of a subset of the videos, such as those of a test list.
 
         Raises:
-            DataError: one of them is not in the set.
+            DataError: a video is not in the set.
         """
         if missing := sorted(set(videos) - set(self.frames)):
             raise DataError(
-                f"{len(missing)} videos have no annotation, {missing[0]} among them",
+                f"{len(missing)} videos have no annotation, for example {missing[0]}",
                 expected=f"some of the {len(self.frames)} annotated videos, such as {next(iter(self.frames), 'none')}",
-                hint="check that the list and the annotations belong together",
+                hint="check that the list and the annotations are of the same data set",
             )
         wanted = set(videos)
         return replace(
@@ -84,39 +84,39 @@ class TubeSet:
         )
 
 
-def box_iou(these: Boxes, those: Boxes) -> Float64[np.ndarray, " N"]:
-    """Area of the intersection over that of the union of each box with its counterpart."""
-    shared = overlap(these, those)
-    return shared / (area(these) + area(those) - shared)
+def box_iou(boxes: Boxes, others: Boxes) -> Float64[np.ndarray, " N"]:
+    """Intersection over union of each box with the box at the same position in ``others``."""
+    intersection = overlap(boxes, others)
+    return intersection / (area(boxes) + area(others) - intersection)
 
 
-def overlap(these: Boxes, those: Boxes) -> Float64[np.ndarray, " N"]:
-    """Area that each box shares with its counterpart."""
-    across = np.minimum(these[:, 2], those[:, 2]) - np.maximum(these[:, 0], those[:, 0])
-    down = np.minimum(these[:, 3], those[:, 3]) - np.maximum(these[:, 1], those[:, 1])
-    return across.clip(0) * down.clip(0)
+def overlap(boxes: Boxes, others: Boxes) -> Float64[np.ndarray, " N"]:
+    """Intersection of each box with the box at the same position in ``others``, in square pixels."""
+    width = np.minimum(boxes[:, 2], others[:, 2]) - np.maximum(boxes[:, 0], others[:, 0])
+    height = np.minimum(boxes[:, 3], others[:, 3]) - np.maximum(boxes[:, 1], others[:, 1])
+    return width.clip(0) * height.clip(0)
 
 
 def area(boxes: Boxes) -> Float64[np.ndarray, " N"]:
-    """Square pixels of each box."""
+    """Area of each box in square pixels."""
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
-def tube_iou(one: Tube, other: Tube) -> float:
-    """Spatio-temporal IoU: that of the two spans of frames, times the mean IoU of the boxes in the frames of both.
+def tube_iou(tube: Tube, other: Tube) -> float:
+    """Spatio-temporal IoU: the IoU of the two frame intervals, times the mean IoU of the boxes in the frames of both.
 
-    Which is the mean of the boxes' IoU over all frames that either has, with 0 where one of them is absent.
+    This equals the mean of the boxes' IoU over the frames of either tube, counting 0 where only one has a box.
     """
-    begin, end = max(one.first, other.first), min(one.end, other.end)
+    begin, end = max(tube.first, other.first), min(tube.end, other.end)
     if begin >= end:
         return 0.0
-    union = max(one.end, other.end) - min(one.first, other.first)
+    union = max(tube.end, other.end) - min(tube.first, other.first)
     spatial = box_iou(
-        one.boxes[begin - one.first : end - one.first], other.boxes[begin - other.first : end - other.first]
+        tube.boxes[begin - tube.first : end - tube.first], other.boxes[begin - other.first : end - other.first]
     )
     return float(spatial.sum() / union)
 
 
 def clip_to_frame(boxes: Boxes, height: int, width: int) -> Boxes:
-    """The part of each box inside the frame; a box wholly outside is left with no area."""
+    """The part of each box inside the frame; the area of a box entirely outside becomes 0."""
     return np.clip(boxes, 0, [width, height, width, height])

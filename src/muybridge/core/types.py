@@ -1,4 +1,4 @@
-"""The nouns that travel from file to answer.
+"""The data types on the way from a file to a prediction.
 
 Legend: B batch, T frames, P people, J joints, D coordinates, C channels, H height, W width, K classes.
 """
@@ -15,13 +15,13 @@ from muybridge.core.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One labelled line of an index; points at a recording, holds none of it.
+    """One labelled entry of an index; refers to a recording, contains no data of it.
 
     Attributes:
         id: unique within its data set, and stable.
         path: the file or folder of frames.
-        label: class index from 0; -1 when unknown.
-        group: the person or source that splits go by; empty when unknown.
+        label: class index from 0; -1 if unknown.
+        group: the person or source by which splits are made; empty if unknown.
         backwards: whether the video is played backwards.
     """
 
@@ -34,7 +34,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """Frames of one video in time order, with the second at which each is shown."""
+    """Frames of one video in time order, with their presentation times in seconds."""
 
     pixels: UInt8[Tensor, "T C H W"]
     seconds: Float[Tensor, " T"]
@@ -51,7 +51,7 @@ class SkeletonSequence:
     """Joint positions of the people in one recording, in time order.
 
     Attributes:
-        joints: positions, in the unit of the recording (metres for Kinect); zeros where a person is absent.
+        joints: positions in the unit of the recording (meters for Kinect); zeros where a person is absent.
         present: False where a person is absent in a frame.
         filled: how many joints of present people the file lacks; the reader interpolated them.
     """
@@ -70,23 +70,29 @@ class SkeletonSequence:
 
 @dataclass(frozen=True, slots=True)
 class FailedSample:
-    """A recording that was asked for and cannot be read."""
+    """A requested recording that cannot be read.
+
+    Attributes:
+        id: the record id.
+        path: the file or folder of frames.
+        error: why it cannot be read.
+    """
 
     id: str
     path: Path
-    problem: DataError
+    error: DataError
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Samples stacked for a model: ``model(**batch.inputs)``.
+    """Samples collated for a model: ``model(**batch.inputs)``.
 
     Attributes:
-        inputs: tensors by the argument names of the model's ``forward``; empty when no sample could be read.
+        inputs: tensors by the argument names of the model's ``forward``; empty if no sample could be read.
         labels: class index of each sample.
         ids: record id of each sample.
-        views: rows of ``inputs`` for each sample, one after the other; scores are averaged over them.
-        failed: what was asked for, cannot be read and is not in the batch.
+        views: consecutive rows of ``inputs`` per sample; scores are averaged over them.
+        failed: requested samples that cannot be read and are not in the batch.
     """
 
     inputs: dict[str, Tensor]
@@ -99,24 +105,28 @@ class Batch:
         return len(self.ids)
 
     def raise_on_failure(self) -> "Batch":
-        """This batch, if every sample of it could be read; raises DataError with the id of the first that could not."""
-        for one in self.failed:
-            problem = one.problem
+        """This batch, if every requested sample could be read.
+
+        Raises:
+            DataError: a sample cannot be read; names the first one.
+        """
+        if self.failed:
+            sample, error = self.failed[0], self.failed[0].error
             raise DataError(
-                f"recording {one.id!r}: {problem.problem}",
-                expected=problem.expected,
-                hint=problem.hint,
-                where=problem.where,
-            ) from problem
+                f"recording {sample.id!r}: {error.problem}",
+                expected=error.expected,
+                hint=error.hint,
+                where=error.where,
+            ) from error
         return self
 
 
 class Output(NamedTuple):
-    """What a model answers; a NamedTuple, so that ``torch.export`` sees through it.
+    """The output of a model; a NamedTuple, because ``torch.export`` supports those.
 
     Attributes:
         logits: class scores before softmax, ``B K``.
-        maps: attention, differences, similarities, by name; losses and pictures read them here.
+        maps: attention, differences, similarities, by name; used by losses, visualization and localization.
     """
 
     logits: Float[Tensor, "B K"]
@@ -125,11 +135,11 @@ class Output(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The answer for one recording.
+    """The prediction for one recording.
 
     Attributes:
-        id: the record id, or the path that was asked about.
-        labels: class names, best first.
+        id: the record id, or the path of the file.
+        labels: class names, most probable first.
         scores: probabilities (0 to 1) of ``labels``.
         maps: the model's maps for this recording, without the batch axis.
     """

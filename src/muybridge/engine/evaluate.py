@@ -22,7 +22,8 @@ from muybridge.engine.journal import Reporter
 from muybridge.engine.metrics import Scores, score
 from muybridge.engine.runtime import Runtime, explained_errors
 from muybridge.engine.weights import checksum
-from muybridge.models.base import Model, ModelConfig
+from muybridge.models.base import Model
+from muybridge.models.config import ModelConfig
 from muybridge.recipe import Recipe
 
 

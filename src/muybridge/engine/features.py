@@ -29,7 +29,7 @@ from muybridge.engine.runtime import Runtime, explained_errors
 from muybridge.engine.saved_split import SPLITS
 from muybridge.engine.weights import checksum
 from muybridge.media.video import Video
-from muybridge.models.base import ModelConfig
+from muybridge.models.config import ModelConfig
 from muybridge.recipe import Recipe
 
 CHUNK = 32
@@ -196,7 +196,7 @@ def _extract(
 def _raise_on_failure(failed: Sequence[FailedSample], count: int) -> None:
     if failed:
         raise DataError(
-            f"{len(failed)} of {count} recordings cannot be read; {failed[0].id!r}: {failed[0].problem.problem}",
+            f"{len(failed)} of {count} recordings cannot be read; {failed[0].id!r}: {failed[0].error.problem}",
             expected="recordings that can be read",
             hint="repair or remove them and repeat the command; the maps of all others are kept",
             where=failed[0].path,

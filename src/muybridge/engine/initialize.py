@@ -8,7 +8,8 @@ from muybridge.data.loader import SampleDataset, make_loader, sequential_plan
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.init_from import load_parameters_from
 from muybridge.engine.weights import load_weights, read_weights
-from muybridge.models.base import Model, ModelConfig
+from muybridge.models.base import Model
+from muybridge.models.config import ModelConfig
 from muybridge.recipe import Recipe, SourceRun, Stage
 
 

@@ -258,7 +258,7 @@ def drop_failed(session: Session, batch: Batch, size: int, state: TrainState) ->
         state.failed = sorted({*state.failed, *failed})
         if session.runtime.is_main_process:
             rows = [
-                Excluded(sample.id, sample.path, f"cannot be read: {sample.problem.problem}")
+                Excluded(sample.id, sample.path, f"cannot be read: {sample.error.problem}")
                 for sample in failed.values()
             ]
             session.run.exclude("train", rows)
@@ -267,7 +267,7 @@ def drop_failed(session: Session, batch: Batch, size: int, state: TrainState) ->
                 f"{len(state.failed)} of {len(session.train)} training recordings cannot be read",
                 expected=f"{MAX_FAILED_SHARE:.0%} of them at most",
                 hint=f"repair or remove them; {session.run.path / 'excluded.tsv'} lists them",
-            ) from next(iter(failed.values())).problem
+            ) from next(iter(failed.values())).error
     sizes = [count for count, _ in shares]
     return batch, sum(sizes) if all(sizes) else 0
 

@@ -1,4 +1,7 @@
-"""One paper per file; the union of their configs says what exists."""
+"""One paper per package; the union of their configs lists the models.
+
+Each package's ``__init__`` has the config, which does not import torch; ``network`` has the ``nn.Module``.
+"""
 
 from typing import Annotated
 
@@ -16,6 +19,7 @@ AnyModel = Annotated[
     DRNNConfig | FisherVectorsConfig | SELFYConfig | STALSTMConfig | TDNConfig | TSNConfig | VideoLSTMConfig,
     Field(discriminator="name"),
 ]
+"""The config of any model; pydantic chooses the class by ``name``."""
 
 __all__ = [
     "AnyModel",

@@ -1,4 +1,4 @@
-"""What the networks that look at segments of a video share: knobs, the way from features to scores, the authors' names.
+"""The base class of networks over segments of a video: from features to scores, and the conversion of checkpoints.
 
 Legend: B clips, T frames = S segments x F frames, C channels, H and W pixels, K classes, N = B S images.
 """
@@ -9,70 +9,26 @@ from typing import ClassVar
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from muybridge.core.contracts import ClipInput
 from muybridge.core.types import Output
-from muybridge.models.base import Model, ModelConfig
-from muybridge.nn.backbones import Backbone, Trunk, resnet
+from muybridge.models.base import Model
+from muybridge.models.config import ClipModelConfig
+from muybridge.nn.backbones import Trunk, resnet
 from muybridge.nn.checkpoint_keys import KeyPatterns, State, check_same_network, rename_keys, resnet_key_patterns
 from muybridge.nn.consensus import Consensus
 
 Maps = dict[str, Tensor]
 
 
-class ClipModelConfig(ModelConfig):
-    """The knobs of every network over segments.
-
-    Attributes:
-        backbone: depth of the ResNet.
-        stages: how many of its four stages are kept. Each halves the maps once more; with small frames, a stage whose
-            maps are smaller than its 3x3 kernels takes most of the time and adds little.
-        width: channels of its stem and first stage; each later stage is twice as wide. Pretrained weights have 64.
-        segments: pieces of equal length a video is cut into.
-        dropout: before the classifier.
-        pretrained: start from ImageNet weights, as the papers do; fetched once from the Hugging Face hub.
-        size, mean, std: of the frames, see :class:`ClipInput`.
-    """
-
-    backbone: Backbone = "resnet50"
-    stages: int = Field(default=4, ge=1, le=4)
-    width: int = Field(default=64, ge=8, multiple_of=8)
-    segments: PositiveInt = 8
-    dropout: float = Field(default=0.5, ge=0, lt=1)
-    pretrained: bool = False
-    size: PositiveInt = 224
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-
-    def takes(self) -> ClipInput:
-        """One normalised frame from each segment."""
-        return ClipInput(self.segments, size=self.size, mean=self.mean, std=self.std)
-
-    def build_trunk(self, channels: int, *, zero_last: bool = True) -> Trunk:
-        """The ResNet for images of so many channels; see :func:`muybridge.nn.backbones.resnet`."""
-        return resnet(
-            self.backbone,
-            channels,
-            stages=self.stages,
-            width=self.width,
-            pretrained=self.pretrained,
-            zero_last=zero_last,
-        )
-
-
 class ClipModel(Model):
     """A ResNet over segments whose scores are averaged.
 
     Attributes:
-        return_maps: whether the output carries maps for pictures. They are computed only then, so that they cost
-            nothing in training and testing; set it before a call.
-        key_patterns: the authors' names for what is not ResNet, as (pattern, replacement).
+        key_patterns: from the authors' parameter names outside the ResNet to ours, as (pattern, replacement).
     """
 
     key_patterns: ClassVar[KeyPatterns] = ()
-    return_maps: bool = False
 
     def __init__(self, config: ClipModelConfig, num_classes: int, trunk: Trunk) -> None:
         super().__init__()
@@ -81,11 +37,11 @@ class ClipModel(Model):
         self.head = Consensus(trunk.widths[-1], num_classes, config.segments, config.dropout)
 
     def features(self, video: Float[Tensor, "B T C H W"], maps: Maps | None) -> Float[Tensor, "N D h w"]:
-        """The last features of every segment; writes what there is to draw into ``maps`` when given."""
+        """The last feature maps of every segment; adds maps for visualization to ``maps`` if given."""
         raise NotImplementedError
 
     def forward(self, video: Float[Tensor, "B T C H W"]) -> Output:
-        """Scores; with :attr:`draws` also the maps, each ``B S ...``, ``class_activation`` (``B S h w``) among them."""
+        """Class scores; with :attr:`return_maps` also maps, including ``class_activation`` (``B S h w``)."""
         maps: Maps = {}
         features = self.features(video, maps if self.return_maps else None)
         logits = self.head(features)
@@ -94,19 +50,31 @@ class ClipModel(Model):
         return Output(logits, maps)
 
     def convert_released(self, state: Mapping[str, Tensor]) -> State:
-        """The authors' state under our names.
+        """The authors' state dict with our keys and shapes.
 
         Raises:
-            RunError: it is the state of another network.
+            RunError: the state dict is that of another network.
         """
         check_same_network(state, self.config.backbone, self.head.classifier.out_features)
-        ours = rename_keys(state, resnet_key_patterns(self.key_patterns))
-        weight = ours.get("head.classifier.weight")
-        if weight is not None and weight.ndim == 3:  # some classify by a convolution of kernel 1
-            ours["head.classifier.weight"] = weight.squeeze(-1)
-        return ours
+        renamed = rename_keys(state, resnet_key_patterns(self.key_patterns))
+        weight = renamed.get("head.classifier.weight")
+        if weight is not None and weight.ndim == 3:  # some classify by a convolution with kernel 1
+            renamed["head.classifier.weight"] = weight.squeeze(-1)
+        return renamed
+
+
+def build_trunk(config: ClipModelConfig, channels: int, *, zero_init_last: bool = True) -> Trunk:
+    """The configured ResNet for images with ``channels`` channels; see :func:`muybridge.nn.backbones.resnet`."""
+    return resnet(
+        config.backbone,
+        channels,
+        stages=config.stages,
+        width=config.width,
+        pretrained=config.pretrained,
+        zero_init_last=zero_init_last,
+    )
 
 
 def as_images(video: Float[Tensor, "B T C H W"]) -> Float[Tensor, "N C H W"]:
-    """The frames as a batch of images, channels last in memory, where convolutions are fastest."""
+    """The frames as a batch of images, channels-last in memory, the fastest layout for convolutions."""
     return rearrange(video, "b t c h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)

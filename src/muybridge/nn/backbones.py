@@ -1,4 +1,4 @@
-"""ResNet trunks whose blocks have room for motion, and timm's image networks.
+"""ResNet trunks whose blocks can be extended with temporal modules, and timm's image networks.
 
 Legend: N images, C and D channels, H and W pixels, K classes.
 """
@@ -6,7 +6,7 @@ Legend: N images, C and D channels, H and W pixels, K classes.
 import difflib
 import os
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from muybridge.core.errors import RecipeError
 from muybridge.nn.convnorm import ConvNorm
+from muybridge.nn.options import Backbone
 
-Backbone = Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101"]
 BLOCKS: dict[Backbone, tuple[int, int, int, int]] = {
     "resnet10": (1, 1, 1, 1),
     "resnet18": (2, 2, 2, 2),
@@ -24,7 +24,7 @@ BLOCKS: dict[Backbone, tuple[int, int, int, int]] = {
     "resnet101": (3, 4, 23, 3),
 }
 BOTTLENECKS: tuple[Backbone, ...] = ("resnet50", "resnet101")
-"""Those whose blocks have three convolutions, the last with four times the channels."""
+"""ResNets of bottleneck blocks: three convolutions, the last with four times the channels."""
 
 _PRETRAINED_WIDTH = 64
 
@@ -33,39 +33,39 @@ class Block(nn.Module):
     """A residual block, basic (two convolutions) or bottleneck (three).
 
     Attributes:
-        before: what the residual branch does to its input, before the first convolution.
-        between: what it does after the first convolution's rectifier.
+        before_conv1: a module applied to the input of the residual branch, before the first convolution.
+        after_conv1: a module applied after the first convolution and its ReLU.
     """
 
     def __init__(self, residual: Sequence[ConvNorm], shortcut: ConvNorm | None) -> None:
         super().__init__()
-        self.before: nn.Module = nn.Identity()
-        self.first = residual[0]
-        self.between: nn.Module = nn.Identity()
-        self.second = residual[1]
-        self.third = residual[2] if len(residual) > 2 else None
+        self.before_conv1: nn.Module = nn.Identity()
+        self.conv1 = residual[0]
+        self.after_conv1: nn.Module = nn.Identity()
+        self.conv2 = residual[1]
+        self.conv3 = residual[2] if len(residual) > 2 else None
         self.shortcut = shortcut
 
     @property
-    def inner(self) -> int:
+    def mid_channels(self) -> int:
         """Channels after the first convolution."""
-        return self.first.conv.out_channels
+        return self.conv1.conv.out_channels
 
     @property
     def last(self) -> ConvNorm:
         """The layer whose output is added to the shortcut."""
-        return self.third or self.second
+        return self.conv3 or self.conv2
 
     def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D H2 W2"]:
-        """The rectified sum of the residual branch and the shortcut."""
-        y = self.between(self.first(self.before(x), rectify=True))
-        if self.third is not None:
-            y = self.second(y, rectify=True)
-        return self.last(y, rectify=True, onto=x if self.shortcut is None else self.shortcut(x))
+        """The sum of the residual branch and the shortcut, after a ReLU."""
+        y = self.after_conv1(self.conv1(self.before_conv1(x), relu=True))
+        if self.conv3 is not None:
+            y = self.conv2(y, relu=True)
+        return self.last(y, relu=True, residual=x if self.shortcut is None else self.shortcut(x))
 
 
 class Trunk(nn.Module):
-    """A ResNet without its classifier: a stem and up to four stages of blocks (res2 to res5 in the papers' words).
+    """A ResNet without its classifier: a stem and up to four stages of blocks (res2 to res5 in the papers).
 
     Attributes:
         widths: channels after the stem and after each stage.
@@ -82,13 +82,13 @@ class Trunk(nn.Module):
         """The blocks of each stage."""
         return [[cast("Block", block) for block in cast("nn.Sequential", stage)] for stage in self.stages]
 
-    def start(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D H2 W2"]:
+    def forward_stem(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D H2 W2"]:
         """Stem and pooling, a quarter of the size."""
-        return F.max_pool2d(self.stem(x, rectify=True), 3, stride=2, padding=1)
+        return F.max_pool2d(self.stem(x, relu=True), 3, stride=2, padding=1)
 
     def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D h w"]:
         """The features after the last stage."""
-        x = self.start(x)
+        x = self.forward_stem(x)
         for stage in self.stages:
             x = stage(x)
         return x
@@ -101,23 +101,23 @@ def resnet(
     stages: int = 4,
     width: int = _PRETRAINED_WIDTH,
     pretrained: bool = False,
-    zero_last: bool = True,
+    zero_init_last: bool = True,
 ) -> Trunk:
     """A ResNet trunk with the layers and the initialization of timm's.
 
     Args:
         backbone: depth.
-        channels: of the input images; the first layer of pretrained weights is fitted to them as timm does.
-        stages: how many are kept, 1 to 4. Each halves the maps once more: of 64 pixels, the fourth leaves 2 by 2.
-        width: channels of the stem; res2 is as wide, and each later stage twice as wide as the one before.
-        pretrained: start from torchvision's ImageNet weights, the ones the papers used, instead of random ones.
-        zero_last: start the last norm of each block at zero, when the weights are random.
+        channels: of the input images; timm adapts the first layer of pretrained weights to them.
+        stages: number of stages, 1 to 4. Each but the first halves the maps: the fourth has 2 by 2 for 64 pixels.
+        width: channels of the stem and of res2; each later stage has twice as many as the one before.
+        pretrained: start from torchvision's ImageNet weights, those of the papers, instead of random ones.
+        zero_init_last: initialize the last norm of each block to zero, if the weights are random.
 
     Raises:
-        RecipeError: there are no pretrained weights of this depth or width, or they cannot be reached.
+        RecipeError: there are no pretrained weights of this depth or width, or they cannot be fetched.
     """
     if not pretrained:
-        return _random_trunk(backbone, channels, stages, width, zero_last)
+        return _random_trunk(backbone, channels, stages, width, zero_init_last)
     if backbone == "resnet10" or width != _PRETRAINED_WIDTH:
         raise RecipeError(
             f"no ImageNet weights exist for a {backbone} of width {width}",
@@ -131,7 +131,7 @@ def resnet(
 
 
 def map_size(pixels: int, stages: int) -> int:
-    """Height, or width, of a trunk's maps after its stem and this many stages, for images of so many pixels."""
+    """Height or width of a trunk's maps after its stem and a number of stages, for images of ``pixels``."""
     halvings = 2 + max(0, stages - 1)  # in the stem, its pooling, and every stage but the first
     return -(-pixels // 2**halvings)
 
@@ -143,8 +143,8 @@ def _block_of_timm(block: Any) -> Block:
     return Block(residual, None if block.downsample is None else ConvNorm(block.downsample[0], block.downsample[1]))
 
 
-def _random_trunk(backbone: Backbone, channels: int, stages: int, width: int, zero_last: bool) -> Trunk:
-    """Every layer first and then every weight, in timm's order, so that a seed gives the weights that timm's would."""
+def _random_trunk(backbone: Backbone, channels: int, stages: int, width: int, zero_init_last: bool) -> Trunk:
+    """Creates all layers, then initializes all weights, in timm's order: a seed gives the same weights as in timm."""
     stem, inputs, layers = _conv_norm(channels, width, 7, stride=2), width, []
     for stage, count in enumerate(BLOCKS[backbone][:stages]):
         layers.append([])
@@ -156,7 +156,7 @@ def _random_trunk(backbone: Backbone, channels: int, stages: int, width: int, ze
     for module in trunk.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    for block in (block for blocks in trunk.blocks() for block in blocks if zero_last):
+    for block in (block for blocks in trunk.blocks() for block in blocks if zero_init_last):
         nn.init.zeros_(block.last.norm.weight)
     return trunk
 
@@ -178,15 +178,15 @@ def _conv_norm(inputs: int, outputs: int, kernel: int, *, stride: int) -> ConvNo
 
 
 def timm_model(name: str, *, pretrained: bool = False, **options: Any) -> Any:
-    """A model of timm's, with its pretrained weights or with random ones.
+    """A timm model, with its pretrained weights or with random ones.
 
     Args:
-        name: timm's name, the tag of the weights included where a certain one is meant.
+        name: timm's name, with the tag of the weights if it is not the default.
         pretrained: fetch the weights from the hub, or read them from its cache.
         options: of ``timm.create_model``.
 
     Raises:
-        RecipeError: timm knows no such model, or the weights cannot be reached.
+        RecipeError: timm has no such model, or the weights cannot be fetched.
     """
     import timm  # here, because it takes seconds to import
 

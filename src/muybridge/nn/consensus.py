@@ -1,4 +1,4 @@
-"""From the features of segments to the scores of a clip: pool, classify each segment, average the scores.
+"""From the features of segments to the class scores of a clip: pool, classify each segment, average the scores.
 
 Legend: N images = B clips x T segments, C channels, H and W positions, K classes.
 """
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Consensus(nn.Module):
-    """The clip's logits are the mean of its segments' logits (Wang et al., TSN, ECCV 2016, Eq. 1)."""
+    """The logits of a clip are the mean of the logits of its segments (Wang et al., TSN, ECCV 2016, Eq. 1)."""
 
     def __init__(self, channels: int, num_classes: int, segments: int, dropout: float) -> None:
         super().__init__()
@@ -19,13 +19,13 @@ class Consensus(nn.Module):
         self.classifier = nn.Linear(channels, num_classes)
 
     def forward(self, features: Float[Tensor, "N C H W"]) -> Float[Tensor, "B K"]:
-        """Scores of each clip."""
+        """Class scores of each clip, before softmax."""
         pooled = reduce(features, "n c h w -> n c", "mean")
         return reduce(self.classifier(self.dropout(pooled)), "(b t) k -> b k", "mean", t=self.segments)
 
     def class_activation(
         self, features: Float[Tensor, "N C H W"], logits: Float[Tensor, "B K"]
     ) -> Float[Tensor, "B T H W"]:
-        """How much each position of each segment speaks for the clip's best class (Zhou et al., CVPR 2016, Eq. 2)."""
+        """Class activation map of each segment for the clip's highest-scoring class (Zhou et al., CVPR 2016, Eq. 2)."""
         weights = self.classifier.weight[logits.argmax(1)]
         return torch.einsum("btchw,bc->bthw", rearrange(features, "(b t) c h w -> b t c h w", t=self.segments), weights)

@@ -14,7 +14,6 @@ that the paper leaves open.
 from collections.abc import Iterable, Sequence
 from itertools import combinations, product
 from math import cos, pi, sin
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -24,16 +23,8 @@ from torch import Tensor, nn
 
 from muybridge.core.errors import RecipeError
 from muybridge.core.skeletons import Layout
+from muybridge.nn.options import PAPER_GROUPS, FeatureGroup, FeatureScaling
 from muybridge.nn.recurrent import valid_frames
-
-FeatureUnit = Literal["feature", "group"]
-FeatureGroup = Literal[
-    "position", "angle", "offset", "offset_first", "velocity", "distance", "bone", "movement", "travel"
-]
-# The paper's kinds. Not among them are "bone", the directions of bones, the same for long and for short limbs;
-# "movement", the change of the pose from the frame before to the frame after; "travel", the displacement of each
-# person's root since the first frame.
-GROUPS: tuple[FeatureGroup, ...] = get_args(FeatureGroup)[:6]
 
 # Upper edges of the histogram's magnitude bins, in torso lengths a frame; the ninth bin is open.
 _MAGNITUDES = tuple(0.005 * 2**k for k in range(8))
@@ -76,8 +67,8 @@ class SkeletonFeatures(nn.Module):
         layout: Layout,
         people: int,
         coordinates: int,
-        groups: Sequence[FeatureGroup] = GROUPS,
-        unit: FeatureUnit = "feature",
+        groups: Sequence[FeatureGroup] = PAPER_GROUPS,
+        unit: FeatureScaling = "feature",
         pca: int = 0,
     ) -> None:
         super().__init__()

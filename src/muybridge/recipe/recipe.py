@@ -13,7 +13,7 @@ from muybridge.data.feature_store import FeatureStore
 from muybridge.data.prepare import COMPUTED, FeaturePreparation, FlowSource, Preparation, ViewConfig, preparation
 from muybridge.data.skeleton_augment import SkeletonAugment
 from muybridge.models import AnyModel
-from muybridge.models.base import ModelConfig
+from muybridge.models.config import ModelConfig
 from muybridge.recipe.training import FrozenModel, Stage, Train
 from muybridge.recipe_schema import check_tree, refusal
 

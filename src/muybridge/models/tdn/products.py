@@ -1,4 +1,4 @@
-"""The long-term module's training step in matrix products: its few channels are what convolutions are slowest with.
+"""The long-term module's training step in matrix products: with so few channels, convolutions are slow.
 
 Legend: N images, P channels of the block, Q = P / reduction, C and D channels, h and w positions, R = N h w rows,
 Z directions in time (2, or 1).
@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 
 def use_matmul(x: Tensor) -> bool:
-    """Whether these ways are open: eagerly, in the precision that ``x`` has."""
+    """Whether these implementations apply: in eager mode without autocast."""
     return not (torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type))
 
 
@@ -31,7 +31,7 @@ def narrow_conv(x: Float[Tensor, "N C h w"], weight: Float[Tensor, "D C 3 3"]) -
 
 
 class _NarrowConv(torch.autograd.Function):
-    """Both gradients from what is fast: the convolution forwards, and one product over all positions."""
+    """Computes the input's gradient as a forward convolution and the weight's as one product over all positions."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
@@ -42,11 +42,11 @@ class _NarrowConv(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight = ctx.saved_tensors
-        to_x = F.conv2d(gradient, rearrange(weight, "d c u v -> c d u v").flip(2, 3), padding=1)
+        grad_x = F.conv2d(gradient, rearrange(weight, "d c u v -> c d u v").flip(2, 3), padding=1)
         padded = F.pad(rearrange(x, "n c h w -> n h w c"), (0, 0, 1, 1, 1, 1))
-        around = rearrange(padded.unfold(1, 3, 1).unfold(2, 3, 1), "n h w c u v -> (n h w) (u v c)")
-        product = rearrange(gradient, "n d h w -> d (n h w)") @ around
-        return to_x, rearrange(product, "d (u v c) -> d c u v", u=3, v=3)
+        patches = rearrange(padded.unfold(1, 3, 1).unfold(2, 3, 1), "n h w c u v -> (n h w) (u v c)")
+        grad_weight = rearrange(gradient, "n d h w -> d (n h w)") @ patches
+        return grad_x, rearrange(grad_weight, "d (u v c) -> d c u v", u=3, v=3)
 
 
 def gated_expansion(
@@ -56,25 +56,25 @@ def gated_expansion(
     norm: nn.BatchNorm2d,
     base: float,
 ) -> Float[Tensor, "R P"]:
-    """``x (base + sigmoid(norm(narrow weight^T)))``, the sigmoids averaged over directions, each normed for itself.
+    """``x (base + sigmoid(norm(narrow weight^T)))``; sigmoids averaged over directions, batch statistics of each.
 
-    Mean and variance of a product follow from mean and covariance C of the few channels: the variances are the diagonal
-    of ``weight C weight^T``. So the norm is one more product, and nothing of P channels but ``x`` is ever kept. Running
-    statistics move once for each direction, in order.
+    Mean and variance of a product follow from the mean and the covariance C of the few channels: the variances are the
+    diagonal of ``weight C weight^T``. So the normalization is one more product, and no tensor of P channels besides
+    ``x`` is stored. Running statistics are updated once per direction, in order.
     """
     mean = narrow.mean(1, keepdim=True)
     centered = narrow - mean
     covariance = centered.mT @ centered / narrow.shape[1]
     variance = ((weight @ covariance) * weight).sum(2)
     gain = norm.weight * torch.rsqrt(variance + norm.eps)
-    _move_running(norm, (mean @ weight.T).squeeze(1), variance, narrow.shape[1])
-    shift = norm.bias.expand(len(narrow), 1, -1)
-    joined = torch.cat([(weight * gain[:, :, None]).mT, shift], dim=1)
-    return cast("Tensor", _GatedExpansion.apply(x, F.pad(centered, (0, 1), value=1.0), joined, base))
+    _update_running_statistics(norm, (mean @ weight.T).squeeze(1), variance, narrow.shape[1])
+    bias = norm.bias.expand(len(narrow), 1, -1)
+    weight_and_bias = torch.cat([(weight * gain[:, :, None]).mT, bias], dim=1)
+    return cast("Tensor", _GatedExpansion.apply(x, F.pad(centered, (0, 1), value=1.0), weight_and_bias, base))
 
 
 @torch.no_grad()
-def _move_running(
+def _update_running_statistics(
     norm: nn.BatchNorm2d, means: Float[Tensor, "Z P"], variances: Float[Tensor, "Z P"], count: int
 ) -> None:
     assert norm.momentum is not None
@@ -87,19 +87,19 @@ def _move_running(
         norm.num_batches_tracked.add_(1)
 
 
-_AT_ONCE = 2**19  # numbers of P channels that fit into a processor's cache a few times over
+_CHUNK_NUMEL = 2**19  # numbers of P channels that fit into a processor's cache a few times
 
 
 class _GatedExpansion(torch.autograd.Function):
-    """``x (base + mean of sigmoid(narrow[z] weight[z]))``, by so few rows at a time that they stay in the cache."""
+    """``x (base + mean of sigmoid(narrow[z] weight[z]))``, in chunks of rows that stay in the cache."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, narrow: Tensor, weight: Tensor, base: float) -> Tensor:
         ctx.save_for_backward(x, narrow, weight)
         ctx.base = base
         out = torch.empty_like(x)
-        for rows in _pieces(x):
-            total = _total(_gates(narrow, weight, rows)).add_(base * len(narrow))
+        for rows in _chunks(x):
+            total = _sum(_gates(narrow, weight, rows)).add_(base * len(narrow))
             torch.mul(x[rows], total.div_(len(narrow)), out=out[rows])
         return out
 
@@ -107,27 +107,27 @@ class _GatedExpansion(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, narrow, weight = ctx.saved_tensors
-        to_x, to_narrow, to_weight = torch.empty_like(x), torch.empty_like(narrow), torch.zeros_like(weight)
-        for rows in _pieces(x):
+        grad_x, grad_narrow, grad_weight = torch.empty_like(x), torch.empty_like(narrow), torch.zeros_like(weight)
+        for rows in _chunks(x):
             gates = _gates(narrow, weight, rows)
-            share = gradient[rows] / len(gates)
-            torch.mul(share, _total(gates).add_(ctx.base * len(gates)), out=to_x[rows])
-            share *= x[rows]
-            for z, one in enumerate(gates):
-                slope = torch.ops.aten.sigmoid_backward(share, one)
-                to_narrow[z, rows] = (weight[z] @ slope.T).T  # much faster than the transposed product
-                to_weight[z] += narrow[z, rows].T @ slope
-        return to_x, to_narrow, to_weight, None
+            grad_gate = gradient[rows] / len(gates)
+            torch.mul(grad_gate, _sum(gates).add_(ctx.base * len(gates)), out=grad_x[rows])
+            grad_gate *= x[rows]
+            for z, gate in enumerate(gates):
+                grad_logit = torch.ops.aten.sigmoid_backward(grad_gate, gate)
+                grad_narrow[z, rows] = (weight[z] @ grad_logit.T).T  # much faster than the transposed product
+                grad_weight[z] += narrow[z, rows].T @ grad_logit
+        return grad_x, grad_narrow, grad_weight, None
 
 
 def _gates(narrow: Float[Tensor, "Z R Q"], weight: Float[Tensor, "Z Q P"], rows: slice) -> list[Tensor]:
-    return [(one[rows] @ to).sigmoid_() for one, to in zip(narrow, weight, strict=True)]
+    return [(inputs[rows] @ matrix).sigmoid_() for inputs, matrix in zip(narrow, weight, strict=True)]
 
 
-def _total(gates: list[Tensor]) -> Tensor:
+def _sum(gates: list[Tensor]) -> Tensor:
     return gates[0] + gates[1] if len(gates) == 2 else gates[0].clone()
 
 
-def _pieces(x: Float[Tensor, "R P"]) -> list[slice]:
-    step = max(1, _AT_ONCE // x.shape[1])
+def _chunks(x: Float[Tensor, "R P"]) -> list[slice]:
+    step = max(1, _CHUNK_NUMEL // x.shape[1])
     return [slice(first, first + step) for first in range(0, len(x), step)]

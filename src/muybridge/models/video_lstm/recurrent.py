@@ -1,7 +1,8 @@
-"""The recurrent half of VideoLSTM: layers over maps, of which one may look where the other's state tells it to.
+"""The recurrent network of VideoLSTM: ConvLSTM layers over feature maps, and attention computed from their states.
 
 Legend: B videos, T steps, C channels of the maps X, M channels of the motion maps, H hidden channels, A attention
-width, K classes, h and w map size; y and x size of the states: h and w, or 1 and 1 in the family of plain LSTMs.
+width, K classes, h and w map size; y and x size of the states: h and w, or 1 and 1 for the architectures whose states
+are vectors.
 
 The symbols beside equations are those of Li et al., CVIU 2018, sections 3 and 4.
 """
@@ -13,76 +14,79 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from muybridge.nn.conv_lstm import ConvLSTM, SharedConvolution, over_time
+from muybridge.nn.conv_lstm import ConvLSTM, SharedConvolution, apply_to_steps
 
 States = tuple[Tensor, Tensor]
-Look = Callable[[Tensor, Sequence[Tensor]], Tensor]
+AttentionStep = Callable[[Tensor, Sequence[Tensor]], Tensor]
+MotionStep = Callable[[int, Tensor], list[Tensor]]
 
 
 class Attention(nn.Module):
-    """How much of each place of a map is seen, from the map and from states.
+    """Attention weights over the positions of a map, from the map and from states.
 
     Args:
         channels: C of the maps.
-        states: channels of each state that is asked.
+        state_channels: channels of each state.
         width: A, hidden channels.
-        kernel: of the convolutions over maps and states.
-        tau: sharpness; scores are multiplied by it.
+        kernel: kernel size of the convolutions over maps and states.
+        inverse_temperature: factor on the scores before the softmax.
     """
 
-    def __init__(self, channels: int, states: Sequence[int], width: int, kernel: int, tau: float) -> None:
+    def __init__(
+        self, channels: int, state_channels: Sequence[int], width: int, kernel: int, inverse_temperature: float
+    ) -> None:
         super().__init__()
-        self.tau = tau
-        self.from_map = nn.Conv2d(channels, width, kernel, padding="same")
-        self.from_states = nn.ParameterList(torch.empty(width, size, kernel, kernel) for size in states)
-        self.score = nn.Conv2d(width, 1, 1, bias=False)  # a softmax does not see a constant
+        self.inverse_temperature = inverse_temperature
+        self.map_projection = nn.Conv2d(channels, width, kernel, padding="same")
+        self.state_weights = nn.ParameterList(torch.empty(width, size, kernel, kernel) for size in state_channels)
+        self.score = nn.Conv2d(width, 1, 1, bias=False)  # a softmax is invariant to a constant
 
-    def make_attention_step(self) -> Look:
-        """A function (what the map says, the states) -> weights ``B 1 h w`` that sum to 1."""
-        convolution = SharedConvolution(torch.cat(list(self.from_states), 1))
+    def make_step(self) -> AttentionStep:
+        """A function (projected map, states) -> weights ``B 1 h w`` that sum to 1."""
+        convolution = SharedConvolution(torch.cat(list(self.state_weights), 1))
 
-        def look(key: Tensor, states: Sequence[Tensor]) -> Tensor:
-            # Z_t = w_z * tanh(W_xa * X_t + W_ha * H + b_a); one state for the whole map where states have no places
-            z = self.score(torch.tanh(key + convolution(torch.cat(list(states), 1))))
-            return (self.tau * z).flatten(2).softmax(-1).unflatten(2, z.shape[2:])
+        def step(projected: Tensor, states: Sequence[Tensor]) -> Tensor:
+            # Z_t = w_z * tanh(W_xa * X_t + W_ha * H + b_a); vector states are broadcast over the map
+            z = self.score(torch.tanh(projected + convolution(torch.cat(list(states), 1))))
+            return (self.inverse_temperature * z).flatten(2).softmax(-1).unflatten(2, z.shape[2:])
 
-        return look
+        return step
 
-    def keys(self, maps: Float[Tensor, "B T C h w"]) -> tuple[Tensor, ...]:
-        """What each map says to the question, ``B A h w`` a step."""
-        return over_time(self.from_map, maps)
+    def project_maps(self, maps: Float[Tensor, "B T C h w"]) -> tuple[Tensor, ...]:
+        """W_xa * X_t + b_a of every step, ``B A h w`` each."""
+        return apply_to_steps(self.map_projection, maps)
 
 
-class Start(nn.Module):
-    """The first states of a layer, from the mean of all its maps."""
+class InitialState(nn.Module):
+    """The initial states of a layer, computed from the mean of its maps over time."""
 
     def __init__(self, channels: int, hidden: int, kernel: int) -> None:
         super().__init__()
         self.hidden = nn.Conv2d(channels, hidden, kernel, padding="same")
-        self.memory = nn.Conv2d(channels, hidden, kernel, padding="same")
+        self.cell = nn.Conv2d(channels, hidden, kernel, padding="same")
 
     def forward(self, maps: Float[Tensor, "B T C y x"]) -> States:
         """h_0 and c_0, ``B H y x``."""
         mean = maps.mean(1)
-        return torch.tanh(self.hidden(mean)), torch.tanh(self.memory(mean))
+        return torch.tanh(self.hidden(mean)), torch.tanh(self.cell(mean))
 
 
-class Layer(nn.Module):
-    """One recurrent layer, with or without learned first states, with or without attention before it."""
+class RecurrentLayer(nn.Module):
+    """One recurrent layer, optionally with learned initial states and with attention over its input."""
 
-    def __init__(self, lstm: ConvLSTM, start: Start | None, attention: Attention | None = None) -> None:
+    def __init__(self, lstm: ConvLSTM, initial: InitialState | None, attention: Attention | None = None) -> None:
         super().__init__()
         self.lstm = lstm
-        self.start = start
+        self.initial = initial
         self.attention = attention
 
-    def begin(self, maps: Float[Tensor, "B T C y x"]) -> States:
+    def initial_state(self, maps: Float[Tensor, "B T C y x"]) -> States:
         """h_0 and c_0."""
-        return self.lstm.zeros(maps) if self.start is None else self.start(maps)
+        return self.lstm.zero_state(maps) if self.initial is None else self.initial(maps)
 
 
 class Head(nn.Module):
-    """Class scores of every step from its state, or from the mean of its places."""
+    """Class scores of every step from its state, or from the mean over the state's positions."""
 
     def __init__(
         self, inputs: int, width: int, num_classes: int, input_dropout: float, dropout: float, *, pool: bool = False
@@ -92,112 +96,121 @@ class Head(nn.Module):
         self.input_dropout = nn.Dropout(input_dropout)
         self.hidden = nn.Linear(inputs, width)
         self.dropout = nn.Dropout(dropout)
-        self.classify = nn.Linear(width, num_classes)
+        self.classifier = nn.Linear(width, num_classes)
 
     def forward(self, states: Float[Tensor, "B T H y x"]) -> Float[Tensor, "B T K"]:
         """Scores before softmax."""
         vectors = states.mean((3, 4)) if self.pool else rearrange(states, "b t c y x -> b t (c y x)")
         vectors = self.input_dropout(vectors)
-        return self.classify(self.dropout(torch.tanh(self.hidden(vectors))))
+        return self.classifier(self.dropout(torch.tanh(self.hidden(vectors))))
 
 
-class Recurrent(nn.Module):
-    """The six architectures, by which layers there are.
+class RecurrentNetwork(nn.Module):
+    """All six architectures; which one depends on the layers.
 
-    ``bottom`` alone reads maps as they are (LSTM, ConvLSTM). ``top`` alone attends to them by its own last state
-    (ALSTM, ConvALSTM). With both, ``bottom`` follows motion and its current state tells ``top`` where to look (motion
-    ALSTM, VideoLSTM).
+    ``bottom`` alone has no attention (LSTM, ConvLSTM). ``top`` alone computes attention from its own last state (ALSTM,
+    ConvALSTM). With both, ``bottom`` runs over motion maps, and its current state determines the attention of ``top``
+    (motion ALSTM, VideoLSTM).
 
     Args:
         bottom: the layer without attention.
         top: the layer with attention.
-        head: from states to scores.
-        pooled: states have no places: maps are averaged, attended ones summed up (the family of plain LSTMs).
-        coupled: with both layers, ``bottom`` also sees the last state of ``top``; otherwise the attention does.
-        rescale: multiply attended maps, where they are not summed up, by the number of places.
+        head: class scores from states.
+        vector_states: states have no positions: maps are averaged, attended maps are summed (the plain LSTM variants).
+        coupled: with both layers, ``bottom`` also takes the last state of ``top``; otherwise the attention does.
+        rescale_attention: multiply attended maps, unless they are summed, by the number of positions.
     """
 
     def __init__(
-        self, bottom: Layer | None, top: Layer | None, head: Head, *, pooled: bool, coupled: bool, rescale: bool
+        self,
+        bottom: RecurrentLayer | None,
+        top: RecurrentLayer | None,
+        head: Head,
+        *,
+        vector_states: bool,
+        coupled: bool,
+        rescale_attention: bool,
     ) -> None:
         super().__init__()
         self.bottom, self.top, self.head = bottom, top, head
-        self.pooled, self.coupled, self.rescale = pooled, coupled, rescale
+        self.vector_states, self.coupled, self.rescale_attention = vector_states, coupled, rescale_attention
 
     def forward(
         self, maps: Float[Tensor, "B T C h w"], motion: Float[Tensor, "B T M _ _"] | None
     ) -> tuple[Float[Tensor, "B T K"], Float[Tensor, "B T h w"] | None]:
-        """Scores of every step, and what was looked at; ``motion`` is for two layers only."""
-        if self.top is None:
-            assert self.bottom is not None
-            maps = self._placed(maps)
-            states, _ = self.bottom.lstm(maps, self.bottom.begin(maps))
-            return self.head(states), None
-        states, looks = self._attended(self.top, maps, motion)
-        return self.head(states), looks
+        """Scores of every step, and the attention; ``motion`` is only used with two layers."""
+        if self.top is not None:
+            states, attention = self._forward_with_attention(self.top, maps, motion)
+            return self.head(states), attention
+        assert self.bottom is not None
+        maps = self._pool_to_states(maps)
+        states, _ = self.bottom.lstm(maps, self.bottom.initial_state(maps))
+        return self.head(states), None
 
-    def _attended(self, top: Layer, maps: Tensor, motion: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _forward_with_attention(
+        self, top: RecurrentLayer, maps: Tensor, motion: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         assert top.attention is not None
-        lstm, look, keys = top.lstm, top.attention.make_attention_step(), top.attention.keys(maps)
-        step = lstm.stepper(lstm.input_weight, lstm.hidden_weight)
+        lstm, attend, projected = top.lstm, top.attention.make_step(), top.attention.project_maps(maps)
+        step = lstm.make_step(lstm.input_weight, lstm.hidden_weight)
         bias = rearrange(lstm.bias, "g -> 1 g 1 1")
-        h, c = top.begin(self._placed(maps))
-        follow = self._follower(motion)
-        states, looks = [], []
+        h, c = top.initial_state(self._pool_to_states(maps))
+        motion_step = self._make_motion_step(motion)
+        states, weights = [], []
         for t, x in enumerate(maps.unbind(1)):
-            asked = [h] if follow is None else follow(t, h)
-            attention = look(keys[t], asked)
-            h, c = step(bias, [self._attend(attention, x), h], c)
+            attention = attend(projected[t], [h] if motion_step is None else motion_step(t, h))
+            h, c = step(bias, [self._weight_map(attention, x), h], c)
             states.append(h)
-            looks.append(attention)
-        return torch.stack(states, 1), torch.cat(looks, 1)
+            weights.append(attention)
+        return torch.stack(states, 1), torch.cat(weights, 1)
 
-    def _follower(self, motion: Tensor | None) -> Callable[[int, Tensor], list[Tensor]] | None:
-        """A function (step, state of the top) -> states the attention asks, when a second layer follows motion."""
+    def _make_motion_step(self, motion: Tensor | None) -> MotionStep | None:
+        """A function (step, state of the top) -> states for the attention; None without a second layer."""
         if self.bottom is None:
             return None
         assert motion is not None
-        bottom, motion = self.bottom, self._placed(motion)
-        lstm, seen = bottom.lstm, bottom.lstm.project(motion)
+        bottom, motion = self.bottom, self._pool_to_states(motion)
+        lstm, projected = bottom.lstm, bottom.lstm.project_input(motion)
         weights = [lstm.hidden_weight] + ([lstm.context_weight] if lstm.context_weight is not None else [])
-        step = lstm.stepper(*weights)
-        state = bottom.begin(motion)
+        step = lstm.make_step(*weights)
+        state = bottom.initial_state(motion)
 
-        def follow(t: int, top: Tensor) -> list[Tensor]:
+        def motion_step(t: int, top: Tensor) -> list[Tensor]:
             nonlocal state
             h, c = state
             # W^m_hi * H^m_{t-1} + W^m_ei * H_{t-1}
-            state = step(seen[t], [h, top] if self.coupled else [h], c)
+            state = step(projected[t], [h, top] if self.coupled else [h], c)
             return [state[0]] if self.coupled else [state[0], top]
 
-        return follow
+        return motion_step
 
-    def _placed(self, maps: Tensor) -> Tensor:
-        """Maps of the size that states have."""
-        return reduce(maps, "b t c h w -> b t c 1 1", "mean") if self.pooled else maps
+    def _pool_to_states(self, maps: Tensor) -> Tensor:
+        """Maps of the size of the states."""
+        return reduce(maps, "b t c h w -> b t c 1 1", "mean") if self.vector_states else maps
 
-    def _attend(self, attention: Tensor, x: Tensor) -> Tensor:
-        if self.pooled:
+    def _weight_map(self, attention: Tensor, x: Tensor) -> Tensor:
+        """The map weighted by attention, summed over positions if states are vectors."""
+        if self.vector_states:
             return (attention * x).sum((2, 3), keepdim=True)
-        return attention * x * (x.shape[2] * x.shape[3] if self.rescale else 1)
+        return attention * x * (x.shape[2] * x.shape[3] if self.rescale_attention else 1)
 
 
-def initialise(recurrent: Recurrent, family: str) -> None:
-    """Draw the parameters as the authors do; biases and peepholes are 0.
+def initialize(network: RecurrentNetwork, distribution: str) -> None:
+    """Initializes the parameters as the authors do; biases and peepholes are 0.
 
     Args:
-        recurrent: the network.
-        family: "normal", that of the plain LSTMs, is N(0, 0.1²); "uniform", that of the convolutional ones, is within
-            1 / sqrt(d), where d is the second axis of the authors' tensors: the inputs of a convolution without its
-            kernel's area, but the outputs of a matrix, hence 1 for the score of attention.
+        network: the recurrent network.
+        distribution: "normal", that of the plain LSTMs, is N(0, 0.1²); "uniform", that of the convolutional ones, is
+            within 1 / sqrt(d), where d is the second axis of the authors' tensors: the input channels of a convolution
+            without its kernel's area, but the outputs of a matrix, hence 1 for the score of the attention.
     """
-    for module in recurrent.modules():
+    for module in network.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.ndim == 1 or name == "peephole":
                 nn.init.zeros_(parameter)
-            elif family == "normal":
+            elif distribution == "normal":
                 nn.init.normal_(parameter, std=0.1)
             else:
-                matrix = isinstance(module, nn.Linear) or len(parameter) == 1
-                bound = parameter.shape[0 if matrix else 1] ** -0.5
+                is_matrix = isinstance(module, nn.Linear) or len(parameter) == 1
+                bound = parameter.shape[0 if is_matrix else 1] ** -0.5
                 nn.init.uniform_(parameter, -bound, bound)

@@ -1,0 +1,69 @@
+"""The base classes of model configs. No module from here to the papers' configs imports torch at run time."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from muybridge.core.contracts import ClipInput, FrozenPart, Holds, Takes
+from muybridge.core.spec import ModelSpec
+from muybridge.nn.options import Backbone
+
+if TYPE_CHECKING:
+    from muybridge.models.base import Model
+
+
+class ModelConfig(BaseModel):
+    """The settings of a model: an immutable config with one method, :meth:`build`. Unknown settings are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    spec: ClassVar[ModelSpec]
+
+    def takes(self) -> Takes:
+        """The input of the model, which the data layer prepares."""
+        raise NotImplementedError
+
+    def frozen_parts(self) -> tuple[FrozenPart, ...]:
+        """Submodules that are not trained and whose features can be cached; by default none."""
+        return ()
+
+    def without_pretrained(self) -> "ModelConfig":
+        """This config without pretrained weights, for a model whose parameters are loaded after it is built."""
+        return self.model_copy(update={"pretrained": False}) if "pretrained" in type(self).model_fields else self
+
+    def build(self, num_classes: int, holds: Holds | None = None) -> "Model":
+        """The model, with parameters initialized from torch's global generator.
+
+        Args:
+            num_classes: number of class scores.
+            holds: what the data set holds; determines the size of the input. None: as in the paper's main benchmark.
+        """
+        raise NotImplementedError
+
+
+class ClipModelConfig(ModelConfig):
+    """The settings of every network over segments of a video.
+
+    Attributes:
+        backbone: depth of the ResNet.
+        stages: how many of its four stages are used. Each but the first halves the maps; with small frames, a stage
+            whose maps are smaller than its 3x3 kernels takes most of the time and adds little.
+        width: channels of its stem and first stage; each later stage has twice as many. Pretrained weights have 64.
+        segments: number of parts of equal length into which a video is divided.
+        dropout: before the classifier.
+        pretrained: start from ImageNet weights, as the papers do; downloaded once from the Hugging Face hub.
+        size, mean, std: of the frames, see :class:`~muybridge.core.contracts.ClipInput`.
+    """
+
+    backbone: Backbone = "resnet50"
+    stages: int = Field(default=4, ge=1, le=4)
+    width: int = Field(default=64, ge=8, multiple_of=8)
+    segments: PositiveInt = 8
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    pretrained: bool = False
+    size: PositiveInt = 224
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def takes(self) -> ClipInput:
+        """One normalized frame of each segment."""
+        return ClipInput(self.segments, size=self.size, mean=self.mean, std=self.std)

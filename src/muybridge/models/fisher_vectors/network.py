@@ -1,0 +1,71 @@
+"""The model of hand-crafted motion descriptors: descriptors, Fisher vectors, a linear classifier.
+
+Legend: B clips, T frames, C channels, H and W pixels.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from muybridge.core.types import Output
+from muybridge.models.base import Model
+from muybridge.models.fisher_vectors import FisherVectorsConfig
+from muybridge.nn.fisher import FisherVector
+from muybridge.nn.local_descriptors import block_positions, descriptors
+from muybridge.nn.options import DESCRIPTORS, descriptor_sizes
+
+MAX_SAMPLES = 200_000
+"""Largest number of blocks to which Gaussian mixtures are fitted; beyond it, each clip contributes half as many."""
+
+
+class FisherVectors(Model):
+    """Classifies a clip by its Fisher vectors; only the classifier is trained by gradient descent."""
+
+    def __init__(self, config: FisherVectorsConfig, num_classes: int) -> None:
+        super().__init__()
+        self.config = config
+        encoders = [
+            FisherVector(size, config.pca_components, config.gaussians, config.position_weight)
+            for size in descriptor_sizes()
+        ]
+        self.encoders = nn.ModuleDict(dict(zip(DESCRIPTORS, encoders, strict=True)))
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(sum(encoder.output_size for encoder in encoders), num_classes)
+        nn.init.zeros_(self.classifier.weight)
+        nn.init.zeros_(self.classifier.bias)
+        self.register_buffer("positions", block_positions(config.frames, config.size, self._cell), persistent=False)
+        self.positions: Tensor
+
+    def forward(self, video: Float[Tensor, "B T C H W"], flow: Float[Tensor, "B T 2 H W"]) -> Output:
+        """Class scores; there is no gradient below the classifier, which alone is trained."""
+        with torch.no_grad(), torch.autocast(video.device.type, enabled=False):
+            by_kind = descriptors(video.float(), flow.float(), self._cell)
+            vectors = [
+                encoder(values, self.positions) for encoder, values in zip(self.encoders.values(), by_kind, strict=True)
+            ]
+        return Output(self.classifier(self.dropout(torch.cat(vectors, dim=1))), {})
+
+    def calibrate(self, batches: Iterable[dict[str, Tensor]]) -> None:
+        """Fits PCA and Gaussian mixtures to randomly chosen blocks, the same number from every clip."""
+        rng = torch.Generator().manual_seed(0)
+        samples: list[list[Tensor]] = []  # of each batch: the values of each descriptor, then the positions
+        per_clip, clips = min(self.config.samples_per_clip, len(self.positions)), 0
+        for batch in batches:
+            by_kind = descriptors(batch["video"].float(), batch["flow"].float(), self._cell)
+            chosen = torch.stack([torch.randperm(len(self.positions), generator=rng)[:per_clip] for _ in by_kind[0]])
+            rows = torch.arange(len(chosen))[:, None]
+            samples.append([*(values[rows, chosen].cpu() for values in by_kind), self.positions[chosen].cpu()])
+            clips += len(chosen)
+            if clips * per_clip > MAX_SAMPLES and per_clip > 1:
+                per_clip //= 2
+                samples = [[values[:, :per_clip].clone() for values in tensors] for tensors in samples]
+        *by_kind, positions = (torch.cat(values).flatten(0, 1) for values in zip(*samples, strict=True))
+        for encoder, values in zip(self.encoders.values(), by_kind, strict=True):
+            assert isinstance(encoder, FisherVector)
+            encoder.fit(values, positions)
+
+    @property
+    def _cell(self) -> tuple[int, int, int]:
+        return self.config.cell_frames, self.config.cell_size, self.config.cell_size

@@ -1,0 +1,148 @@
+"""The network of STA-LSTM: the main network, the spatial gate over joints, the temporal gate over frames.
+
+Legend: B batch, T frames, P people, J joints, D coordinates, K = P J joints of all people, I = K D inputs per frame,
+H hidden units, C classes. The symbols beside equations are those of Song et al., AAAI 2017.
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from muybridge.core.types import Output
+from muybridge.models.base import Model, Targets
+from muybridge.models.sta_lstm import STALSTMConfig
+from muybridge.nn.recurrent import valid_frames
+
+
+class SpatialAttention(nn.Module):
+    """The spatial gate: weights the joints of each frame, given it and an LSTM's state of the previous frames."""
+
+    def __init__(self, config: STALSTMConfig, num_joints: int, coordinates: int) -> None:
+        super().__init__()
+        inputs = num_joints * coordinates
+        self.lstm = nn.LSTM(inputs, config.hidden, batch_first=True)
+        self.input_projection = nn.Linear(inputs, config.attention_size)
+        self.state_projection = nn.Linear(config.hidden, config.attention_size, bias=False)
+        self.score = nn.Linear(config.attention_size, num_joints)
+
+    def forward(self, frames: Float[Tensor, "B T I"]) -> Float[Tensor, "B T K"]:
+        """Joint weights, positive; their sum over the joints of a frame is 1."""
+        state = _delay(self.lstm(frames)[0])
+        # s_t = U_s tanh(W_xs x_t + W_hs h_{t-1} + b_s) + b_us
+        scores = self.score(torch.tanh(self.input_projection(frames) + self.state_projection(state)))
+        return scores.softmax(dim=-1)
+
+
+class TemporalAttention(nn.Module):
+    """The temporal gate: weights the scores of each frame, given it and an LSTM's state of the previous frames."""
+
+    def __init__(self, config: STALSTMConfig, num_joints: int, coordinates: int) -> None:
+        super().__init__()
+        inputs = num_joints * coordinates
+        self.lstm = nn.LSTM(inputs, config.hidden, batch_first=True)
+        self.input_projection = nn.Linear(inputs, 1)
+        self.state_projection = nn.Linear(config.hidden, 1, bias=False)
+
+    def forward(self, frames: Float[Tensor, "B T I"]) -> Float[Tensor, "B T"]:
+        """Frame weights, 0 or more, without an upper bound."""
+        state = _delay(self.lstm(frames)[0])
+        return rearrange(F.relu(self.input_projection(frames) + self.state_projection(state)), "B T 1 -> B T")
+
+
+class MainNetwork(nn.Module):
+    """Stacked LSTM layers, and class scores for every frame."""
+
+    def __init__(self, config: STALSTMConfig, inputs: int, num_classes: int) -> None:
+        super().__init__()
+        between_layers = config.dropout if config.layers > 1 else 0.0
+        self.lstm = nn.LSTM(inputs, config.hidden, config.layers, batch_first=True, dropout=between_layers)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(config.hidden, num_classes)
+
+    def forward(self, frames: Float[Tensor, "B T I"]) -> Float[Tensor, "B T C"]:
+        """Class scores of each frame, given it and the previous frames."""
+        return self.classifier(self.dropout(self.lstm(frames)[0]))
+
+
+class STALSTM(Model):
+    """Main network and two gates; stages of the training refer to ``main``, ``spatial`` and ``temporal``."""
+
+    def __init__(self, config: STALSTMConfig, num_classes: int, num_joints: int, coordinates: int) -> None:
+        super().__init__()
+        self.config = config
+        self.spatial = self.temporal = None
+        if config.attention in ("spatial", "both"):
+            self.spatial = SpatialAttention(config, num_joints, coordinates)
+        if config.attention in ("temporal", "both"):
+            self.temporal = TemporalAttention(config, num_joints, coordinates)
+        self.main = MainNetwork(config, num_joints * coordinates, num_classes)
+        self._initialize()
+
+    def forward(self, joints: Float[Tensor, "B T P J D"], length: Int64[Tensor, " B"]) -> Output:
+        """Class scores from all valid frames; the values of frames after ``length`` have no effect.
+
+        The maps are ``alpha`` (``B T P J``, weight of each joint) and ``beta`` (``B T``, weight of each frame), if the
+        gates exist; both are 0 in padded frames.
+        """
+        _, num_frames, people, num_joints, _ = joints.shape
+        maps: dict[str, Tensor] = {}
+        valid = valid_frames(length, num_frames).to(joints.dtype)
+        frames = rearrange(joints, "B T P J D -> B T (P J D)")
+        weighted = frames
+        if self.spatial is not None:
+            alpha = rearrange(self.spatial(frames), "B T (P J) -> B T P J", P=people)
+            if self.config.rescale_attention:
+                alpha = alpha * (people * num_joints)
+            maps["alpha"] = alpha * rearrange(valid, "B T -> B T 1 1")
+            weighted = rearrange(alpha.unsqueeze(-1) * joints, "B T P J D -> B T (P J D)")
+        frame_weight = valid
+        if self.temporal is not None:
+            frame_weight = maps["beta"] = self.temporal(frames) * valid
+        # LSTMs run forwards in time, so padded frames do not affect valid ones: it suffices to give them no weight.
+        logits = torch.einsum("btc,bt->bc", self.main(weighted), frame_weight)  # o = Σ_t β_t z_t
+        if self.config.mean_over_time:
+            logits = logits / rearrange(length, "B -> B 1")
+        return Output(logits, maps)
+
+    def losses(self, output: Output, labels: Targets, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The terms of the objective, each multiplied by its λ; a term without its gate or with λ = 0 is omitted.
+
+        * ``spatial_attention``: λ1 Σ_k (1 - mean_t α_k)², so that no joint is ignored in all frames.
+        * ``temporal_attention``: λ2 mean_t |β|, so that frame weights stay bounded.
+        * ``weight_l1``: λ3 times the L1 norm of all weight matrices, including those of frozen parts.
+        """
+        terms = super().losses(output, labels, inputs)
+        length = inputs["length"]
+        if self.spatial is not None and self.config.lambda_spatial:
+            mean_alpha = output.maps["alpha"].sum(dim=1) / rearrange(length, "B -> B 1 1")
+            penalty = (1 - mean_alpha).square().sum(dim=(1, 2)).mean()
+            terms["spatial_attention"] = self.config.lambda_spatial * penalty
+        if self.temporal is not None and self.config.lambda_temporal:
+            penalty = (output.maps["beta"].abs().sum(dim=1) / length).mean()
+            terms["temporal_attention"] = self.config.lambda_temporal * penalty
+        if self.config.lambda_weights:
+            matrices = [weight for weight in self.parameters() if weight.ndim > 1]
+            terms["weight_l1"] = self.config.lambda_weights * torch.stack([w.abs().sum() for w in matrices]).sum()
+        return terms
+
+    def _initialize(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=self.config.init_std)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.LSTM):
+                for name, bias in module.named_parameters():
+                    if name.startswith("bias"):  # torch adds two biases and orders the gates i f g o
+                        nn.init.zeros_(bias)
+                    if name.startswith("bias_ih"):
+                        nn.init.constant_(bias[self.config.hidden : 2 * self.config.hidden], self.config.forget_bias)
+        if self.temporal is not None:
+            nn.init.constant_(self.temporal.input_projection.bias, self.config.temporal_bias)
+
+
+def _delay(states: Float[Tensor, "B T H"]) -> Float[Tensor, "B T H"]:
+    """The states of the previous frame; zeros for the first."""
+    return F.pad(states[:, :-1], (0, 0, 1, 0))

@@ -1,0 +1,37 @@
+"""Allowed values and constants of layer settings; without torch, so that model configs are imported quickly."""
+
+import math
+from typing import Literal, get_args
+
+Backbone = Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101"]
+"""Depth of a ResNet, by timm's name; resnet10 has one block per stage."""
+
+Truncate = Literal[False, "soft", "strict"]
+"""How a differential LSTM truncates its gradient, see :class:`muybridge.nn.recurrent.DifferentialLSTM`."""
+
+FeatureScaling = Literal["feature", "group"]
+"""Whether skeleton features are scaled to unit deviation one by one, or each group as a whole."""
+
+FeatureGroup = Literal[
+    "position", "angle", "offset", "offset_first", "velocity", "distance", "bone", "movement", "travel"
+]
+"""A group of skeleton features, see :class:`muybridge.nn.skeleton_features.SkeletonFeatures`."""
+
+PAPER_GROUPS: tuple[FeatureGroup, ...] = get_args(FeatureGroup)[:6]
+"""The groups of the dRNN paper. The others are ours: "bone", the directions of bones, independent of their length;
+"movement", the change of the pose from the previous to the next frame; "travel", the path of each person's root joint
+since the first frame."""
+
+DESCRIPTORS = ("hog", "hof", "mbh_x", "mbh_y")
+"""Hand-crafted local descriptors, see :mod:`muybridge.nn.local_descriptors`."""
+
+ORIENTATIONS = 8
+"""Orientation bins of a histogram."""
+
+BLOCK_CELLS = (3, 2, 2)
+"""Cells of a descriptor's block along frames, rows and columns."""
+
+
+def descriptor_sizes() -> tuple[int, ...]:
+    """Length of each of the :data:`DESCRIPTORS`; HOF has one more bin per cell, for flow near zero."""
+    return tuple(math.prod(BLOCK_CELLS) * (ORIENTATIONS + (name == "hof")) for name in DESCRIPTORS)
