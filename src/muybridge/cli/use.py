@@ -63,6 +63,7 @@ def localize(
 ) -> None:
     """Localize the action: tubes as JSON, videos with boxes; on a data set, video-mAP beside two baselines."""
     from muybridge.cli.tables import print_localization
+    from muybridge.engine.checkpoint import RunFolder
     from muybridge.engine.journal import Reporter
     from muybridge.localize import Linking, Localizer, benchmark
     from muybridge.media.tubes import read_tubes, write_tubes
@@ -84,9 +85,7 @@ def localize(
                     typer.echo(f"{printable(answer.id)}  {score}  {answer.labels[0]}  ->  {printable(str(path))}")
         return
     truth = read_tubes(boxes.expanduser()) if boxes else None
-    dataset = localizer.predictor.recipe.data
-    if data is not None:
-        dataset = localizer.predictor.recipe.with_settings({"data.root": str(data.expanduser())}).data
+    dataset = RunFolder.open(run).recipe(data).data
     result = benchmark(localizer, split, truth, Reporter(quiet=as_json), data=dataset)
     with writable(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 from muybridge.core.errors import DataError
 from muybridge.media.arrays import shape_text
 from muybridge.media.container import check_size
-from muybridge.media.decoders import Picture, Pictures, gather, scaled_size
+from muybridge.media.decoders import Images, gather, scaled_size
 from muybridge.media.video import Video
 
 ARRAY = Path("array")
@@ -37,6 +37,7 @@ class FrameArray:
         self.frames, self.channels = frames, channels
         self.seconds: Float64[np.ndarray, " T"] = np.arange(len(frames)) / fps
         self.duration = len(frames) / fps
+        self.pixel_aspect = 1.0
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -50,11 +51,11 @@ class FrameArray:
         twin.channels = channels
         return twin
 
-    def read(self, ranks: Sequence[int], short_side: int | None) -> Pictures:
+    def read(self, ranks: Sequence[int], short_side: int | None) -> Images:
         """The frames with these rising numbers."""
-        return gather(ARRAY, ranks, self._images(ranks, short_side))
+        return gather(ranks, self._images(ranks, short_side))
 
-    def _images(self, ranks: Sequence[int], short_side: int | None) -> Iterator[tuple[int, Picture]]:
+    def _images(self, ranks: Sequence[int], short_side: int | None) -> Iterator[tuple[int, np.ndarray]]:
         height, width = scaled_size(*self.frames.shape[1:3], short_side)
         for rank in ranks:
             frame = self.frames[rank]
@@ -83,8 +84,8 @@ class ArrayVideo(Video):
         self.path = ARRAY
         source = FrameArray(frames, frames.shape[-1], fps)
         self._source = source  # type: ignore[assignment]  # of the same interface
-        self._clock, self.duration = source.seconds, source.duration
-        self._numbers = range(len(source))
+        self._seconds, self.duration = source.seconds, source.duration
+        self._ranks = range(len(source))
         self._box = None
 
 

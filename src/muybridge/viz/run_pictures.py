@@ -70,13 +70,12 @@ def draw_run(
         RunError: no such run, nothing trained yet, the images cannot be written, or one of two runs has no maps.
         DataError: no such recording, or the data set is not where it was.
     """
-    folder = RunFolder.open(Path(run).expanduser())
+    folder = RunFolder.open(run)
+    moved = None if data is None else Path(data)
     pictures = folder.path / "pictures"
     with writable(pictures):
         pictures.mkdir(exist_ok=True)
-    recipe = folder.recipe()
-    if data is not None:
-        recipe = recipe.with_settings({"data.root": str(Path(data).expanduser())})
+    recipe = folder.recipe(moved)
     title = recipe.title or recipe.model.spec.title
     journal, drawn = Journal(folder.path / "journal.jsonl"), []
     if journal.path.exists() or not folder.finished:  # a converted run was not trained here
@@ -86,7 +85,7 @@ def draw_run(
         return drawn
     chosen = _find_sample(recipe, sample, split)
     if not (folder.path / f"{split}.json").is_file():
-        evaluate(folder, split)
+        evaluate(folder, split, data=moved)
     counts = np.array(json.loads((folder.path / f"{split}.json").read_text(encoding="utf-8"))["confusion"])
     draw_confusion(counts, folder.labels(), pictures / f"confusion-{split}.png", title=f"{title}: {split}")
     drawn.append(pictures / f"confusion-{split}.png")
