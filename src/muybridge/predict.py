@@ -5,9 +5,10 @@ Legend: T frames, H and W pixels, C channels, P people, J joints, D coordinates,
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from muybridge.core.contracts import ClipData, Holds, SkeletonData
 from muybridge.core.errors import DataError, MuybridgeWarning, RecipeError, RunError
 from muybridge.core.types import FailedSample, Prediction, SkeletonSequence
 from muybridge.data.datasets.skeleton_folder import skeletons_in
-from muybridge.data.prepare import collate_inputs
+from muybridge.data.prepare import ClipPreparation, collate_inputs
 from muybridge.data.skeleton_ops import match_layout
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.durations import Durations, read_durations
@@ -170,7 +171,11 @@ class Predictor:
         """Give a :class:`MuybridgeWarning` for a recording much longer than those of training, or much faster."""
         if self.training_durations is None:
             return
-        for message in self.training_durations.warnings_for(recording):
+        clips = self.prepare if isinstance(self.prepare, ClipPreparation) else None
+        consecutive = clips is not None and (
+            clips.takes.frames_per_segment > 1 or clips.takes.flow or clips.view.mode != "segments"
+        )
+        for message in self.training_durations.warnings_for(recording, check_rate=consecutive):
             warnings.warn(f"{name}: {message}", MuybridgeWarning, stacklevel=4)
 
 
@@ -207,7 +212,7 @@ def check_finite(scores: Tensor, run: Path) -> None:
 
 
 def top_classes(
-    name: str, labels: Sequence[str], scores: Float[Tensor, " K"], top: int, maps: dict[str, Tensor] | None = None
+    name: str, labels: tuple[str, ...], scores: Float[Tensor, " K"], top: int, maps: dict[str, Tensor] | None = None
 ) -> Prediction:
     """The ``top`` most probable classes as a :class:`Prediction`."""
     best, order = scores.sort(descending=True, stable=True)
@@ -279,7 +284,7 @@ def _describe_content(folder: Path) -> str:
     return f"it has {len(names)} {'entry' if len(names) == 1 else 'entries'}: {', '.join(names[:3])}{more}"
 
 
-def _channels(holds: ClipData) -> int:
+def _channels(holds: ClipData) -> Literal[1, 3]:
     return 1 if holds.channels == 1 else 3
 
 

@@ -49,15 +49,15 @@ class Failures:
                 self.answered += 1
                 yield answer
             elif self.strict:
-                raise answer.problem
+                raise answer.error
             else:
                 self.samples.append(answer)
 
 
 def describe(sample: FailedSample) -> str:
     """One line with the path and what is wrong with it."""
-    message = printable(str(sample.problem))
-    return message if sample.problem.where is not None else f"{printable(sample.id)}: {message}"
+    message = printable(str(sample.error))
+    return message if sample.error.where is not None else f"{printable(sample.id)}: {message}"
 
 
 def printable(text: str) -> str:

@@ -42,8 +42,14 @@ class Durations:
     unit: str
     fps: float = 0.0
 
-    def warnings_for(self, recording: SkeletonSequence | Video) -> list[str]:
-        """What is to be said about the length and the frame rate of a recording, if anything."""
+    def warnings_for(self, recording: SkeletonSequence | Video, *, check_rate: bool = True) -> list[str]:
+        """Messages about the length and the frame rate of a recording; empty if both are like those of training.
+
+        Args:
+            recording: the recording.
+            check_rate: whether the frame rate matters, as it does to models that read consecutive frames. It is known
+                of files alone: a folder of images and an array have none.
+        """
         length = float(len(recording)) if isinstance(recording, SkeletonSequence) else recording.duration
         messages = []
         if length > LONGER * self.longest:
@@ -52,7 +58,7 @@ class Durations:
                 f"(median) to {self._words(self.longest)} (longest): one label stands for all of it. Cut it into parts "
                 "of about the training length, and predict each"
             )
-        if isinstance(recording, Video) and self.fps:
+        if check_rate and self.fps and isinstance(recording, Video) and recording.path.is_file():
             factor = recording.fps / self.fps
             if not 1 / FASTER < factor < FASTER:
                 messages.append(
@@ -85,7 +91,7 @@ def measure_durations(data: DatasetConfig, records: Sequence[Record]) -> Duratio
         with recording:
             unit = "seconds"
             lengths.append(recording.duration)
-            rates.append(recording.fps)
+            rates += [recording.fps] if recording.path.is_file() else []
     if not lengths:
         return None
     return Durations(median(lengths), max(lengths), unit, median(rates) if rates else 0.0)

@@ -38,14 +38,14 @@ CHUNK = 256
 
 @runtime_checkable
 class MapSequence(Protocol):
-    """Maps of consecutive frames: a tensor, or an object that computes the maps of a slice when it is read."""
+    """Maps of consecutive frames: a tensor, or an object that computes maps when they are read."""
 
     def __len__(self) -> int:
         """The number of frames."""
         ...
 
-    def __getitem__(self, frames: slice, /) -> Maps:
-        """The maps of a slice of the frames."""
+    def __getitem__(self, frames: slice | Tensor, /) -> Maps:
+        """The maps of some frames: a slice, or frame numbers."""
         ...
 
 

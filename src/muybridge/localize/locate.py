@@ -56,7 +56,7 @@ class FrameMaps:
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, frames: slice | Int64[Tensor, " N"], /) -> Maps:
+    def __getitem__(self, frames: slice | Tensor, /) -> Maps:
         """The maps of some frames: a slice, or frame numbers."""
         return project_to_frame(self.cells[self.places[frames]], self.size, self.takes, self.view_config)
 

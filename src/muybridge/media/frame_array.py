@@ -56,7 +56,7 @@ class FrameArray:
         return gather(ranks, self._images(ranks, short_side))
 
     def _images(self, ranks: Sequence[int], short_side: int | None) -> Iterator[tuple[int, np.ndarray]]:
-        height, width = scaled_size(*self.frames.shape[1:3], short_side)
+        height, width = scaled_size(self.frames.shape[1], self.frames.shape[2], short_side)
         for rank in ranks:
             frame = self.frames[rank]
             image = Image.fromarray(np.ascontiguousarray(frame[..., 0] if frame.shape[-1] == 1 else frame))
