@@ -1,19 +1,23 @@
 """Batches in a reproducible order, the same for any number of workers, processes or restarts."""
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from muybridge.core.errors import DataError
 from muybridge.core.rng import make_generator
 from muybridge.core.types import Batch, FailedSample, Record, SkeletonSequence
-from muybridge.data.prepare import Preparation, Recording, collate_inputs
+from muybridge.data.decoded import DecodedVideo, decode_short
+from muybridge.data.prepare import ClipPreparation, Preparation, Recording, collate_inputs
 from muybridge.data.workers import WorkerLoader
+from muybridge.media.video import Video
 
 CACHE_BYTES = 2**30
-"""Decoded skeletons are kept in memory up to this size, in each process separately."""
+"""Skeletons, and short videos in training, are kept in memory up to this size; loading processes share it."""
+
+Kept = TypeVar("Kept", SkeletonSequence, DecodedVideo)
 
 SampleKey = tuple[int, int]
 """Epoch and index of a sample; its random generator is seeded from these two and the seed of the run."""
@@ -32,8 +36,9 @@ class SampleDataset(Dataset["tuple | FailedSample"]):
 
     def __init__(self, records: Sequence[Record], data: Source, prepare: Preparation, seed: int) -> None:
         self.records, self.data, self.prepare, self.seed = records, data, prepare, seed
-        self._opened: dict[int, SkeletonSequence] = {}
-        self._cache_left = CACHE_BYTES
+        self._cache: dict[int, SkeletonSequence | DecodedVideo] = {}
+        self._cached_bytes = 0
+        self._uncached: set[int] = set()  # videos that were too large to keep
 
     def __len__(self) -> int:
         return len(self.records)
@@ -44,7 +49,7 @@ class SampleDataset(Dataset["tuple | FailedSample"]):
         record = self.records[index]
         rng = make_generator(self.seed, "sample", epoch, index) if epoch >= 0 else None
         try:
-            recording = self._open(index)
+            recording = self._open(index, training=rng is not None)
             try:
                 inputs, label = self.prepare(recording, record.label, rng, record.id)
             finally:
@@ -54,13 +59,34 @@ class SampleDataset(Dataset["tuple | FailedSample"]):
             return FailedSample(record.id, record.path, problem)
         return inputs, label, record.id
 
-    def _open(self, index: int) -> Recording:
-        recording: Recording | None = self._opened.get(index)
-        if recording is None:
-            recording = self.data.open(self.records[index])
-            if isinstance(recording, SkeletonSequence) and recording.joints.nbytes <= self._cache_left:
-                self._opened[index] = recording
-                self._cache_left -= recording.joints.nbytes
+    def _open(self, index: int, training: bool) -> Recording:
+        """The recording from memory if it is there, else from its file; then kept if there is room."""
+        cached = self._cache.get(index)
+        if cached is not None and (training or isinstance(cached, SkeletonSequence)):
+            return cached
+        recording = self.data.open(self.records[index])
+        worker = get_worker_info()
+        room = CACHE_BYTES // (worker.num_workers if worker else 1) - self._cached_bytes
+        if isinstance(recording, SkeletonSequence) and recording.joints.nbytes <= room:
+            self._keep(index, recording, recording.joints.nbytes)
+        elif isinstance(recording, Video) and training and index not in self._uncached:
+            decoded = self._decode(recording, room)
+            if decoded is None:
+                self._uncached.add(index)
+            else:
+                recording.close()
+                recording = self._keep(index, decoded, decoded.nbytes)
+        return recording
+
+    def _decode(self, video: Video, room: int) -> DecodedVideo | None:
+        """All frames for training, which reads them again and again; flow is not read from frames."""
+        if not isinstance(self.prepare, ClipPreparation) or self.prepare.takes.flow:
+            return None
+        return decode_short(video, self.prepare.short_side(training=True), room)
+
+    def _keep(self, index: int, recording: Kept, nbytes: int) -> Kept:
+        self._cache[index] = recording
+        self._cached_bytes += nbytes
         return recording
 
 

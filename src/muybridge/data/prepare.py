@@ -29,6 +29,7 @@ from muybridge.data.clip_ops import (
     prepare_views,
 )
 from muybridge.data.datasets.base import resolve_data_path
+from muybridge.data.decoded import DecodedVideo
 from muybridge.data.feature_store import StoredFrames
 from muybridge.data.sampling import Mode, sample_indices
 from muybridge.data.skeleton_augment import SkeletonAugment, augment_skeleton
@@ -37,8 +38,8 @@ from muybridge.media.flow import BOUND, ComputedFlow, Flow, Method
 from muybridge.media.flow_store import StoredFlow, find_flow
 from muybridge.media.video import Video
 
-Recording = SkeletonSequence | Video | StoredFrames
-"""What a data set, or a feature store made of one, opens."""
+Recording = SkeletonSequence | Video | DecodedVideo | StoredFrames
+"""What a data set, or a feature store made of one, opens; or what is kept of it in memory."""
 
 Read = TypeVar("Read")
 
@@ -259,15 +260,17 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
         self, recording: Recording, rng: torch.Generator | None = None, name: str | None = None
     ) -> dict[Stream, Clip]:
         """The first half of a call: chooses moments and decodes them; those of all testing clips follow each other."""
-        assert isinstance(recording, Video)
+        assert isinstance(recording, Video | DecodedVideo)
         # All views at once, so that a frame in several of them is decoded once.
         keep = self.augment.temporal_crop if self.augment else 1.0
         numbers = frame_indices(self.usable(recording), self.takes, self.view, keep, rng)
-        if rng is None:
-            short_side = self._short_side(self.view, self._tested().size)
-        else:
-            short_side = self._short_side(self.augment or self.view, self.takes.size)
-        return self._decode(recording, numbers, short_side, name)
+        return self._decode(recording, numbers, self.short_side(rng is not None), name)
+
+    def short_side(self, training: bool) -> int:
+        """The shorter side at which frames are read for a sample of training, or of testing."""
+        if training:
+            return self._short_side(self.augment or self.view, self.takes.size)
+        return self._short_side(self.view, self._tested().size)
 
     def transform(self, read: Mapping[Stream, Clip], label: int = -1, rng: torch.Generator | None = None) -> Sample:
         """The second half of a call: crops, changes and normalises."""
@@ -294,7 +297,7 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
         turned = [self.reverse.get(label, label) for label in range(answers.shape[2])]
         return torch.cat([forwards, backwards[:, :, turned]], dim=1)
 
-    def usable(self, recording: Video) -> int:
+    def usable(self, recording: Video | DecodedVideo) -> int:
         """How many moments of a video can be looked at: a video of n frames has flow at n - 1 of them.
 
         Raises:
@@ -312,16 +315,17 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
     def frames(self, recording: Video, numbers: Sequence[int], name: str | None = None) -> dict[str, Tensor]:
         """The moments with these numbers as testing sees their first crop, ``T C S S`` by the model's arguments."""
         takes = self._tested()
-        clips = self._decode(recording, numbers, self._short_side(self.view, takes.size), name)
+        clips = self._decode(recording, numbers, self.short_side(training=False), name)
         return {stream: prepare_clip(clip, takes, self.view, stream) for stream, clip in clips.items()}
 
     def _decode(
-        self, recording: Video, numbers: Sequence[int], short_side: int, name: str | None
+        self, recording: Video | DecodedVideo, numbers: Sequence[int], short_side: int, name: str | None
     ) -> dict[Stream, Clip]:
         clips: dict[Stream, Clip] = {}
         if self.takes.pixels:
             clips["video"] = recording.read(numbers, short_side)
         if self.takes.flow:
+            assert isinstance(recording, Video)
             with self.flow.of(recording, name) as flow:
                 clips["flow"] = flow.read(numbers, short_side)
         return clips
