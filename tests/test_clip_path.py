@@ -1,6 +1,8 @@
 """Videos from file to answer: prepared, batched, trained on, tested and named along one path."""
 
+import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import muybridge
 from muybridge.core.contracts import ClipData, ClipInput
 from muybridge.core.errors import DataError, RecipeError
 from muybridge.core.rng import make_generator
-from muybridge.core.types import Record
+from muybridge.core.types import FailedSample, Record
 from muybridge.data.clip_ops import ClipAugment, prepare_views
 from muybridge.data.loader import SampleDataset, collate, make_loader, sequential_plan
 from muybridge.data.prepare import ClipPreparation, ViewConfig, preparation, random_temporal_crop
@@ -263,9 +265,9 @@ def test_from_a_folder_of_videos_to_named_actions(root: Path, tmp_path: Path):
     asked = root / "dawn" / "d_1.mp4"
     answer = predictor(asked, top=2)
     assert answer.labels == ("dawn", "dusk")
-    rows = (run.path / "test-predictions.csv").read_text().splitlines()
-    told = dict(zip(rows[0].split(",")[3:], next(row for row in rows if "dawn/d_1" in row).split(",")[3:], strict=True))
-    assert answer.scores[0] == pytest.approx(float(told['"dawn"']), abs=1e-5)
+    with (run.path / "test-predictions.csv").open(newline="") as file:
+        row = next(row for row in csv.DictReader(file) if "dawn/d_1" in row["id"])
+    assert answer.scores[0] == pytest.approx(float(row["dawn"]), abs=1e-5)
     with Video(asked) as video:
         assert predictor(video).scores == answer.scores
         assert predictor(video.slice_frames(backwards=True)).labels[0] == "dusk"
@@ -316,5 +318,7 @@ def test_videos_in_a_folder(tmp_path: Path):
     assert list(found.files) == [tmp_path / "a.mp4", tmp_path / "deep" / "b.AVI", tmp_path / "frames"]
     assert found.unread == {".txt": 1, ".jpg": 1, ".png": 1}
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"no recording in this folder\. Expected files that end in .mp4.*pictures"):
-        list(find_recordings([tmp_path / "empty"], ClipData()))
+    (failed,) = find_recordings([tmp_path / "empty"], ClipData())
+    assert isinstance(failed, FailedSample)
+    expected = r"no recording in this folder \(.*\)\. Expected files that end in .mp4.*images"
+    assert re.search(expected, str(failed.error))
