@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from muybridge.core.tubes import Tube, box_iou, tube_iou
+from muybridge.localize import linking
 from muybridge.localize.linking import (
     Linking,
     _best_path,
@@ -58,6 +59,30 @@ def test_smoothing_runs_along_time_only() -> None:
     peak = smooth_in_time(torch.eye(41)[20][:, None, None], 5.0)[:, 0, 0]
     assert peak.sum() == pytest.approx(1, abs=1e-3)
     assert (peak[20] / peak[25]).item() == pytest.approx(np.exp(0.5), rel=1e-3)  # one sigma away
+
+
+def test_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = torch.rand(50, 5, 6, generator=torch.Generator().manual_seed(0))
+    for smoothing in (0.0, 1.0, 7.0):  # the Gaussian of 7 frames reaches over several chunks
+        several = Linking(smoothing=smoothing, max_tubes=2)
+        monkeypatch.setattr(linking, "CHUNK", 1000)
+        expected = attention_to_tubes(maps, (90, 120), linking=several)
+        for chunk in (1, 8, 49):
+            monkeypatch.setattr(linking, "CHUNK", chunk)
+            tubes = attention_to_tubes(maps, (90, 120), linking=several)
+            assert [tube.score for tube in tubes] == [tube.score for tube in expected]
+            for tube, other in zip(tubes, expected, strict=True):
+                np.testing.assert_array_equal(tube.boxes, other.boxes)
+
+
+def test_the_maps_of_hours_take_no_square_of_memory() -> None:
+    """Two hours at 30 frames per second; a table of all pairs of frames would take 370 GB."""
+    length = 216_000
+    starts = torch.arange(0, length - 30, 15_000)
+    clips = [(torch.full((2, 1, 1), float(start)), torch.tensor([start, start + 29])) for start in starts.tolist()]
+    maps, places = average_over_clips(clips, length)
+    assert len(maps) == 2 * len(starts)
+    assert maps[places][[0, 7_514, 7_515, 15_000, length - 1]].flatten().tolist() == [0, 0, 15_000, 15_000, 210_000]
 
 
 def test_saliency_is_bilinear_and_runs_from_0_to_1() -> None:

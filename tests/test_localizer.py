@@ -1,6 +1,7 @@
 """A run says where the action is: every frame seen, boxes in pixels of the file, scored beside the baselines."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 
 from muybridge import cli
 from muybridge.core.contracts import ClipInput
-from muybridge.core.errors import DataError, RunError
+from muybridge.core.errors import DataError, MuybridgeWarning, RunError
 from muybridge.core.tubes import Tube, TubeSet, tube_iou
 from muybridge.core.types import Output, Record
 from muybridge.data.prepare import ViewConfig
@@ -28,7 +29,7 @@ from muybridge.media.tubes import read_tubes, write_tubes
 from muybridge.media.video import Video
 from muybridge.models.base import Model
 from muybridge.recipe import Recipe
-from muybridge.viz.clip import animate_clip, draw_clip_sheet
+from muybridge.viz.clip import animate_clip, draw_clip_sheet, drawn_frames
 from muybridge.viz.run_pictures import draw_run
 from muybridge.viz.tubes import write_localizations
 from tests.tiny import tiny_recipe, write_recordings
@@ -169,9 +170,9 @@ def test_maps_of_the_crop_lie_in_the_middle_of_the_frame():
     assert (rows.min(), columns.min()) == (1, 6)
 
 
-@pytest.mark.filterwarnings("ignore:the maps of this model have only 1x1 cells")
 def test_models_over_segments_point_with_class_activation(runs: dict[str, Path], tmp_path: Path):
-    found = Localizer(runs["segments"])(write_square(tmp_path / "film.mp4", wandering(9), 120, 180))
+    with pytest.warns(MuybridgeWarning, match=r"only 1x1 cells for a frame of 180x120 pixels.*model\.size \(now 32\)"):
+        found = Localizer(runs["segments"])(write_square(tmp_path / "film.mp4", wandering(9), 120, 180))
     assert len(found.maps) == len(found.tubes[0]) == 9
     assert (found.maps[:] >= 0).all()
 
@@ -272,6 +273,39 @@ def test_videos_leave_boxes_and_films(runs: dict[str, Path], tmp_path: Path):
     )
 
 
+def test_four_videos_of_one_name_have_four_results_and_a_broken_one_none(runs: dict[str, Path], tmp_path: Path):
+    paths = [tmp_path / name for name in ("a/x.mp4", "b/x.mkv", "b/x.mp4", "c/b/x.mp4")]
+    for shift, path in enumerate(paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_square(path, wandering(7) + 3 * shift, 120, 180)
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    out = tmp_path / "out"
+    words = ["localize", str(runs["frames"]), "--out", str(out), "--video", "gif", "--json", "--device", "cpu"]
+    asked = [*paths[:2], tmp_path / "broken.mp4", *paths[2:]]
+    result = CliRunner().invoke(cli.app, [*words, *map(str, asked)])
+    assert result.exit_code == 2, result.output
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["path"] for row in rows] == [str(path) for path in paths]
+    assert all(row.keys() == {"path", "label", "score", "top", "boxes"} for row in rows)
+    assert "1 of 5 recordings failed" in result.stderr
+    assert "broken.mp4: " in result.stderr
+    assert len({row["boxes"] for row in rows}) == 4
+    for row, path in zip(rows, paths, strict=True):
+        (video,) = read_tubes(row["boxes"]).frames
+        assert video == str(path)
+    assert len(list(out.iterdir())) == 12
+    again = CliRunner().invoke(cli.app, [*words, str(paths[3])])
+    assert json.loads(again.stdout)["boxes"] == rows[3]["boxes"]  # the same name, also when asked alone
+
+
+def test_a_folder_that_cannot_be_written_is_named(runs: dict[str, Path], tmp_path: Path):
+    film = write_square(tmp_path / "film.mp4", wandering(7), 120, 180)
+    (tmp_path / "file").touch()
+    localizer = Localizer(runs["frames"])
+    with pytest.raises(RunError, match=r"file/out: the image cannot be written \(Not a directory\)"):
+        list(write_localizations(localizer, [film], tmp_path / "file" / "out", "gif"))
+
+
 def test_the_command_line_localises_videos_and_data_sets(runs: dict[str, Path], tmp_path: Path):
     def call(*words: str) -> str:
         told = CliRunner().invoke(cli.app, ["localize", str(runs["frames"]), "--out", str(tmp_path / "out"), *words])
@@ -305,6 +339,24 @@ def test_show_draws_attention_one_run_beside_another(runs: dict[str, Path]):
     assert heights[0] < heights[1]
     with pytest.raises(RunError, match="has neither attention nor class activation"):
         draw_run(runs["motion"], beside=runs["blind"])
+
+
+def test_a_recording_of_training_and_a_new_one_are_drawn(runs: dict[str, Path], tmp_path: Path):
+    training = Localizer(runs["frames"]).predictor.recipe.data.index("train").records[3]
+    sheet, _ = draw_run(runs["frames"], training.id)[2:]
+    assert sheet.stem == training.id.replace("/", "-")
+    film = write_square(tmp_path / "film.mp4", wandering(7), 120, 180)
+    names = [path.name for path in draw_run(runs["frames"], film)[2:]]
+    assert [re.sub("-[0-9a-f]{8}", "", name) for name in names] == ["film.png", "film.gif"]
+    with pytest.raises(DataError, match=r"'approach/s9' is no recording.* such as approach/s\d+_t\d+"):
+        draw_run(runs["frames"], "approach/s9")
+
+
+def test_long_videos_are_time_lapses() -> None:
+    assert drawn_frames(300, 25.0) == (range(300), 25.0, "")
+    assert drawn_frames(900, 30.0) == (range(0, 900, 3), 10.0, "")
+    assert drawn_frames(60_000, 25.0) == (range(0, 60_000, 200), 10.0, " · 80 times as fast")
+    assert drawn_frames(20, 1.0) == (range(20), 1.0, "")  # all that there is
 
 
 def test_found_boxes_are_yellow_and_true_ones_white(tmp_path: Path):

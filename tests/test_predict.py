@@ -1,6 +1,7 @@
 """A predictor takes files, arrays and open recordings; what it cannot answer is named and does not stop the others."""
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from muybridge.media.skeleton import read_skeleton
 from muybridge.media.video import Video
 from muybridge.predict import Predictor, choose_device
 from muybridge.viz.names import file_stem, record_stem, video_stem
+from muybridge.viz.run_pictures import draw_run
 from tests.tiny import tiny_clip_recipe, tiny_recipe, write_recordings
 from tests.tiny import write_videos as write_tiny_videos
 
@@ -319,3 +321,17 @@ def test_no_warning_is_left_over(videos: Predictor, folder: Path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         videos(folder / "dawn" / "d_1.mp4")
+
+
+def test_a_run_whose_data_moved_is_drawn_from_where_they_are_now(videos: Predictor, folder: Path, tmp_path: Path):
+    run = tmp_path / "deeper" / "and" / "deeper" / "run"  # where the path relative to the run is another one
+    shutil.copytree(videos.run, run)
+    recipe = (run / "recipe.toml").read_text()
+    assert str(folder) in recipe
+    (run / "recipe.toml").write_text(recipe.replace(str(folder), str(tmp_path / "gone")))
+    with pytest.raises(DataError, match="gone"):
+        draw_run(run)
+    drawn = draw_run(run, data=folder)
+    assert [path.name for path in drawn[:3]] == ["curves.png", "confusion-test.png", "dawn-d_0.png"]
+    assert all(path.is_file() for path in drawn)
+    assert videos(folder / "dawn" / "d_0.mp4").scores == Predictor(run, "cpu")(folder / "dawn" / "d_0.mp4").scores

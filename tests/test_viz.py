@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -17,16 +18,18 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from muybridge.core.errors import MissingExtraError, RunError
+from muybridge.core.errors import MissingExtraError, MuybridgeWarning, RunError
 from muybridge.core.skeletons import LAYOUTS, unnamed_layout
 from muybridge.core.types import SkeletonSequence
 from muybridge.media.skeleton import read_skeleton
 from muybridge.viz.animation import animate_skeleton
 from muybridge.viz.attention import draw_attention_matrix
+from muybridge.viz.clip import animate_clip, draw_clip_sheet, heat_overlay
 from muybridge.viz.confusion import draw_confusion
 from muybridge.viz.curves import draw_curves
 from muybridge.viz.skeleton import draw_skeleton_sheet
 from muybridge.viz.skeleton_axes import even_shares, make_scene
+from muybridge.viz.style import clean_text
 
 KINECT = LAYOUTS["kinect20"]
 # (x, y) of a person 1.7 m high, y up, in the order of KINECT.joints.
@@ -345,6 +348,66 @@ def test_an_mp4_without_pyav_names_the_cure(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(MissingExtraError, match=r"pip install av, or let the file name end in \.gif"):
         animate_skeleton(walking(2), KINECT, tmp_path / "film.mp4")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_fast_gif_skips_frames_that_players_would_slow_down(tmp_path: Path) -> None:
+    animate_skeleton(standing(24), KINECT, tmp_path / "fast.gif", beta=torch.arange(24.0), fps=120.0)
+    with Image.open(tmp_path / "fast.gif") as animation:
+        assert animation.n_frames == 8  # type: ignore[attr-defined]
+        durations = []
+        for frame in range(8):
+            animation.seek(frame)
+            durations.append(animation.info["duration"])
+    assert min(durations) >= 20
+    assert sum(durations) == 200
+
+
+# Names and shapes of any kind
+
+NAMES = ["a$b$", "x_{^", "two\nlines", "\x1b[31mred\x00", "<b>&'", "", "\udcff", "w" * 400, "مشي"]
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_class_names_of_any_kind_are_drawn(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"confusion.{suffix}"
+    draw_confusion(np.eye(len(NAMES), dtype=int), NAMES, path, title="$\n" + "q" * 200)
+    assert path.stat().st_size > 5000
+    if suffix == "svg":
+        expected = {"a$b$", "x_{^", "two lines", "[31mred", "<b>&'", "\N{REPLACEMENT CHARACTER}", "w" * 35 + "…"}
+        assert expected <= set(words(path))
+
+
+def test_characters_without_a_font_are_noticed() -> None:
+    with pytest.warns(MuybridgeWarning, match="no installed font has EGYPTIAN characters such as \U00013000"):
+        assert clean_text("\U00013000 walk\t fast") == "\U00013000 walk fast"
+
+
+def test_a_users_matplotlib_settings_change_nothing(tmp_path: Path) -> None:
+    draw_confusion(np.eye(2, dtype=int), ["a", "b"], tmp_path / "plain.png")
+    with mpl.rc_context({"text.usetex": True, "figure.facecolor": "black", "axes.grid": True, "font.size": 30}):
+        draw_confusion(np.eye(2, dtype=int), ["a", "b"], tmp_path / "theirs.png")
+    assert (pixels(tmp_path / "plain.png") == pixels(tmp_path / "theirs.png")).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 4000), (4000, 8), (33, 47)])
+def test_frames_of_any_shape_make_images_of_some_size(tmp_path: Path, height: int, width: int) -> None:
+    images, heat = np.zeros((2, height, width, 3), dtype=np.uint8), {"walk": np.ones((2, 3, 3))}
+    draw_clip_sheet(images, heat, tmp_path / "sheet.png", title="w" * 300)
+    animate_clip(images, heat, tmp_path / "animation.mp4", fps=5.0)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert max(sheet.size) < 1500
+    with av.open(str(tmp_path / "animation.mp4")) as animation:
+        stream = animation.streams.video[0]
+        assert (stream.width % 2, stream.height % 2) == (0, 0)
+        assert max(stream.width, stream.height) < 1500
+
+
+def test_heat_is_bright_where_it_is_highest_and_absent_below_zero() -> None:
+    images = np.full((1, 40, 40, 3), 200, dtype=np.uint8)
+    overlay = heat_overlay(images, np.array([[[-1.0, 0.0], [0.0, 4.0]]]), 4.0)
+    assert overlay[0, 0, 0].tolist() == [150, 150, 150]  # gray, three quarters as bright
+    peak = mpl.colormaps["inferno"](1.0)[:3]
+    assert overlay[0, -1, -1].tolist() == pytest.approx([0.2 * 150 + 0.8 * 255 * part for part in peak], abs=1)
 
 
 # The matrix of attention

@@ -117,7 +117,8 @@ def average_over_clips(
         counts.index_add_(0, frames, torch.ones_like(frames))
     assert sums is not None, "a video has at least one clip"
     shown = counts.nonzero()[:, 0]
-    return sums[shown] / counts[shown, None, None], _nearest(shown, length)
+    maps = sums if len(shown) == length else sums[shown]  # not copied where every frame is shown
+    return maps.div_(counts[shown, None, None]), _nearest(shown, length)
 
 
 def _nearest(shown: Int64[Tensor, " U"], length: int) -> Int64[Tensor, " T"]:

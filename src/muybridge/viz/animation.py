@@ -27,7 +27,7 @@ from muybridge.viz.skeleton_axes import SkeletonScene, clock, draw_key, draw_str
 from muybridge.viz.style import FAINT, INK, SOFT, atomic_image, checked_suffix, hide_axes, new_figure, styled, wrap_text
 
 DPI = 100
-MAX_GIF_FRAMES = 300
+MAX_GIF_FRAMES, MAX_GIF_FPS = 300, 50
 
 Strip = tuple[str, np.ndarray, str]
 """Name, values and color of a curve over the frames."""
@@ -49,7 +49,8 @@ def animate_skeleton(
 
     Takes what :func:`skeleton.draw_skeleton_sheet` takes. ``fps`` is the speed of the animation and of its clock. A GIF
     counts in hundredths of a second, so single frames are up to 5 ms off, but never the total; of recordings longer
-    than 300 frames it shows every second, third, ... frame, at the same speed. MP4 has every frame.
+    than 300 frames, or of more than 50 frames per second, which players slow down, it shows every second, third, ...
+    frame, at the same speed. MP4 has every frame.
 
     Raises:
         MissingExtraError: a .mp4 is requested and PyAV is not installed.
@@ -75,7 +76,7 @@ def write_animation(
     if checked_suffix(path, (".gif", ".mp4")) == ".mp4":
         _write_mp4(draw(range(count)), path, fps)
         return
-    frames = range(0, count, -(-count // MAX_GIF_FRAMES))
+    frames = range(0, count, max(-(-count // MAX_GIF_FRAMES), int(np.ceil(fps / MAX_GIF_FPS))))
     palette = _palette(draw(frames[:: max(1, len(frames) // 8)]))
     _write_gif(draw(frames), palette, path, fps / frames.step)
 
