@@ -1,4 +1,4 @@
-"""Every format is read to the numbers that were written, and every defect is told with its place and a cure."""
+"""Every format is read to the numbers that were written, and every defect is an error with its place and a hint."""
 
 import json
 import os
@@ -572,19 +572,19 @@ def test_only_the_arrays_that_are_needed_are_read_from_an_archive(tmp_path):
 # Any file
 
 
-def damaged(content: bytes, dice: random.Random) -> bytes:
+def damaged(content: bytes, generator: random.Random) -> bytes:
     """Cut short, a piece taken out, bytes changed, or characters changed into others that such files have."""
     content = bytearray(content)
-    kind = dice.randrange(4)
+    kind = generator.randrange(4)
     if kind == 0:
-        del content[dice.randrange(len(content)) :]
+        del content[generator.randrange(len(content)) :]
     elif kind == 1:
-        start = dice.randrange(len(content))
-        del content[start : start + dice.randrange(1, 50)]
+        start = generator.randrange(len(content))
+        del content[start : start + generator.randrange(1, 50)]
     else:
-        for _ in range(dice.randrange(1, 6)):
-            content[dice.randrange(len(content))] = (
-                dice.randrange(256) if kind == 2 else dice.choice(b'0127-.,[]{}"n e\n')
+        for _ in range(generator.randrange(1, 6)):
+            content[generator.randrange(len(content))] = (
+                generator.randrange(256) if kind == 2 else generator.choice(b'0127-.,[]{}"n e\n')
             )
     return bytes(content)
 
@@ -601,13 +601,13 @@ def test_whatever_happened_to_a_file_it_is_read_or_refused_in_words(tmp_path):
     write(tmp_path / "sbu.txt", "\n".join(sbu_lines(joints[:, :, :15])))
     savemat(tmp_path / "a.mat", {"d_skel": joints[:, 0].transpose(1, 2, 0)}, do_compression=True)
     write(tmp_path / "a.skeleton", ntu_text([{ONE: body} for body in ntu_body(3, 0.1)]))
-    dice = random.Random(0)
+    generator = random.Random(0)
     for whole in sorted(tmp_path.iterdir()):
         read_skeleton(whole)
         content, refused = whole.read_bytes(), 0
         for _ in range(150):
             try:
-                read_skeleton(write(tmp_path / f"damaged{whole.suffix}", damaged(content, dice)))
+                read_skeleton(write(tmp_path / f"damaged{whole.suffix}", damaged(content, generator)))
             except DataError:
                 refused += 1
         assert refused > 50
