@@ -27,7 +27,7 @@ from muybridge.localize.linking import (
 STILL = Linking(smoothing=0.0)
 
 
-def painted(boxes: list[tuple[int, int, int, int]], size: tuple[int, int] = (60, 80), value: float = 1.0) -> Tensor:
+def draw_maps(boxes: list[tuple[int, int, int, int]], size: tuple[int, int] = (60, 80), value: float = 1.0) -> Tensor:
     """Maps at the size of the frame that are ``value`` in a box and 0 elsewhere."""
     maps = torch.zeros(len(boxes), *size)
     for frame, (left, top, right, bottom) in zip(maps, boxes, strict=True):
@@ -99,41 +99,41 @@ def test_candidates_are_the_pieces_above_each_cut() -> None:
     frame[8:14, 10:20] = 1.0
     frame[30:34, 40:48] = 0.65
     frame[0:2, 0:2] = 0.9  # under 1 % of the frame
-    found = _candidates(frame, STILL)
-    assert found.boxes.tolist() == [[5, 5, 25, 20], [10, 8, 20, 14], [40, 30, 48, 34]]
+    candidates = _candidates(frame, STILL)
+    assert candidates.boxes.tolist() == [[5, 5, 25, 20], [10, 8, 20, 14], [40, 30, 48, 34]]
     total = np.sqrt((frame**2).sum())
     inside = [0.45 * (300 - 60) + 60, 60, 0.65 * 32]
     np.testing.assert_allclose(
-        found.scores, [s / total / np.sqrt(a) for s, a in zip(inside, (300, 60, 32), strict=True)], rtol=1e-6
+        candidates.scores, [s / total / np.sqrt(a) for s, a in zip(inside, (300, 60, 32), strict=True)], rtol=1e-6
     )
 
 
 def test_a_box_that_is_all_of_the_map_is_worth_1() -> None:
-    assert _candidates(painted([(10, 5, 30, 25)])[0].numpy(), STILL).scores.tolist() == pytest.approx([1])
+    assert _candidates(draw_maps([(10, 5, 30, 25)])[0].numpy(), STILL).scores.tolist() == pytest.approx([1])
 
 
 def test_the_path_is_the_best_of_all() -> None:
     """Viterbi finds what trying every path finds."""
     rng = np.random.default_rng(0)
-    for steadiness in (0.0, 0.5, 3.0):
+    for iou_weight in (0.0, 0.5, 3.0):
         frames = []
         for count in (3, 1, 4, 2, 3):
             corner = rng.uniform(0, 20, (count, 2))
             frames.append(_Candidates(np.hstack([corner, corner + rng.uniform(5, 20, (count, 2))]), rng.random(count)))
 
-        def worth(path: tuple[int, ...], frames: list[_Candidates] = frames, steadiness: float = steadiness) -> float:
+        def score(path: tuple[int, ...], frames: list[_Candidates] = frames, iou_weight: float = iou_weight) -> float:
             boxes = np.stack([frame.boxes[index] for frame, index in zip(frames, path, strict=True)])
             scores = sum(float(frame.scores[index]) for frame, index in zip(frames, path, strict=True))
-            return scores + steadiness * float(box_iou(boxes[1:], boxes[:-1]).sum())
+            return scores + iou_weight * float(box_iou(boxes[1:], boxes[:-1]).sum())
 
-        best = max(itertools.product(*(range(len(frame.boxes)) for frame in frames)), key=worth)
-        path, mean = _best_path(frames, steadiness)
+        best = max(itertools.product(*(range(len(frame.boxes)) for frame in frames)), key=score)
+        path, mean = _best_path(frames, iou_weight)
         assert path.tolist() == [frame.boxes[index].tolist() for frame, index in zip(frames, best, strict=True)]
-        assert mean == pytest.approx(worth(best) / 5)
+        assert mean == pytest.approx(score(best) / 5)
 
 
 def test_contrast_draws_boxes_closer_around_peaks() -> None:
-    """A smooth peak of deviation s: the box worth most has sides of 2.8 s, and 2.8 s / sqrt(p) at the power p."""
+    """A smooth peak of deviation s: the best box has sides of 2.8 s, and 2.8 s / sqrt(p) at the power p."""
     along = torch.arange(120.0) + 0.5
     bell = torch.exp(-((along - 60) ** 2) / (2 * 15.0**2))
     maps = (bell[:, None] * bell)[None].repeat(3, 1, 1)
@@ -148,14 +148,14 @@ def test_contrast_draws_boxes_closer_around_peaks() -> None:
 def test_a_tube_follows_what_moves() -> None:
     boxes = [(5 + 2 * step, 10, 25 + 2 * step, 30) for step in range(20)]
     (tube,) = attention_to_tubes(
-        painted(boxes), (60, 80), video="a", label=3, score=0.7, linking=replace(STILL, resolution=80)
+        draw_maps(boxes), (60, 80), video="a", label=3, score=0.7, linking=replace(STILL, resolution=80)
     )
     assert (tube.video, tube.label, tube.score, tube.first, len(tube)) == ("a", 3, 0.7, 0, 20)
     np.testing.assert_array_equal(tube.boxes, boxes)
 
 
 def test_boxes_are_in_pixels_of_the_frame_whatever_the_grid() -> None:
-    maps = painted([(20, 10, 40, 30)] * 4)
+    maps = draw_maps([(20, 10, 40, 30)] * 4)
     (tube,) = attention_to_tubes(maps, (240, 320), linking=STILL)
     np.testing.assert_allclose(tube.boxes, [[80, 40, 160, 120]] * 4, atol=4)
     (tube,) = attention_to_tubes(maps, (240, 320), linking=replace(STILL, resolution=320))
@@ -169,36 +169,36 @@ def test_boxes_are_in_pixels_of_the_frame_whatever_the_grid() -> None:
 def test_coarse_attention_finds_the_actor() -> None:
     """A 7x7 map that is the share of each cell the actor covers, as softmax over cells leaves it."""
     size, boxes = (112, 112), [(20 + step, 40, 60 + step, 84) for step in range(30)]
-    covered = torch.nn.functional.adaptive_avg_pool2d(painted(boxes, size)[:, None], 7)[:, 0]
+    covered = torch.nn.functional.adaptive_avg_pool2d(draw_maps(boxes, size)[:, None], 7)[:, 0]
     maps = torch.softmax(4 * covered.flatten(1), dim=1).reshape(30, 7, 7)
     (tube,) = attention_to_tubes(maps, size, linking=Linking(smoothing=2.0))
     assert tube_iou(tube, Tube("", 0, np.array(boxes, dtype=float))) > 0.6
 
 
 def test_steadiness_passes_over_a_flash() -> None:
-    maps = painted([(5, 5, 25, 25)] * 9)
+    maps = draw_maps([(5, 5, 25, 25)] * 9)
     maps[4] *= 0.8
     maps[4, 35:55, 55:75] = 1.0
     steady, restless = (
-        attention_to_tubes(maps, (60, 80), linking=Linking(smoothing=0.0, iou_weight=worth))[0].boxes[4]
-        for worth in (1.0, 0.0)
+        attention_to_tubes(maps, (60, 80), linking=Linking(smoothing=0.0, iou_weight=weight))[0].boxes[4]
+        for weight in (1.0, 0.0)
     )
     assert steady.tolist() == [5, 5, 25, 25]
     assert restless.tolist() == [55, 35, 75, 55]
 
 
 def test_further_tubes_lie_apart_and_are_worth_less() -> None:
-    strong, weak = painted([(5, 5, 25, 25)] * 6), painted([(50, 30, 70, 50)] * 6, value=0.6)
+    strong, weak = draw_maps([(5, 5, 25, 25)] * 6), draw_maps([(50, 30, 70, 50)] * 6, value=0.6)
     first, second = attention_to_tubes(
         strong + weak, (60, 80), score=0.9, linking=Linking(smoothing=0.0, max_tubes=5)
     )  # pieces inside the two do not make tubes of their own
     assert first.boxes[0].tolist() == [5, 5, 25, 25]
     assert second.boxes[0].tolist() == [50, 30, 70, 50]
-    # Each box is worth the cosine, and each of the five links of six frames 1.
+    # A box scores the cosine, and each of the five links of six frames 1.
     total = np.sqrt(400 * (1 + 0.36))
-    worth = [20 * strength / total + 5 / 6 for strength in (1, 0.6)]
+    scores = [20 * strength / total + 5 / 6 for strength in (1, 0.6)]
     assert first.score == 0.9
-    assert second.score == pytest.approx(0.9 * worth[1] / worth[0])
+    assert second.score == pytest.approx(0.9 * scores[1] / scores[0])
 
 
 def test_a_level_map_points_at_the_whole_frame() -> None:
@@ -208,7 +208,7 @@ def test_a_level_map_points_at_the_whole_frame() -> None:
 
 
 def test_a_single_level_frame_does_not_break_the_tube() -> None:
-    maps = painted([(5, 5, 45, 45)] * 5)
+    maps = draw_maps([(5, 5, 45, 45)] * 5)
     maps[2] = 1.0
     (tube,) = attention_to_tubes(maps, (60, 80), linking=STILL)
     assert tube.boxes[[0, 2, 4]].tolist() == [[5, 5, 45, 45], [0, 0, 80, 60], [5, 5, 45, 45]]

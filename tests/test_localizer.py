@@ -50,9 +50,9 @@ SHAPES = {"name": "moving_shapes", "scenes": 2, "test_scenes": 1, "height": 32, 
 
 def make_run(folder: Path, model: dict[str, Any], view: dict[str, Any]) -> Path:
     """A run that trained for one step."""
-    data = SHAPES | {"root": str(folder.parent / "films")}
-    knobs = {"epochs": 1, "batch_size": 12}
-    train(Recipe.model_validate({"model": model, "data": data, "view": view, "train": knobs}), folder)
+    data = SHAPES | {"root": str(folder.parent / "videos")}
+    settings = {"epochs": 1, "batch_size": 12}
+    train(Recipe.model_validate({"model": model, "data": data, "view": view, "train": settings}), folder)
     return folder
 
 
@@ -87,9 +87,9 @@ def write_square(path: Path, boxes: np.ndarray, height: int, width: int) -> Path
         stream = container.add_stream("libx264", rate=25, options={"qp": "10"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for left, top, right, bottom in boxes.astype(int):
-            picture = np.zeros((height, width, 3), np.uint8)
-            picture[top:bottom, left:right] = 255
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            image = np.zeros((height, width, 3), np.uint8)
+            image[top:bottom, left:right] = 255
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
     return path
 
@@ -111,17 +111,17 @@ def bright(runs: dict[str, Path]) -> Localizer:
 @pytest.mark.parametrize("framing", [{"resize": (32, 32)}, {}, {"short_side": 40}, {"resize": (40, 60)}, {"size": 64}])
 def test_boxes_lie_where_the_model_looks_in_pixels_of_the_file(bright: Localizer, tmp_path: Path, framing: dict):
     boxes = wandering(20)
-    film = write_square(tmp_path / "film.mp4", boxes, 120, 180)
+    clip = write_square(tmp_path / "clip.mp4", boxes, 120, 180)
     bright.prepare = replace(bright.prepare, view=ViewConfig(mode="clips", **framing))
-    found = bright(film)
-    assert (found.id, found.label, len(found.maps), found.fps) == (str(film), 5, 20, 25)
-    assert found.scores.sum().item() == pytest.approx(1)
-    (tube,) = found.tubes
-    assert tube.score == pytest.approx(found.scores.max().item())
+    result = bright(clip)
+    assert (result.id, result.label, len(result.maps), result.fps) == (str(clip), 5, 20, 25)
+    assert result.scores.sum().item() == pytest.approx(1)
+    (tube,) = result.tubes
+    assert tube.score == pytest.approx(result.scores.max().item())
     assert tube.boxes.min() >= 0
     assert tube.boxes[:, 2].max() <= 180
     assert tube.boxes[:, 3].max() <= 120
-    truth = Tube(str(film), 5, boxes)
+    truth = Tube(str(clip), 5, boxes)
     assert tube_iou(tube, truth) > 0.5
     middles = ((one.boxes[:, :2] + one.boxes[:, 2:]) / 2 for one in (tube, truth))
     assert np.abs(np.subtract(*middles)).max() < 10
@@ -139,9 +139,9 @@ def test_every_frame_has_its_map_and_box_whatever_the_length(
     views = list(bright._views(frames))
     assert all(view == [min(view[0] + step * stride, frames - 1) for step in range(6)] for view in views)
     assert (views[0][0], views[-1][-1]) == (0, frames - 1)
-    found = bright(write_square(tmp_path / "film.mp4", boxes, 120, 180))
-    assert len(found.maps) == len(found.tubes[0]) == frames
-    for seen, box in zip(found.maps[:], boxes, strict=True):
+    result = bright(write_square(tmp_path / "clip.mp4", boxes, 120, 180))
+    assert len(result.maps) == len(result.tubes[0]) == frames
+    for seen, box in zip(result.maps[:], boxes, strict=True):
         row, column = divmod(int(seen.argmax()), seen.shape[1])
         slack = (stride - 1) * 180 / seen.shape[1] / 2  # frames between take the map of a neighbour
         assert box[1] <= (row + 0.5) / seen.shape[0] * 120 <= box[3]
@@ -172,17 +172,17 @@ def test_maps_of_the_crop_lie_in_the_middle_of_the_frame():
 
 def test_models_over_segments_point_with_class_activation(runs: dict[str, Path], tmp_path: Path):
     with pytest.warns(MuybridgeWarning, match=r"only 1x1 cells for a frame of 180x120 pixels.*model\.size \(now 32\)"):
-        found = Localizer(runs["segments"])(write_square(tmp_path / "film.mp4", wandering(9), 120, 180))
-    assert len(found.maps) == len(found.tubes[0]) == 9
-    assert (found.maps[:] >= 0).all()
+        result = Localizer(runs["segments"])(write_square(tmp_path / "clip.mp4", wandering(9), 120, 180))
+    assert len(result.maps) == len(result.tubes[0]) == 9
+    assert (result.maps[:] >= 0).all()
 
 
 def test_models_that_do_not_look_are_refused(runs: dict[str, Path], tmp_path: Path):
-    film = write_square(tmp_path / "film.mp4", wandering(9), 120, 180)
+    clip = write_square(tmp_path / "clip.mp4", wandering(9), 120, 180)
     with pytest.raises(
         RunError, match=r"model video_lstm conv_lstm has neither attention nor class activation\. .*has attention"
     ):
-        Localizer(runs["blind"])(film)
+        Localizer(runs["blind"])(clip)
     skeletons = train(tiny_recipe(write_recordings(tmp_path / "msr"), epochs=1), tmp_path / "run")
     with pytest.raises(RunError, match="the model sta_lstm takes skeletons, whose joints already are the location"):
         Localizer(skeletons.path)
@@ -190,18 +190,18 @@ def test_models_that_do_not_look_are_refused(runs: dict[str, Path], tmp_path: Pa
 
 def test_a_split_is_scored_beside_the_baselines(runs: dict[str, Path], tmp_path: Path):
     localizer = Localizer(runs["motion"])
-    told = benchmark(localizer, "test")
+    result = benchmark(localizer, "test")
     records = localizer.predictor.recipe.data.index("test").records
-    assert list(told.predicted.frames) == [record.id for record in records]
-    assert told.precision.keys() == {"attention", "centered box", "frame differences"}
-    assert told.truth is not None
-    assert [tube.video for tube in told.truth.tubes] == [record.id for record in records]
+    assert list(result.predicted.frames) == [record.id for record in records]
+    assert result.precision.keys() == {"attention", "centered box", "frame differences"}
+    assert result.truth is not None
+    assert [tube.video for tube in result.truth.tubes] == [record.id for record in records]
     # The same boxes in a file, one video of them not in the data set.
-    more = replace(told.truth, frames={**told.truth.frames, "elsewhere": 9})
+    more = replace(result.truth, frames={**result.truth.frames, "elsewhere": 9})
     write_tubes(tmp_path / "truth.json", more)
     again = benchmark(localizer, "test", read_tubes(tmp_path / "truth.json"))
-    assert again.precision["attention"] == pytest.approx(told.precision["attention"])
-    assert again.top1 == told.top1
+    assert again.precision["attention"] == pytest.approx(result.precision["attention"])
+    assert again.top1 == result.top1
 
 
 def test_annotations_may_leave_out_the_ending_of_the_file():
@@ -224,10 +224,10 @@ def test_a_perfect_look_has_a_perfect_score(runs: dict[str, Path], monkeypatch: 
         return torch.eye(12)[records[name].label], maps
 
     monkeypatch.setattr(localizer, "attention_maps", attention_maps)
-    told = benchmark(localizer)
-    assert told.top1 == 100
-    assert set(told.precision["attention"].values()) == {1.0}
-    assert told.precision["centered box"][0.5] < 1
+    result = benchmark(localizer)
+    assert result.top1 == 100
+    assert set(result.precision["attention"].values()) == {1.0}
+    assert result.precision["centered box"][0.5] < 1
 
 
 def test_annotations_for_other_files_are_refused(runs: dict[str, Path]):
@@ -247,29 +247,29 @@ def test_annotations_for_other_files_are_refused(runs: dict[str, Path]):
     with pytest.raises(DataError, match=r"has the box 0, 0, 9, 9 in frame 8. Expected boxes inside 8 frames"):
         benchmark(localizer, truth=truth(record.id, [0, 0, 9, 9], frames=9))
     # Up to a pixel over the edge is rounding.
-    told = benchmark(localizer, truth=truth(record.id, [-0.5, 0, 48.5, 32]))
-    assert told.truth is not None
-    assert told.truth.tubes[0].boxes[0].tolist() == [0, 0, 48, 32]
+    result = benchmark(localizer, truth=truth(record.id, [-0.5, 0, 48.5, 32]))
+    assert result.truth is not None
+    assert result.truth.tubes[0].boxes[0].tolist() == [0, 0, 48, 32]
 
 
 def test_videos_leave_boxes_and_films(runs: dict[str, Path], tmp_path: Path):
     for person in ("a", "b"):
         (tmp_path / person).mkdir()
-        write_square(tmp_path / person / "film.mp4", wandering(7), 120, 180)
+        write_square(tmp_path / person / "clip.mp4", wandering(7), 120, 180)
     localizer = Localizer(runs["frames"])
     results = list(write_localizations(localizer, localizer.predictor.find([tmp_path]), tmp_path, "gif"))
     wrote = [boxes for boxes, _ in results]  # type: ignore[misc]
-    assert [path.name for path in wrote] == ["film.json", "b-film.json"]
-    content = json.loads((tmp_path / "film.json").read_text())
+    assert [path.name for path in wrote] == ["clip.json", "b-clip.json"]
+    content = json.loads((tmp_path / "clip.json").read_text())
     (video,) = content["frames"]
-    assert video.endswith("a/film.mp4")
+    assert video.endswith("a/clip.mp4")
     assert content["frames"][video] == 7
     assert content["fps"][video] == pytest.approx(25)
     (part,) = content["tubes"]
     assert part["label"] in content["labels"]
     assert len(part["boxes"]) == 7
     assert all(
-        (tmp_path / f"{name}.{end}").stat().st_size > 1000 for name in ("film", "b-film") for end in ("png", "gif")
+        (tmp_path / f"{name}.{end}").stat().st_size > 1000 for name in ("clip", "b-clip") for end in ("png", "gif")
     )
 
 
@@ -299,27 +299,27 @@ def test_four_videos_of_one_name_have_four_results_and_a_broken_one_none(runs: d
 
 
 def test_a_folder_that_cannot_be_written_is_named(runs: dict[str, Path], tmp_path: Path):
-    film = write_square(tmp_path / "film.mp4", wandering(7), 120, 180)
+    clip = write_square(tmp_path / "clip.mp4", wandering(7), 120, 180)
     (tmp_path / "file").touch()
     localizer = Localizer(runs["frames"])
     with pytest.raises(RunError, match=r"file/out: the image cannot be written \(Not a directory\)"):
-        list(write_localizations(localizer, [film], tmp_path / "file" / "out", "gif"))
+        list(write_localizations(localizer, [clip], tmp_path / "file" / "out", "gif"))
 
 
 def test_the_command_line_localises_videos_and_data_sets(runs: dict[str, Path], tmp_path: Path):
     def call(*words: str) -> str:
-        told = CliRunner().invoke(cli.app, ["localize", str(runs["frames"]), "--out", str(tmp_path / "out"), *words])
-        assert told.exit_code == 0, told.output
-        return told.stdout
+        result = CliRunner().invoke(cli.app, ["localize", str(runs["frames"]), "--out", str(tmp_path / "out"), *words])
+        assert result.exit_code == 0, result.output
+        return result.stdout
 
-    film = write_square(tmp_path / "film.mp4", wandering(7), 120, 180)
-    row = json.loads(call(str(film), "--video", "gif", "--json"))
-    assert row["path"] == str(film)
+    clip = write_square(tmp_path / "clip.mp4", wandering(7), 120, 180)
+    row = json.loads(call(str(clip), "--video", "gif", "--json"))
+    assert row["path"] == str(clip)
     assert len(read_tubes(row["boxes"]).tubes[0]) == 7
-    told = json.loads(call("--json", "--smoothing", "0"))
-    assert told["video_map"].keys() == {"attention", "centered box", "frame differences"}
-    assert told["video_map"]["centered box"].keys() == {"0.05", "0.1", "0.2", "0.3", "0.4", "0.5"}
-    assert len(read_tubes(told["boxes"]).tubes) == 12
+    result = json.loads(call("--json", "--smoothing", "0"))
+    assert result["video_map"].keys() == {"attention", "centered box", "frame differences"}
+    assert result["video_map"]["centered box"].keys() == {"0.05", "0.1", "0.2", "0.3", "0.4", "0.5"}
+    assert len(read_tubes(result["boxes"]).tubes) == 12
     write_tubes(tmp_path / "none.json", TubeSet(("wave",), (), {"a": 3}))
     with pytest.raises(DataError, match="none of the 12 videos is annotated"):
         CliRunner().invoke(
@@ -328,14 +328,14 @@ def test_the_command_line_localises_videos_and_data_sets(runs: dict[str, Path], 
 
 
 def test_show_draws_attention_one_run_beside_another(runs: dict[str, Path]):
-    sheet, film = "approach-s002_t01.png", "approach-s002_t01.gif"
+    sheet, clip = "approach-s002_t01.png", "approach-s002_t01.gif"
     heights = []
     for beside in (None, runs["frames"]):
         drawn = draw_run(runs["motion"], beside=beside)
-        assert [path.name for path in drawn[2:]] == [sheet, film]
+        assert [path.name for path in drawn[2:]] == [sheet, clip]
         assert all(path.stat().st_size > 1000 for path in drawn)
-        with Image.open(drawn[2]) as picture:
-            heights.append(picture.height)
+        with Image.open(drawn[2]) as image:
+            heights.append(image.height)
     assert heights[0] < heights[1]
     with pytest.raises(RunError, match="has neither attention nor class activation"):
         draw_run(runs["motion"], beside=runs["blind"])
@@ -345,9 +345,9 @@ def test_a_recording_of_training_and_a_new_one_are_drawn(runs: dict[str, Path], 
     training = Localizer(runs["frames"]).predictor.recipe.data.index("train").records[3]
     sheet, _ = draw_run(runs["frames"], training.id)[2:]
     assert sheet.stem == training.id.replace("/", "-")
-    film = write_square(tmp_path / "film.mp4", wandering(7), 120, 180)
-    names = [path.name for path in draw_run(runs["frames"], film)[2:]]
-    assert [re.sub("-[0-9a-f]{8}", "", name) for name in names] == ["film.png", "film.gif"]
+    clip = write_square(tmp_path / "clip.mp4", wandering(7), 120, 180)
+    names = [path.name for path in draw_run(runs["frames"], clip)[2:]]
+    assert [re.sub("-[0-9a-f]{8}", "", name) for name in names] == ["clip.png", "clip.gif"]
     with pytest.raises(DataError, match=r"'approach/s9' is no recording.* such as approach/s\d+_t\d+"):
         draw_run(runs["frames"], "approach/s9")
 
@@ -363,14 +363,14 @@ def test_found_boxes_are_yellow_and_true_ones_white(tmp_path: Path):
     frames = np.zeros((2, 64, 64, 3), dtype=np.uint8)
     box = np.array([[0.25, 0.25, 0.75, 0.75]] * 2)
     heat = {"looks": np.full((2, 4, 4), 1e-6)}
-    colours = {}
-    for name, knobs in {"found": {"predicted": {"looks": box}}, "truth": {"truth": box}}.items():
-        draw_clip_sheet(frames, heat, tmp_path / f"{name}.png", **knobs)
-        animate_clip(frames, heat, tmp_path / f"{name}.gif", fps=5.0, **knobs)
-        colours[name] = 0
+    colors = {}
+    for name, settings in {"result": {"predicted": {"looks": box}}, "truth": {"truth": box}}.items():
+        draw_clip_sheet(frames, heat, tmp_path / f"{name}.png", **settings)
+        animate_clip(frames, heat, tmp_path / f"{name}.gif", fps=5.0, **settings)
+        colors[name] = 0
         for ending in ("png", "gif"):
-            with Image.open(tmp_path / f"{name}.{ending}") as picture:
-                pixels = np.asarray(picture.convert("RGB")).astype(int)
-            colours[name] += (np.abs(pixels - (255, 225, 77)).max(axis=2) < 12).sum()
-    assert colours["truth"] == 0
-    assert colours["found"] > 800
+            with Image.open(tmp_path / f"{name}.{ending}") as image:
+                pixels = np.asarray(image.convert("RGB")).astype(int)
+            colors[name] += (np.abs(pixels - (255, 225, 77)).max(axis=2) < 12).sum()
+    assert colors["truth"] == 0
+    assert colors["result"] > 800

@@ -222,10 +222,10 @@ def test_every_good_file_is_answered_and_the_bad_ones_are_listed(videos: Predict
 
 
 def test_a_recording_that_is_named_several_times_is_answered_once(videos: Predictor, folder: Path):
-    film = folder / "dawn" / "d_1.mp4"
-    paths = [film, folder / "dusk" / ".." / "dawn" / "d_1.mp4", folder / "dawn"]
-    found = list(videos.find(paths))
-    assert found == [film, *(path for path in sorted((folder / "dawn").iterdir()) if path != film)]
+    clip = folder / "dawn" / "d_1.mp4"
+    paths = [clip, folder / "dusk" / ".." / "dawn" / "d_1.mp4", folder / "dawn"]
+    result = list(videos.find(paths))
+    assert result == [clip, *(path for path in sorted((folder / "dawn").iterdir()) if path != clip)]
 
 
 def test_hidden_and_system_folders_are_not_searched(videos: Predictor, folder: Path, tmp_path: Path):

@@ -53,7 +53,7 @@ def walking(frames: int = 12, people: int = 1) -> SkeletonSequence:
     return sequence
 
 
-def favour(joint: int, frames: int = 12, people: int = 1, share: float = 0.5) -> torch.Tensor:
+def favor(joint: int, frames: int = 12, people: int = 1, share: float = 0.5) -> torch.Tensor:
     alpha = torch.full((frames, people, 20), (1 - share) / (people * 20 - 1))
     alpha[:, 0, joint] = share
     return alpha
@@ -64,8 +64,8 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB")).astype(int)
 
 
-def inked(picture: np.ndarray, colour: tuple[int, int, int], tolerance: int = 30) -> int:
-    return int((np.abs(picture - np.array(colour)).max(axis=-1) <= tolerance).sum())
+def count_color(image: np.ndarray, color: tuple[int, int, int], tolerance: int = 30) -> int:
+    return int((np.abs(image - np.array(color)).max(axis=-1) <= tolerance).sum())
 
 
 def words(path: Path) -> list[str]:
@@ -155,7 +155,7 @@ def test_confusion_fits_any_number_of_classes(classes: int, tmp_path: Path, monk
     rng = np.random.default_rng(0)
     matrix = rng.poisson(0.5, (classes, classes)) + 20 * np.eye(classes, dtype=int)
     matrix[1, 0] = 50
-    figures = kept_figures(monkeypatch)
+    figures = collect_figures(monkeypatch)
     draw_confusion(matrix, [f"doing something rather long {place}" for place in range(classes)], tmp_path / "c.png")
     assert_nothing_clipped(figures[-1])
     text = [artist.get_text() for artist in texts(figures[-1])]
@@ -163,7 +163,7 @@ def test_confusion_fits_any_number_of_classes(classes: int, tmp_path: Path, monk
     assert listed == (classes > 30)
 
 
-def kept_figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+def collect_figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     figures: list[Figure] = []
     savefig = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), savefig(self, *a, **k))[1])
@@ -189,10 +189,10 @@ def assert_nothing_clipped(figure: Figure) -> None:
 
 def test_a_joint_with_more_attention_is_larger_and_darker(tmp_path: Path) -> None:
     def ink_near_hands(joint: int) -> tuple[int, int]:
-        draw_skeleton_sheet(standing(1), KINECT, tmp_path / "sheet.png", alpha=favour(joint, 1))
-        picture = pixels(tmp_path / "sheet.png")
-        dark = picture.max(axis=-1) < 110
-        rows, columns = np.nonzero(np.abs(picture - np.array(BLUE)).max(axis=-1) < 25)
+        draw_skeleton_sheet(standing(1), KINECT, tmp_path / "sheet.png", alpha=favor(joint, 1))
+        image = pixels(tmp_path / "sheet.png")
+        dark = image.max(axis=-1) < 110
+        rows, columns = np.nonzero(np.abs(image - np.array(BLUE)).max(axis=-1) < 25)
         middle = (columns.min() + columns.max()) // 2  # the bones' middle; the key to the right has none of this ink
         left, right = dark[:, columns.min() - 20 : middle], dark[:, middle : columns.max() + 20]
         legs = rows.max() - rows.min()
@@ -206,11 +206,11 @@ def test_a_joint_with_more_attention_is_larger_and_darker(tmp_path: Path) -> Non
 
 
 def test_disc_area_follows_the_share_and_any_scale_of_attention_draws_the_same() -> None:
-    alpha = favour(HAND, 1, share=0.2)
-    stage = make_scene(standing(1), KINECT, alpha, None)
-    assert stage.shares is not None
-    assert stage.shares[0, 0, HAND] == pytest.approx(4.0)  # a fifth among twenty joints
-    areas, _ = stage.disc(np.array([1.0, 2.0, 4.0]))
+    alpha = favor(HAND, 1, share=0.2)
+    scene = make_scene(standing(1), KINECT, alpha, None)
+    assert scene.shares is not None
+    assert scene.shares[0, 0, HAND] == pytest.approx(4.0)  # a fifth among twenty joints
+    areas, _ = scene.disc(np.array([1.0, 2.0, 4.0]))
     assert areas[2] / areas[0] == pytest.approx(4.0)
     scaled = make_scene(standing(1), KINECT, alpha * 20, None)
     assert np.allclose(even_shares(alpha.double().numpy()), scaled.shares)  # type: ignore[arg-type]
@@ -224,8 +224,8 @@ def test_the_head_is_on_top_and_the_camera_in_front_whatever_the_axes(up: str, s
     joints = torch.full_like(sequence.joints, 3.0)
     joints[..., 0], joints[..., axis] = sequence.joints[..., 0], sign * sequence.joints[..., 1]
     turned = SkeletonSequence(joints, sequence.present)
-    for told in (None, up):
-        points = make_scene(turned, KINECT, None, told).points
+    for direction in (None, up):
+        points = make_scene(turned, KINECT, None, direction).points
         assert np.allclose(points, sequence.joints[..., :2].numpy() * (side, 1))
     assert np.allclose(
         make_scene(
@@ -241,24 +241,24 @@ def test_an_absent_person_is_not_drawn(tmp_path: Path) -> None:
     sequence.joints[:, 1], sequence.present[:, 1] = 0, False
     draw_skeleton_sheet(sequence, KINECT, tmp_path / "one.png")
     two, one = pixels(tmp_path / "two.png"), pixels(tmp_path / "one.png")
-    assert inked(two, GREEN) > 10 * inked(one, GREEN)  # what is left is its line in the key
-    assert inked(one, BLUE) > 1000
+    assert count_color(two, GREEN) > 10 * count_color(one, GREEN)  # what is left is its line in the key
+    assert count_color(one, BLUE) > 1000
     nobody = SkeletonSequence(torch.zeros(3, 2, 20, 3), torch.zeros(3, 2, dtype=torch.bool))
     draw_skeleton_sheet(nobody, KINECT, tmp_path / "nobody.png")
-    assert inked(pixels(tmp_path / "nobody.png"), BLUE) < 0.1 * inked(one, BLUE)
+    assert count_color(pixels(tmp_path / "nobody.png"), BLUE) < 0.1 * count_color(one, BLUE)
 
 
 @pytest.mark.parametrize(("frames", "people"), [(1, 1), (5, 2), (400, 1)])
 def test_sheet_labels_stay_on_the_paper(
     frames: int, people: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    figures = kept_figures(monkeypatch)
+    figures = collect_figures(monkeypatch)
     curve = torch.linspace(0, 0.00123, frames)
     draw_skeleton_sheet(
         walking(frames, people),
         KINECT,
         tmp_path / "sheet.png",
-        alpha=favour(HAND, frames, people),
+        alpha=favor(HAND, frames, people),
         beta=curve,
         derivative=torch.zeros(frames),
         title="a03_s09_e02: horizontal arm wave; predicted: two hand wave (97 %), and some more words to say",
@@ -273,39 +273,39 @@ def test_sheet_labels_stay_on_the_paper(
 def test_a_layout_without_bones_draws_points_only(tmp_path: Path) -> None:
     draw_skeleton_sheet(walking(4), unnamed_layout(20), tmp_path / "points.png")
     draw_skeleton_sheet(walking(4), KINECT, tmp_path / "bones.png")
-    points = inked(pixels(tmp_path / "points.png"), BLUE)
-    assert 0 < points < 0.5 * inked(pixels(tmp_path / "bones.png"), BLUE)
+    points = count_color(pixels(tmp_path / "points.png"), BLUE)
+    assert 0 < points < 0.5 * count_color(pixels(tmp_path / "bones.png"), BLUE)
 
 
 def test_frame_attention_drives_the_strip(tmp_path: Path) -> None:
     beta = torch.zeros(40)
     beta[30:] = 1.0
     draw_skeleton_sheet(walking(40), KINECT, tmp_path / "sheet.png", beta=beta)
-    picture = pixels(tmp_path / "sheet.png")
-    grey = np.abs(picture - 204).max(axis=-1) < 3  # the filling under the curve
-    filled = np.flatnonzero(grey.sum(axis=0) > 40)
-    assert len(filled) > 0.1 * picture.shape[1]
-    assert filled.min() > 0.7 * picture.shape[1]
+    image = pixels(tmp_path / "sheet.png")
+    gray = np.abs(image - 204).max(axis=-1) < 3  # the filling under the curve
+    filled = np.flatnonzero(gray.sum(axis=0) > 40)
+    assert len(filled) > 0.1 * image.shape[1]
+    assert filled.min() > 0.7 * image.shape[1]
 
 
 # Films
 
 
 def test_a_gif_has_every_frame_at_the_right_speed_and_moves(tmp_path: Path) -> None:
-    path = tmp_path / "film.gif"
+    path = tmp_path / "clip.gif"
     animate_skeleton(
-        walking(12, 2), KINECT, path, alpha=favour(HAND, 12, 2), beta=torch.ones(12), fps=30.0, title="walk"
+        walking(12, 2), KINECT, path, alpha=favor(HAND, 12, 2), beta=torch.ones(12), fps=30.0, title="walk"
     )
-    with Image.open(path) as film:
-        assert film.n_frames == 12  # type: ignore[attr-defined]
+    with Image.open(path) as clip:
+        assert clip.n_frames == 12  # type: ignore[attr-defined]
         durations, middles = [], []
         for frame in range(12):
-            film.seek(frame)
-            durations.append(film.info["duration"])
-            picture = np.asarray(film.convert("RGB")).astype(int)
-            blue = np.abs(picture - np.array(BLUE)).max(axis=-1) < 25
-            middles.append(np.nonzero(blue[: len(blue) * 3 // 4, : picture.shape[1] * 3 // 4])[1].mean())
-            assert (picture[2, 2] == 255).all()
+            clip.seek(frame)
+            durations.append(clip.info["duration"])
+            image = np.asarray(clip.convert("RGB")).astype(int)
+            blue = np.abs(image - np.array(BLUE)).max(axis=-1) < 25
+            middles.append(np.nonzero(blue[: len(blue) * 3 // 4, : image.shape[1] * 3 // 4])[1].mean())
+            assert (image[2, 2] == 255).all()
     assert sum(durations) == 400
     assert (np.diff(middles) < 0).all()  # towards the right hand of people who face us
 
@@ -319,20 +319,20 @@ def test_a_long_title_of_a_film_is_broken_into_lines(tmp_path: Path) -> None:
 
 
 def test_a_long_gif_skips_frames_and_keeps_pace(tmp_path: Path) -> None:
-    animate_skeleton(walking(301), KINECT, tmp_path / "film.gif", fps=30.0)
-    with Image.open(tmp_path / "film.gif") as film:
-        assert film.n_frames == 151  # type: ignore[attr-defined]
-        assert film.info["duration"] == 70
+    animate_skeleton(walking(301), KINECT, tmp_path / "clip.gif", fps=30.0)
+    with Image.open(tmp_path / "clip.gif") as clip:
+        assert clip.n_frames == 151  # type: ignore[attr-defined]
+        assert clip.info["duration"] == 70
 
 
 def test_an_mp4_has_every_frame(tmp_path: Path) -> None:
     av = pytest.importorskip("av")
-    animate_skeleton(walking(9), KINECT, tmp_path / "film.mp4", fps=15.0)
-    with av.open(str(tmp_path / "film.mp4")) as film:
-        frames = [frame.to_ndarray(format="rgb24").astype(int) for frame in film.decode(video=0)]
-        assert film.streams.video[0].average_rate == 15
+    animate_skeleton(walking(9), KINECT, tmp_path / "clip.mp4", fps=15.0)
+    with av.open(str(tmp_path / "clip.mp4")) as clip:
+        frames = [frame.to_ndarray(format="rgb24").astype(int) for frame in clip.decode(video=0)]
+        assert clip.streams.video[0].average_rate == 15
     assert len(frames) == 9
-    assert inked(frames[0], BLUE, 40) > 500
+    assert count_color(frames[0], BLUE, 40) > 500
     assert np.abs(frames[0] - frames[-1]).max() > 100
 
 
@@ -346,7 +346,7 @@ def test_an_mp4_without_pyav_names_the_cure(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(builtins, "__import__", without_av)
     with pytest.raises(MissingExtraError, match=r"pip install av, or let the file name end in \.gif"):
-        animate_skeleton(walking(2), KINECT, tmp_path / "film.mp4")
+        animate_skeleton(walking(2), KINECT, tmp_path / "clip.mp4")
     assert not list(tmp_path.iterdir())
 
 
@@ -414,8 +414,8 @@ def test_heat_is_bright_where_it_is_highest_and_absent_below_zero() -> None:
 
 
 def test_the_matrix_names_joints_people_and_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    figures = kept_figures(monkeypatch)
-    alpha = favour(HAND, 30, 2, share=0.25)
+    figures = collect_figures(monkeypatch)
+    alpha = favor(HAND, 30, 2, share=0.25)
     draw_attention_matrix(alpha, torch.rand(30), KINECT.joints, tmp_path / "matrix.png", title="wave")
     assert_nothing_clipped(figures[-1])
     text = [artist.get_text() for artist in texts(figures[-1])]
@@ -434,7 +434,7 @@ DRAWINGS: dict[str, Draw] = {
     "confusion.png": lambda path: draw_confusion(np.eye(3, dtype=int), ["a", "b", "c"], path),
     "sheet.png": lambda path: draw_skeleton_sheet(walking(3), KINECT, path),
     "matrix.png": lambda path: draw_attention_matrix(torch.rand(3, 1, 20), None, KINECT.joints, path),
-    "film.gif": lambda path: animate_skeleton(walking(3), KINECT, path),
+    "clip.gif": lambda path: animate_skeleton(walking(3), KINECT, path),
 }
 
 
@@ -458,7 +458,7 @@ def test_files_are_whole_or_absent(name: str, tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_an_unknown_kind_of_file_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"suffix '\.docx' was requested"):
-        DRAWINGS[name](tmp_path / "picture.docx")
+        DRAWINGS[name](tmp_path / "image.docx")
 
 
 def test_pyplot_is_never_touched_and_settings_come_back(tmp_path: Path) -> None:

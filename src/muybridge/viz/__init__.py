@@ -1,1 +1,1 @@
-"""What a person looks at."""
+"""Figures and animations of runs and recordings."""

@@ -73,7 +73,7 @@ def draw_clip_sheet(
     with styled():
         page = _SheetPage.of(images, len(chosen), len(maps), len(windows), title)
         figure = new_figure(page.width, page.height)
-        above: list[str] = [captions[frame] for frame in chosen.tolist()] if captions else []
+        above = [captions[int(frame)] for frame in chosen] if captions else []
         _draw_frames(figure, page, images[chosen], above)
         if maps or windows:
             page.label(figure, "\n".join(["video", *_box_key(predicted, truth)]), page.top, page.cell[1])
