@@ -1,6 +1,7 @@
 """A predictor takes files, arrays and open recordings; what it cannot answer is named and does not stop the others."""
 
 import json
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -234,6 +235,30 @@ def test_hidden_and_system_folders_are_not_searched(videos: Predictor, folder: P
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     assert list(videos.find([tmp_path])) == [tmp_path / "x.mp4"]
+
+
+def test_a_name_that_is_not_utf8_does_not_hide_the_other_files(videos: Predictor, folder: Path, tmp_path: Path):
+    content = (folder / "dawn" / "d_1.mp4").read_bytes()
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/odd\xff.mp4"))
+    try:
+        odd.write_bytes(content)
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 only")
+    (tmp_path / "plain.mp4").write_bytes(content)
+    words = ["predict", str(videos.run), str(tmp_path), "--top", "1", "--device", "cpu"]
+    for more in ([], ["--json"]):
+        result = CliRunner().invoke(app, [*words, *more])
+        assert result.exit_code == 0, result.output
+        assert "odd\\udcff.mp4" in result.stdout
+        assert "plain.mp4" in result.stdout
+
+
+def test_a_file_of_skeletons_is_named_as_one(videos: Predictor, skeletons: Predictor, tmp_path: Path, folder: Path):
+    np.savez(tmp_path / "walk.npz", joints=np.ones((3, 1, 20, 3)))
+    with pytest.raises(DataError, match=r"walk\.npz: this is a file of skeletons or of text\. Expected a video"):
+        videos(tmp_path / "walk.npz")
+    with pytest.raises(DataError, match=r"files that end in \.mp4 are not known\. Expected one of \.npz"):
+        skeletons(folder / "dawn" / "d_1.mp4")
 
 
 def test_names_with_line_ends_and_other_scripts_are_one_line(videos: Predictor, folder: Path, tmp_path: Path):

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from muybridge.core.contracts import ClipData, Holds, SkeletonData
 from muybridge.core.errors import DataError, MuybridgeWarning, RecipeError, RunError
+from muybridge.core.files import find_files
 from muybridge.core.types import FailedSample, Prediction, SkeletonSequence
-from muybridge.data.datasets.skeleton_folder import skeletons_in
 from muybridge.data.prepare import ClipPreparation, collate_inputs
 from muybridge.data.skeleton_ops import match_layout
 from muybridge.engine.checkpoint import RunFolder
@@ -28,7 +28,7 @@ from muybridge.media.frame_array import ArrayVideo
 from muybridge.media.skeleton import SUFFIXES as SKELETON_SUFFIXES
 from muybridge.media.skeleton import read_skeleton
 from muybridge.media.video import SUFFIXES as VIDEO_SUFFIXES
-from muybridge.media.video import Video, videos_in
+from muybridge.media.video import Video, find_videos
 
 Item = str | os.PathLike[str] | np.ndarray | Tensor | SkeletonSequence | Video
 """What can be predicted: a path, an array, or a recording that is open already."""
@@ -123,6 +123,13 @@ class Predictor:
         holds = self.recipe.data.holds()
         if isinstance(holds, SkeletonData):
             return match_layout(read_skeleton(path, self.recipe.data.read_options()), holds, str(path))
+        if path.suffix.lower() in SKELETON_SUFFIXES and not path.is_dir():
+            raise DataError(
+                "this is a file of skeletons or of text",
+                expected=f"a video, which this model was trained on: {', '.join(VIDEO_SUFFIXES)} or a folder of images",
+                hint="choose a video, or a run of a model of skeletons",
+                where=path,
+            )
         return Video(path, channels=_channels(holds))
 
     @contextmanager
@@ -260,7 +267,12 @@ def _recordings_at(path: Path, holds: Holds) -> list[Path]:
             where=path,
         )
     skeletons = isinstance(holds, SkeletonData)
-    recordings = skeletons_in(path) if skeletons else videos_in(path)
+    # A file of a name that no index could hold can be predicted all the same, and must not keep the others from it.
+    if skeletons:
+        found = find_files(path, SKELETON_SUFFIXES, check_names=False)
+    else:
+        found = find_videos(path, check_names=False)
+    recordings = list(found.files)
     if not recordings:
         suffixes = ", ".join(SKELETON_SUFFIXES if skeletons else VIDEO_SUFFIXES)
         raise DataError(

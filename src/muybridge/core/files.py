@@ -122,11 +122,16 @@ def is_system_name(name: str) -> bool:
     return name.startswith((".", "~$")) or folded in SYSTEM_FOLDERS or folded in SYSTEM_FILES
 
 
-def find_files(folder: Path, suffixes: Collection[str]) -> FoundFiles:
+def find_files(folder: Path, suffixes: Collection[str], *, check_names: bool = True) -> FoundFiles:
     """All files below a folder whose suffix, in any case, is among ``suffixes``.
 
     Hidden files and folders and those of operating systems are ignored at any depth. Links to folders are followed,
     each folder once; links to the folder itself or one above it are not.
+
+    Args:
+        folder: the folder.
+        suffixes: the wanted suffixes, in lower case.
+        check_names: whether names that are not valid UTF-8 are refused; otherwise they are found like others.
 
     Raises:
         DataError: a folder cannot be read, or the name of a file is not valid UTF-8.
@@ -135,6 +140,9 @@ def find_files(folder: Path, suffixes: Collection[str]) -> FoundFiles:
     unread: Counter[str] = Counter()
     above = {(status.st_dev, status.st_ino) for status in map(Path.stat, folder.resolve().parents)}
     _search(folder, frozenset(suffixes), files, unread, above)
+    if check_names:
+        for file in sorted(files):
+            check_name(file)
     return FoundFiles(tuple(sorted(files)), unread)
 
 
@@ -163,7 +171,6 @@ def _search(
         elif not entry.is_file():
             unread["dangling links" if entry.is_symlink() else "special files"] += 1
         elif suffix in suffixes:
-            check_name(path)
             files.append(path)
         else:
             unread[suffix or "no suffix"] += 1

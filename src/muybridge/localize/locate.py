@@ -122,6 +122,7 @@ class Localizer:
         self.run = Path(run).expanduser()
         self.predictor = Predictor(self.run, device)
         self.linking = linking
+        self._warned = False
         if not isinstance(self.predictor.prepare, ClipPreparation):
             raise self._refusal("takes skeletons, whose joints already are the location")
         self.prepare = self.predictor.prepare
@@ -195,7 +196,8 @@ class Localizer:
 
     def _warn_if_coarse(self, cells: Float[Tensor, "U h w"], size: tuple[int, int]) -> None:
         rows, columns = cells.shape[1:]
-        if min(rows, columns) < COARSEST:
+        if min(rows, columns) < COARSEST and not self._warned:
+            self._warned = True  # once for all videos
             height, width = size
             warnings.warn(
                 f"the maps of this model have only {columns}x{rows} cells for a frame of {width}x{height} pixels: a "

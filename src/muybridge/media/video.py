@@ -217,14 +217,14 @@ class Video:
         self.close()
 
 
-def find_videos(folder: Path) -> FoundFiles:
+def find_videos(folder: Path, *, check_names: bool = True) -> FoundFiles:
     """The videos at or below a folder: files with known suffixes, and folders of several numbered images.
 
     Images in a folder that contains videos, itself or in its sub-folders, are no frames, and a folder of images is no
     video of its own where a video file beside it has the same name (``jump.mp4`` and its frames in ``jump``). Images
-    that belong to no video are counted as unread.
+    that belong to no video are counted as unread. See :func:`find_files` for ``check_names`` and errors.
     """
-    found = find_files(folder, {*SUFFIXES, *IMAGE_SUFFIXES})
+    found = find_files(folder, {*SUFFIXES, *IMAGE_SUFFIXES}, check_names=check_names)
     videos = {path for path in found.files if path.suffix.lower() in SUFFIXES}
     images: dict[Path, list[Path]] = defaultdict(list)
     for path in found.files:

@@ -155,11 +155,6 @@ class SkeletonFolder(ClassFolder):
         return get_layout(check.best) if check.best else unnamed_layout(joints)
 
 
-def skeletons_in(folder: Path) -> list[Path]:
-    """The files with known endings anywhere below a folder, sorted."""
-    return list(find_files(folder, SUFFIXES).files)
-
-
 @dataclass(frozen=True, slots=True)
 class _Facts:
     """What one recording contains.
