@@ -39,6 +39,7 @@ def test_what_a_run_leaves(run: Path):
         "excluded.tsv",
         "run.json",
         "split.csv",
+        "durations.json",
         "journal.jsonl",
         "stages",
         "weights.safetensors",

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar, Union
 
 import typer
 
-from muybridge.core.types import FailedSample
+if TYPE_CHECKING:
+    from muybridge.core.types import FailedSample
 
 Answer = TypeVar("Answer")
 
@@ -38,12 +39,14 @@ class Failures:
         if error is None:
             raise typer.Exit(2)
 
-    def apart(self, answers: Iterable[Answer | FailedSample]) -> Iterator[Answer]:
+    def apart(self, answers: Iterable[Union[Answer, "FailedSample"]]) -> Iterator[Answer]:
         """The answers, without those that failed.
 
         Raises:
             DataError: one failed, and ``strict`` is set.
         """
+        from muybridge.core.types import FailedSample  # torch takes seconds to import; `--help` does not need it
+
         for answer in answers:
             if not isinstance(answer, FailedSample):
                 self.answered += 1
@@ -54,7 +57,7 @@ class Failures:
                 self.samples.append(answer)
 
 
-def describe(sample: FailedSample) -> str:
+def describe(sample: "FailedSample") -> str:
     """One line with the path and what is wrong with it."""
     message = printable(str(sample.error))
     return message if sample.error.where is not None else f"{printable(sample.id)}: {message}"
