@@ -7,8 +7,8 @@ angle between the map and the box drawn as a map: the matched filter. Mean salie
 prefers the smallest box around the peak. Two baselines that any use of attention has to beat complete the module: a box
 in the middle, and the difference between frames sent through the same steps.
 
-Maps are processed in chunks of consecutive frames, so that memory does not grow with the length of a video beyond the
-candidate boxes of each frame (about half a kilobyte) and what the caller holds.
+Maps are processed in chunks of consecutive frames. Of each frame only the map as the model gave it and the candidate
+boxes are kept, a few kilobytes.
 
 Legend: S steps of a clip, T frames, h and w cells of a map, H and W pixels, C channels, N boxes, U frames in a clip.
 """

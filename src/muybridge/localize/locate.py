@@ -105,8 +105,8 @@ class Localizer:
     Models with attention (VideoLSTM and its relatives) use that; those over segments (TSN, TSM, TDN, SELFY) use class
     activation, which has little resolution in time. A model of clips is shown the video in clips that overlap by half
     and cover all of it; a video shorter than a clip is one clip, whose last frame is repeated. Models over segments are
-    shown what testing shows them. Frames that are not shown take the map of the nearest one that is. Memory does not
-    grow with the length of the video, except for the maps (see :class:`FrameMaps`) and the boxes.
+    shown what testing shows them. Frames that are not shown take the map of the nearest one that is. Memory grows with
+    the length of the video by a few kilobytes per frame.
 
     Args:
         run: a run folder.
