@@ -66,7 +66,7 @@ def test_what_is_wrong_is_said(file: Path, tmp_path: Path):
     refused(RecipeError, "neither a model nor a recipe", model=None)
     refused(RunError, r"contains a resnet18.*backbone", settings={})
     torch.save([1, 2], file)
-    refused(RunError, r"tdn.pth: the checkpoint holds a list")
+    refused(RunError, r"tdn.pth: the checkpoint is a list")
     file.write_bytes(b"not a checkpoint")
     refused(RunError, r"tdn.pth: the checkpoint cannot be read")
 

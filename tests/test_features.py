@@ -247,7 +247,7 @@ def test_a_disk_that_will_be_full_is_told_early(root: Path, tmp_path: Path, monk
 
 
 def test_a_model_without_a_frozen_part_has_nothing_to_keep(root: Path, tmp_path: Path):
-    with pytest.raises(RecipeError, match=r"model 'tsn' has no part that .* never learns.*train_backbone = false"):
+    with pytest.raises(RecipeError, match=r"model 'tsn' has no part that sees single frames and is not trained.*train_backbone = false"):
         extract_features(tiny_clip_recipe(root), tmp_path, runtime=Runtime(device="cpu"))
 
 
@@ -400,9 +400,9 @@ def test_a_store_made_otherwise_is_refused(root: Path, store: Path, settings: di
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"model.train_backbone": True}, r"view.features .*'video_lstm' has none here"),
-        ({"model": {"name": "tsn"}}, r"view.features .*model 'tsn' has none here"),
-        ({"view.crops": "three"}, 'take view.crops = "center"'),
+        ({"model.train_backbone": True}, r"view.features .*'video_lstm' has no such CNN here"),
+        ({"model": {"name": "tsn"}}, r"view.features .*model 'tsn' has no such CNN here"),
+        ({"view.crops": "three"}, 'set view.crops = "center"'),
         ({"view.size": 64}, "and view.size = 0"),
         ({"view.reverse": True}, "leave view.reverse out"),
         ({"train.mixup": 0.2}, "blend frames, and view.features holds none"),

@@ -244,7 +244,7 @@ def flow_recipe(root: Path, model: dict | None = None, **train) -> Recipe:
         "size": 32,
         "hidden": 4,
         "attention_width": 4,
-        "head": 8,
+        "head_width": 8,
     }
     tree = tiny_clip_recipe(root).model_dump(mode="json", exclude_none=True)
     chosen = {"model": small | (model or {}), "view": {"mode": "clips", "clips": 2}, "train": tree["train"] | train}
@@ -368,7 +368,7 @@ def test_flow_of_a_folder_has_the_ids_of_a_folders_recordings(call, root: Path, 
     (tmp_path / "films").mkdir()
     code, said = call("flow", str(root), "--out", str(root / "flow"))
     assert code == 2
-    assert "the flow would lie among the videos" in said
+    assert "the flow would be among the videos" in said
     code, said = call("flow", str(tmp_path / "films"))
     assert code == 2
     assert "no video in this folder" in said
@@ -384,7 +384,7 @@ def test_skeletons_have_no_flow(call, tmp_path: Path):
     save_recipe(tiny_recipe(tmp_path), tmp_path / "mine.toml")
     code, said = call("flow", "mine.toml")
     assert code == 2
-    assert "data set 'msr_action3d' holds skeletons" in said
+    assert "data set 'msr_action3d' contains skeletons" in said
 
 
 def test_what_is_played_backwards_or_cut_off_has_its_own_flow(film: Path, tmp_path: Path):

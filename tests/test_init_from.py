@@ -34,7 +34,7 @@ def tsn(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def starting(root: Path, take: dict, architecture: str = "conv_alstm", **knobs) -> Recipe:
     model = {"architecture": architecture, "backbone": "resnet18"} | knobs.pop("model", {})
-    return flow_recipe(root, model, epochs=1, save_seconds=0.0, take=take, **knobs)
+    return flow_recipe(root, model, epochs=1, save_seconds=0.0, init_from=take, **knobs)
 
 
 def test_a_backbone_is_taken_from_a_tsn_and_stays_as_it_was(root: Path, tsn: Path, tmp_path: Path):

@@ -44,7 +44,7 @@ def test_what_is_skipped_is_counted_and_listed(root: Path, tmp_path: Path):
     ((split, id_, path, reason),) = excluded(run.path)
     assert (split, id_, path) == ("train", "dawn/b_3.mp4", str(root / "dawn" / "b_3.mp4"))
     assert reason.startswith("cannot be read: ")
-    assert [row["lost"] for row in Journal(run.path / "journal.jsonl").rows()] == [1, 1]
+    assert [row["failed"] for row in Journal(run.path / "journal.jsonl").rows()] == [1, 1]
     assert evaluate(run).count == 8
 
 

@@ -122,7 +122,7 @@ class TestNetworks:
             load_released(TDNConfig().build(400), parity.state("tdn"))
         with pytest.raises(RunError, match=r"has 5 time offsets\. Expected 9"):
             load_released(SELFYConfig(window=(9, 9, 9)).build(174), parity.state("selfy"))
-        with pytest.raises(RunError, match=r"left over: selfy\.stss"):
+        with pytest.raises(RunError, match=r"unexpected: selfy\.stss"):
             load_released(TSNConfig(shift=True).build(174), parity.state("selfy"))
         with pytest.raises(RunError, match=r"missing: selfy\.res3\.expansion"):
             load_released(SELFYConfig().build(174), parity.state("tsm"))

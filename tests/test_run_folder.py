@@ -37,6 +37,7 @@ def test_what_a_run_leaves(run: Path):
         "recipe.toml",
         "labels.txt",
         "excluded.tsv",
+        "durations.json",
         "run.json",
         "split.csv",
         "durations.json",

@@ -155,7 +155,8 @@ def test_without_groups_a_redrawn_split_tests_nothing_that_was_trained_on(tmp_pa
     split = run.split()
     assert split is not None
     for path in sorted((project / "data").rglob("*.txt")):
-        shutil.copy(path, path.with_name(f"z{path.name}"))
+        for copy in "xyz":
+            shutil.copy(path, path.with_name(f"{copy}{path.name}"))
     redrawn = {record.id for record in run.recipe().data.index("test").records}
     assert redrawn & split.ids("train"), "the data set itself would test what was trained on"
     evaluate(run)

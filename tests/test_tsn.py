@@ -266,8 +266,8 @@ class TestBackbone:
 
     def test_a_released_checkpoint_needs_all_stages(self):
         released = TSNConfig(**SMALL | {"width": 8}).build(5).state_dict()
-        with pytest.raises(RunError, match=r"left over: trunk\.stages\.3.*Build the model with the options"):
-            load_released(TSNConfig(**SMALL | {"width": 8, "stages": 3}).build(5), names(released))
+        with pytest.raises(RunError, match=r"unexpected: trunk\.stages\.3.*Build the model with the options"):
+            load_released(TSNConfig(**SMALL | {"width": 8, "stages": 3}).build(5), authors_keys(released))
 
     def test_weights_out_of_reach_are_explained(self, monkeypatch):
         def unreachable(*arguments, **options):
@@ -416,7 +416,7 @@ class TestAdopting:
             load_released(TSNConfig(**SMALL).build(7), state)
         with pytest.raises(RunError, match="keys are not those of a ResNet"):
             load_released(model, {"lstm.weight": torch.zeros(1)})
-        with pytest.raises(RunError, match=r"missing: head\.classifier\.bias; left over: extra\.weight\."):
+        with pytest.raises(RunError, match=r"missing: head\.classifier\.bias; unexpected: extra\.weight\."):
             load_released(
                 model,
                 {key: value for key, value in state.items() if key != "new_fc.bias"} | {"extra.weight": torch.zeros(1)},

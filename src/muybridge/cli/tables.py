@@ -58,7 +58,7 @@ def print_json(value: Any, digits: int = 2) -> None:
 def print_scores(scores: "Scores", as_json: bool) -> None:
     """Accuracy in total and by class."""
     if as_json:
-        row = {key: value for key, value in asdict(scores).items() if key != "confusion" and value is not None}
+        row = {key: value for key, value in asdict(scores).items() if key != "confusion" and value not in (None, "")}
         print_json(row)
         return
     table = Table("class", _number("top-1 %"), title=f"top-1 {scores.top1:.2f} %")

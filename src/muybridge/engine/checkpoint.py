@@ -197,7 +197,10 @@ class RunFolder:
     def write_state(self, state: dict[str, Any]) -> None:
         """Save the state of the training."""
         with self.writing("state.pt") as path, path.open("wb") as file:
-            torch.save(state, file)
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:  # torch's writer hides the failed write behind an error of its own
+                raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
     def read_state(self) -> dict[str, Any]:
         """The state of the training; raises RunError if it cannot be read."""

@@ -12,6 +12,8 @@ from muybridge.core.errors import RunError
 class InterruptedTrainingError(RunError):
     """The training was asked to stop; everything up to here is saved."""
 
+    exit_status = 130
+
 
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:

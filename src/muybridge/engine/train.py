@@ -134,6 +134,8 @@ def train(
         check_resume(recipe, RunFolder.open(folder), resume=resume)
         if run.finished:
             return run
+    else:
+        check_folder(recipe, run.path)  # before anything is written
     runtime, report = runtime or Runtime(training_precision(recipe, folder)), report or Reporter(quiet=True)
     is_new_folder = not run.path.exists()
     with _locked(run, runtime), explained_errors():
@@ -166,7 +168,6 @@ def _open_session(recipe: Recipe, run: RunFolder, runtime: Runtime, report: Repo
         for note in resume_notes(run, runtime):
             report.say(note)
         return Session.start(recipe, run, runtime, report, indexes)
-    check_folder(recipe, run.path)
     check_sources(recipe, indexes)
     session = Session.start(recipe, run, runtime, report, indexes)
     if runtime.is_main_process:
