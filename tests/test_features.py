@@ -247,7 +247,9 @@ def test_a_disk_that_will_be_full_is_told_early(root: Path, tmp_path: Path, monk
 
 
 def test_a_model_without_a_frozen_part_has_nothing_to_keep(root: Path, tmp_path: Path):
-    with pytest.raises(RecipeError, match=r"model 'tsn' has no part that sees single frames and is not trained.*train_backbone = false"):
+    with pytest.raises(
+        RecipeError, match=r"model 'tsn' has no part that sees single frames and is not trained.*train_backbone = false"
+    ):
         extract_features(tiny_clip_recipe(root), tmp_path, runtime=Runtime(device="cpu"))
 
 

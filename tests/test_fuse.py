@@ -105,5 +105,5 @@ def test_what_cannot_be_fused(run: RunFolder, tmp_path: Path):
     with pytest.raises(RunError, match=r"its predictions cannot be read"):
         fuse([one, RunFolder.open(tmp_path / "other")])
     (tmp_path / "one" / "test-predictions.csv").unlink()
-    with pytest.raises(RunError, match=r"answers cannot be read .*muybridge test .*one --split test"):
+    with pytest.raises(RunError, match=r"predictions cannot be read .*muybridge test .*one --split test"):
         fuse([one])

@@ -97,16 +97,16 @@ def test_filters_of_colour_are_carried_over_to_flow(root: Path, tsn: Path):
             {"appearence.": {"run": "TSN"}},
             r"no parameters that begin with 'appearence\.'.*appearance\. or recurrent",
         ),
-        ({}, {TRUNK: {"run": "TSN"}}, r"120 of the 120 .* appearance\.trunk\.stem.*begins with head\., trunk\."),
+        ({}, {TRUNK: {"run": "TSN"}}, r"120 of the 120 .* appearance\.trunk\.stem.*begin with head\., trunk\."),
         (
             {"stream": "motion"},
             {"motion.trunk.": {"run": "TSN", "prefix": "trunk."}},
-            r"trunk.stem.conv.weight is 64x3x7x7 there, and motion.trunk.stem.conv.weight is 64x2x7x7 here",
+            r"trunk.stem.conv.weight is 64x3x7x7 in the file, and motion.trunk.stem.conv.weight is 64x2x7x7 here",
         ),
         (
             {"backbone": "resnet34"},
             {TRUNK: {"run": "TSN", "prefix": "trunk."}},
-            r"parameters to be taken are not there, trunk\.stages\.0\.2",
+            r"parameters are not in the file, trunk\.stages\.0\.2",
         ),
     ],
 )
@@ -133,5 +133,5 @@ def test_runs_that_are_missing_unfinished_or_changed_are_refused(root: Path, tsn
 
 def test_stages_say_themselves_what_they_take(root: Path, tsn: Path):
     stages = [{"name": "one", "epochs": 1}]
-    with pytest.raises(RecipeError, match="with stages, say in the stage what it takes"):
+    with pytest.raises(RecipeError, match="with stages, give init_from in the stage"):
         starting(root, {TRUNK: {"run": str(tsn)}}, stages=stages)

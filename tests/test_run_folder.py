@@ -40,7 +40,6 @@ def test_what_a_run_leaves(run: Path):
         "durations.json",
         "run.json",
         "split.csv",
-        "durations.json",
         "journal.jsonl",
         "stages",
         "weights.safetensors",

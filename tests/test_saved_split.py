@@ -1,6 +1,7 @@
 """The split of a run is kept: what changes in the data later is named, and nothing that was trained on is tested."""
 
 import csv
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from muybridge.core.errors import DataError, RunError
+from muybridge.core.rng import derive_seed
 from muybridge.engine import saved_split
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import evaluate
@@ -148,15 +150,24 @@ def test_new_recordings_are_named_and_not_tested(project: Path):
     assert "2 added" in run_of(project).path.joinpath("test.json").read_text()
 
 
+def add_copies_drawn_last(root: Path) -> None:
+    """Three times as many recordings, by names that are drawn for the test after all others."""
+    paths = sorted(root.rglob("*.txt"))
+    last = max(derive_seed("test", path.relative_to(root).as_posix()) for path in paths)
+    for path in paths:
+        names = (path.with_name(f"copy{number}_{path.name}") for number in itertools.count())
+        late = (name for name in names if derive_seed("test", name.relative_to(root).as_posix()) > last)
+        for name in itertools.islice(late, 2):
+            shutil.copy(path, name)
+
+
 def test_without_groups_a_redrawn_split_tests_nothing_that_was_trained_on(tmp_path: Path):
     project = write_project(tmp_path)
     recipe = recipe_for(project / "data", **{"data.group": "", "data.test_groups": [], "data.val_groups": []})
     run = train(recipe, project / "runs" / "mine")
     split = run.split()
     assert split is not None
-    for path in sorted((project / "data").rglob("*.txt")):
-        for copy in "xyz":
-            shutil.copy(path, path.with_name(f"{copy}{path.name}"))
+    add_copies_drawn_last(project / "data")
     redrawn = {record.id for record in run.recipe().data.index("test").records}
     assert redrawn & split.ids("train"), "the data set itself would test what was trained on"
     evaluate(run)
@@ -217,7 +228,8 @@ def spoil(folder: Path, how: str) -> None:
     elif how == "removed":
         path.unlink()
     elif how == "changed":
-        path.write_text(path.read_text() + path.read_text()[-2000:].partition("\n")[2])
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join([*lines, *lines[-20:]]))  # one more frame of 20 joints
     else:
         path.rename(folder / CLASSES[1] / "s01_e09_skeleton3D.txt")
 

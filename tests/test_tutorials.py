@@ -14,8 +14,6 @@ import pytest
 from muybridge.cli import main
 from tests.tiny import write_videos
 
-pytestmark = pytest.mark.xdist_group("tutorials")  # the pages build on each other's runs
-
 DOCS = Path(__file__).parents[1] / "docs"
 CLIPS = (
     "--no-pretrained --epochs 1 --size 32 --set model.segments=2 "
