@@ -35,7 +35,7 @@ Item = str | os.PathLike[str] | np.ndarray | Tensor | SkeletonSequence | Video
 
 
 class Predictor:
-    """A trained run that predicts actions; :func:`muybridge.load` makes one.
+    """A trained run that predicts actions; ``muybridge.load`` makes one.
 
     Args:
         run: a run folder.

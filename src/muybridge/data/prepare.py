@@ -289,7 +289,7 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
         return views, label
 
     def undo_reversal(self, answers: Float[Tensor, "B V K"]) -> Float[Tensor, "B V K"]:
-        """See :meth:`Preparation.straight`; for class k, a reversed view is asked about the reversal of k."""
+        """See :meth:`Preparation.undo_reversal`; the score of class k in a reversed view is that of its reversal."""
         if not self.view.reverse:
             return answers
         assert self.reverse is not None

@@ -25,7 +25,7 @@ _FRAMES = "T H W C of uint8: frames x height x width x channels, 3 (RGB) or 1 (g
 
 
 class FrameArray:
-    """Frames in memory, with the interface of a :class:`FrameFolder`.
+    """Frames in memory, with the interface of a :class:`~muybridge.media.frames.FrameFolder`.
 
     Args:
         frames: T H W C.

@@ -41,7 +41,7 @@ class ClipModel(Model):
         raise NotImplementedError
 
     def forward(self, video: Float[Tensor, "B T C H W"]) -> Output:
-        """Class scores; with :attr:`return_maps` also maps, including ``class_activation`` (``B S h w``)."""
+        """Class scores; with ``return_maps`` also maps, including ``class_activation`` (``B S h w``)."""
         maps: Maps = {}
         features = self.features(video, maps if self.return_maps else None)
         logits = self.head(features)

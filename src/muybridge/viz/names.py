@@ -41,7 +41,7 @@ def video_stem(path: Path, folder: Path) -> str:
 
     Args:
         path: the video.
-        folder: holds ``NAME.json`` for each video that was localized, see :func:`write_tubes`.
+        folder: holds ``NAME.json`` for each video that was localized, see :func:`~muybridge.media.tubes.write_tubes`.
     """
     video = str(path.absolute())
     for stem in _candidates(path.absolute()):

@@ -130,7 +130,7 @@ class ClassFolder(DatasetConfig):
         return [source.path for source in layout.sources]
 
     def index(self, split: Split) -> Index:
-        """The recordings of one split; see :meth:`DatasetConfig.index`."""
+        """The recordings of one split; see :meth:`~muybridge.data.datasets.base.DatasetConfig.index`."""
         layout = self.scan()
         self._check(layout)
         self.holds()

@@ -56,7 +56,7 @@ class MSRAction3D(Benchmark):
         return {}
 
     def index(self, split: Split) -> Index:
-        """The recordings of one split; see :meth:`DatasetConfig.index`."""
+        """The recordings of one split; see :meth:`~muybridge.data.datasets.base.DatasetConfig.index`."""
         label = {action: index for index, action in enumerate(_SUBSETS[self.subset])}
         records = []
         for path in self.find("a??_s??_e??_skeleton3D.txt"):

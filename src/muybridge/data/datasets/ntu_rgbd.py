@@ -98,7 +98,7 @@ class NTURGBD(Benchmark):
         return {}
 
     def index(self, split: Split) -> Index:
-        """The recordings of one split; see :meth:`DatasetConfig.index`."""
+        """The recordings of one split; see :meth:`~muybridge.data.datasets.base.DatasetConfig.index`."""
         records = []
         for path in self.find("S???C???P???R???A???.skeleton"):
             match = _NAME.fullmatch(path.stem)

@@ -54,7 +54,7 @@ class SBU(Benchmark):
         return ("1", "2", "3", "4", "5")
 
     def index(self, split: Split) -> Index:
-        """The recordings of one split; see :meth:`DatasetConfig.index`."""
+        """The recordings of one split; see :meth:`~muybridge.data.datasets.base.DatasetConfig.index`."""
         records = []
         for path in self.find("s??s??/??/???/skeleton_pos.txt"):
             pair, action, repetition = path.parts[-4:-1]

@@ -113,7 +113,7 @@ class UCF101(_ListedBenchmark):
     videos: Path = Path("UCF-101")
 
     def index(self, split: Split) -> Index:
-        """The videos of one split; see :meth:`DatasetConfig.index`."""
+        """The videos of one split; see :meth:`~muybridge.data.datasets.base.DatasetConfig.index`."""
         train, test = (self._records(f"{part}list{self.fold:02}.txt") for part in ("train", "test"))
         tested = {record.id for record in test}
         return self.split_records(split, train + test, is_test=lambda record: record.id in tested)
@@ -148,7 +148,7 @@ class HMDB51(_ListedBenchmark):
     videos: Path = Path("hmdb51_org")
 
     def index(self, split: Split) -> Index:
-        """The videos of one split; see :meth:`DatasetConfig.index`."""
+        """The videos of one split; see :meth:`~muybridge.data.datasets.base.DatasetConfig.index`."""
         marks: dict[str, str] = {}
         records = []
         for number, label in enumerate(self.labels()):

@@ -42,7 +42,7 @@ class _Recordings(Benchmark):
         return swap_map(_ACTIONS, _MIRRORED)
 
     def index(self, split: Split) -> Index:
-        """The recordings of one split; see :meth:`DatasetConfig.index`."""
+        """The recordings of one split; see :meth:`~muybridge.data.datasets.base.DatasetConfig.index`."""
         return self.split_records(split, self.records(), is_test=lambda record: int(record.group[1:]) % 2 == 0)
 
     def records(self) -> list[Record]:
