@@ -1,5 +1,6 @@
 import copy
 import pickle
+import socket
 
 import numpy as np
 import pytest
@@ -280,6 +281,22 @@ class TestBackbone:
             TSNConfig(pretrained=True).build(5)
         with pytest.raises(RecipeError, match="pretrained = false to train without"):
             TDNConfig(pretrained=True).build(5)
+
+    def test_without_a_connection_there_is_one_attempt(self, monkeypatch, tmp_path):
+        attempts = []
+
+        def refuse(address, *arguments, **options):
+            attempts.append(address)
+            raise OSError("no route to host")
+
+        monkeypatch.setattr(socket, "create_connection", refuse)
+        monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid:8080")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr("urllib.request.getproxies", dict)
+        monkeypatch.setattr("muybridge.nn.backbones.getproxies", dict)
+        with pytest.raises(RecipeError, match=r"could not be fetched from http://hub\.invalid:8080/timm/resnet18"):
+            TSNConfig(backbone="resnet18", pretrained=True).build(5)
+        assert attempts == [("hub.invalid", 8080)]
 
     def test_pretrained_weights_are_asked_for_and_used(self, monkeypatch):
         calls = []
