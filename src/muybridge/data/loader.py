@@ -32,7 +32,13 @@ class Source(Protocol):
 
 
 class SampleDataset(Dataset["tuple | FailedSample"]):
-    """Opens and prepares records, indexed by (epoch, index); epoch -1 prepares without augmentation."""
+    """Opens and prepares records, indexed by (epoch, index); epoch -1 prepares without augmentation.
+
+    Attributes:
+        keep_videos: whether short videos stay decoded in memory, so that only the first epoch of a training decodes them.
+    """
+
+    keep_videos: bool = True
 
     def __init__(self, records: Sequence[Record], data: Source, prepare: Preparation, seed: int) -> None:
         self.records, self.data, self.prepare, self.seed = records, data, prepare, seed
@@ -69,7 +75,7 @@ class SampleDataset(Dataset["tuple | FailedSample"]):
         room = CACHE_BYTES // (worker.num_workers if worker else 1) - self._cached_bytes
         if isinstance(recording, SkeletonSequence) and recording.joints.nbytes <= room:
             self._keep(index, recording, recording.joints.nbytes)
-        elif isinstance(recording, Video) and training and index not in self._uncached:
+        elif self.keep_videos and isinstance(recording, Video) and training and index not in self._uncached:
             decoded = self._decode(recording, room)
             if decoded is None:
                 self._uncached.add(index)

@@ -82,6 +82,7 @@ def bench(recipe: Recipe, recordings: int = 32, steps: int = 8, runtime: Runtime
     """
     runtime = runtime or Runtime(recipe.train.precision)
     samples = make_samples(recipe, "train", augment=True)
+    samples.keep_videos = False  # every epoch is timed as the first one, which decodes
     times: dict[str, list[float]] = defaultdict(list)
     with explained_errors():
         with _threads(1 if recipe.train.num_workers else torch.get_num_threads()):
