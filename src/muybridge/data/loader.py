@@ -35,7 +35,7 @@ class SampleDataset(Dataset["tuple | FailedSample"]):
     """Opens and prepares records, indexed by (epoch, index); epoch -1 prepares without augmentation.
 
     Attributes:
-        keep_videos: whether short videos stay decoded in memory, so that only the first epoch of a training decodes them.
+        keep_videos: whether short videos stay decoded in memory, so that only the first epoch decodes them.
     """
 
     keep_videos: bool = True
