@@ -258,7 +258,7 @@ def test_what_cannot_be_read_is_told_with_its_id_whatever_the_workers(tmp_path: 
 
 
 def test_from_a_folder_of_videos_to_named_actions(root: Path, tmp_path: Path):
-    recipe = tiny_clip_recipe(root, epochs=12, save_seconds=60.0).with_settings({"view.clips": 2})
+    recipe = tiny_clip_recipe(root, epochs=40, save_seconds=60.0).with_settings({"view.clips": 2})
     run = train(recipe, tmp_path / "run")
     assert evaluate(run).top1 == 100
     predictor = muybridge.load(run.path)

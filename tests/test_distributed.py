@@ -30,6 +30,7 @@ def muybridge(*words: str, processes: int = 1) -> None:
     assert ended.returncode == 0, ended.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_two_processes_agree_with_one(tmp_path: Path):
     root = write_recordings(tmp_path / "recordings")
     # 24 recordings in batches of 7 leave shares of different size; without dropout both must take the same steps.

@@ -217,6 +217,7 @@ def test_it_survives_torch_export(kind: Kind):
     torch.testing.assert_close(exported(**batch).logits, model(**batch).logits, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch's exporter and onnxscript speak of themselves
 def test_onnx_gives_the_same_answer_for_any_number_of_clips(kind: Kind, tmp_path: Path):
     if not kind.takes_clips:

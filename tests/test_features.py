@@ -222,6 +222,7 @@ def _counting(forward, asked: list[int]):
     return counted
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(root: Path, store: Path, tmp_path: Path):
     recipe = recipe_of(root, **{"train.num_workers": 2})
     extract_features(recipe, tmp_path, precision="float32", runtime=Runtime(device="cpu"))
@@ -253,6 +254,7 @@ def test_a_model_without_a_frozen_part_has_nothing_to_keep(root: Path, tmp_path:
         extract_features(tiny_clip_recipe(root), tmp_path, runtime=Runtime(device="cpu"))
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_is_completed(root: Path, tmp_path: Path):
     """Killed by the system in the midst of it; a store that lacks something is never taken for whole."""
     recipe = recipe_of(root, **{"view.features": str(tmp_path / "store")})
@@ -446,7 +448,8 @@ def test_from_the_command_line(root: Path, tmp_path: Path, monkeypatch: pytest.M
 
 def test_from_a_trained_tsn_to_two_networks_over_its_maps(root: Path, tmp_path: Path):
     """The way it is meant: a CNN learns the data first, its maps are kept, and several networks learn from them."""
-    cnn = train(tiny_clip_recipe(root, epochs=1).with_settings({"model.shift": False}), tmp_path / "cnn")
+    same = {"model.shift": False, "model.backbone": "resnet18", "model.width": 64}
+    cnn = train(tiny_clip_recipe(root, epochs=1).with_settings(same), tmp_path / "cnn")
     take = {"appearance.trunk.": {"run": str(cnn.path), "prefix": "trunk."}}
     whole = {"model.out_index": -1, "train.init_from": take, "train.epochs": 1}
     extract_features(recipe_of(root, **whole), tmp_path / "store", runtime=Runtime(device="cpu"))

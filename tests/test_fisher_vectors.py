@@ -121,6 +121,7 @@ def test_a_block_that_does_not_fit_is_refused_with_the_cure():
         FisherVectorsConfig(pca_components=97)
 
 
+@pytest.mark.slow
 def test_it_learns_how_shapes_move(tmp_path: Path):
     recipe = Recipe.model_validate(
         {

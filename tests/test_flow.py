@@ -310,6 +310,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "how"), [("frames", signal.SIGKILL), ("npz", signal.SIGINT)])
 def test_a_killed_extraction_leaves_nothing_half_written(
     tmp_path: Path, film: Path, form: Form, how: signal.Signals

@@ -310,6 +310,7 @@ def test_from_films_to_named_actions_with_flow(root: Path, tmp_path: Path, strea
     assert bench(recipe, recordings=2, steps=1).per_second > 0
 
 
+@pytest.mark.slow
 def test_training_with_flow_resumes_bit_for_bit_whatever_the_workers(root: Path, tmp_path: Path):
     recipe = flow_recipe(root, epochs=1, mixup=0.5)
     train(recipe.with_settings({"train.num_workers": 1}), tmp_path / "whole")

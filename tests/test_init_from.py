@@ -28,7 +28,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tsn(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained TSN."""
     run = tmp_path_factory.mktemp("runs") / "tsn"
-    train(tiny_clip_recipe(root, epochs=1).with_settings({"model.shift": False, "model.segments": 2}), run)
+    train(
+        tiny_clip_recipe(root, epochs=1).with_settings(
+            {"model.shift": False, "model.segments": 2, "model.backbone": "resnet18", "model.width": 64}
+        ),
+        run,
+    )
     return run
 
 

@@ -109,6 +109,7 @@ def test_the_actor_can_be_small_and_anywhere(tmp_path):
         MovingShapes(radius=(0.3, 0.2))
 
 
+@pytest.mark.slow
 def test_pixels_of_one_frame_tell_nothing():
     scenes = [make_scene(TINY, number) for number in range(60)]
     films = np.stack(

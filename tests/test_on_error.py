@@ -48,6 +48,7 @@ def test_what_is_skipped_is_counted_and_listed(root: Path, tmp_path: Path):
     assert evaluate(run).count == 8
 
 
+@pytest.mark.slow
 def test_it_is_the_same_whatever_the_workers_and_after_a_kill(root: Path, tmp_path: Path):
     train(recipe(root, num_workers=1), tmp_path / "whole")
     with pytest.raises(KilledError):

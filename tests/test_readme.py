@@ -46,6 +46,7 @@ def test_every_command_is_understood(page: str):
             assert words[2] in shipped_recipes(), words
 
 
+@pytest.mark.slow
 def test_the_python_of_the_tour_runs(tmp_path: Path):
     """The tour's code blocks, one after the other, on a run trained for two epochs."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "tour.md").read_text(encoding="utf-8"), re.DOTALL)

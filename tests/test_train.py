@@ -133,8 +133,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(root: Path, tmp_path: Path):
     assert_equal_weights(tmp_path / "whole", tmp_path / "stopped")
 
 
+@pytest.mark.slow
 def test_kill_9_of_a_real_process(root: Path, tmp_path: Path):
-    recipe = tiny_recipe(root, epochs=40, save_seconds=0.05)
+    recipe = tiny_recipe(root, epochs=20, save_seconds=0.05)
     save_recipe(recipe, tmp_path / "recipe.toml")
     command = [
         sys.executable,

@@ -62,6 +62,7 @@ def test_frames_equal_a_sequential_decode(files: dict[str, Path], name: str, dec
             np.testing.assert_array_equal(as_array(video.read(indices).pixels), truth[indices])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_real_videos_equal_a_sequential_decode(real_data: Path, decoder: Decoder) -> None:
     files = sorted((real_data / "sample_videos").iterdir())
@@ -328,6 +329,7 @@ def test_frames_are_ordered_by_number_and_series_by_prefix(folder: Path) -> None
     assert len(Video(folder, prefix="flow_x_", channels=1)) == 2
 
 
+@pytest.mark.slow
 def test_opening_thousands_leaves_memory_and_handles_flat(tmp_path: Path) -> None:
     path = write(tmp_path / "tiny.mp4", 2, size=(16, 16))
 

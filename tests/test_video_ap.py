@@ -155,6 +155,7 @@ def test_the_annotations_of_ucf(ucf: TubeSet, real_data: Path) -> None:
     assert {found.video for found in part.tubes} == set(part.frames)
 
 
+@pytest.mark.slow
 def test_shifted_true_tubes_give_what_arithmetic_says(ucf: TubeSet) -> None:
     """A shift by s of the width and a cut to the share c of the frames leave an IoU of c (1 - s) / (1 + s)."""
     count: dict[str, int] = {}

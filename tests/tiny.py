@@ -82,7 +82,8 @@ def tiny_clip_recipe(root: Path, **train: Any) -> Recipe:
             "title": "tiny",
             "model": {
                 "name": "tsn",
-                "backbone": "resnet18",
+                "backbone": "resnet10",
+                "width": 8,
                 "shift": True,
                 "segments": 4,
                 "size": 32,
