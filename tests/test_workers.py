@@ -57,7 +57,13 @@ def test_a_signal_to_the_whole_group_saves(tmp_path: Path, number: signal.Signal
 
 
 @pytest.mark.parametrize(
-    ("text", "refused"), [("train()\n", True), ('if __name__ == "__main__":\n    train()\n', False)]
+    ("text", "refused"),
+    [
+        ("train()\n", True),
+        ("log = getLogger(__name__)\ntrain()\n", True),
+        ('if __name__ == "__main__":\n    train()\n', False),
+        ('if "__main__" == __name__:\n    train()\n', False),
+    ],
 )
 def test_a_script_that_every_process_would_run_again(
     text: str, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -19,6 +19,23 @@ def generate_data(data: "DatasetConfig", report: "Reporter") -> None:
         data.generate(report.update, available_cores())
 
 
+def announce(recipe: "Recipe", runtime: "Runtime", report: "Reporter", *, in_full: bool) -> None:
+    """Before a training: generate its data where they are generated, and report what would be trained.
+
+    Args:
+        recipe: what would be trained.
+        runtime: where.
+        report: takes the progress and the lines.
+        in_full: also how many recordings, classes and groups there are, what looks wrong, and the main settings.
+    """
+    from muybridge.data.summary import summarize
+
+    generate_data(recipe.data, report)
+    if in_full:
+        summary = summarize(recipe.data)
+        report.say("\n".join([*summary.lines(), *describe_training(recipe, sum(summary.counts["train"]), runtime)]))
+
+
 def describe_training(recipe: "Recipe", recordings: int, runtime: "Runtime") -> list[str]:
     """The model, its input, and the main settings of the training.
 

@@ -1,13 +1,15 @@
 """Commands that train and test."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from muybridge.cli.app import command, shell_command
 from muybridge.cli.options import (
     AsJson,
+    ChosenRecipe,
     Data,
     Device,
     Epochs,
@@ -58,18 +60,33 @@ def train(
 ) -> None:
     """Train a recipe, or a model on a folder of your own recordings."""
     given = parse_options(settings, data, group, epochs, size, seed, no_pretrained)
-    if resume and run is not None and recipe is None and model is None:
-        check_run(run)
-        chosen, folder = None, run
-    elif init_from is not None and recipe is None and model is None:
-        check_run(init_from)
-        chosen, folder = None, run or new_run_folder(init_from.name)
-    else:
-        chosen = choose_recipe(recipe, given, model, data)
-        folder = run or new_run_folder(chosen.name)
+    source, folder = _what_to_train(recipe, model, data, given, run, init_from, resume)
+    _train(source, given, folder, resume, dry_run, device)
 
-    from muybridge.cli.plan import describe_training, generate_data
-    from muybridge.data.summary import summarize
+
+def _what_to_train(
+    recipe: str | None,
+    model: str | None,
+    data: Path | None,
+    given: Mapping[str, Any],
+    run: Path | None,
+    init_from: Path | None,
+    resume: bool,
+) -> tuple[ChosenRecipe | Path, Path]:
+    """The recipe, or the run whose recipe it is, and the folder to write."""
+    if recipe is None and model is None and (init_from is not None or (resume and run is not None)):
+        earlier = run if resume and run is not None else init_from
+        assert earlier is not None
+        check_run(earlier)
+        return earlier, run or new_run_folder(earlier.name)
+    chosen = choose_recipe(recipe, given, model, data)
+    return chosen, run or new_run_folder(chosen.name)
+
+
+def _train(
+    source: ChosenRecipe | Path, given: Mapping[str, Any], folder: Path, resume: bool, dry_run: bool, device: str
+) -> None:
+    from muybridge.cli.plan import announce
     from muybridge.engine.checkpoint import RunFolder
     from muybridge.engine.init_from import continued_recipe
     from muybridge.engine.journal import Reporter
@@ -77,27 +94,23 @@ def train(
     from muybridge.engine.start import training_precision
     from muybridge.engine.train import train as train_run
 
-    if chosen:
-        loaded = chosen.load()
-    elif init_from:
-        loaded = continued_recipe(RunFolder.open(init_from)).with_settings(given)
-    else:
-        loaded = RunFolder.open(folder).recipe().with_settings(given)
-    runtime, report = Runtime(training_precision(loaded, folder), device), Reporter()
-    report.console.quiet = not runtime.is_main_process
-    report.say(f"{loaded.title or loaded.model.spec.title} -> {folder}")
-    if runtime.is_main_process:
-        generate_data(loaded.data, report)
     existing = RunFolder(folder)
-    if runtime.is_main_process and (dry_run or not existing.exists):
-        summary = summarize(loaded.data)
-        lines = [*summary.lines(), *describe_training(loaded, sum(summary.counts["train"]), runtime)]
-        report.say("\n".join(lines))
+    if isinstance(source, ChosenRecipe):
+        recipe = source.load()
+    elif source == folder:
+        recipe = RunFolder.open(folder).recipe().with_settings(given)
+    else:
+        recipe = continued_recipe(RunFolder.open(source)).with_settings(given)
+    runtime, report = Runtime(training_precision(recipe, folder), device), Reporter()
+    report.console.quiet = not runtime.is_main_process
+    report.say(f"{recipe.title or recipe.model.spec.title} -> {folder}")
+    if runtime.is_main_process:
+        announce(recipe, runtime, report, in_full=dry_run or not existing.exists)
     if dry_run:
         report.say("nothing was trained (--dry-run)")
         return
     finished = existing.finished
-    train_run(loaded, folder, resume=resume, runtime=runtime, report=report)
+    train_run(recipe, folder, resume=resume, runtime=runtime, report=report)
     state = "this run is trained already" if finished else "trained"
     report.say(f"{state}; next: {shell_command('test', folder)}   or: {shell_command('show', folder)}")
 

@@ -1,5 +1,6 @@
 """Worker processes: one function over many arguments on all cores, and what the main script needs for that."""
 
+import ast
 import multiprocessing
 import os
 import signal
@@ -68,17 +69,18 @@ def require_main_guard(setting: str) -> None:
         setting: what makes the work run in this process alone, for the message.
 
     Raises:
-        RunError: the main script never looks at ``__name__``.
+        RunError: the main script never compares ``__name__``.
     """
     main = sys.modules["__main__"]
     path = getattr(main, "__file__", None)
     if path is None or getattr(main, "__spec__", None) is not None or parent_process() is not None:
         return
     try:
-        guarded = "__name__" in Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        script = ast.parse(Path(path).read_bytes())
+    except (OSError, SyntaxError, ValueError):
         return
-    if not guarded:
+    compared = [part for node in ast.walk(script) if isinstance(node, ast.Compare) for part in ast.walk(node)]
+    if not any(isinstance(part, ast.Name) and part.id == "__name__" for part in compared):
         raise RunError(
             "each new process would run this script again",
             expected='calls under `if __name__ == "__main__":`, as Python asks for where processes are started',
