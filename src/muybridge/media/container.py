@@ -39,6 +39,9 @@ MAX_PIXELS = 4096 * 4096
 REPAIR = "fetch it again, re-encode it (ffmpeg -i OLD -c:v libx264 -pix_fmt yuv420p NEW.mp4), or leave it out"
 
 _ENCRYPTED_TAGS = ("encv", "drmi")
+_MP4_BOXES = (b"ftyp", b"mdat", b"moov", b"free", b"skip", b"wide", b"pnot")
+"""Types of the boxes with which an mp4 or mov may begin."""
+
 _NOT_MOVING = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
 
@@ -67,14 +70,17 @@ def open_container(path: Path) -> tuple[InputContainer, VideoStream]:
     # A still JPEG is a valid MJPEG stream, so that container is accepted by its suffix only.
     formats = f"{FORMATS},mjpeg" if path.suffix.lower() in (".mjpeg", ".mjpg") else FORMATS
     options = {"format_whitelist": formats, "protocol_whitelist": "file"}
-    with readable(path, "opening it as a video"):
-        # Without the prefix FFmpeg takes a colon in the name for a protocol.
-        container = av.open(f"file:{path}", metadata_errors="ignore", options=options)
     try:
-        return container, _video_stream(path, container)
-    except DataError:
-        container.close()
-        raise
+        with readable(path, "opening it as a video"):
+            # Without the prefix FFmpeg takes a colon in the name for a protocol.
+            container = av.open(f"file:{path}", metadata_errors="ignore", options=options)
+        try:
+            return container, _video_stream(path, container)
+        except DataError:
+            container.close()
+            raise
+    except DataError as problem:
+        raise _unfinished_mp4(path) or problem from problem.__cause__
 
 
 def _video_stream(path: Path, container: InputContainer) -> VideoStream:
@@ -104,8 +110,13 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
             where=path,
         )
     if stream.codec_context.codec_tag in _ENCRYPTED_TAGS:
+        raise encrypted(path)
+    if not (stream.codec_context.height and stream.codec_context.width):
         raise DataError(
-            "the video is encrypted", expected="a video without copy protection", hint="leave it out", where=path
+            "the size of its frames is unknown: the data from which decoding starts is missing, damaged or encrypted",
+            expected="a video with at least one keyframe",
+            hint=REPAIR,
+            where=path,
         )
     check_size(path, stream.codec_context.height, stream.codec_context.width)
     return stream
@@ -191,6 +202,38 @@ def _ebml_size(head: bytes, at: int) -> tuple[int, int | None]:
     bits = 7 * width
     value = int.from_bytes(head[at : at + width], "big") & ((1 << bits) - 1)
     return at + width, None if width > 8 or value == (1 << bits) - 1 else value
+
+
+def _unfinished_mp4(path: Path) -> DataError | None:
+    """The error for an mp4 without the whole of its index (the box ``moov``); None for other files.
+
+    A camera writes the index last, so that it is missing where a recording was interrupted or a copy is incomplete.
+    """
+    size = path.stat().st_size
+    with readable(path, "reading the file"), path.open("rb") as file:
+        at = 0
+        while at + 8 <= size:
+            file.seek(at)
+            head = file.read(16)
+            kind, length = head[4:8], int.from_bytes(head[:4], "big")
+            if not at and kind not in _MP4_BOXES:
+                return None
+            if length == 1:
+                length = int.from_bytes(head[8:], "big")
+            end = at + length if length else size
+            if end > size:
+                return cut_off(path, f"at byte {size} of {end} or more, without the whole of its index (moov)")
+            if kind in (b"moov", b"moof") or 0 < length < 8:
+                return None
+            at = end
+    return cut_off(path, "without an index (moov), as a recording that was interrupted") if at else None
+
+
+def encrypted(path: Path) -> DataError:
+    """The error for a video with copy protection."""
+    return DataError(
+        "the video is encrypted", expected="a video without copy protection", hint="leave it out", where=path
+    )
 
 
 def cut_off(path: Path, place: str) -> DataError:

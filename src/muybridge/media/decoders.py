@@ -29,6 +29,14 @@ SCALER = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT
 Image = UInt8[np.ndarray, "H W C"]
 Images = UInt8[Tensor, "T H W C"]
 
+_FULL_COLOR = ("yuv444p", "yuvj444p", "gbrp", "gray", "bgra", "bgr0", "rgb24")
+_SHARED_COLOR = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p")
+"""FFmpeg's names of common formats that store a color for each pixel, and one for two or four of them."""
+
+_MATRICES = (0, 1, 2, 4, 5, 6, 7, 9)
+"""The color matrices that FFmpeg's scaler knows, as ITU-T H.273 numbers them: RGB, BT.709, none stated (it is taken for
+BT.601, as FFmpeg does at any size), FCC, BT.601 twice, SMPTE 240M, BT.2020."""
+
 _CACHE_BYTES = 64 << 20
 _GAP = 4  # frames; where they are further apart, seeking may be faster than decoding what lies between
 
@@ -148,12 +156,22 @@ class VideoFile:
     def _image(self, rank: int, frame: av.VideoFrame, short_side: int | None) -> Image:
         """A decoded frame as pixels, scaled in the same pass."""
         self._check_frame_size(rank, frame)
+        if frame.colorspace not in _MATRICES:
+            raise self._unknown_matrix(frame.colorspace)
         height, width = scaled_size(frame.height, frame.width, short_side)
         # One scaler for all, on this thread: creating one per frame, or starting threads, costs more than scaling.
         layout = "rgb24" if self.channels == 3 else "gray"
         scaled = self._scaler.reformat(frame, width, height, layout, interpolation=SCALER, threads=1)
         image = scaled.to_ndarray().reshape(height, width, self.channels)
         return orientation_of(frame, self.path).apply(image)
+
+    def _unknown_matrix(self, number: int) -> DataError:
+        return DataError(
+            f"its colors are stored by the matrix with the number {number}, which cannot be converted to RGB",
+            expected="RGB, or BT.601, BT.709, BT.2020, SMPTE 240M, FCC, or none stated",
+            hint="convert it (ffmpeg -i OLD -vf libplacebo=colorspace=bt709 NEW.mp4), or leave it out",
+            where=self.path,
+        )
 
     def _check_frame_size(self, rank: int, frame: av.VideoFrame) -> None:
         """Raises a DataError where the size changes within the video."""
@@ -170,8 +188,9 @@ class VideoFile:
 class TorchcodecFile(VideoFile):
     """A video file whose full-size, upright RGB frames torchcodec decodes; PyAV indexes it and does the rest.
 
-    torchcodec does not tell damaged frames from sound ones, and ignores mirroring. Files it cannot read are read by
-    PyAV, whose errors say what is wrong with them.
+    torchcodec does not tell damaged frames from sound ones, and ignores mirroring. Where the color of several pixels is
+    stored once, in more than 8 bits or in an odd number of rows, its FFmpeg interpolates it differently, so PyAV reads
+    those files; it also reads files that torchcodec cannot read, and its errors say what is wrong with them.
     """
 
     _torchcodec: Any = None
@@ -183,12 +202,15 @@ class TorchcodecFile(VideoFile):
         if self.channels != 3 or not self.index.stamped:
             return super().read(ranks, short_side)
         try:
+            # From an absolute path FFmpeg never takes the beginning of a name for a protocol.
             self._torchcodec = self._torchcodec or make(
-                str(self.path), stream_index=self._decoder.stream_index, num_ffmpeg_threads=self.threads
+                str(self.path.absolute()), stream_index=self._decoder.stream_index, num_ffmpeg_threads=self.threads
             )
             metadata = self._torchcodec.metadata
             size = metadata.height, metadata.width
             is_plain = metadata.rotation is None and size == self._frame_size == scaled_size(*size, short_side)
+            is_plain = is_plain and _converts_alike(self._decoder.pixel_format, size[0])
+            is_plain = is_plain and self._decoder.color_matrix in _MATRICES
             if is_plain and len(self._torchcodec) == len(self):
                 return rearrange(self._torchcodec.get_frames_at(list(ranks)).data, "t c h w -> t h w c")
         except (RuntimeError, ValueError, IndexError, TypeError):
@@ -199,6 +221,11 @@ class TorchcodecFile(VideoFile):
         """Closes the files and the decoders."""
         self._torchcodec = None
         super().close()
+
+
+def _converts_alike(pixel_format: str | None, height: int) -> bool:
+    """Whether torchcodec gives the RGB values that PyAV does, which the tests establish for these formats."""
+    return pixel_format in _FULL_COLOR or (pixel_format in _SHARED_COLOR and height % 2 == 0)
 
 
 @functools.cache

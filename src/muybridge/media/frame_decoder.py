@@ -47,6 +47,8 @@ class FrameDecoder:
         self._playback: _Playback | None = None
         self._open()
         self.pixel_aspect = float(self._stream.sample_aspect_ratio or 1)
+        self.pixel_format = self._stream.codec_context.pix_fmt
+        self.color_matrix = self._stream.codec_context.colorspace
         # The decoder overwrites it where the size changes within the video.
         self.stated_size = self._stream.codec_context.height, self._stream.codec_context.width
         try:

@@ -20,7 +20,8 @@ from av.video.stream import VideoStream
 from jaxtyping import Float64, Int64
 
 from muybridge.core.errors import DataError
-from muybridge.media.container import REPAIR, cut_off, readable
+from muybridge.media.container import REPAIR, cut_off, encrypted, readable
+from muybridge.media.transport_stream import find_gaps
 
 _NO_STAMP = -(1 << 63)
 _MICROSECONDS = 1_000_000
@@ -110,13 +111,14 @@ class PacketIndex:
 class _Packets:
     """What is collected while the packets of a stream are read; ``shown`` are places of packets with a frame to show.
 
-    Packets without a time stamp carry ``_NO_STAMP``.
+    Packets without a time stamp carry ``_NO_STAMP``, those without a known offset in the file -1.
     """
 
     pts: array = field(default_factory=lambda: array("q"))
     dts: array = field(default_factory=lambda: array("q"))
     shown: array = field(default_factory=lambda: array("q"))
     keys: array = field(default_factory=lambda: array("q"))
+    offsets: array = field(default_factory=lambda: array("q"))
     last_duration: int = 0
     last_pts: int = _NO_STAMP
     damaged: array = field(default_factory=lambda: array("q"))
@@ -129,6 +131,7 @@ class _Packets:
         pts = _NO_STAMP if packet.pts is None else packet.pts
         self.pts.append(pts)
         self.dts.append(_NO_STAMP if packet.dts is None else packet.dts)
+        self.offsets.append(-1 if packet.pos is None else packet.pos)
         if packet.is_keyframe:
             self.keys.append(place)
         if packet.is_corrupt:
@@ -176,6 +179,8 @@ def _read_packets(path: Path, container: InputContainer, stream: VideoStream) ->
             if len(packets.pts) > most:
                 packets.endless = True
                 break
+            if packet.has_sidedata("encryption_info"):
+                raise encrypted(path)
             # A VP8 packet may contain a reference frame that is never shown.
             packets.add(packet, not packet.is_discard and not (vp8 and not bytes(packet)[0] & 0x10))
             packets.entries += 1
@@ -185,18 +190,19 @@ def _read_packets(path: Path, container: InputContainer, stream: VideoStream) ->
 def _check_damage(path: Path, container: InputContainer, stream: VideoStream, packets: _Packets) -> None:
     """Refuses files that are cut off, and transport streams that lack packets.
 
-    FFmpeg marks a frame as damaged where a transport stream's packet counter jumps, and where a file ends within it.
+    FFmpeg marks a frame as damaged where a file ends within it, and mostly where packets are missing before its end.
     """
+    damaged, is_cut = _damaged_places(path, container, stream, packets)
     # The tables of an mp4 list every sample, also those that a cut file no longer has.
     missing = container.format.name.startswith("mov") and packets.entries < len(stream.index_entries)
-    at_end = len(packets.damaged) == 1 and packets.damaged[0] == len(packets.pts) - 1
-    if packets.endless or missing or at_end:
+    at_end = damaged == [len(packets.pts) - 1]
+    if packets.endless or missing or at_end or (is_cut and not damaged):
         frames = len(packets.shown) - at_end
         raise cut_off(path, f"after {frames} readable frames")
-    if packets.damaged:
-        place = packets.damaged[0]
+    if damaged:
+        place = damaged[0]
         second = _seconds_of(packets.pts[place], packets.dts[place], container, stream)
-        more = f" and {len(packets.damaged) - 1} more places" if len(packets.damaged) > 1 else ""
+        more = f" and {len(damaged) - 1} more place{'s' if len(damaged) > 2 else ''}" if len(damaged) > 1 else ""
         raise DataError(
             f"the video is damaged at {second:.2f} s{more}: data is missing, or two recordings are joined there",
             expected="a continuous video",
@@ -204,6 +210,22 @@ def _check_damage(path: Path, container: InputContainer, stream: VideoStream, pa
             "NEW.mp4), or leave it out",
             where=path,
         )
+
+
+def _damaged_places(
+    path: Path, container: InputContainer, stream: VideoStream, packets: _Packets
+) -> tuple[list[int], bool]:
+    """Rising places of the packets of which data is missing, and whether a transport stream ends within a packet."""
+    if container.format.name != "mpegts" or not packets.offsets:
+        return list(packets.damaged), False
+    with readable(path, "reading the file"):
+        gaps, is_cut = find_gaps(path, stream.id)
+    if not gaps:
+        return list(packets.damaged), is_cut
+    # Data that is missing belongs to the frame that begins before the gap, or to one that is missing as a whole. FFmpeg
+    # marks earlier frames, those that its parser still held.
+    before = (np.searchsorted(np.array(packets.offsets), gaps) - 1).clip(0)
+    return sorted(set(before.tolist())), is_cut
 
 
 def _seconds_of(pts: int, dts: int, container: InputContainer, stream: VideoStream) -> float:

@@ -34,7 +34,9 @@ class Video:
     Frames are upright (rotation and mirroring in the file or in EXIF are applied), 8-bit, and of one size, that of the
     file. They are scaled while they are converted, by FFmpeg's bilinear scaler for files and Pillow's for images; both
     average over all pixels that fall into one. What cannot be decoded without error raises; a frame is never replaced
-    by another. Pixels that are not square (:attr:`pixel_aspect`) stay so, and interlaced frames stay interlaced.
+    by another. Colors are converted by the matrix and range that the file states, by BT.601 where it states none, as
+    FFmpeg does; HDR values are not tone-mapped. Brightness is the BT.601 luma of these colors. Pixels that are not
+    square (:attr:`pixel_aspect`) stay so, and interlaced frames stay interlaced.
 
     Reading in order is cheap: where a read continues or overlaps with the one before, decoding continues, and memory
     does not grow with the length of the video.
