@@ -29,16 +29,16 @@ from muybridge.media.flow import BOUND, Method
 from muybridge.media.flow_extract import Progress, extract_flow
 
 HEIGHT, WIDTH = 240, 320
-WHOSE = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+USAGE_OF = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 
 
 opencv: Any = cv2  # its stubs lack the contributed modules
 
 
 def write(path: Path, frames: int, seed: int) -> None:
-    """A texture that wanders over another one."""
+    """A video of a texture that moves over another one."""
     rng = np.random.default_rng(seed)
-    scene, thing = (
+    background, patch = (
         opencv.resize(rng.integers(0, 256, (side // 6, side // 6, 3), dtype=np.uint8), (side, side))
         for side in (480, 96)
     )
@@ -47,9 +47,9 @@ def write(path: Path, frames: int, seed: int) -> None:
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for step in range(frames):
             left, top = int(70 + 60 * np.sin(step / 9)), int(60 + 40 * np.cos(step / 7))
-            picture = scene[step % 100 : step % 100 + HEIGHT, 40 : 40 + WIDTH].copy()
-            picture[top : top + 96, left : left + 96] = thing
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            image = background[step % 100 : step % 100 + HEIGHT, 40 : 40 + WIDTH].copy()
+            image[top : top + 96, left : left + 96] = patch
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
 
 
@@ -67,8 +67,8 @@ def plain(paths: Sequence[Path], out: Path, method: Method, threads: int) -> flo
         (out / path.stem).mkdir(parents=True)
         before = None
         while True:
-            there, frame = capture.read()
-            if not there:
+            success, frame = capture.read()
+            if not success:
                 break
             after = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
             if before is not None:
@@ -100,7 +100,7 @@ def ours(paths: Sequence[Path], out: Path, method: Method, workers: int) -> tupl
 
 def processor_seconds() -> float:
     """Processor time of this process and of its children that have ended."""
-    return sum(part.ru_utime + part.ru_stime for part in map(resource.getrusage, WHOSE))
+    return sum(part.ru_utime + part.ru_stime for part in map(resource.getrusage, USAGE_OF))
 
 
 def compare(method: Method, frames: int, videos: int, cores: Sequence[int], rounds: int) -> None:
@@ -112,23 +112,23 @@ def compare(method: Method, frames: int, videos: int, cores: Sequence[int], roun
         paths = [folder / f"{seed}.mp4" for seed in range(videos * max(cores))]
         for seed, path in enumerate(paths):
             write(path, frames, seed)
-        for turn in range(rounds):
+        for round_number in range(rounds):
             for title, threads in (("plain loop, 1 thread", 1), (f"plain loop, {os.cpu_count()} threads", -1)):
-                fps = plain(paths[:2], folder / f"{turn}/{title}", method, threads)
+                fps = plain(paths[:2], folder / f"{round_number}/{title}", method, threads)
                 best[title] = max(fps, best.get(title, 0))
             for count in cores:
-                fps, spent = ours(paths[: videos * count], folder / f"{turn}/{count}", method, count)
+                fps, spent = ours(paths[: videos * count], folder / f"{round_number}/{count}", method, count)
                 title = f"extract_flow, {count} workers"
                 best[title] = max(fps, best.get(title, 0))
                 cost[count] = min(spent, cost.get(count, spent))
     print(f"{method}, {WIDTH}x{HEIGHT}, {frames} frames a video, best of {rounds}")
     for title, fps in best.items():
-        told = f"  {title:<24} {fps:8.2f} fields/s"
+        line = f"  {title:<24} {fps:8.2f} fields/s"
         if title.startswith("extract"):
             count = int(title.split()[1])
             share = fps / best[f"extract_flow, {cores[0]} workers"] * cores[0] / count
-            told += f"  {share:4.0%} of linear   {cost[count]:7.1f} ms of processor a field"
-        print(told, flush=True)
+            line += f"  {share:4.0%} of linear   {cost[count]:7.1f} ms of processor a field"
+        print(line, flush=True)
 
 
 def main() -> None:

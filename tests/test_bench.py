@@ -1,4 +1,4 @@
-"""Where the time goes: hops add up, and what is made slow is named."""
+"""Where the time goes: steps add up, and the step that is slowed down is named."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ from tests.tiny import tiny_clip_recipe, tiny_recipe, write_recordings, write_vi
 
 
 class Clock:
-    """Stands still, but for a millisecond each time somebody looks and for what is slept."""
+    """Stands still, except for a millisecond per reading and for the time slept."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -45,33 +45,33 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_slow_decoding_is_measured_and_named(root: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch):
     read = Video.read
 
-    def slowly(self: Video, *words, **knobs):
+    def slow_call(self: Video, *words, **options):
         clock.sleep(0.2)
-        return read(self, *words, **knobs)
+        return read(self, *words, **options)
 
-    monkeypatch.setattr(Video, "read", slowly)
-    told = bench(tiny_clip_recipe(root, batch_size=4), recordings=4, steps=3)
-    assert tuple(told.steps) == STEPS
-    assert told.steps["decode"].median == pytest.approx(201)
-    assert told.steps["decode"].p95 == pytest.approx(201)
-    assert told.steps["open"].median == pytest.approx(1)
-    assert told.bottleneck == "decode"
-    assert "train.num_workers" in told.advice
-    assert told.waiting > 0.99
-    assert told.per_second == pytest.approx(5, rel=0.02)
+    monkeypatch.setattr(Video, "read", slow_call)
+    report = bench(tiny_clip_recipe(root, batch_size=4), recordings=4, steps=3)
+    assert tuple(report.steps) == STEPS
+    assert report.steps["decode"].median == pytest.approx(201)
+    assert report.steps["decode"].p95 == pytest.approx(201)
+    assert report.steps["open"].median == pytest.approx(1)
+    assert report.bottleneck == "decode"
+    assert "train.num_workers" in report.advice
+    assert report.waiting > 0.99
+    assert report.per_second == pytest.approx(5, rel=0.02)
 
 
 def test_a_slow_model_is_named(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch):
     losses = Model.losses
 
-    def slowly(self: Model, *words, **knobs):
+    def slow_call(self: Model, *words, **options):
         clock.sleep(0.5)
-        return losses(self, *words, **knobs)
+        return losses(self, *words, **options)
 
-    monkeypatch.setattr(Model, "losses", slowly)
-    told = bench(tiny_recipe(write_recordings(tmp_path)), recordings=4, steps=2)
-    assert told.bottleneck == "model"
-    assert told.waiting < 0.5
+    monkeypatch.setattr(Model, "losses", slow_call)
+    report = bench(tiny_recipe(write_recordings(tmp_path)), recordings=4, steps=2)
+    assert report.bottleneck == "model"
+    assert report.waiting < 0.5
 
 
 def test_the_command_prints_a_table_or_json(
@@ -86,5 +86,5 @@ def test_the_command_prints_a_table_or_json(
         assert not ended.value.code
     out = capsys.readouterr().out
     table, brace, rest = out.partition("{")
-    assert all(hop in table for hop in (*STEPS, "recordings/s", "bottleneck"))
+    assert all(step in table for step in (*STEPS, "recordings/s", "bottleneck"))
     assert json.loads(brace + rest)["steps"].keys() == set(STEPS)

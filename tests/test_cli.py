@@ -51,8 +51,8 @@ def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Capture
         monkeypatch.setattr(sys, "argv", ["muybridge", *words])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        told = capsys.readouterr()
-        return int(ended.value.code or 0), told.out, told.err
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
 
     return run
 
@@ -207,11 +207,11 @@ def test_from_a_folder_to_a_named_action(call, data: Path, tmp_path: Path):
 
     code, out, err = call("test", str(run), "--json")
     assert code == 0, err
-    told = json.loads(out)
-    assert told.keys() == {"top1", "top5", "mean_class_accuracy", "count", "excluded", "per_class", "precision"}
-    assert 0 <= told["top1"] <= 100
-    assert told["count"] == 24  # one of four people tests, of two classes with twelve recordings each
-    assert told["per_class"].keys() == {"up", "down"}
+    result = json.loads(out)
+    assert result.keys() == {"top1", "top5", "mean_class_accuracy", "count", "excluded", "per_class", "precision"}
+    assert 0 <= result["top1"] <= 100
+    assert result["count"] == 24  # one of four people tests, of two classes with twelve recordings each
+    assert result["per_class"].keys() == {"up", "down"}
 
     code, out, err = call("predict", str(run), str(data / "up"), "--json", "--top", "1")
     assert code == 0, err
@@ -289,19 +289,19 @@ def test_repeat_over_seeds_and_folds(call, data: Path, tmp_path: Path):
     words = ("repeat", "mine.toml", "--seeds", "0,1", "--folds", "s01,s02", "--set", r"data.group=_(s\d+)_", *QUICK)
     code, out, err = call(*words, "--json")
     assert code == 0, err
-    told = json.loads(out)
-    assert [(row["seed"], row["fold"]) for row in told["runs"]] == [(0, "s01"), (0, "s02"), (1, "s01"), (1, "s02")]
-    by_hand = [row["top1"] for row in told["runs"]]
+    result = json.loads(out)
+    assert [(row["seed"], row["fold"]) for row in result["runs"]] == [(0, "s01"), (0, "s02"), (1, "s01"), (1, "s02")]
+    by_hand = [row["top1"] for row in result["runs"]]
     means = [(by_hand[0] + by_hand[1]) / 2, (by_hand[2] + by_hand[3]) / 2]
-    assert list(told["by_seed"].values()) == pytest.approx(means, abs=0.0101)  # of figures with two decimals
-    assert told["mean"] == pytest.approx(sum(means) / 2, abs=0.0101)
+    assert list(result["by_seed"].values()) == pytest.approx(means, abs=0.0101)  # of figures with two decimals
+    assert result["mean"] == pytest.approx(sum(means) / 2, abs=0.0101)
     assert by_hand == [round(figure, 2) for figure in by_hand]
-    assert told["superclass"] is None
+    assert result["superclass"] is None
     first = tmp_path / "runs" / "mine-repeat" / "seed0-folds01" / "weights.safetensors"
     before = first.stat().st_mtime_ns
     code, again, err = call(*words, "--jobs", "2", "--json")
     assert code == 0, err
-    assert json.loads(again) == told
+    assert json.loads(again) == result
     assert first.stat().st_mtime_ns == before
 
 
@@ -310,9 +310,9 @@ def test_broader_classes_are_summed_up_as_the_classes_are():
         {"seed": seed, "fold": fold, "top1": 0.0, "superclass": broader}
         for seed, fold, broader in [(0, "a", 80.0), (0, "b", 90.0), (1, "a", 91.0), (1, "b", 95.0)]
     ]
-    told = summarize_rows(rows)
-    assert (told.mean, told.deviation) == (0.0, 0.0)
-    assert told.superclass == pytest.approx((89.0, 32**0.5))
+    result = summarize_rows(rows)
+    assert (result.mean, result.deviation) == (0.0, 0.0)
+    assert result.superclass == pytest.approx((89.0, 32**0.5))
 
 
 @pytest.mark.slow
@@ -379,21 +379,21 @@ def test_init_overwrites_nothing(call, tmp_path: Path):
     assert (tmp_path / "recipe.toml").read_text() == "mine"
 
 
-def test_the_demo_goes_from_films_to_pictures(call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """The demo as it is, with fewer films, one epoch, smaller frames."""
+def test_the_demo_goes_from_videos_to_figures(call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """The demo as it is, with fewer videos, one epoch, smaller frames."""
     whole = recipe.load_recipe
     small = {"data.scenes": 3, "data.test_scenes": 1, "train.epochs": 1, "model.size": 32}
     monkeypatch.setattr(recipe, "load_recipe", lambda name: whole(name, small))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     code, out, err = call("demo")
     assert code == 0, err
-    assert "12 recordings" in " ".join(out.split())  # one scene tests, with a film of each class
+    assert "12 recordings" in " ".join(out.split())  # one scene tests, with a video of each class
     assert "other shapes" in err
     drawn = {path.name for path in (tmp_path / "runs" / "demo" / "pictures").iterdir()}
     assert {"curves.png", "confusion-test.png"} < drawn
     assert {Path(name).suffix for name in drawn} == {".png", ".gif"}
-    films = list((tmp_path / "cache").rglob("*.mp4"))
-    assert len(films) == 36
+    videos = list((tmp_path / "cache").rglob("*.mp4"))
+    assert len(videos) == 36
     code, again, err = call("demo")  # what is trained stays trained
     assert code == 0, err
     assert again == out

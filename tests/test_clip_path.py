@@ -39,7 +39,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("film") / "film.mp4", 40)
+    return write(tmp_path_factory.mktemp("video") / "video.mp4", 40)
 
 
 # Parts of a video
@@ -60,7 +60,7 @@ def test_a_part_is_a_video(file: Path):
 
 def test_backwards_the_clock_runs_forwards(tmp_path: Path):
     stamps = [0, 40, 80, 200, 240]
-    with Video(write(tmp_path / "film.mkv", 5, name="h264_open_gop.mkv", stamps=stamps)) as video:
+    with Video(write(tmp_path / "video.mkv", 5, name="h264_open_gop.mkv", stamps=stamps)) as video:
         turned = video.slice_frames(backwards=True)
         assert torch.equal(turned.read(range(5)).pixels, video.read([4, 3, 2, 1, 0]).pixels)
         np.testing.assert_allclose(turned.seconds, [0, 0.04, 0.16, 0.2, 0.24], atol=1e-9)
@@ -87,7 +87,7 @@ def test_testing_sees_every_clip_with_every_crop(file: Path):
 def test_training_draws_one_view_that_the_dice_decide(file: Path):
     prepare = ClipPreparation(TAKES, ViewConfig(clips=2), {0: 1, 1: 0}, ClipAugment(flip=0.5, temporal_crop=0.5))
     with Video(file) as video:
-        seen = [prepare(video, 0, make_generator("a", throw)) for throw in range(8)]
+        seen = [prepare(video, 0, make_generator("a", seed)) for seed in range(8)]
         again, _ = prepare(video, 0, make_generator("a", 3))
     assert torch.equal(again["video"], seen[3][0]["video"])
     assert {tuple(inputs["video"].shape) for inputs, _ in seen} == {(1, 8, 3, 16, 16)}
@@ -108,7 +108,7 @@ def test_frames_are_decoded_no_larger_than_needed(tmp_path: Path, monkeypatch: p
     asked = []
     read = Video.read
     monkeypatch.setattr(Video, "read", lambda self, n, side=None: (asked.append(side), read(self, n, side))[1])
-    with Video(write(tmp_path / "film.mp4", 10)) as video:
+    with Video(write(tmp_path / "video.mp4", 10)) as video:
         ClipPreparation(TAKES, ViewConfig(), {})(video)
         ClipPreparation(TAKES, ViewConfig(short_side=24), {})(video)
         ClipPreparation(TAKES, ViewConfig(resize=(20, 30)), {})(video)
@@ -118,7 +118,7 @@ def test_frames_are_decoded_no_larger_than_needed(tmp_path: Path, monkeypatch: p
 
 def test_crops_in_time_keep_their_share():
     assert random_temporal_crop(40, 1.0, make_generator()) == (0, 40)
-    starts, lengths = zip(*(random_temporal_crop(40, 0.5, make_generator(throw)) for throw in range(200)), strict=True)
+    starts, lengths = zip(*(random_temporal_crop(40, 0.5, make_generator(seed)) for seed in range(200)), strict=True)
     assert min(lengths) == 20
     assert max(lengths) == 40
     assert len(set(starts)) > 10
@@ -127,8 +127,8 @@ def test_crops_in_time_keep_their_share():
 
 @pytest.mark.parametrize("mirror", [None, {0: 1, 1: 0}])
 def test_ten_crops_are_refused_where_a_mirror_changes_classes(mirror: dict | None):
-    said = "forbids mirroring" if mirror is None else "has classes that a mirror changes"
-    with pytest.raises(RecipeError, match=rf'view.crops = "ten" mirrors .*{said}.*"three"'):
+    reason = "forbids mirroring" if mirror is None else "has classes that a mirror changes"
+    with pytest.raises(RecipeError, match=rf'view.crops = "ten" mirrors .*{reason}.*"three"'):
         preparation(TAKES, ClipData(), ViewConfig(crops="ten"), mirror)
     assert preparation(TAKES, ClipData(), ViewConfig(crops="ten"), {}).views == 10
 
@@ -157,8 +157,8 @@ def test_playing_backwards_changes_the_label(file: Path):
     plain = ClipPreparation(TAKES, ViewConfig(), {}, ClipAugment(crop="center", flip=0))
     labels = set()
     with Video(file) as video:
-        for throw in range(8):
-            (seen, label), (before, _) = (one(video, 0, make_generator("a", throw)) for one in (prepare, plain))
+        for seed in range(8):
+            (seen, label), (before, _) = (one(video, 0, make_generator("a", seed)) for one in (prepare, plain))
             labels.add(label)
             assert torch.equal(seen["video"], before["video"].flip(1) if label else before["video"])
     assert labels == {0, 1}
@@ -166,12 +166,12 @@ def test_playing_backwards_changes_the_label(file: Path):
 
 @pytest.mark.parametrize("turned", [{"view": ViewConfig(reverse=True)}, {"augment": ClipAugment(reverse=0.5)}], ids=str)
 def test_playing_backwards_is_refused_where_nobody_knows_the_class(turned: dict):
-    knobs = {"view": ViewConfig()} | turned
+    settings = {"view": ViewConfig()} | turned
     with pytest.raises(RecipeError, match="the data set does not say what becomes of its classes"):
-        ClipPreparation(TAKES, mirror={}, **knobs)
+        ClipPreparation(TAKES, mirror={}, **settings)
     with pytest.raises(RecipeError, match="the model takes flow"):
-        ClipPreparation(ClipInput(4, 2, size=16, flow=True), mirror={}, reverse={}, **knobs)
-    ClipPreparation(TAKES, mirror={}, reverse={}, **knobs)
+        ClipPreparation(ClipInput(4, 2, size=16, flow=True), mirror={}, reverse={}, **settings)
+    ClipPreparation(TAKES, mirror={}, reverse={}, **settings)
 
 
 # Recipes
@@ -241,8 +241,8 @@ def test_a_reversed_view_votes_for_the_reversed_class(root: Path, tmp_path: Path
 
 
 def test_what_cannot_be_read_is_told_with_its_id_whatever_the_workers(tmp_path: Path):
-    root = write_videos(tmp_path / "films", takes=1)
-    (root / "dusk" / "d_0.mp4").write_bytes(b"no film")
+    root = write_videos(tmp_path / "videos", takes=1)
+    (root / "dusk" / "d_0.mp4").write_bytes(b"no video")
     recipe = tiny_clip_recipe(root)
     for workers in (0, 1):
         batches = list(make_loader(make_samples(recipe, "test"), sequential_plan(2, 4), workers))
@@ -289,9 +289,9 @@ def test_killed_anywhere_it_resumes_bit_for_bit_whatever_the_workers(root: Path,
 def test_weights_are_fetched_once_and_never_to_predict(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     fetched = []
 
-    def fetch(backbone: str, channels: int = 3, *, pretrained: bool = False, **knobs: bool) -> Trunk:
+    def fetch(backbone: str, channels: int = 3, *, pretrained: bool = False, **settings: bool) -> Trunk:
         fetched.append(pretrained)
-        return resnet("resnet18", channels, pretrained=False, **knobs)
+        return resnet("resnet18", channels, pretrained=False, **settings)
 
     monkeypatch.setattr("muybridge.models.clips.resnet", fetch)
     recipe = tiny_clip_recipe(root, epochs=1).with_settings({"model.pretrained": True})

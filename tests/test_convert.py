@@ -15,7 +15,7 @@ from muybridge.models.tdn import TDNConfig
 from tests.authors import TDN_KEY_PATTERNS, authors_keys, randomized
 from tests.videos import write
 
-KNOBS = {"model.backbone": "resnet18", "model.segments": 3, "model.size": 64}
+SETTINGS = {"model.backbone": "resnet18", "model.segments": 3, "model.size": 64}
 SMALL = TDNConfig(backbone="resnet18", segments=3, size=64)
 
 
@@ -28,12 +28,12 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_checkpoint_becomes_a_run(file: Path, tmp_path: Path):
     (tmp_path / "names.csv").write_text("id,name\n0,push\n1,pull\n2,lift\n3,drop\n")
-    run = convert_checkpoint(file, tmp_path / "run", model="tdn", labels=tmp_path / "names.csv", settings=KNOBS)
+    run = convert_checkpoint(file, tmp_path / "run", model="tdn", labels=tmp_path / "names.csv", settings=SETTINGS)
     assert run.finished
     assert run.labels() == ("push", "pull", "lift", "drop")
     predictor = muybridge.load(run.path)
     original = randomized(SMALL.build(4)).eval()
-    with Video(write(tmp_path / "film.mp4", 30)) as video, torch.no_grad():
+    with Video(write(tmp_path / "video.mp4", 30)) as video, torch.no_grad():
         inputs, _ = predictor.prepare(video)
         expected = original(**inputs).logits.softmax(1)[0]
         answer = predictor(video, top=4)
@@ -42,7 +42,7 @@ def test_a_checkpoint_becomes_a_run(file: Path, tmp_path: Path):
 
 
 def test_the_command(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    settings = [f"--set={knob}={value}" for knob, value in KNOBS.items()]
+    settings = [f"--set={name}={value}" for name, value in SETTINGS.items()]
     words = ["muybridge", "convert", str(file), "--model", "tdn", "--run", str(tmp_path / "run"), *settings]
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as ended:
@@ -52,9 +52,9 @@ def test_the_command(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_is_wrong_is_said(file: Path, tmp_path: Path):
-    def refused(error: type[Exception], match: str, **knobs) -> None:
+    def refused(error: type[Exception], match: str, **arguments) -> None:
         with pytest.raises(error, match=match):
-            convert_checkpoint(file, tmp_path / "run", **({"model": "tdn", "settings": KNOBS} | knobs))
+            convert_checkpoint(file, tmp_path / "run", **({"model": "tdn", "settings": SETTINGS} | arguments))
         assert not (tmp_path / "run").exists()
 
     (tmp_path / "two.txt").write_text("push\npull\n")
@@ -78,6 +78,6 @@ def test_nothing_is_unpickled_but_tensors(tmp_path: Path):
 
 
 def test_a_run_is_not_overwritten(file: Path, tmp_path: Path):
-    convert_checkpoint(file, tmp_path / "run", model="tdn", settings=KNOBS)
+    convert_checkpoint(file, tmp_path / "run", model="tdn", settings=SETTINGS)
     with pytest.raises(RunError, match="already contains a run"):
-        convert_checkpoint(file, tmp_path / "run", model="tdn", settings=KNOBS)
+        convert_checkpoint(file, tmp_path / "run", model="tdn", settings=SETTINGS)

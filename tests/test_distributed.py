@@ -42,9 +42,9 @@ def test_two_processes_agree_with_one(tmp_path: Path):
         muybridge("train", str(tmp_path / "recipe.toml"), "--run", run, "--device", "cpu", processes=count)
         muybridge("test", run, "--device", "cpu", processes=count)
     one, two = ((tmp_path / f"run{count}") for count in (1, 2))
-    told = [json.loads((run / "test.json").read_text()) for run in (one, two)]
-    assert told[0] == told[1]
-    assert told[1]["count"] == 24
+    results = [json.loads((run / "test.json").read_text()) for run in (one, two)]
+    assert results[0] == results[1]
+    assert results[1]["count"] == 24
     ids = [line.split(",")[0] for line in (two / "test-predictions.csv").read_text().splitlines()[1:]]
     assert len(ids) == len(set(ids)) == 24
     for key, tensor in safetensors.torch.load_file(one / "weights.safetensors").items():

@@ -346,12 +346,12 @@ def test_a_split_without_recordings_is_refused(tmp_path):
 def test_ntu_protocols(tmp_path):
     fabricate_ntu(tmp_path / "data")
 
-    def people(split, **knobs):
-        records = NTURGBD(root=tmp_path / "data", **knobs).index(split).records
+    def people(split, **settings):
+        records = NTURGBD(root=tmp_path / "data", **settings).index(split).records
         return sorted({record.group for record in records})
 
-    def cameras(split, **knobs):
-        return {record.id[5:8] for record in NTURGBD(root=tmp_path / "data", **knobs).index(split).records}
+    def cameras(split, **settings):
+        return {record.id[5:8] for record in NTURGBD(root=tmp_path / "data", **settings).index(split).records}
 
     assert people("train") == ["P001", "P002", "P004"]
     assert people("test") == ["P003"]
@@ -382,9 +382,9 @@ def test_ntu_missing_samples_are_left_out_and_listed(tmp_path):
 # The user's own
 
 
-def folder(root: Path, **knobs) -> SkeletonFolder:
+def folder(root: Path, **settings) -> SkeletonFolder:
     fabricate_folder(root)
-    return SkeletonFolder(root=root, **knobs)
+    return SkeletonFolder(root=root, **settings)
 
 
 def test_folder_reads_what_the_files_hold(tmp_path):
@@ -441,7 +441,7 @@ def test_folder_defects(tmp_path):
     with pytest.raises(DataError, match="the folder has no class folders"):
         SkeletonFolder(root=root).labels()
     fabricate_folder(root)
-    for knobs, message in [
+    for settings, message in [
         ({"classes": ("bow",)}, "the class 'nod' is not among data.classes"),
         ({"classes": ("bow", "nod", "wink")}, "the class 'wink' has no folder"),
         ({"group": "person(\\d)"}, r"data.group 'person\(\\\\d\)' is not found in 'bow/a_1.npz'"),
@@ -456,7 +456,7 @@ def test_folder_defects(tmp_path):
             "mirror_labels names the class 'wink'. Expected classes among bow, nod",
         ),
     ]:
-        data = SkeletonFolder(root=root, **knobs)
+        data = SkeletonFolder(root=root, **settings)
         with pytest.raises(DataError, match=message):
             data.index("test"), data.mirror()
     with pytest.raises(RecipeError, match="no layout is called 'coco'"):
@@ -480,16 +480,16 @@ def test_folder_defects(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("knobs", "message"),
+    ("settings", "message"),
     [
         ({"group": "("}, "is no regular expression"),
         ({"group": "s\\d"}, "has 0 groups of parentheses and needs one"),
         ({"test_groups": ("a",), "fold": "b"}, "both say which groups test"),
     ],
 )
-def test_folder_knobs_out_of_range(knobs, message):
+def test_folder_settings_out_of_range(settings, message):
     with pytest.raises(ValidationError, match=message):
-        SkeletonFolder(root=Path("anywhere"), **knobs)
+        SkeletonFolder(root=Path("anywhere"), **settings)
 
 
 # The user's own videos
@@ -533,7 +533,7 @@ def test_lists_are_looked_for_under_the_data_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "knobs", "message"),
+    ("file", "text", "settings", "message"),
     [
         ("train.txt", "a.mp4\n", {}, r"train.txt: line 1, 'a.mp4'\. Expected `path label`"),
         (
@@ -565,8 +565,8 @@ def test_lists_are_looked_for_under_the_data_folder(tmp_path, monkeypatch):
         ("train.txt", "a.mp4 1\n", {"mirror_labels": (("bow", "wink"),)}, "mirror_labels names the class 'wink'"),
     ],
 )
-def test_list_defects(tmp_path, file, text, knobs, message):
-    data = fabricate_video_list(tmp_path / "data").model_copy(update=knobs)
+def test_list_defects(tmp_path, file, text, settings, message):
+    data = fabricate_video_list(tmp_path / "data").model_copy(update=settings)
     put(tmp_path / "data" / "lists" / file, text)
     with pytest.raises(DataError, match=message):
         data.index("train"), data.mirror(), data.reverse()
@@ -716,8 +716,8 @@ def test_the_official_splits_of_ucf101_and_hmdb51(real_data, fold):
     lists = real_data / "splits" / "ucf101"
     numbers = {line.split()[1]: int(line.split()[0]) for line in (lists / "classInd.txt").read_text().splitlines()}
     assert ucf.labels() == tuple(numbers)
-    told = dict(line.split() for line in (lists / f"trainlist{fold:02}.txt").read_text().splitlines())
-    assert {record.id: str(record.label + 1) for record in train} == told
+    expected_labels = dict(line.split() for line in (lists / f"trainlist{fold:02}.txt").read_text().splitlines())
+    assert {record.id: str(record.label + 1) for record in train} == expected_labels
     hmdb = HMDB51(root=real_data / "splits", lists=Path("hmdb51"), fold=fold)
     train, test = hmdb.index("train").records, hmdb.index("test").records
     assert (len(train), len(test)) == (3570, 1530)

@@ -1,4 +1,4 @@
-"""The feature store: made once, checked against what is asked for, and as good as the CNN itself."""
+"""The feature store: written once, checked against the recipe, and equal to the CNN's own output."""
 
 import json
 import os
@@ -44,7 +44,7 @@ SMALL = {
     "head_width": 8,
     "dropout": 0.0,
 }
-STAMP = {"weights": "abc", "model.size": 32, "precision": "float32", "view.resize": (32, 32)}
+METADATA = {"weights": "abc", "model.size": 32, "precision": "float32", "view.resize": (32, 32)}
 IN_TIME = {"crop": "center", "resize": [32, 32], "flip": 0.0, "temporal_crop": 0.8}
 SKIPPING = {"train.on_error": "skip"}
 VIEW = {"mode": "clips", "clips": 3, "resize": [32, 32]}
@@ -63,7 +63,7 @@ def recipe_of(root: Path, architecture: str = "conv_alstm", **settings) -> Recip
 
 @pytest.fixture(scope="module")
 def store(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both streams of the films, without loss."""
+    """Both streams of the videos, lossless."""
     folder = tmp_path_factory.mktemp("store")
     extract_features(recipe_of(root, "video_lstm"), folder, precision="float32", runtime=Runtime(device="cpu"))
     return folder
@@ -71,15 +71,15 @@ def store(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def record(tmp_path: Path) -> Record:
-    (tmp_path / "film.mp4").write_bytes(bytes(range(256)) * 4)
-    return Record("dawn/film.mp4", tmp_path / "film.mp4", 0)
+    (tmp_path / "video.mp4").write_bytes(bytes(range(256)) * 4)
+    return Record("dawn/video.mp4", tmp_path / "video.mp4", 0)
 
 
 # The files
 
 
 def test_maps_come_back_in_the_order_they_are_asked_for(tmp_path: Path, record: Record):
-    part = PartStore.create(tmp_path / "appearance", STAMP)
+    part = PartStore.create(tmp_path / "appearance", METADATA)
     maps = torch.randn(6, 3, 2, 2)
     assert part.write(record, maps, 7) > maps.nbytes
     again = PartStore.open(tmp_path / "appearance", {"model.size": 32, "view.resize": (32, 32)})
@@ -88,11 +88,11 @@ def test_maps_come_back_in_the_order_they_are_asked_for(tmp_path: Path, record: 
     for numbers in ([0], [2, 3, 4], [5, 5, 0, 2], list(range(6))):
         assert torch.equal(again.read(record, numbers), maps[numbers])
     assert not list(tmp_path.rglob("*.draft"))
-    assert (again.path(record).stat().st_mode & 0o777) == ((tmp_path / "film.mp4").stat().st_mode & 0o777)
+    assert (again.path(record).stat().st_mode & 0o777) == ((tmp_path / "video.mp4").stat().st_mode & 0o777)
 
 
 @pytest.mark.parametrize(
-    ("knob", "value", "said"),
+    ("setting", "value", "message"),
     [
         ("model.size", 16, r"other model.size \(32\).* Expected model.size \(16\).*make maps for this recipe"),
         ("view.short_side", 36, r"other view.short_side \(None\).* Expected view.short_side \(36\)"),
@@ -100,42 +100,42 @@ def test_maps_come_back_in_the_order_they_are_asked_for(tmp_path: Path, record: 
         ("weights", "def", r"other weights \(abc\).* Expected weights \(def\).*[Ss]tart the CNN from the weights"),
     ],
 )
-def test_a_stamp_that_says_something_else_is_refused(tmp_path: Path, knob: str, value: object, said: str):
-    PartStore.create(tmp_path, STAMP)
-    with pytest.raises(DataError, match=said):
-        PartStore.open(tmp_path, {knob: value})
-    with pytest.raises(DataError, match=said):
-        PartStore.create(tmp_path, STAMP | {knob: value})
+def test_different_metadata_is_refused(tmp_path: Path, setting: str, value: object, message: str):
+    PartStore.create(tmp_path, METADATA)
+    with pytest.raises(DataError, match=message):
+        PartStore.open(tmp_path, {setting: value})
+    with pytest.raises(DataError, match=message):
+        PartStore.create(tmp_path, METADATA | {setting: value})
 
 
 def test_what_is_no_store_is_refused(tmp_path: Path):
     with pytest.raises(DataError, match=r"there is no feature store.*Make one with `muybridge features"):
-        PartStore.open(tmp_path / "none", STAMP)
+        PartStore.open(tmp_path / "none", METADATA)
     (tmp_path / "store.json").write_text("{")
-    with pytest.raises(DataError, match="its stamp cannot be read"):
-        PartStore.open(tmp_path, STAMP)
+    with pytest.raises(DataError, match="its metadata cannot be read"):
+        PartStore.open(tmp_path, METADATA)
     (tmp_path / "store.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(DataError, match=r"format 99\. Expected format 1"):
-        PartStore.open(tmp_path, STAMP)
+        PartStore.open(tmp_path, METADATA)
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
-        PartStore.create(tmp_path / "file" / "store", STAMP)
+        PartStore.create(tmp_path / "file" / "store", METADATA)
 
 
 def test_a_recording_that_changed_is_noticed(tmp_path: Path, record: Record):
-    part = PartStore.create(tmp_path / "appearance", STAMP)
+    part = PartStore.create(tmp_path / "appearance", METADATA)
     with pytest.raises(DataError, match=r"there are no maps of it.*Complete it with `muybridge features"):
         part.count(record)
     part.write(record, torch.ones(6, 3, 2, 2), 6)
     with record.path.open("ab") as file:
         file.write(b"more")
-    fresh = PartStore.open(tmp_path / "appearance", STAMP)
+    fresh = PartStore.open(tmp_path / "appearance", METADATA)
     assert not fresh.holds(record)
-    with pytest.raises(DataError, match=r"maps of another file than .*film\.mp4"):
+    with pytest.raises(DataError, match=r"maps of another file than .*video\.mp4"):
         fresh.read(record, [0])
     record.path.unlink()
     with pytest.raises(DataError, match=r"the recording cannot be read"):
-        PartStore.open(tmp_path / "appearance", STAMP).read(record, [0])
+        PartStore.open(tmp_path / "appearance", METADATA).read(record, [0])
 
 
 def test_fingerprints_tell_recordings_apart(tmp_path: Path, record: Record):
@@ -151,7 +151,7 @@ def test_fingerprints_tell_recordings_apart(tmp_path: Path, record: Record):
 
 
 def test_damaged_maps_are_refused(tmp_path: Path, record: Record):
-    part = PartStore.create(tmp_path / "appearance", STAMP)
+    part = PartStore.create(tmp_path / "appearance", METADATA)
     part.write(record, torch.ones(6, 3, 2, 2), 6)
     whole = part.path(record).read_bytes()
     for damaged in (whole[:-8], whole[:20], b"", b"\xff" * 99):
@@ -162,7 +162,7 @@ def test_damaged_maps_are_refused(tmp_path: Path, record: Record):
 
 
 def test_numbers_that_16_bits_cannot_hold_are_refused(tmp_path: Path, record: Record):
-    part = PartStore.create(tmp_path, STAMP | {"precision": "float16"})
+    part = PartStore.create(tmp_path, METADATA | {"precision": "float16"})
     with pytest.raises(DataError, match=r"reach 1e\+05. Expected finite numbers that float16 can hold.*float32"):
         part.write(record, torch.full((2, 1, 1, 1), 1e5), 2)
     assert not part.path(record).exists()
@@ -170,13 +170,13 @@ def test_numbers_that_16_bits_cannot_hold_are_refused(tmp_path: Path, record: Re
 
 @pytest.mark.parametrize("name", ["../outside", "/outside", "a/../../outside"])
 def test_no_id_leads_out_of_the_store(tmp_path: Path, record: Record, name: str):
-    part = PartStore.create(tmp_path / "store", STAMP)
+    part = PartStore.create(tmp_path / "store", METADATA)
     inside = part.path(replace(record, id=name))
     assert inside.parent == tmp_path / "store"
 
 
 def test_parts_have_to_be_of_the_same_recording(tmp_path: Path, record: Record):
-    parts = {name: PartStore.create(tmp_path / name, STAMP) for name in ("features", "flow_features")}
+    parts = {name: PartStore.create(tmp_path / name, METADATA) for name in ("features", "flow_features")}
     parts["features"].write(record, torch.ones(6, 3, 2, 2), 6)
     parts["flow_features"].write(record, torch.ones(5, 3, 2, 2), 6)
     stored = StoredFrames(record, parts)
@@ -191,15 +191,17 @@ def test_parts_have_to_be_of_the_same_recording(tmp_path: Path, record: Record):
 
 
 def test_both_streams_of_all_splits_are_kept(root: Path, store: Path):
-    films = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.mp4"))
+    videos = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.mp4"))
     for part, frames in (("appearance", 12), ("motion", 11)):
         kept = sorted((store / part).rglob("*.safetensors"))
-        assert [path.relative_to(store / part).as_posix() for path in kept] == [f"{name}.safetensors" for name in films]
-        told = json.loads((store / part / "store.json").read_text())
-        assert told["model.backbone"] == "resnet18"
+        assert [path.relative_to(store / part).as_posix() for path in kept] == [
+            f"{name}.safetensors" for name in videos
+        ]
+        metadata = json.loads((store / part / "store.json").read_text())
+        assert metadata["model.backbone"] == "resnet18"
         parts = PartStore.open(store / part, {})
-        assert parts.count(Record(films[0], root / films[0], 0)) == (frames, 12)
-    assert told["flow.method"] == "dis"
+        assert parts.count(Record(videos[0], root / videos[0], 0)) == (frames, 12)
+    assert metadata["flow.method"] == "dis"
 
 
 def test_what_is_there_is_not_made_again(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -226,15 +228,15 @@ def _counting(forward, asked: list[int]):
 def test_workers_change_nothing(root: Path, store: Path, tmp_path: Path):
     recipe = recipe_of(root, **{"train.num_workers": 2})
     extract_features(recipe, tmp_path, precision="float32", runtime=Runtime(device="cpu"))
-    made = list((tmp_path / "appearance").rglob("*.safetensors"))
-    assert len(made) == 8
-    for path in made:
+    files = list((tmp_path / "appearance").rglob("*.safetensors"))
+    assert len(files) == 8
+    for path in files:
         assert path.read_bytes() == (store / path.relative_to(tmp_path)).read_bytes()
 
 
 def test_what_cannot_be_read_is_told_at_the_end(tmp_path: Path):
-    root = write_videos(tmp_path / "films", takes=1)
-    (root / "dawn" / "b_0.mp4").write_bytes(b"no film")
+    root = write_videos(tmp_path / "videos", takes=1)
+    (root / "dawn" / "b_0.mp4").write_bytes(b"no video")
     with pytest.raises(DataError, match=r"1 of 8 recordings cannot be read; 'dawn/b_0.mp4'.*all others are kept"):
         extract_features(recipe_of(root), tmp_path / "store", runtime=Runtime(device="cpu"))
     assert len(list((tmp_path / "store").rglob("*.safetensors"))) == 7
@@ -261,20 +263,20 @@ def test_killed_at_any_moment_it_is_completed(root: Path, tmp_path: Path):
     save_recipe(recipe, tmp_path / "recipe.toml")
     command = [sys.executable, "-m", "muybridge", "features", str(tmp_path / "recipe.toml"), "--device", "cpu"]
     part = tmp_path / "store" / "appearance"
-    made = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
     while not list(part.rglob("*.safetensors")):
-        assert made.poll() is None
+        assert process.poll() is None
         time.sleep(0.001)
-    made.send_signal(signal.SIGKILL)
-    made.wait()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     there = len(list(part.rglob("*.safetensors")))
     everything = [one for split in ("train", "test") for one in recipe.data.index(split).records]
     store = recipe.feature_store(recipe.model)
     assert 1 <= there < len(everything) == 8
     with pytest.raises(DataError, match=r"of 8 recordings have no maps, '.*' among them.*where it stopped"):
         store.check_complete(everything)
-    (told,) = extract_features(recipe, tmp_path / "store", runtime=Runtime(device="cpu"))
-    assert (told.existing, told.extracted) == (there, 8 - there)
+    (summary,) = extract_features(recipe, tmp_path / "store", runtime=Runtime(device="cpu"))
+    assert (summary.existing, summary.extracted) == (there, 8 - there)
     store.check_complete(everything)
     assert {len(store.open(record)) for record in everything} == {12}
     assert not list(part.rglob("*.draft"))
@@ -370,21 +372,21 @@ def test_killed_anywhere_it_resumes_bit_for_bit(root: Path, store: Path, tmp_pat
 
 def test_a_model_with_another_cnn_is_refused(root: Path, store: Path, tmp_path: Path):
     recipe = recipe_of(root, **{"view.features": str(store)})
-    said = r"maps made with other weights \(\w+\).*Start the CNN from the weights that made them"
-    with pytest.raises(DataError, match=said):
+    message = r"maps made with other weights \(\w+\).*Start the CNN from the weights that made them"
+    with pytest.raises(DataError, match=message):
         train(recipe.with_settings({"train.seed": 4}), tmp_path / "run")
     run = train(recipe, tmp_path / "run2")
     shutil.copytree(store, tmp_path / "other")
-    told = json.loads((tmp_path / "other" / "appearance" / "store.json").read_text())
-    (tmp_path / "other" / "appearance" / "store.json").write_text(json.dumps(told | {"weights": "f" * 64}))
+    metadata = json.loads((tmp_path / "other" / "appearance" / "store.json").read_text())
+    (tmp_path / "other" / "appearance" / "store.json").write_text(json.dumps(metadata | {"weights": "f" * 64}))
     text = (run.path / "recipe.toml").read_text().replace(str(store), str(tmp_path / "other"))
     (run.path / "recipe.toml").write_text(text)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         evaluate(run)
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"view.resize": [32, 40]}, r"other view.resize \(\[32, 32\]\). Expected view.resize \(\[32, 40\]\)"),
         ({"view.resize": [40, 40], "model.size": 40}, r"other model.size \(32\), view.resize"),
@@ -395,14 +397,14 @@ def test_a_model_with_another_cnn_is_refused(root: Path, store: Path, tmp_path: 
         ({"data.channels": 1}, r"other data.channels \(3\)"),
     ],
 )
-def test_a_store_made_otherwise_is_refused(root: Path, store: Path, settings: dict, said: str):
+def test_a_store_of_other_settings_is_refused(root: Path, store: Path, settings: dict, message: str):
     recipe = recipe_of(root, "video_lstm", **{"view.features": str(store)}).with_settings(settings)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         make_samples(recipe, "train")
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"model.train_backbone": True}, r"view.features .*'video_lstm' has no such CNN here"),
         ({"model": {"name": "tsn"}}, r"view.features .*model 'tsn' has no such CNN here"),
@@ -416,9 +418,9 @@ def test_a_store_made_otherwise_is_refused(root: Path, store: Path, settings: di
         ({"augment.clip.reverse": 0.5}, r"\[augment.clip\] changes pixels"),
     ],
 )
-def test_what_needs_pixels_is_refused(root: Path, settings: dict, said: str):
+def test_what_needs_pixels_is_refused(root: Path, settings: dict, message: str):
     recipe = recipe_of(root, **{"view.features": "store"})
-    with pytest.raises(RecipeError, match=said):
+    with pytest.raises(RecipeError, match=message):
         recipe.with_settings(settings)
 
 
@@ -432,18 +434,18 @@ def test_the_store_has_an_absolute_place_in_the_run(root: Path, tmp_path: Path, 
 def test_from_the_command_line(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     save_recipe(recipe_of(root), tmp_path / "mine.toml")
-    told = CliRunner().invoke(cli.app, ["features", "mine.toml", "--device", "cpu"])
-    assert told.exit_code == 0, told.output
-    assert "frames" in told.stderr
-    assert "next: muybridge train mine.toml --set view.features=features/mine" in told.stderr
+    result = CliRunner().invoke(cli.app, ["features", "mine.toml", "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    assert "frames" in result.stderr
+    assert "next: muybridge train mine.toml --set view.features=features/mine" in result.stderr
     settings = ["--set", "view.features=features/mine", "--device", "cpu"]
-    told = CliRunner().invoke(cli.app, ["train", "mine.toml", "--run", "run", *settings])
-    assert told.exit_code == 0, told.output
+    result = CliRunner().invoke(cli.app, ["train", "mine.toml", "--run", "run", *settings])
+    assert result.exit_code == 0, result.output
     assert load_recipe(tmp_path / "run" / "recipe.toml").view.features == tmp_path / "features" / "mine"
     for words in ((), ("--pixels",)):
-        told = CliRunner().invoke(cli.app, ["test", "run", "--json", "--device", "cpu", *words])
-        assert told.exit_code == 0, told.output
-        assert json.loads(told.stdout)["count"] == 2
+        result = CliRunner().invoke(cli.app, ["test", "run", "--json", "--device", "cpu", *words])
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["count"] == 2
 
 
 def test_from_a_trained_tsn_to_two_networks_over_its_maps(root: Path, tmp_path: Path):

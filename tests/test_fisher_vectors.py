@@ -129,7 +129,7 @@ def test_it_learns_how_shapes_move(tmp_path: Path):
             "model": {"name": "fisher_vectors", "frames": 12, "size": 32, "pca_components": 12, "gaussians": 8},
             "data": {
                 "name": "moving_shapes",
-                "root": str(tmp_path / "films"),
+                "root": str(tmp_path / "videos"),
                 "height": 32,
                 "width": 32,
                 "frames": 14,

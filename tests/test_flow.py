@@ -1,4 +1,4 @@
-"""Flow is the movement that was drawn, bytes mean pixels, and what lies on disk is whole and belongs to its video."""
+"""Optical flow equals the rendered motion, bytes map to pixels, stored flow is complete and belongs to its video."""
 
 import builtins
 import json
@@ -30,18 +30,18 @@ FORMS: list[Form] = ["frames", "npz", "video"]
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("videos") / "film.mp4", frames=9)
+def video_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("videos") / "video.mp4", frames=9)
 
 
 @pytest.fixture(scope="module", params=FORMS)
-def stored(request: pytest.FixtureRequest, film: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stored(request: pytest.FixtureRequest, video_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("flow")
-    extract_flow([Record("film", film, 0)], out, form=request.param, workers=1)
-    return find_flow(out, "film")
+    extract_flow([Record("video", video_file, 0)], out, form=request.param, workers=1)
+    return find_flow(out, "video")
 
 
-def grey(path: Path) -> Video:
+def gray_video(path: Path) -> Video:
     return Video(path, channels=1)
 
 
@@ -68,8 +68,8 @@ def test_flow_is_the_movement_between_the_frames(method: Method, x: int, y: int)
 
 
 @pytest.mark.parametrize("method", ["dis", "tvl1"])
-def test_flow_depends_on_its_two_frames_alone(film: Path, method: Method) -> None:
-    with grey(film) as video:
+def test_flow_depends_on_its_two_frames_alone(video_file: Path, method: Method) -> None:
+    with gray_video(video_file) as video:
         small = ComputedFlow(video.crop(4, 8, 30, 40), method)
         assert torch.equal(small.read(range(8)).pixels[5:], small.read(range(5, 8)).pixels)
 
@@ -110,8 +110,8 @@ def test_mirroring_bytes_negates_the_pixels_they_mean() -> None:
     assert torch.equal(mirror_flow(fields)[:, 1], fields[:, 1].flip(-1))
 
 
-def test_a_video_of_n_frames_has_n_minus_one_fields_in_any_order(film: Path) -> None:
-    with grey(film) as video:
+def test_a_video_of_n_frames_has_n_minus_one_fields_in_any_order(video_file: Path) -> None:
+    with gray_video(video_file) as video:
         flow = ComputedFlow(video)
         assert len(flow) == 8
         clip = flow.read([5, 0, 5])
@@ -119,12 +119,12 @@ def test_a_video_of_n_frames_has_n_minus_one_fields_in_any_order(film: Path) -> 
         for field, start in zip(clip.pixels.numpy(), (5, 0, 5), strict=True):
             np.testing.assert_array_equal(field, to_bytes(FlowSolver()(frames[start], frames[start + 1])))
         np.testing.assert_allclose(clip.seconds, [0.2, 0.0, 0.2], atol=1e-9)
-        with pytest.raises(DataError, match=r"flow field 8 was asked for. Expected 0 to 7, as 9 frames"):
+        with pytest.raises(DataError, match=r"flow field 8 was requested. Expected 0 to 7, as 9 frames"):
             flow.read([8])
 
 
-def test_scaling_shrinks_the_picture_and_not_the_values(film: Path) -> None:
-    with grey(film) as video:
+def test_scaling_shrinks_the_field_and_not_the_values(video_file: Path) -> None:
+    with gray_video(video_file) as video:
         flow = ComputedFlow(video)
         full, small = flow.read([2]).pixels.float(), flow.read([2], short_side=12).pixels.float()
         assert small.shape == (1, 2, 12, 16)
@@ -132,18 +132,18 @@ def test_scaling_shrinks_the_picture_and_not_the_values(film: Path) -> None:
         assert torch.equal(flow.read([2], short_side=500).pixels.float(), full)
 
 
-def test_stored_flow_is_the_computed_flow(film: Path, stored: Path) -> None:
-    with grey(film) as video:
-        kept, computed = StoredFlow(stored, video, method="dis"), ComputedFlow(video)
-        assert len(kept) == 8
-        ours, theirs = kept.read([6, 1, 1, 0]), computed.read([6, 1, 1, 0])
-        difference = (ours.pixels.float() - theirs.pixels.float()).abs()
+def test_stored_flow_is_the_computed_flow(video_file: Path, stored: Path) -> None:
+    with gray_video(video_file) as video:
+        stored_flow, computed = StoredFlow(stored, video, method="dis"), ComputedFlow(video)
+        assert len(stored_flow) == 8
+        stored_clip, computed_clip = stored_flow.read([6, 1, 1, 0]), computed.read([6, 1, 1, 0])
+        difference = (stored_clip.pixels.float() - computed_clip.pixels.float()).abs()
         assert difference.max() == 0 if stored.suffix == ".npz" else difference.mean() < 1.5
-        assert torch.equal(ours.seconds, theirs.seconds)
-        assert kept.read([3], short_side=12).pixels.shape == (1, 2, 12, 16)
-        with pytest.raises(DataError, match="flow field -1 was asked for"):
-            kept.read([-1])
-        kept.close()
+        assert torch.equal(stored_clip.seconds, computed_clip.seconds)
+        assert stored_flow.read([3], short_side=12).pixels.shape == (1, 2, 12, 16)
+        with pytest.raises(DataError, match="flow field -1 was requested"):
+            stored_flow.read([-1])
+        stored_flow.close()
 
 
 def test_without_the_video_seconds_are_counted(stored: Path) -> None:
@@ -152,26 +152,29 @@ def test_without_the_video_seconds_are_counted(stored: Path) -> None:
     flow.close()
 
 
-@pytest.mark.parametrize("parted", [False, True])
-def test_frames_of_other_tools_are_read_without_a_stamp(tmp_path: Path, film: Path, parted: bool) -> None:
+@pytest.mark.parametrize("in_subfolders", [False, True])
+def test_frames_of_other_tools_are_read_without_metadata(tmp_path: Path, video_file: Path, in_subfolders: bool) -> None:
     fields = np.random.default_rng(0).integers(0, 256, (8, 2, 48, 64), dtype=np.uint8)
     for axis, name in enumerate("xy"):
         for number, field in enumerate(fields[:, axis], 1):
-            place = f"flow_{name}/{number:06}.png" if parted else f"flow_{name}_{number:05}.png"
-            (tmp_path / place).parent.mkdir(exist_ok=True)
-            cv2.imwrite(str(tmp_path / place), field)
-    with grey(film) as video:
+            path = tmp_path / (f"flow_{name}/{number:06}.png" if in_subfolders else f"flow_{name}_{number:05}.png")
+            path.parent.mkdir(exist_ok=True)
+            cv2.imwrite(str(path), field)
+    with gray_video(video_file) as video:
         flow = StoredFlow(tmp_path, video, bound=15.0)
-        assert flow.stamp is None
+        assert flow.metadata is None
         np.testing.assert_array_equal(flow.read([7, 2]).pixels, fields[[7, 2]])
 
 
-def test_flow_of_other_frames_or_another_bound_is_refused(tmp_path: Path, film: Path, stored: Path) -> None:
+def test_flow_of_other_frames_or_another_bound_is_refused(tmp_path: Path, video_file: Path, stored: Path) -> None:
     longer, smaller = write(tmp_path / "longer.mp4", 12), write(tmp_path / "smaller.mp4", 9, size=(32, 64))
-    with grey(longer) as video, pytest.raises(DataError, match=r"that of 9 frames of 64x48.*Expected that of the 12"):
+    with (
+        gray_video(longer) as video,
+        pytest.raises(DataError, match=r"that of 9 frames of 64x48.*Expected that of the 12"),
+    ):
         StoredFlow(stored, video)
     with (
-        grey(smaller) as video,
+        gray_video(smaller) as video,
         pytest.raises(DataError, match=r"Expected that of the 9 frames of 64x32 pixels of sma"),
     ):
         StoredFlow(stored, video)
@@ -188,9 +191,9 @@ def test_missing_flow_is_named(tmp_path: Path) -> None:
         StoredFlow(tmp_path / "a.npz")
 
 
-def test_frames_that_lack_a_part_are_refused(tmp_path: Path, film: Path) -> None:
+def test_frames_that_lack_a_part_are_refused(tmp_path: Path, video_file: Path) -> None:
     for name in ("a", "b", "c"):
-        extract_flow([Record(name, film, 0)], tmp_path, workers=1)
+        extract_flow([Record(name, video_file, 0)], tmp_path, workers=1)
     (tmp_path / "a/flow_y_00008.jpg").unlink()
     with pytest.raises(DataError, match="holds 8 fields of x and 7 of y"):
         StoredFlow(tmp_path / "a")
@@ -201,14 +204,14 @@ def test_frames_that_lack_a_part_are_refused(tmp_path: Path, film: Path) -> None
     with pytest.raises(DataError, match="1 of its frames are missing"):
         StoredFlow(tmp_path / "b")
     (tmp_path / "c/flow.json").write_text("{}")
-    with pytest.raises(DataError, match="its stamp cannot be read"):
+    with pytest.raises(DataError, match="its metadata cannot be read"):
         StoredFlow(tmp_path / "c")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.97])
-def test_a_cut_npz_is_refused(tmp_path: Path, film: Path, share: float) -> None:
-    extract_flow([Record("film", film, 0)], tmp_path, form="npz", workers=1)
-    content = (tmp_path / "film.npz").read_bytes()
+def test_a_cut_npz_is_refused(tmp_path: Path, video_file: Path, share: float) -> None:
+    extract_flow([Record("video", video_file, 0)], tmp_path, form="npz", workers=1)
+    content = (tmp_path / "video.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(content[: int(share * len(content))])
     with pytest.raises(DataError, match="not readable as stored flow"):
         StoredFlow(tmp_path / "cut.npz")
@@ -235,64 +238,64 @@ def test_a_video_of_two_frames_has_one_field(tmp_path: Path) -> None:
     short = write(tmp_path / "short.mp4", 2)
     for form in ("frames", "npz"):
         assert extract_flow(records(short), tmp_path / form, form=form, workers=1).fields == 1
-        with grey(short) as video:
+        with gray_video(short) as video:
             assert StoredFlow(find_flow(tmp_path / form, "class/short"), video).read([0]).pixels.shape == (1, 2, 48, 64)
     ((_, problem),) = extract_flow(records(short), tmp_path / "video", form="video", workers=1).failed
     assert "a video of two frames has a single flow field" in problem
 
 
-def test_extraction_resumes_reports_and_outlives_a_damaged_video(tmp_path: Path, film: Path) -> None:
+def test_extraction_resumes_reports_and_outlives_a_damaged_video(tmp_path: Path, video_file: Path) -> None:
     other, broken = write(tmp_path / "other.mp4", 6), tmp_path / "broken.mp4"
-    broken.write_bytes(film.read_bytes()[:700])
+    broken.write_bytes(video_file.read_bytes()[:700])
     out, seen = tmp_path / "flow", list[Progress]()
-    first = extract_flow(records(film, broken, other), out, workers=2, progress=seen.append)
-    assert (first.made, first.kept, first.fields, first.done) == (2, 0, 8 + 5, 3)
+    first = extract_flow(records(video_file, broken, other), out, workers=2, progress=seen.append)
+    assert (first.computed, first.existing, first.fields, first.done) == (2, 0, 8 + 5, 3)
     assert first.failed[0][0] == "class/broken"
     assert "broken.mp4" in first.failed[0][1]
     assert [progress.done for progress in seen] == [1, 2, 3]
     assert first.fps == pytest.approx(13 / first.seconds)
     times = {file: file.stat().st_mtime_ns for file in out.rglob("*.jpg")}
     assert len(times) == 2 * 13
-    second = extract_flow(records(film, broken, other), out, workers=1)
-    assert (second.made, second.kept, len(second.failed)) == (0, 2, 1)
+    second = extract_flow(records(video_file, broken, other), out, workers=1)
+    assert (second.computed, second.existing, len(second.failed)) == (0, 2, 1)
     assert times == {file: file.stat().st_mtime_ns for file in out.rglob("*.jpg")}
     assert sorted(path.name for path in out.iterdir()) == ["class"]
 
 
-def test_extraction_does_not_take_other_flow_for_its_own(tmp_path: Path, film: Path) -> None:
-    extract_flow(records(film), tmp_path, workers=1)
-    ((_, bound),) = extract_flow(records(film), tmp_path, bound=15.0, workers=1).failed
+def test_extraction_does_not_take_other_flow_for_its_own(tmp_path: Path, video_file: Path) -> None:
+    extract_flow(records(video_file), tmp_path, workers=1)
+    ((_, bound),) = extract_flow(records(video_file), tmp_path, bound=15.0, workers=1).failed
     assert "made by dis with bound 20. Expected dis with bound 15" in bound
-    longer = write(tmp_path / "film.mp4", 11)
+    longer = write(tmp_path / "video.mp4", 11)
     ((_, frames),) = extract_flow(records(longer), tmp_path, workers=1).failed
     assert "that of 9 frames" in frames
 
 
-def test_extraction_into_a_file_is_refused(tmp_path: Path, film: Path) -> None:
+def test_extraction_into_a_file_is_refused(tmp_path: Path, video_file: Path) -> None:
     with pytest.raises(DataError, match="the flow cannot be written"):
-        extract_flow(records(film), film)
+        extract_flow(records(video_file), video_file)
     (tmp_path / "class").touch()
-    ((_, problem),) = extract_flow(records(film), tmp_path, workers=1).failed
+    ((_, problem),) = extract_flow(records(video_file), tmp_path, workers=1).failed
     assert "cannot be written" in problem
 
 
-def test_a_killed_worker_is_told_of(tmp_path: Path, film: Path) -> None:
+def test_a_killed_worker_is_reported(tmp_path: Path, video_file: Path) -> None:
     def kill(_: Progress) -> None:
         for child in multiprocessing.active_children():
             os.kill(child.pid or 0, signal.SIGKILL)
 
-    many = [Record(str(number), film, 0) for number in range(30)]
+    many = [Record(str(number), video_file, 0) for number in range(30)]
     with pytest.raises(RunError, match="a worker process was killed"):
         extract_flow(many, tmp_path, workers=2, progress=kill)
     assert extract_flow(many, tmp_path, workers=1).done == 30
 
 
-def test_a_script_that_every_worker_would_run_again(tmp_path: Path, film: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_script_that_every_worker_would_run_again(tmp_path: Path, video_file: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "script.py").write_text("extract_flow()\n")
     script = ModuleType("__main__")
     script.__file__ = str(tmp_path / "script.py")
     monkeypatch.setitem(sys.modules, "__main__", script)
-    records = [Record(str(number), film, 0) for number in range(2)]
+    records = [Record(str(number), video_file, 0) for number in range(2)]
     with pytest.raises(RunError, match=r"script\.py: each new process would run this script again.*--jobs 1"):
         extract_flow(records, tmp_path / "flow", workers=2)
     assert extract_flow(records, tmp_path / "flow", workers=1).done == 2
@@ -313,11 +316,11 @@ if __name__ == "__main__":
 @pytest.mark.slow
 @pytest.mark.parametrize(("form", "how"), [("frames", signal.SIGKILL), ("npz", signal.SIGINT)])
 def test_a_killed_extraction_leaves_nothing_half_written(
-    tmp_path: Path, film: Path, form: Form, how: signal.Signals
+    tmp_path: Path, video_file: Path, form: Form, how: signal.Signals
 ) -> None:
     (tmp_path / "run.py").write_text(SCRIPT)
     out = tmp_path / "flow"
-    command = [sys.executable, str(tmp_path / "run.py"), str(film), str(out), form]
+    command = [sys.executable, str(tmp_path / "run.py"), str(video_file), str(out), form]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, env=os.environ
     )
@@ -334,46 +337,46 @@ def test_a_killed_extraction_leaves_nothing_half_written(
             break
         time.sleep(0.1)
     else:
-        raise AssertionError("workers live on")
-    whole = [path for path in out.iterdir() if not path.name.startswith(".")]
-    assert 5 <= len(whole) < 400
+        raise AssertionError("workers are still running")
+    complete = [path for path in out.iterdir() if not path.name.startswith(".")]
+    assert 5 <= len(complete) < 400
     if how is signal.SIGINT:
-        assert len(list(out.iterdir())) == len(whole)
-    with grey(film) as video:
-        for path in whole:
+        assert len(list(out.iterdir())) == len(complete)
+    with gray_video(video_file) as video:
+        for path in complete:
             flow = StoredFlow(path, video, method="dis")
             assert flow.read(range(8)).pixels.shape == (8, 2, 48, 64)
-    some = [Record(f"{number:03}", film, 0) for number in range(len(whole) + 3)]
+    some = [Record(f"{number:03}", video_file, 0) for number in range(len(complete) + 3)]
     resumed = extract_flow(some, out, form=form, workers=1)
-    assert resumed.kept + resumed.made == len(some)
-    assert resumed.kept >= len(whole) - 2
-    for left in out.glob(".drafts-*"):  # swept once they are old
-        os.utime(left, (0, 0))
+    assert resumed.existing + resumed.computed == len(some)
+    assert resumed.existing >= len(complete) - 2
+    for leftover in out.glob(".drafts-*"):  # deleted once they are old
+        os.utime(leftover, (0, 0))
     extract_flow(some, out, form=form, workers=1)
     assert not list(out.glob(".drafts-*"))
 
 
-def test_a_missing_opencv_names_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_opencv_names_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(cv2, "optflow")
     FlowSolver("dis")
     with pytest.raises(MissingExtraError, match=r"without its contributed modules.*uninstall -y opencv-python"):
         FlowSolver("tvl1")
-    honest = builtins.__import__
+    original_import = builtins.__import__
 
     def without_opencv(name: str, *rest: Any, **options: Any) -> Any:
         if name == "cv2":
             raise ImportError(name)
-        return honest(name, *rest, **options)
+        return original_import(name, *rest, **options)
 
     monkeypatch.setattr(builtins, "__import__", without_opencv)
     with pytest.raises(MissingExtraError, match=r"pip install 'muybridge\[flow\]'"):
         FlowSolver()
 
 
-def test_stamps_tell_what_the_flow_was_made_from(film: Path, tmp_path: Path) -> None:
-    extract_flow(records(film), tmp_path, workers=1, bound=15.0)
-    stamp = json.loads((tmp_path / "class/film/flow.json").read_text())
-    assert stamp == {"frames": 9, "height": 48, "width": 64, "method": "dis", "bound": 15.0}
+def test_metadata_describe_how_the_flow_was_computed(video_file: Path, tmp_path: Path) -> None:
+    extract_flow(records(video_file), tmp_path, workers=1, bound=15.0)
+    metadata = json.loads((tmp_path / "class/video/flow.json").read_text())
+    assert metadata == {"frames": 9, "height": 48, "width": 64, "method": "dis", "bound": 15.0}
 
 
 def test_shapes_are_checked() -> None:

@@ -50,8 +50,8 @@ def sliding(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("film") / "film.mp4", 20)
+def video_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("video") / "video.mp4", 20)
 
 
 # What is seen
@@ -72,26 +72,26 @@ def test_flow_says_where_the_frames_move_in_bounds(sliding: Path):
 
 
 @pytest.mark.parametrize("augment", [None, ClipAugment(flip=0.0, crop="center", temporal_crop=0.6)])
-@pytest.mark.parametrize("throw", [None, 0, 1, 2])
-def test_frames_and_flow_are_of_the_same_moments(film: Path, augment: ClipAugment | None, throw: int | None):
+@pytest.mark.parametrize("seed", [None, 0, 1, 2])
+def test_frames_and_flow_are_of_the_same_frames(video_file: Path, augment: ClipAugment | None, seed: int | None):
     view_config = ViewConfig(mode="clips", clips=3, short_side=40)
     prepare = ClipPreparation(TAKES, view_config, {}, augment)
-    with Video(film) as video, ComputedFlow(video.grayscale()) as flow:
-        rng = None if throw is None else make_generator(throw)
+    with Video(video_file) as video, ComputedFlow(video.grayscale()) as flow:
+        rng = None if seed is None else make_generator(seed)
         clips = prepare.read(video, rng)
         keep = augment.temporal_crop if augment else 1.0
-        numbers = frame_indices(19, TAKES, view_config, keep, None if throw is None else make_generator(throw))
+        numbers = frame_indices(19, TAKES, view_config, keep, None if seed is None else make_generator(seed))
         assert max(numbers) < 19  # no flow leads on from the last of 20 frames
-        assert len(numbers) == (6 if throw is not None else 18)
-        short_side = 40 if augment is None or throw is None else 37
+        assert len(numbers) == (6 if seed is not None else 18)
+        short_side = 40 if augment is None or seed is None else 37
         assert torch.equal(clips["video"].pixels, video.read(numbers, short_side).pixels)
         assert torch.equal(clips["flow"].pixels, flow.read(numbers, short_side).pixels)
         assert torch.equal(clips["flow"].seconds, clips["video"].seconds)
 
 
-def test_what_is_not_taken_is_not_read(film: Path, monkeypatch: pytest.MonkeyPatch):
+def test_streams_that_the_model_does_not_take_are_not_read(video_file: Path, monkeypatch: pytest.MonkeyPatch):
     only_flow = ClipInput(1, 6, size=32, pixels=False, flow=True)
-    with Video(film) as video:
+    with Video(video_file) as video:
         both, _ = ClipPreparation(TAKES, CLIPS, {})(video)
         inputs, _ = ClipPreparation(only_flow, CLIPS, {})(video)
         assert inputs.keys() == {"flow"}
@@ -114,10 +114,10 @@ def of_one_kind(seed: int = 0) -> dict:
 
 @pytest.mark.parametrize("crop", ["multi_scale", "random_resized", "random", "center"])
 def test_frames_and_flow_are_cropped_and_mirrored_by_one_draw(crop: str):
-    knobs = ClipAugment(crop=crop, resize=(50, 60))  # pyright: ignore[reportArgumentType]
+    augment = ClipAugment(crop=crop, resize=(50, 60))  # pyright: ignore[reportArgumentType]
     mirrored = 0
-    for throw in range(12):
-        inputs, label = augment_clips(of_one_kind(), 0, knobs, TAKES, {0: 1, 1: 0}, make_generator(throw))
+    for seed in range(12):
+        inputs, label = augment_clips(of_one_kind(), 0, augment, TAKES, {0: 1, 1: 0}, make_generator(seed))
         frames = 2 * inputs["video"][:, :2] - 1
         mirrored += label
         torch.testing.assert_close(inputs["flow"][:, 1], frames[:, 1])
@@ -126,10 +126,10 @@ def test_frames_and_flow_are_cropped_and_mirrored_by_one_draw(crop: str):
 
 
 def test_colours_leave_flow_alone():
-    for throw in range(4):
+    for seed in range(4):
         plain, changed = (
             augment_clips(
-                of_one_kind(), 0, ClipAugment(brightness=share, hue=share / 2), TAKES, {}, make_generator(throw)
+                of_one_kind(), 0, ClipAugment(brightness=share, hue=share / 2), TAKES, {}, make_generator(seed)
             )[0]
             for share in (0.0, 0.8)
         )
@@ -148,44 +148,44 @@ def test_mirrored_test_crops_negate_x():
 
 
 @pytest.fixture(scope="module")
-def folder(film: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(video_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("flow")
-    extract_flow([Record("class/film.mp4", film, 0)], out, form="npz", workers=1)
+    extract_flow([Record("class/video.mp4", video_file, 0)], out, form="npz", workers=1)
     return out
 
 
-def test_stored_flow_is_found_by_the_id_and_equals_computed_flow(film: Path, folder: Path):
+def test_stored_flow_is_found_by_the_id_and_equals_computed_flow(video_file: Path, folder: Path):
     stored = ClipPreparation(TAKES, CLIPS, {}, flow=FlowSource(folder=folder))
-    with Video(film) as video:
+    with Video(video_file) as video:
         computed, _ = ClipPreparation(TAKES, CLIPS, {})(video)
-        assert torch.equal(stored(video, name="class/film.mp4")[0]["flow"], computed["flow"])
+        assert torch.equal(stored(video, name="class/video.mp4")[0]["flow"], computed["flow"])
         assert torch.equal(stored(video)[0]["flow"], computed["flow"])  # no recording of the data set
-        assert stored.flow.of(video, "class/film.mp4").path == folder / "class" / "film.mp4.npz"
+        assert stored.flow.of(video, "class/video.mp4").path == folder / "class" / "video.mp4.npz"
 
 
 @pytest.mark.parametrize(
-    ("source", "name", "said"),
+    ("source", "name", "message"),
     [
         ({}, "class/other.mp4", r"there is no flow of class/other.mp4\. .*make it with muybridge flow"),
-        ({"bound": 15.0}, "class/film.mp4", r"made by dis with bound 20\. Expected dis with bound 15"),
-        ({"method": "tvl1"}, "class/film.mp4", r"made by dis with bound 20\. Expected tvl1"),
+        ({"bound": 15.0}, "class/video.mp4", r"made by dis with bound 20\. Expected dis with bound 15"),
+        ({"method": "tvl1"}, "class/video.mp4", r"made by dis with bound 20\. Expected tvl1"),
     ],
 )
 def test_flow_that_is_missing_or_made_otherwise_is_refused(
-    film: Path, folder: Path, source: dict, name: str, said: str
+    video_file: Path, folder: Path, source: dict, name: str, message: str
 ):
     prepare = ClipPreparation(TAKES, CLIPS, {}, flow=FlowSource.model_validate({"folder": folder} | source))
-    with Video(film) as video, pytest.raises(DataError, match=f"(?is){said}"):
+    with Video(video_file) as video, pytest.raises(DataError, match=f"(?is){message}"):
         prepare(video, name=name)
 
 
-def test_flow_of_other_frames_is_refused(film: Path, folder: Path, sliding: Path):
+def test_flow_of_other_frames_is_refused(video_file: Path, folder: Path, sliding: Path):
     prepare = ClipPreparation(TAKES, CLIPS, {}, flow=FlowSource(folder=folder))
-    for video in (Video(sliding), Video(film).slice_frames(0, 15)):
+    for video in (Video(sliding), Video(video_file).slice_frames(0, 15)):
         with video, pytest.raises(DataError, match=r"the flow is that of 20 frames of 64x48 pixels"):
-            prepare(video, name="class/film.mp4")
-    with Video(film) as video, pytest.raises(DataError, match="a video of a single frame has no optical flow"):
-        prepare(video.slice_frames(3, 4), name="class/film.mp4")
+            prepare(video, name="class/video.mp4")
+    with Video(video_file) as video, pytest.raises(DataError, match="a video of a single frame has no optical flow"):
+        prepare(video.slice_frames(3, 4), name="class/video.mp4")
 
 
 def test_flow_follows_the_actor_of_the_moving_shapes(tmp_path: Path):
@@ -229,14 +229,14 @@ def test_a_video_shorter_than_a_clip_repeats_its_last_moment(root: Path):
     with Video(root / "dawn" / "a_0.mp4") as video:  # 12 frames
         inputs = prepare(video)[0]
         trained = prepare(video, 0, make_generator(1))[0]
-    for one in (*inputs.values(), *trained.values()):
-        assert one.shape[1] == 15
-        assert all(torch.equal(one[:, 10], one[:, step]) for step in range(11, 15))
-        assert not torch.equal(one[:, 9], one[:, 10])
+    for tensor in (*inputs.values(), *trained.values()):
+        assert tensor.shape[1] == 15
+        assert all(torch.equal(tensor[:, 10], tensor[:, step]) for step in range(11, 15))
+        assert not torch.equal(tensor[:, 9], tensor[:, 10])
 
 
 def flow_recipe(root: Path, model: dict | None = None, **train) -> Recipe:
-    """A small VideoLSTM on films of light."""
+    """A small VideoLSTM on videos of moving light."""
     small = {
         "name": "video_lstm",
         "backbone": "test_efficientnet",
@@ -292,7 +292,7 @@ def test_each_stage_reads_what_its_model_takes(root: Path):
 
 
 @pytest.mark.parametrize("stream", ["appearance", "motion"])
-def test_from_films_to_named_actions_with_flow(root: Path, tmp_path: Path, stream: str):
+def test_from_videos_to_named_actions_with_flow(root: Path, tmp_path: Path, stream: str):
     recipe = flow_recipe(root, {"stream": stream}, epochs=1)
     extract_flow(
         [*recipe.data.index("train").records, *recipe.data.index("test").records], tmp_path / "flow", workers=1
@@ -339,64 +339,64 @@ def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Capture
 
 def test_flow_of_a_recipe_is_made_resumed_and_found_by_its_training(call, root: Path, tmp_path: Path):
     save_recipe(flow_recipe(root, {"architecture": "conv_lstm", "stream": "motion"}, epochs=1), tmp_path / "mine.toml")
-    code, said = call("flow", "mine.toml", "--form", "npz", "--jobs", "1", "--bound", "12")
-    assert code == 0, said
-    assert "88 fields of 8 videos in" in said  # 11 of each
-    assert "per second" in said
-    words = said.partition("next: muybridge ")[2].split()
+    code, output = call("flow", "mine.toml", "--form", "npz", "--jobs", "1", "--bound", "12")
+    assert code == 0, output
+    assert "88 fields of 8 videos in" in output  # 11 of each
+    assert "per second" in output
+    words = output.partition("next: muybridge ")[2].split()
     assert words[:2] == ["train", "mine.toml"]
     assert words[2:] == ["--set", "flow.folder=flow/mine", "--set", "flow.method=dis", "--set", "flow.bound=12"]
     (tmp_path / "flow/mine/dusk/b_0.mp4.npz").unlink()
-    code, said = call(*words, "--run", "runs/mine")
+    code, output = call(*words, "--run", "runs/mine")
     assert code == 2
-    assert "recording 'dusk/b_0.mp4': there is no flow of dusk/b_0.mp4" in said
-    assert "Make it with muybridge flow" in said
-    code, said = call("flow", "mine.toml", "--form", "npz", "--jobs", "1", "--bound", "12")
+    assert "recording 'dusk/b_0.mp4': there is no flow of dusk/b_0.mp4" in output
+    assert "Make it with muybridge flow" in output
+    code, output = call("flow", "mine.toml", "--form", "npz", "--jobs", "1", "--bound", "12")
     assert code == 0
-    assert "11 fields of 1 videos" in said
-    assert "that of 7 existed" in said
-    code, said = call(*words, "--run", "runs/mine", "--resume")
-    assert code == 0, said
+    assert "11 fields of 1 videos" in output
+    assert "that of 7 existed" in output
+    code, output = call(*words, "--run", "runs/mine", "--resume")
+    assert code == 0, output
     assert load_recipe(tmp_path / "runs/mine/recipe.toml").flow == FlowSource(folder=tmp_path / "flow/mine", bound=12)
 
 
 def test_flow_of_a_folder_has_the_ids_of_a_folders_recordings(call, root: Path, tmp_path: Path):
-    code, said = call("flow", str(root), "--out", "there", "--jobs", "1")
-    assert code == 0, said
+    code, output = call("flow", str(root), "--out", "there", "--jobs", "1")
+    assert code == 0, output
     assert {path.parent.name for path in tmp_path.glob("there/*/*.mp4/flow.json")} == {
         f"{person}_0.mp4" for person in "abcd"
     }
     assert find_flow(tmp_path / "there", "dawn/a_0.mp4").is_dir()
-    (tmp_path / "films").mkdir()
-    code, said = call("flow", str(root), "--out", str(root / "flow"))
+    (tmp_path / "videos").mkdir()
+    code, output = call("flow", str(root), "--out", str(root / "flow"))
     assert code == 2
-    assert "the flow would be among the videos" in said
-    code, said = call("flow", str(tmp_path / "films"))
+    assert "the flow would be among the videos" in output
+    code, output = call("flow", str(tmp_path / "videos"))
     assert code == 2
-    assert "no video in this folder" in said
-    (tmp_path / "films" / "broken.mp4").write_bytes(b"no film")
-    shutil.copy(root / "dawn" / "a_0.mp4", tmp_path / "films" / "whole.mp4")
-    code, said = call("flow", str(tmp_path / "films"), "--jobs", "1")
+    assert "no video in this folder" in output
+    (tmp_path / "videos" / "broken.mp4").write_bytes(b"no video")
+    shutil.copy(root / "dawn" / "a_0.mp4", tmp_path / "videos" / "complete.mp4")
+    code, output = call("flow", str(tmp_path / "videos"), "--jobs", "1")
     assert code == 2
-    assert "1 of 2 videos have no flow, 'broken.mp4' among them" in said
-    assert (tmp_path / "flow" / "films" / "whole.mp4").is_dir()
+    assert "1 of 2 videos have no flow, 'broken.mp4' among them" in output
+    assert (tmp_path / "flow" / "videos" / "complete.mp4").is_dir()
 
 
 def test_skeletons_have_no_flow(call, tmp_path: Path):
     save_recipe(tiny_recipe(tmp_path), tmp_path / "mine.toml")
-    code, said = call("flow", "mine.toml")
+    code, output = call("flow", "mine.toml")
     assert code == 2
-    assert "data set 'msr_action3d' contains skeletons" in said
+    assert "data set 'msr_action3d' contains skeletons" in output
 
 
-def test_what_is_played_backwards_or_cut_off_has_its_own_flow(film: Path, tmp_path: Path):
-    forwards, backwards = Record("film", film, 0), Record("film_backwards", film, 1, backwards=True)
+def test_reversed_and_cut_videos_have_their_own_flow(video_file: Path, tmp_path: Path):
+    forwards, backwards = Record("video", video_file, 0), Record("video_backwards", video_file, 1, backwards=True)
     extract_flow([forwards, backwards], tmp_path, form="npz", workers=1, open_record=opened)
     for record in (forwards, backwards):
         with opened(record) as video:
             stored = ClipPreparation(TAKES, CLIPS, {}, flow=FlowSource(folder=tmp_path))(video, name=record.id)[0]
             assert torch.equal(stored["flow"], ClipPreparation(TAKES, CLIPS, {})(video)[0]["flow"])
-    assert np.load(tmp_path / "film.npz")["flow"].shape == (14, 2, 30, 40)
+    assert np.load(tmp_path / "video.npz")["flow"].shape == (14, 2, 30, 40)
 
 
 def opened(record: Record) -> Video:

@@ -24,8 +24,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return folder
 
 
-def told(run: RunFolder, path: Path, rows: list[tuple[str, str, tuple[float, float, float]]]) -> RunFolder:
-    """A run that said this of its test."""
+def write_predictions(run: RunFolder, path: Path, rows: list[tuple[str, str, tuple[float, float, float]]]) -> RunFolder:
+    """A run with these test predictions."""
     path.mkdir()
     for name in ("run.json", "labels.txt", "recipe.toml"):
         (path / name).write_text((run.path / name).read_text())
@@ -41,8 +41,8 @@ def test_one_run_fused_with_itself_is_itself(run: RunFolder):
 
 def test_probabilities_are_averaged_with_weights(run: RunFolder, tmp_path: Path):
     first, second, _ = run.labels()[:3]
-    sure = told(run, tmp_path / "sure", [("a", first, (0.9, 0.1, 0)), ("b", first, (0.1, 0.9, 0))])
-    torn = told(run, tmp_path / "torn", [("a", first, (0.4, 0.6, 0)), ("b", first, (0.7, 0.3, 0))])
+    sure = write_predictions(run, tmp_path / "sure", [("a", first, (0.9, 0.1, 0)), ("b", first, (0.1, 0.9, 0))])
+    torn = write_predictions(run, tmp_path / "torn", [("a", first, (0.4, 0.6, 0)), ("b", first, (0.7, 0.3, 0))])
     assert fuse([sure, torn]).top1 == 50.0  # a: 0.65 of the first class, b: 0.40
     assert fuse([sure, torn], [1, 5]).top1 == 50.0  # a: 0.48, b: 0.60
     assert fuse([sure, torn], [1, 3]).top1 == 100.0  # a: 0.525, b: 0.55
@@ -51,9 +51,9 @@ def test_probabilities_are_averaged_with_weights(run: RunFolder, tmp_path: Path)
     assert fuse([sure, torn]).per_class[second] is None
 
 
-def test_what_another_tool_says_counts_in_any_order(run: RunFolder, tmp_path: Path):
+def test_predictions_of_another_tool_may_have_any_order(run: RunFolder, tmp_path: Path):
     first, second, *rest = run.labels()
-    one = told(run, tmp_path / "one", [("a", first, (0.6, 0.4, 0)), ("b", second, (0.6, 0.4, 0))])
+    one = write_predictions(run, tmp_path / "one", [("a", first, (0.6, 0.4, 0)), ("b", second, (0.6, 0.4, 0))])
     file = tmp_path / "other.csv"
     header = ",".join(["more", *rest, second, "id", first])
     zeros = ",".join("0" for _ in rest)
@@ -63,7 +63,7 @@ def test_what_another_tool_says_counts_in_any_order(run: RunFolder, tmp_path: Pa
     assert fuse([file, one], [1, 9]).top1 == 50.0
     done = CliRunner().invoke(app, ["fuse", str(one.path), str(file), "--json"])
     assert json.loads(done.stdout)["top1"] == 100.0
-    for text, said in [
+    for text, message in [
         (f"{header}\nx,{zeros},0.9,b,0.1\n", "other.csv: it lacks 'a'"),
         (header.replace("id", "name") + f"\nx,{zeros},0.9,b,0.1\n", "it lacks 'id'"),
         (header.replace(second, "wink") + f"\nx,{zeros},0.9,b,0.1\nx,{zeros},0.9,a,0.1\n", f"it lacks '{second}'"),
@@ -78,7 +78,7 @@ def test_what_another_tool_says_counts_in_any_order(run: RunFolder, tmp_path: Pa
         (f"{header}\nx,{zeros},0.9,b\nx,{zeros},0.9,a,0.1\n", "it cannot be read"),
     ]:
         file.write_text(text)
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             fuse([one, file])
     with pytest.raises(RunError, match=r"no run is among the sources\. Expected at least one run"):
         fuse([file])
@@ -93,8 +93,8 @@ def test_the_command_prints_scores(run: RunFolder):
 
 def test_what_cannot_be_fused(run: RunFolder, tmp_path: Path):
     first = run.labels()[0]
-    one = told(run, tmp_path / "one", [("a", first, (1, 0, 0))])
-    other = told(run, tmp_path / "other", [("b", first, (1, 0, 0))])
+    one = write_predictions(run, tmp_path / "one", [("a", first, (1, 0, 0))])
+    other = write_predictions(run, tmp_path / "other", [("b", first, (1, 0, 0))])
     with pytest.raises(RunError, match=r"other: the run was tested on other recordings\. Expected the 1 of"):
         fuse([one, other])
     with pytest.raises(RunError, match=r"weights 1\. Expected 2 of them"):

@@ -37,9 +37,9 @@ def tsn(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def starting(root: Path, take: dict, architecture: str = "conv_alstm", **knobs) -> Recipe:
-    model = {"architecture": architecture, "backbone": "resnet18"} | knobs.pop("model", {})
-    return flow_recipe(root, model, epochs=1, save_seconds=0.0, init_from=take, **knobs)
+def starting(root: Path, take: dict, architecture: str = "conv_alstm", **settings) -> Recipe:
+    model = {"architecture": architecture, "backbone": "resnet18"} | settings.pop("model", {})
+    return flow_recipe(root, model, epochs=1, save_seconds=0.0, init_from=take, **settings)
 
 
 def test_a_backbone_is_taken_from_a_tsn_and_stays_as_it_was(root: Path, tsn: Path, tmp_path: Path):
@@ -95,7 +95,7 @@ def test_filters_of_colour_are_carried_over_to_flow(root: Path, tsn: Path):
 
 
 @pytest.mark.parametrize(
-    ("knobs", "take", "said"),
+    ("settings", "take", "message"),
     [
         (
             {},
@@ -115,10 +115,10 @@ def test_filters_of_colour_are_carried_over_to_flow(root: Path, tsn: Path):
         ),
     ],
 )
-def test_what_does_not_fit_is_named(root: Path, tsn: Path, knobs: dict, take: dict, said: str):
+def test_what_does_not_fit_is_named(root: Path, tsn: Path, settings: dict, take: dict, message: str):
     take = {prefix: source | {"run": str(tsn)} for prefix, source in take.items()}
-    recipe = starting(root, take, model=knobs)
-    with pytest.raises((RunError, RecipeError), match=f"(?s){said}"):
+    recipe = starting(root, take, model=settings)
+    with pytest.raises((RunError, RecipeError), match=f"(?s){message}"):
         build_model(recipe, recipe.stages()[0], 0)
 
 

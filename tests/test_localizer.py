@@ -71,7 +71,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 class Bright(Model):
-    """Looks at what is bright, on a grid of cells of 4 pixels."""
+    """Attends to bright regions, on a grid of cells of 4 pixels."""
 
     def forward(self, video: Tensor) -> Output:
         light = reduce(video, "b t c (h p) (w q) -> b t h w", "mean", p=4, q=4)
@@ -108,11 +108,13 @@ def bright(runs: dict[str, Path]) -> Localizer:
     return localizer
 
 
-@pytest.mark.parametrize("framing", [{"resize": (32, 32)}, {}, {"short_side": 40}, {"resize": (40, 60)}, {"size": 64}])
-def test_boxes_lie_where_the_model_looks_in_pixels_of_the_file(bright: Localizer, tmp_path: Path, framing: dict):
+@pytest.mark.parametrize(
+    "crop_settings", [{"resize": (32, 32)}, {}, {"short_side": 40}, {"resize": (40, 60)}, {"size": 64}]
+)
+def test_boxes_lie_where_the_model_looks_in_pixels_of_the_file(bright: Localizer, tmp_path: Path, crop_settings: dict):
     boxes = wandering(20)
     clip = write_square(tmp_path / "clip.mp4", boxes, 120, 180)
-    bright.prepare = replace(bright.prepare, view=ViewConfig(mode="clips", **framing))
+    bright.prepare = replace(bright.prepare, view=ViewConfig(mode="clips", **crop_settings))
     result = bright(clip)
     assert (result.id, result.label, len(result.maps), result.fps) == (str(clip), 5, 20, 25)
     assert result.scores.sum().item() == pytest.approx(1)
@@ -252,7 +254,7 @@ def test_annotations_for_other_files_are_refused(runs: dict[str, Path]):
     assert result.truth.tubes[0].boxes[0].tolist() == [0, 0, 48, 32]
 
 
-def test_videos_leave_boxes_and_films(runs: dict[str, Path], tmp_path: Path):
+def test_videos_leave_boxes_and_animations(runs: dict[str, Path], tmp_path: Path):
     for person in ("a", "b"):
         (tmp_path / person).mkdir()
         write_square(tmp_path / person / "clip.mp4", wandering(7), 120, 180)
@@ -362,9 +364,9 @@ def test_long_videos_are_time_lapses() -> None:
 def test_found_boxes_are_yellow_and_true_ones_white(tmp_path: Path):
     frames = np.zeros((2, 64, 64, 3), dtype=np.uint8)
     box = np.array([[0.25, 0.25, 0.75, 0.75]] * 2)
-    heat = {"looks": np.full((2, 4, 4), 1e-6)}
+    heat = {"heat": np.full((2, 4, 4), 1e-6)}
     colors = {}
-    for name, settings in {"result": {"predicted": {"looks": box}}, "truth": {"truth": box}}.items():
+    for name, settings in {"result": {"predicted": {"heat": box}}, "truth": {"truth": box}}.items():
         draw_clip_sheet(frames, heat, tmp_path / f"{name}.png", **settings)
         animate_clip(frames, heat, tmp_path / f"{name}.gif", fps=5.0, **settings)
         colors[name] = 0

@@ -1,4 +1,4 @@
-"""The moving shapes: one frame tells nothing, the order of frames everything; boxes are true, files complete."""
+"""The moving shapes: one frame has no information, only the order of frames; boxes are correct, files complete."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ from muybridge.media.synthetic.moving_shapes import (
 )
 from muybridge.media.synthetic.videos import boxes_path, write_videos
 
-STAGE = SceneConfig()
+CONFIG = SceneConfig()
 TINY = SceneConfig(height=32, width=32, frames=8)
 
 
@@ -43,7 +43,7 @@ def states(track: Track) -> np.ndarray:
 @pytest.fixture(scope="module")
 def tracks() -> np.ndarray:
     """States of one take in 400 scenes, class scene T 5."""
-    return np.stack([[states(actor_track(STAGE, motion, scene, 1)) for scene in range(400)] for motion in MOTIONS])
+    return np.stack([[states(actor_track(CONFIG, motion, scene, 1)) for scene in range(400)] for motion in MOTIONS])
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def small(tmp_path_factory) -> MovingShapes:
 
 
 @pytest.mark.parametrize("frame", [None, 0, 15, 31])
-def test_the_true_state_in_one_frame_tells_nothing(tracks, frame):
+def test_the_true_state_in_one_frame_contains_no_class_information(tracks, frame):
     classes, scenes, frames, _ = tracks.shape
     at = np.random.default_rng(0).integers(frames, size=(classes, scenes)) if frame is None else frame
     one = tracks[np.arange(classes)[:, None], np.arange(scenes), at]
@@ -66,7 +66,7 @@ def test_the_true_state_in_one_frame_tells_nothing(tracks, frame):
     assert forest.score(one[:, 200:].reshape(-1, 5), labels) < chance(len(labels))
 
 
-def test_the_true_states_in_two_frames_tell_much(tracks):
+def test_the_true_states_in_two_frames_identify_most_classes(tracks):
     # Shows that the forest above could see a leak if there were one.
     two = np.concatenate([tracks[:, :, 10], tracks[:, :, 11] - tracks[:, :, 10]], axis=-1)
     labels = np.repeat(np.arange(len(tracks)), 200)
@@ -76,7 +76,7 @@ def test_the_true_states_in_two_frames_tell_much(tracks):
 
 @pytest.mark.parametrize("motion", MOTIONS)
 @pytest.mark.parametrize("frame", [0, 13, 31])
-def test_at_every_frame_the_actor_is_spread_as_promised(tracks, motion, frame):
+def test_at_every_frame_the_actor_is_distributed_as_documented(tracks, motion, frame):
     x, y, size, cos, sin = tracks[MOTIONS.index(motion), :, frame].T
     x, y = ((one - 56) / (0.27 * 112) for one in (x, y))
     shares = {
@@ -92,15 +92,15 @@ def test_at_every_frame_the_actor_is_spread_as_promised(tracks, motion, frame):
 
 
 def test_the_actor_can_be_small_and_anywhere(tmp_path):
-    stage = SceneConfig(actor=(0.08, 0.12), spread=0.36)
-    ends = [states(actor_track(stage, motion, scene, 1))[13] for motion in MOTIONS for scene in range(100)]
+    config = SceneConfig(actor=(0.08, 0.12), spread=0.36)
+    ends = [states(actor_track(config, motion, scene, 1))[13] for motion in MOTIONS for scene in range(100)]
     x, y, size, *_ = np.transpose(ends)
     area = ((x - 56) ** 2 + (y - 56) ** 2) / (0.36 * 112) ** 2
     share = (size - np.log(0.08 * 112)) / np.log(0.12 / 0.08)
     assert stats.kstest(area, "uniform").pvalue > 1e-4
     assert stats.kstest(share, "uniform").pvalue > 1e-4
-    told = [told_by_order(actor_track(stage, "shake", scene, 1)) for scene in range(100)]
-    assert told.count("shake") >= 98
+    predicted = [class_from_order(actor_track(config, "shake", scene, 1)) for scene in range(100)]
+    assert predicted.count("shake") >= 98
     plain, other = MovingShapes(root=tmp_path), MovingShapes(root=tmp_path, radius=(0.08, 0.12), spread=0.36)
     assert other.scene_config() == SceneConfig(distractors=1, actor=(0.08, 0.12), spread=0.36)
     assert plain.folder() != other.folder()
@@ -112,10 +112,10 @@ def test_the_actor_can_be_small_and_anywhere(tmp_path):
 @pytest.mark.slow
 def test_pixels_of_one_frame_tell_nothing():
     scenes = [make_scene(TINY, number) for number in range(60)]
-    films = np.stack(
+    videos = np.stack(
         [[render_video(TINY, scene, motion, 1).pixels[:, ::2, ::2] for motion in MOTIONS] for scene in scenes]
     )
-    train, test = films[:40].reshape(-1, 16 * 16 * 3) / 255, films[40:].reshape(-1, 16 * 16 * 3) / 255
+    train, test = videos[:40].reshape(-1, 16 * 16 * 3) / 255, videos[40:].reshape(-1, 16 * 16 * 3) / 255
     labels = np.tile(np.repeat(np.arange(len(MOTIONS)), TINY.frames), len(scenes))
     linear = make_pipeline(PCA(60, random_state=0), StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
     for model in (linear, RandomForestClassifier(40, min_samples_leaf=5, random_state=0)):
@@ -123,7 +123,7 @@ def test_pixels_of_one_frame_tell_nothing():
         assert score < chance(20 * len(MOTIONS))
 
 
-def told_by_order(track: Track) -> str:
+def class_from_order(track: Track) -> str:
     """The class by its definition, from the speeds of a track."""
     vx, vy, growth, turn = (np.diff(one) for one in (track.x, track.y, track.radius, track.angle))
     if np.abs(turn).max() > 0.01:
@@ -141,24 +141,24 @@ def told_by_order(track: Track) -> str:
 
 
 @pytest.mark.parametrize("motion", MOTIONS)
-def test_the_order_of_frames_tells_the_class(motion):
-    told = [told_by_order(actor_track(STAGE, motion, scene, 1)) for scene in range(200)]
-    assert told.count(motion) >= 0.98 * len(told)
+def test_the_order_of_frames_determines_the_class(motion):
+    predicted = [class_from_order(actor_track(CONFIG, motion, scene, 1)) for scene in range(200)]
+    assert predicted.count(motion) >= 0.98 * len(predicted)
 
 
 @pytest.mark.parametrize("pair", MIRRORED, ids="/".join)
-def test_mirroring_makes_the_partner(pair):
+def test_mirroring_gives_the_partner_class(pair):
     for motion, partner in (pair, pair[::-1]):
-        track = actor_track(STAGE, motion, 3, 1)
-        assert told_by_order(Track(112 - track.x, track.y, track.radius, -track.angle)) == partner
+        track = actor_track(CONFIG, motion, 3, 1)
+        assert class_from_order(Track(112 - track.x, track.y, track.radius, -track.angle)) == partner
         assert MovingShapes().mirror()[MOTIONS.index(motion)] == MOTIONS.index(partner)
     for motion in set(MOTIONS) - {one for names in MIRRORED for one in names}:
-        track = actor_track(STAGE, motion, 3, 1)
-        assert told_by_order(Track(112 - track.x, track.y, track.radius, -track.angle)) == motion
+        track = actor_track(CONFIG, motion, 3, 1)
+        assert class_from_order(Track(112 - track.x, track.y, track.radius, -track.angle)) == motion
 
 
 def test_partners_decode_to_the_same_frames_in_opposite_order(small):
-    # What is blind to order cannot tell them apart; this holds of the files, traces of the coder included.
+    # A model without temporal order cannot separate them; this holds of the files, traces of the coder included.
     records = {record.id: record for split in ("train", "test") for record in small.index(split).records}
     for motion, partner in REVERSED.items():
         for name in ("s001_t01", "s004_t01"):
@@ -177,42 +177,42 @@ def square(half: float) -> Sprite:
     return Sprite(np.ones((192, 192, 3), np.float32), distance, np.zeros((192, 192), np.float32))
 
 
-def test_a_shape_is_painted_where_it_is_told_and_turned_clockwise():
+def test_a_shape_is_drawn_where_it_is_placed_and_rotated_clockwise():
     sprite = square(0.5)
-    sprite.colour[:, :96] = 0.25  # its left half is dark
+    sprite.color[:, :96] = 0.25  # its left half is dark
     frame = np.zeros((40, 60, 3), np.float32)
-    seen = sprite.paint(frame, 20.0, 12.0, 16.0, np.pi / 2)
+    seen = sprite.draw(frame, 20.0, 12.0, 16.0, np.pi / 2)
     rows, columns = np.nonzero(seen)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (4, 19, 12, 27)
     assert frame[5:11, 13:27].max() == pytest.approx(0.25)  # left has gone up
     assert frame[13:19, 13:27].min() == pytest.approx(1.0)
-    assert not square(0.5).paint(frame, -30.0, 12.0, 16.0, 0.0).any()
+    assert not square(0.5).draw(frame, -30.0, 12.0, 16.0, 0.0).any()
 
 
 @pytest.mark.parametrize("motion", MOTIONS)
-def test_boxes_are_where_the_actor_is_seen(motion):
+def test_boxes_are_where_the_actor_is_visible(motion):
     black = Background(np.zeros((8, 8, 3), np.float32))
     jittery, calm = (SceneConfig(height=60, width=80, frames=12, disturbance=strength) for strength in (1.0, 0.0))
-    film = render_video(jittery, Scene(5, black, square(0.7), ()), motion, take=2)
-    for picture, box in zip(film.pixels, film.boxes, strict=True):
-        rows, columns = np.nonzero(picture.max(axis=-1) > 60)
+    video = render_video(jittery, Scene(5, black, square(0.7), ()), motion, take=2)
+    for image, box in zip(video.pixels, video.boxes, strict=True):
+        rows, columns = np.nonzero(image.max(axis=-1) > 60)
         seen = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
         assert np.abs(box - seen).max() <= 1
         assert (box[:2] >= 0).all()
         assert (box[2:] <= (80, 60)).all()
     still = render_video(calm, Scene(5, black, square(0.7), ()), motion, take=2)
-    assert 1 <= np.abs(film.boxes - still.boxes).max() < 4  # the camera takes the boxes along
+    assert 1 <= np.abs(video.boxes - still.boxes).max() < 4  # the camera takes the boxes along
 
 
-def test_scenes_differ_and_the_studio_can_be_quiet():
-    stage = SceneConfig(height=48, width=48, frames=8, disturbance=0.0, distractors=0)
-    scene = make_scene(stage, 1)
-    pixels = render_video(stage, scene, "turn clockwise", 1).pixels.astype(int)
-    assert (np.ptp(pixels, axis=0).max(axis=-1) == 0).mean() > 0.4  # the backdrop stands still in steady light
+def test_scenes_differ_and_disturbances_can_be_turned_off():
+    config = SceneConfig(height=48, width=48, frames=8, disturbance=0.0, distractors=0)
+    scene = make_scene(config, 1)
+    pixels = render_video(config, scene, "turn clockwise", 1).pixels.astype(int)
+    assert (np.ptp(pixels, axis=0).max(axis=-1) == 0).mean() > 0.4  # the background stands still in constant light
     lively = render_video(SceneConfig(height=48, width=48, frames=8), scene, "turn clockwise", 1).pixels.astype(int)
     assert (np.ptp(lively, axis=0).max(axis=-1) == 0).mean() < 0.01
-    assert not np.allclose(scene.backdrop.cells, make_scene(stage, 2).backdrop.cells, atol=0.1)
-    assert len(make_scene(SceneConfig(distractors=3), 1).others) == 3
+    assert not np.allclose(scene.background.cells, make_scene(config, 2).background.cells, atol=0.1)
+    assert len(make_scene(SceneConfig(distractors=3), 1).distractors) == 3
 
 
 def test_splits_share_no_scene_and_every_scene_has_every_class(small):
@@ -224,30 +224,30 @@ def test_splits_share_no_scene_and_every_scene_has_every_class(small):
         assert np.bincount(labels).tolist() == [len(groups[split])] * len(MOTIONS)
 
 
-def test_a_film_opens_as_a_video_at_sixteen_frames_a_second(small):
+def test_a_video_opens_as_a_video_at_sixteen_frames_a_second(small):
     record = small.index("test").records[0]
     with small.open(record) as video:
         assert (len(video), video.size, video.fps) == (8, (48, 64), 16.0)
         decoded = video.read(range(8)).pixels.permute(0, 2, 3, 1).float()
     scene = make_scene(small.scene_config(), int(record.group[1:]))
-    made = render_video(small.scene_config(), scene, MOTIONS[record.label], take=1)
-    assert (decoded - torch.from_numpy(made.pixels.copy()).float()).abs().mean() < 6  # half the colour resolution
+    rendered = render_video(small.scene_config(), scene, MOTIONS[record.label], take=1)
+    assert (decoded - torch.from_numpy(rendered.pixels.copy()).float()).abs().mean() < 6  # half the color resolution
     boxes = small.boxes(record)
     assert boxes.shape == (8, 4)
-    assert np.array_equal(boxes.numpy(), made.boxes)
+    assert np.array_equal(boxes.numpy(), rendered.boxes)
 
 
-def test_the_same_arguments_give_the_same_bytes_and_another_seed_other_films(small, tmp_path):
+def test_the_same_arguments_give_the_same_bytes_and_another_seed_other_videos(small, tmp_path):
     again = small.model_copy(update={"root": tmp_path, "scenes": 1})
     again.generate()
-    films = sorted(again.folder().rglob("*.mp4"))
-    assert len(films) == len(MOTIONS)
-    for path in films:
+    videos = sorted(again.folder().rglob("*.mp4"))
+    assert len(videos) == len(MOTIONS)
+    for path in videos:
         first = small.folder() / path.relative_to(again.folder())
         assert path.read_bytes() == first.read_bytes()
         assert boxes_path(path).read_bytes() == boxes_path(first).read_bytes()
     other = write_videos(tmp_path / "other", SceneConfig(height=48, width=64, frames=8, seed=1), scenes=1, takes=1)
-    assert all(one.read_bytes() != path.read_bytes() for one, path in zip(other, films, strict=True))
+    assert all(one.read_bytes() != path.read_bytes() for one, path in zip(other, videos, strict=True))
 
 
 def test_a_run_that_was_stopped_goes_on(tmp_path):
@@ -261,21 +261,23 @@ def test_a_run_that_was_stopped_goes_on(tmp_path):
     lost = sorted(written)[3]
     content = lost.read_bytes()
     lost.unlink()
-    told = []
-    films = write_videos(tmp_path, TINY, scenes=2, takes=2, progress=lambda *count: told.append(count))
-    assert told == [(1, 2), (2, 2)]
-    assert sorted(films) == sorted(tmp_path.rglob("*.mp4"))
-    assert all(boxes_path(path).exists() for path in films)
+    reported = []
+    videos = write_videos(tmp_path, TINY, scenes=2, takes=2, progress=lambda *count: reported.append(count))
+    assert reported == [(1, 2), (2, 2)]
+    assert sorted(videos) == sorted(tmp_path.rglob("*.mp4"))
+    assert all(boxes_path(path).exists() for path in videos)
     assert lost.read_bytes() == content
-    assert all(path.stat().st_mtime_ns == stamp for path, stamp in written.items() if path != lost)
-    assert write_videos(tmp_path, TINY, scenes=2, takes=2, progress=stop) == films  # complete: nothing left to do
+    assert all(path.stat().st_mtime_ns == modified for path, modified in written.items() if path != lost)
+    assert write_videos(tmp_path, TINY, scenes=2, takes=2, progress=stop) == videos  # complete: nothing left to do
 
 
 def test_several_processes_write_the_same_bytes(tmp_path):
-    told = []
+    reported = []
     config = SceneConfig(height=48, width=64, frames=8)
-    videos = write_videos(tmp_path, config, scenes=2, takes=1, progress=lambda *count: told.append(count), workers=2)
-    assert told == [(1, 2), (2, 2)]
+    videos = write_videos(
+        tmp_path, config, scenes=2, takes=1, progress=lambda *count: reported.append(count), workers=2
+    )
+    assert reported == [(1, 2), (2, 2)]
     alone = write_videos(tmp_path / "alone", config, scenes=2, takes=1)
     assert [path.read_bytes() for path in videos] == [path.read_bytes() for path in alone]
 
@@ -288,7 +290,7 @@ def test_what_a_power_failure_left_empty_is_written_again(tmp_path):
     assert path.read_bytes() == content
 
 
-def test_a_film_is_never_there_without_its_boxes(tmp_path, monkeypatch):
+def test_a_video_never_exists_without_its_boxes(tmp_path, monkeypatch):
     def fail(pixels):
         raise MemoryError
 
@@ -298,7 +300,7 @@ def test_a_film_is_never_there_without_its_boxes(tmp_path, monkeypatch):
     assert [path.suffix for path in tmp_path.rglob("*") if path.is_file()] == [".npz"]
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match=r"the moving shapes cannot be written .*choose another folder"):
         write_videos(tmp_path / "file", TINY, scenes=1, takes=1)

@@ -16,7 +16,7 @@ from tests.tiny import tiny_clip_recipe, write_videos
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """102 films to train on, of which one is no film, and 8 to test."""
+    """102 files to train on, of which one is no video, and 8 to test."""
     small = write_videos(tmp_path_factory.mktemp("few"), takes=1)
     root = tmp_path_factory.mktemp("many")
     for label in ("dawn", "dusk"):
@@ -26,7 +26,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 shutil.copy(small / label / f"{person}_0.mp4", root / label / f"{person}_{take}.mp4")
         for take in range(4):
             shutil.copy(small / label / "d_0.mp4", root / label / f"d_{take}.mp4")
-    (root / "dawn" / "b_3.mp4").write_bytes(b"no film")
+    (root / "dawn" / "b_3.mp4").write_bytes(b"no video")
     return root
 
 

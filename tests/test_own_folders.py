@@ -317,7 +317,7 @@ def test_a_single_class_is_refused_before_training(tmp_path: Path):
     ("name", "message"),
     [
         ("data.zip", r"data.zip: this is an archive\. .*Unpack it"),
-        ("film.MP4", r"film.MP4: this is a single recording"),
+        ("video.MP4", r"video.MP4: this is a single recording"),
         ("list.txt", r"list.txt: this is a file\. .*video_list"),
         ("README", r"README: this is a file\. .*Give the folder that contains the class folders"),
         ("gone", r"gone: there is no such folder"),

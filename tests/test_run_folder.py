@@ -1,4 +1,4 @@
-"""Run folders: nothing is lost, nothing half-written is read, and what is wrong is said."""
+"""Run folders: nothing is lost, nothing half-written is read, and every fault is reported."""
 
 import json
 import pickle
@@ -256,9 +256,9 @@ def test_a_full_disk_keeps_what_was_there(run: Path, monkeypatch: pytest.MonkeyP
 
 def test_testing_leaves_scores_and_answers(run: Path):
     scores = evaluate(RunFolder.open(run), "test")
-    told = json.loads((run / "test.json").read_text())
-    assert told["top1"] == scores.top1
-    assert told["count"] == 24
+    result = json.loads((run / "test.json").read_text())
+    assert result["top1"] == scores.top1
+    assert result["count"] == 24
     lines = (run / "test-predictions.csv").read_text().splitlines()
     assert len(lines) == 25
     right = sum(line.split(",")[1] == line.split(",")[2] for line in lines[1:])

@@ -15,7 +15,7 @@ LENGTHS = st.sampled_from([1, 2, 5, 30])
 SEEDS = st.one_of(st.none(), st.integers(0, 1000))
 
 
-def dice(seed: int | None) -> torch.Generator | None:
+def make_rng(seed: int | None) -> torch.Generator | None:
     return None if seed is None else torch.Generator().manual_seed(seed)
 
 
@@ -74,7 +74,7 @@ def test_validation_is_the_formula_of_the_spec(frames: int, segments: int, lengt
 
 @given(FRAMES, SEGMENTS, LENGTHS, st.integers(0, 1000))
 def test_training_draws_one_window_from_each_piece(frames: int, segments: int, length: int, seed: int) -> None:
-    starts, room = window_starts(frames, segments, length, dice(seed)), frames - length + 1
+    starts, room = window_starts(frames, segments, length, make_rng(seed)), frames - length + 1
     piece = room // segments
     if piece > 0:
         assert all(0 <= start - k * piece < piece for k, start in enumerate(starts))
@@ -115,11 +115,11 @@ def test_what_always_holds(
 ) -> None:
     view = data.draw(st.integers(0, views - 1))
     takes = ClipInput(segments, length)
-    chosen = sample_indices(frames, takes, mode, dice(seed), view, views, stride)  # pyright: ignore[reportArgumentType]
+    chosen = sample_indices(frames, takes, mode, make_rng(seed), view, views, stride)  # pyright: ignore[reportArgumentType]
     assert len(chosen) == segments * length
     assert all(0 <= index < frames for index in chosen)
     assert all(type(index) is int for index in chosen)
-    again = sample_indices(frames, takes, mode, dice(seed), view, views, stride)  # pyright: ignore[reportArgumentType]
+    again = sample_indices(frames, takes, mode, make_rng(seed), view, views, stride)  # pyright: ignore[reportArgumentType]
     assert chosen == again
     for window in np.split(np.array(chosen), 1 if mode == "clips" else segments):
         steps = np.diff(window)
@@ -143,7 +143,7 @@ def test_a_stride_spreads_clips_and_windows() -> None:
     assert sample_indices(130, ClipInput(1, 30), "clips", stride=2) == list(range(36, 96, 2))
     assert sample_indices(40, ClipInput(1, 30), "clips", stride=2) == [*range(0, 40, 2), *[39] * 10]
     assert sample_indices(100, ClipInput(4, 3), stride=4) == window_indices(window_starts(100, 4, 9), 3, 100, 4)
-    last = {sample_indices(100, ClipInput(1, 5), "clips", dice(seed), stride=10)[-1] for seed in range(500)}
+    last = {sample_indices(100, ClipInput(1, 5), "clips", make_rng(seed), stride=10)[-1] for seed in range(500)}
     assert (min(last), max(last)) == (40, 99)
 
 

@@ -182,7 +182,7 @@ def with_score(joints: np.ndarray, seed: int = 0) -> np.ndarray:
     return np.concatenate([joints, scores[..., None]], axis=-1)
 
 
-ASKED = r"looks like a confidence score and not like a coordinate \(.*\)\. .*data.coordinates = 2 if it is a score"
+AMBIGUOUS = r"looks like a confidence score and not like a coordinate \(.*\)\. .*data.coordinates = 2 if it is a score"
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ ASKED = r"looks like a confidence score and not like a coordinate \(.*\)\. .*dat
     ],
 )
 def test_a_score_in_place_of_a_depth_is_asked_about(array):
-    with pytest.raises(DataError, match=ASKED):
+    with pytest.raises(DataError, match=AMBIGUOUS):
         sequence_from_array(array)
     found = sequence_from_array(array, options=ReadOptions(coordinates=2))
     assert close(found, array[..., :2])
@@ -241,7 +241,7 @@ def test_scores_in_text_files_are_asked_about_too(tmp_path):
     (tmp_path / "a.csv").write_text("\n".join(["frame,person,joint,x,y,z", *rows]))
     (tmp_path / "named.csv").write_text("\n".join(["frame,person,joint,x,y,score", *rows]))
     for name in ("a.json", "a.csv"):
-        with pytest.raises(DataError, match=ASKED):
+        with pytest.raises(DataError, match=AMBIGUOUS):
             read_skeleton(tmp_path / name)
         assert close(read_skeleton(tmp_path / name, ReadOptions(coordinates=2)), COCO)
     assert close(read_skeleton(tmp_path / "named.csv"), COCO)
@@ -310,7 +310,7 @@ def test_a_joint_of_which_half_is_missing_is_refused():
 def test_a_score_beside_missing_coordinates_is_still_a_score():
     lost = with_score(COCO)
     lost[10, 0, 9, :2] = np.nan
-    with pytest.raises(DataError, match=ASKED):
+    with pytest.raises(DataError, match=AMBIGUOUS):
         sequence_from_array(lost)
     assert sequence_from_array(lost, options=ReadOptions(coordinates=2)).filled == 1
 
@@ -329,9 +329,9 @@ def test_an_absent_person_is_no_missing_joint():
     found = sequence_from_array(absent)
     assert found.filled == 0
     assert found.present[:, 1].tolist() == [not 5 <= frame < 9 for frame in range(30)]
-    said = np.ones((30, 2), dtype=bool)
-    said[5:9, 1] = False
-    assert sequence_from_array(COCO, said).filled == 0
+    present = np.ones((30, 2), dtype=bool)
+    present[5:9, 1] = False
+    assert sequence_from_array(COCO, present).filled == 0
 
 
 @pytest.mark.parametrize("flat", [True, False])
@@ -399,6 +399,6 @@ def test_the_message_of_every_order_is_a_sentence_that_can_be_followed():
         if order != "TPJC":
             with pytest.raises(DataError) as caught:
                 sequence_from_array(TWO.transpose(axes))
-            said = re.search(r'Set data\.axes = "(\w+)"', str(caught.value))
-            assert said is not None
-            assert close(sequence_from_array(TWO.transpose(axes), options=ReadOptions(axes=said[1])), TWO)
+            suggestion = re.search(r'Set data\.axes = "(\w+)"', str(caught.value))
+            assert suggestion is not None
+            assert close(sequence_from_array(TWO.transpose(axes), options=ReadOptions(axes=suggestion[1])), TWO)

@@ -28,8 +28,10 @@ def walk(*shape: int, seed: int = 0) -> torch.Tensor:
     return (torch.randn(shape, generator=rng) * 0.02).cumsum(1) + torch.randn(shape[2:], generator=rng)
 
 
-def built(*groups, layout=FORK, people=1, coordinates=3, unit: FeatureScaling = "feature", pca=0) -> SkeletonFeatures:
-    return SkeletonFeatures(layout, people, coordinates, groups or PAPER_GROUPS, unit, pca)
+def built(
+    *groups, layout=FORK, people=1, coordinates=3, scaling: FeatureScaling = "feature", pca=0
+) -> SkeletonFeatures:
+    return SkeletonFeatures(layout, people, coordinates, groups or PAPER_GROUPS, scaling, pca)
 
 
 @pytest.mark.parametrize(("people", "coordinates"), [(1, 3), (2, 3), (2, 2)])
@@ -155,7 +157,7 @@ def test_fit_sees_valid_frames_only_and_batches_do_not_matter():
 def test_a_group_keeps_its_proportions_when_it_is_scaled_as_a_whole():
     joints, length = walk(4, 9, 1, 4, 3), torch.full((4,), 9)
     joints[..., 2, :] *= 20
-    features = built("offset", "distance", unit="group")
+    features = built("offset", "distance", scaling="group")
     features.fit([{"joints": joints, "length": length}])
     frames = features(joints, length).flatten(0, 1)
     for part in frames.split([12, 6], dim=1):

@@ -52,7 +52,7 @@ def test_defaults_are_the_papers():
     assert model(torch.zeros(2, 3, 1, 20, 3), torch.tensor([3, 2])).logits.shape == (2, 8)
 
 
-def test_knobs_reach_the_contract_and_wrong_ones_are_refused():
+def test_settings_reach_the_contract_and_wrong_ones_are_refused():
     settings = {"smooth": False, "center": "people", "face_camera": False, "face_partner": True}
     config = STALSTMConfig.model_validate(settings | {"unit_scale": True, "max_frames": 40})
     assert config.takes() == SkeletonInput(**settings, unit_scale=True, max_frames=40)

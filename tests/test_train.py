@@ -76,10 +76,10 @@ def test_it_learns(root: Path, tmp_path: Path):
 
 def test_the_terms_of_the_loss_are_journalled_and_add_up(root: Path, tmp_path: Path):
     train(tiny_recipe(root, epochs=1), tmp_path / "run")
-    told = Journal(tmp_path / "run" / "journal.jsonl").rows()[0]["train"]
+    metrics = Journal(tmp_path / "run" / "journal.jsonl").rows()[0]["train"]
     terms = {"cross_entropy", "spatial_attention", "temporal_attention", "weight_l1"}
-    assert told.keys() == terms | {"loss", "top1"}
-    assert told["loss"] == pytest.approx(sum(told[term] for term in terms), rel=1e-5)
+    assert metrics.keys() == terms | {"loss", "top1"}
+    assert metrics["loss"] == pytest.approx(sum(metrics[term] for term in terms), rel=1e-5)
 
 
 def test_same_seed_same_weights_whatever_the_workers(root: Path, tmp_path: Path):
@@ -110,8 +110,8 @@ STAGED = [
 @pytest.mark.parametrize("steps", [0, 1, 4, 5, 7, 9, 12])
 @pytest.mark.parametrize("staged", [False, True])
 def test_killed_anywhere_it_resumes_bit_for_bit(root: Path, tmp_path: Path, steps: int, staged: bool):
-    knobs = {"ema_decay": 0.9, "clip_grad_norm": 0.5} | ({"stages": STAGED} if staged else {})
-    recipe = tiny_recipe(root, **knobs)
+    settings = {"ema_decay": 0.9, "clip_grad_norm": 0.5} | ({"stages": STAGED} if staged else {})
+    recipe = tiny_recipe(root, **settings)
     train(recipe, tmp_path / "whole")
     with pytest.raises(KilledError):
         train(recipe, tmp_path / "killed", report=KillAt(steps))
@@ -184,7 +184,7 @@ def test_accumulated_pieces_make_the_same_step(root: Path, tmp_path: Path):
     exact = {"epochs": 1, "precision": "64-true", "optimizer": {"name": "sgd", "lr": 0.1}}
     recipes = (tiny_recipe(root, **exact), tiny_recipe(root, accumulate_steps=3, **exact))
     for name, recipe in zip(("whole", "pieces"), recipes, strict=True):
-        # Dropout would throw other dice for other pieces.
+        # Dropout would sample other masks for other parts of the batch.
         train(recipe.with_settings({"model.dropout": 0.0}), tmp_path / name)
     for key, tensor in weights(tmp_path / "whole").items():
         torch.testing.assert_close(tensor, weights(tmp_path / "pieces")[key], rtol=1e-9, atol=1e-12)

@@ -302,5 +302,5 @@ def test_other_xml_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "v_Diving_g01_c01.xml").write_text(content)
     with pytest.raises(DataError, match="not readable as ViPER annotations"):
         read_viper(tmp_path / "v_Diving_g01_c01.xml")
-    with pytest.raises(DataError, match="the name does not tell one of the 24 classes"):
+    with pytest.raises(DataError, match="the name does not contain one of the 24 classes"):
         read_viper(tmp_path / "v_Dancing_g01_c01.xml")

@@ -92,7 +92,7 @@ def test_the_contract_names_what_is_read(architecture, stream):
     assert config.takes() == ClipInput(1, 8, 112, pixels=stream == "appearance", flow=flow)
 
 
-def test_wrong_knobs_are_refused():
+def test_wrong_settings_are_refused():
     with pytest.raises(ValidationError, match="architecture"):
         VideoLSTMConfig.model_validate({"architecture": "gru"})
     with pytest.raises(ValidationError, match="kernel"):

@@ -288,7 +288,7 @@ def test_frame_attention_drives_the_strip(tmp_path: Path) -> None:
     assert filled.min() > 0.7 * image.shape[1]
 
 
-# Films
+# Videos
 
 
 def test_a_gif_has_every_frame_at_the_right_speed_and_moves(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_a_gif_has_every_frame_at_the_right_speed_and_moves(tmp_path: Path) -> N
     assert (np.diff(middles) < 0).all()  # towards the right hand of people who face us
 
 
-def test_a_long_title_of_a_film_is_broken_into_lines(tmp_path: Path) -> None:
+def test_a_long_title_of_an_animation_is_broken_into_lines(tmp_path: Path) -> None:
     for name, title in (("short.gif", "wave"), ("long.gif", "horizontal arm wave " * 6)):
         animate_skeleton(standing(2), KINECT, tmp_path / name, title=title)
     with Image.open(tmp_path / "short.gif") as short, Image.open(tmp_path / "long.gif") as long:

@@ -1,4 +1,4 @@
-"""Data sets of a few seconds' training: three made-up actions of four people as MSR Action3D, and films of light."""
+"""Data sets that train in seconds: three synthetic actions of four people as MSR Action3D, videos of moving light."""
 
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def write_videos(root: Path, people: str = "abcd", takes: int = 2) -> Path:
 
 
 def tiny_clip_recipe(root: Path, **train: Any) -> Recipe:
-    """A small TSM on these films; person d tests."""
+    """A small TSM on these videos; person d tests."""
     return Recipe.model_validate(
         {
             "title": "tiny",

@@ -49,13 +49,17 @@ def flow(
     from muybridge.engine.journal import Reporter
 
     report = Reporter()
-    _, made = make_flow(source, out, settings=given, form=form, jobs=jobs, report=report)
-    chosen = {"flow.folder": made.folder, "flow.method": made.method, "flow.bound": f"{made.bound:g}"}
+    _, flow = make_flow(source, out, settings=given, form=form, jobs=jobs, report=report)
+    chosen = {
+        "flow.folder": flow.folder,
+        "flow.method": flow.method,
+        "flow.bound": f"{flow.bound:g}",
+    }
     words = [word for name, value in chosen.items() for word in ("--set", f"{name}={value}")]
     report.say(f"next: {shell_command('train', 'RECIPE' if folder.is_dir() else source, *words)}")
 
 
-@command("Data", example="muybridge features video_lstm_moving_shapes --out features/playground")
+@command("Data", example="muybridge features video_lstm_moving_shapes --out features/moving_shapes")
 def features(
     recipe: RecipeName,
     out: Annotated[

@@ -26,7 +26,7 @@ def announce(recipe: "Recipe", runtime: "Runtime", report: "Reporter", *, in_ful
         recipe: what would be trained.
         runtime: where.
         report: takes the progress and the lines.
-        in_full: also how many recordings, classes and groups there are, what looks wrong, and the main settings.
+        in_full: also how many recordings, classes and groups there are, what is probably wrong, and the main settings.
     """
     from muybridge.data.summary import summarize
 

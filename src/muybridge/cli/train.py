@@ -54,7 +54,7 @@ def train(
     seed: Seed = None,
     no_pretrained: NoPretrained = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Report what would be trained, and what looks wrong; train nothing.")
+        bool, typer.Option("--dry-run", help="Report what would be trained, and what is probably wrong; train nothing.")
     ] = False,
     device: Device = "auto",
 ) -> None:

@@ -1,4 +1,4 @@
-"""From decoded frames to the input of a network: resize, crop, mirror, change colors, normalize; drawn once per clip.
+"""From decoded frames to the input of a network: resize, crop, mirror, change colors, normalize; sampled once per clip.
 
 Legend: T frames, C channels, H and W pixels (h and w after), S side of the crop, V views.
 """
@@ -38,7 +38,7 @@ class CropConfig(BaseModel):
     Attributes:
         short_side: the shorter side in pixels; 0 takes 8/7 of the crop size, 256 for 224.
         resize: height and width regardless of the aspect ratio, in place of ``short_side``: SELFY's (240, 320), or the
-            size of the crop, into which whole frames are then squashed.
+            size of the crop, into which whole frames are then resized.
         crops: the center; three along the longer side; or ten, the corners and the center, each also mirrored (if
             mirroring changes no label).
     """
@@ -50,10 +50,10 @@ class CropConfig(BaseModel):
 
 
 class ClipAugment(BaseModel):
-    """Random augmentation of training clips; each change is drawn once for all frames of a clip.
+    """Random augmentation of training clips; each change is sampled once for all frames of a clip.
 
     Attributes:
-        crop: "multi_scale" takes a corner, edge, quarter or center crop at one of ``scales`` (TSN and its heirs);
+        crop: "multi_scale" takes a corner, edge, quarter or center crop at one of ``scales`` (TSN and its successors);
             "random_resized" any crop of ``area`` and ``aspect_ratio``; "random" any crop of the final size after
             :class:`CropConfig`; "center" none but the center.
         short_side: the shorter side that larger frames are decoded at; 0 takes 8/7 of the crop, 256 for 224.
@@ -63,7 +63,7 @@ class ClipAugment(BaseModel):
         area: of random resized crops, smallest and largest, as shares of the frame.
         aspect_ratio: of random resized crops, smallest and largest, width over height.
         flip: probability of mirroring a clip.
-        flip_labels: what becomes of clips whose label a mirror changes: "swap" gives them the new label (TDN), "skip"
+        flip_labels: what happens to clips whose label mirroring changes: "swap" gives them the new label (TDN), "skip"
             never mirrors them (SELFY).
         brightness, contrast, saturation: largest change, as a share.
         hue: largest rotation of the hue, as a share of the color circle.
@@ -92,10 +92,10 @@ class ClipAugment(BaseModel):
 
     @model_validator(mode="after")
     def _in_order(self) -> "ClipAugment":
-        for knob in ("area", "aspect_ratio"):
-            least, most = getattr(self, knob)
-            if least > most:
-                raise ValueError(f"{knob} needs the smaller number first, and {least} > {most}")
+        for setting in ("area", "aspect_ratio"):
+            low, high = getattr(self, setting)
+            if low > high:
+                raise ValueError(f"{setting} needs the smaller number first, and {low} > {high}")
         if max(*self.scales, self.area[1]) > 1:
             raise ValueError("scales and area are shares of the frame, 1 at most")
         return self
@@ -107,70 +107,70 @@ class ClipAugment(BaseModel):
         return bool(self.crop != "center" or self.flip or colors or self.reverse)
 
 
-PLAIN = CropConfig()
+DEFAULT_CROP = CropConfig()
 
 
 def augment_clips(
     clips: Mapping[Stream, Clip],
     label: int,
-    knobs: ClipAugment,
+    augment: ClipAugment,
     takes: ClipInput,
     mirror: Mapping[int, int] | None,
     rng: torch.Generator,
     reverse: Mapping[int, int] | None = None,
 ) -> tuple[dict[Stream, Float32[Tensor, "T _ S S"]], int]:
-    """The frames and the flow of a training clip, cropped and perhaps mirrored alike, and normalised; and its label.
+    """The frames and the flow of a training clip, cropped and perhaps mirrored alike, and normalized; and its label.
 
     Args:
         clips: decoded frames, flow, or both, of one size.
         label: class index.
-        knobs: how much changes.
-        takes: the size and the normalisation.
+        augment: the random changes.
+        takes: the size and the normalization.
         mirror: new label of each label that a mirror changes; None where mirroring is forbidden.
-        rng: the dice of this sample.
+        rng: random generator of this sample.
         reverse: new label of each label that playing backwards changes; None where that is forbidden.
     """
     streams: dict[Stream, Tensor] = {name: clip.pixels for name, clip in clips.items()}
-    if knobs.resize is not None:
-        streams = {name: resize(frames, *knobs.resize) for name, frames in streams.items()}
-    if knobs.crop == "random":
+    if augment.resize is not None:
+        streams = {name: resize(frames, *augment.resize) for name, frames in streams.items()}
+    if augment.crop == "random":
         streams = {name: resize_short(frames, eval_short_side(takes.size)) for name, frames in streams.items()}
     ((height, width),) = {frames.shape[2:] for frames in streams.values()}
-    box = draw_box(height, width, takes.size, knobs, rng)
+    box = sample_box(height, width, takes.size, augment, rng)
     streams = {name: resize(crop_frames(frames, box), takes.size, takes.size) for name, frames in streams.items()}
-    if _throw(rng) < knobs.flip and mirror is not None:
+    if _random(rng) < augment.flip and mirror is not None:
         swapped = mirror.get(label, label)
-        if swapped == label or knobs.flip_labels == "swap":
+        if swapped == label or augment.flip_labels == "swap":
             streams, label = {name: mirror_frames(frames, name) for name, frames in streams.items()}, swapped
-    if knobs.reverse and reverse is not None and _throw(rng) < knobs.reverse:
+    if augment.reverse and reverse is not None and _random(rng) < augment.reverse:
         streams, label = {name: frames.flip(0) for name, frames in streams.items()}, reverse.get(label, label)
-    colours = _draw_colours(streams["video"], knobs, rng) if "video" in streams else None
-    if colours is not None:
-        streams["video"] = adjust_color(streams["video"], *colours)
+    color_transform = _sample_color_transform(streams["video"], augment, rng) if "video" in streams else None
+    if color_transform is not None:
+        streams["video"] = adjust_color(streams["video"], *color_transform)
     return {name: normalize(frames, takes, name) for name, frames in streams.items()}, label
 
 
 def prepare_clip(
-    clip: Clip, takes: ClipInput, framing: CropConfig = PLAIN, stream: Stream = "video"
+    clip: Clip, takes: ClipInput, crop_config: CropConfig = DEFAULT_CROP, stream: Stream = "video"
 ) -> Float32[Tensor, "T C S S"]:
-    """A clip as testing and predicting see it: brought to size, its first crop (the center, if one), normalised."""
-    return prepare_views(clip, takes, framing, stream)[0]
+    """A clip as testing and predicting use it: resized, its first crop (the center, if one), normalized."""
+    return prepare_views(clip, takes, crop_config, stream)[0]
 
 
 def prepare_views(
-    clip: Clip, takes: ClipInput, framing: CropConfig = PLAIN, stream: Stream = "video"
+    clip: Clip, takes: ClipInput, crop_config: CropConfig = DEFAULT_CROP, stream: Stream = "video"
 ) -> Float32[Tensor, "V T C S S"]:
-    """All test crops of a clip of frames or of flow, normalised; scores are averaged over them."""
-    if framing.resize is not None:
-        frames = resize(clip.pixels, *framing.resize)
+    """All test crops of a clip of frames or of flow, normalized; scores are averaged over them."""
+    if crop_config.resize is not None:
+        frames = resize(clip.pixels, *crop_config.resize)
     else:
-        frames = resize_short(clip.pixels, framing.short_side or eval_short_side(takes.size))
+        frames = resize_short(clip.pixels, crop_config.short_side or eval_short_side(takes.size))
     if min(frames.shape[2:]) < takes.size:
         frames = resize_short(frames, takes.size)
     crops = [
-        crop_frames(frames, box) for box in crop_boxes(frames.shape[2], frames.shape[3], takes.size, framing.crops)
+        crop_frames(frames, box) for box in crop_boxes(frames.shape[2], frames.shape[3], takes.size, crop_config.crops)
     ]
-    if framing.crops == "ten":
+    if crop_config.crops == "ten":
         crops += [mirror_frames(crop, stream) for crop in crops]
     return torch.stack([normalize(crop, takes, stream) for crop in crops])
 
@@ -205,14 +205,14 @@ def mirror_frames(frames: Frames, stream: Stream) -> Frames:
     return mirror_flow(frames) if stream == "flow" else frames.flip(-1)
 
 
-def draw_box(height: int, width: int, size: int, knobs: ClipAugment, rng: torch.Generator) -> Box:
+def sample_box(height: int, width: int, size: int, augment: ClipAugment, rng: torch.Generator) -> Box:
     """The crop box of a training clip of this height and width, before it is resized to ``size``."""
-    if knobs.crop == "multi_scale":
-        return _multi_scale_box(height, width, size, knobs, rng)
-    if knobs.crop == "random_resized":
-        return _random_resized_box(height, width, knobs, rng)
-    if knobs.crop == "random":
-        return _pick(height - size + 1, rng), _pick(width - size + 1, rng), size, size
+    if augment.crop == "multi_scale":
+        return _multi_scale_box(height, width, size, augment, rng)
+    if augment.crop == "random_resized":
+        return _random_resized_box(height, width, augment, rng)
+    if augment.crop == "random":
+        return _random_index(height - size + 1, rng), _random_index(width - size + 1, rng), size, size
     side = min(height, width)
     return (height - side) // 2, (width - side) // 2, side, side
 
@@ -224,24 +224,24 @@ def fixed_offsets(height: int, width: int, box_height: int, box_width: int) -> l
     return [(down * row, across * column) for row, column in fours]
 
 
-def _multi_scale_box(height: int, width: int, size: int, knobs: ClipAugment, rng: torch.Generator) -> Box:
+def _multi_scale_box(height: int, width: int, size: int, augment: ClipAugment, rng: torch.Generator) -> Box:
     """TSN's crop; sides within 2 pixels of the final size are taken at it, so that nothing is resized."""
-    sides = [int(min(height, width) * scale) for scale in knobs.scales]
+    sides = [int(min(height, width) * scale) for scale in augment.scales]
     sides = [size if abs(side - size) < 3 and size <= min(height, width) else side for side in sides]
     steps = range(len(sides))
-    pairs = [(sides[i], sides[j]) for i in steps for j in steps if abs(i - j) <= knobs.max_distort]
-    box_height, box_width = pairs[_pick(len(pairs), rng)]
+    pairs = [(sides[i], sides[j]) for i in steps for j in steps if abs(i - j) <= augment.max_distort]
+    box_height, box_width = pairs[_random_index(len(pairs), rng)]
     offsets = fixed_offsets(height, width, box_height, box_width)
-    return (*offsets[_pick(len(offsets), rng)], box_height, box_width)
+    return (*offsets[_random_index(len(offsets), rng)], box_height, box_width)
 
 
-def _random_resized_box(height: int, width: int, knobs: ClipAugment, rng: torch.Generator) -> Box:
-    """A crop of random area and aspect (the aspect drawn on a logarithmic scale), brought inside the frame."""
-    area = _between(*knobs.area, rng) * height * width
-    aspect = math.exp(_between(math.log(knobs.aspect_ratio[0]), math.log(knobs.aspect_ratio[1]), rng))
+def _random_resized_box(height: int, width: int, augment: ClipAugment, rng: torch.Generator) -> Box:
+    """A crop of random area and aspect (the aspect sampled on a logarithmic scale), limited to the frame."""
+    area = _uniform(*augment.area, rng) * height * width
+    aspect = math.exp(_uniform(math.log(augment.aspect_ratio[0]), math.log(augment.aspect_ratio[1]), rng))
     box_height = min(height, max(1, round(math.sqrt(area / aspect))))
     box_width = min(width, max(1, round(math.sqrt(area * aspect))))
-    return _pick(height - box_height + 1, rng), _pick(width - box_width + 1, rng), box_height, box_width
+    return _random_index(height - box_height + 1, rng), _random_index(width - box_width + 1, rng), box_height, box_width
 
 
 def crop_boxes(height: int, width: int, size: int, crops: Crops) -> list[Box]:
@@ -261,14 +261,14 @@ def crop_boxes(height: int, width: int, size: int, crops: Crops) -> list[Box]:
 def adjust_color(
     frames: UInt8[Tensor, "T C H W"], matrix: Float[Tensor, "C C"], shift: Float[Tensor, " C"]
 ) -> Float32[Tensor, "T C H W"]:
-    """Colours of 0..255 sent through an affine map of the 0..1 scale, and cut off at 0 and 1."""
+    """Colors of 0..255 under an affine map of the 0..1 scale, clipped to 0..1."""
     return F.conv2d(frames.float(), rearrange(matrix, "o c -> o c 1 1") / 255, shift).clamp_(0, 1)
 
 
 def normalize(frames: Frames, takes: ClipInput, stream: Stream = "video") -> Float32[Tensor, "T C H W"]:
     """Frames (bytes, or floats of 0..1) less the mean, over the standard deviation, channels-last in memory.
 
-    Frames of another number of channels than the statistics have take their average, as grey has in colour. The bytes
+    Frames of another number of channels than the statistics have take their average, as gray has in color. The bytes
     of flow become bounds, -1 to 1.
     """
     if stream == "flow":
@@ -284,43 +284,43 @@ def normalize(frames: Frames, takes: ClipInput, stream: Stream = "video") -> Flo
     return rearrange(rows, "t h (w c) -> t c h w", c=channels)
 
 
-def _draw_colours(
-    frames: UInt8[Tensor, "T C H W"], knobs: ClipAugment, rng: torch.Generator
+def _sample_color_transform(
+    frames: UInt8[Tensor, "T C H W"], augment: ClipAugment, rng: torch.Generator
 ) -> tuple[Float[Tensor, "C C"], Float[Tensor, " C"]] | None:
-    """Brightness, contrast, saturation and hue as one affine map of colours; None where nothing changes.
+    """Brightness, contrast, saturation and hue as one affine map of colors; None where nothing changes.
 
-    Contrast turns about the mean brightness of the clip, saturation about each pixel's brightness, hue about the grey
-    axis of YIQ.
+    Contrast scales about the mean brightness of the clip, saturation about each pixel's brightness; hue rotates about
+    the gray axis of YIQ.
     """
     brightness, contrast, saturation = (
-        _between(1 - most, 1 + most, rng) for most in (knobs.brightness, knobs.contrast, knobs.saturation)
+        _uniform(1 - change, 1 + change, rng) for change in (augment.brightness, augment.contrast, augment.saturation)
     )
-    turn = 2 * math.pi * _between(-knobs.hue, knobs.hue, rng)
-    saturation = 0.0 if _throw(rng) < knobs.grayscale else saturation
-    if (brightness, contrast, saturation, turn) == (1.0, 1.0, 1.0, 0.0):
+    angle = 2 * math.pi * _uniform(-augment.hue, augment.hue, rng)
+    saturation = 0.0 if _random(rng) < augment.grayscale else saturation
+    if (brightness, contrast, saturation, angle) == (1.0, 1.0, 1.0, 0.0):
         return None
     channels = frames.shape[1]
     matrix = brightness * torch.eye(channels)
     luma = torch.tensor(LUMA) if channels == 3 else torch.full((channels,), 1 / channels)
     if channels == 3:
-        matrix = _turned_hue(turn) @ (saturation * torch.eye(3) + (1 - saturation) * luma.expand(3, 3)) @ matrix
+        matrix = _hue_rotation(angle) @ (saturation * torch.eye(3) + (1 - saturation) * luma.expand(3, 3)) @ matrix
     level = brightness * float(luma @ frames[:, :, ::4, ::4].float().mean((0, 2, 3))) / 255
     return contrast * matrix, torch.full((channels,), (1 - contrast) * level)
 
 
-def _turned_hue(turn: float) -> Float[Tensor, "3 3"]:
+def _hue_rotation(angle: float) -> Float[Tensor, "3 3"]:
     yiq = torch.tensor([LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
-    cos, sin = math.cos(turn), math.sin(turn)
+    cos, sin = math.cos(angle), math.sin(angle)
     return torch.linalg.inv(yiq) @ torch.tensor([(1.0, 0.0, 0.0), (0.0, cos, -sin), (0.0, sin, cos)]) @ yiq
 
 
-def _throw(rng: torch.Generator) -> float:
+def _random(rng: torch.Generator) -> float:
     return float(torch.rand((), generator=rng))
 
 
-def _between(least: float, most: float, rng: torch.Generator) -> float:
-    return least + (most - least) * _throw(rng)
+def _uniform(low: float, high: float, rng: torch.Generator) -> float:
+    return low + (high - low) * _random(rng)
 
 
-def _pick(sides: int, rng: torch.Generator) -> int:
-    return int(torch.randint(sides, (), generator=rng))
+def _random_index(count: int, rng: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=rng))

@@ -1,10 +1,9 @@
 """Features that frozen CNNs extract from every frame of a data set, computed once and stored on disk.
 
-A store is a folder with a folder for each part of the model, ``appearance`` and ``motion`` say. In each lies
-``store.json``, the stamp that says what made the maps, and ``ID.safetensors`` for each recording: the maps of all its
-frames (of optical flow, all but the last), how many frames it has, and a fingerprint of its file. Every file appears
-whole or not at all, so that a store that lacks recordings can be completed, and a recording that has changed is
-noticed.
+A store is a folder with a folder for each part of the model, such as ``appearance`` and ``motion``. Each has
+``store.json``, the metadata of what made the maps, and ``ID.safetensors`` for each recording: the maps of all its
+frames (of optical flow, all but the last), how many frames it has, and a fingerprint of its file. Files are written
+atomically, so that a store that lacks recordings can be completed, and a recording that has changed is detected.
 
 Legend: T frames, D features, h and w map size.
 """
@@ -32,57 +31,57 @@ from muybridge.core.types import Record
 FORMAT = 1
 """Of the files; a store of another format is refused."""
 
-Stamp = Mapping[str, Any]
-"""What made the maps, by name: numbers, words and lists, as JSON keeps them."""
+Metadata = Mapping[str, Any]
+"""What made the maps, by name: numbers, words and lists, as JSON stores them."""
 
 Maps = Float[Tensor, "T D h w"]
 Precision = Literal["float16", "float32"]
 
 _COMPLETE = "complete it with `muybridge features RECIPE`"
-_ELSEWHERE = "set the knob as it was, or make maps for this recipe in another folder with `muybridge features`"
-_ANOTHER = "start the CNN from the weights that made them, or make maps for this recipe in another folder"
-_PROBED = 2**16  # bytes at either end of a file that make its fingerprint
+_OTHER_SETTINGS = "set the option as it was, or make maps for this recipe in another folder with `muybridge features`"
+_OTHER_WEIGHTS = "start the CNN from the weights that made them, or make maps for this recipe in another folder"
+_HASHED = 2**16  # bytes at either end of a file that make its fingerprint
 
 
 class PartStore:
     """The maps that one part of a model makes; :meth:`create` to write them, :meth:`open` to read.
 
     Attributes:
-        folder: where they lie.
-        stamp: what made them.
+        folder: of the files.
+        metadata: what made them.
     """
 
-    def __init__(self, folder: Path, stamp: Stamp) -> None:
-        self.folder, self.stamp = folder, stamp
+    def __init__(self, folder: Path, metadata: Metadata) -> None:
+        self.folder, self.metadata = folder, metadata
 
     @classmethod
-    def create(cls, folder: Path, stamp: Stamp) -> "PartStore":
-        """A new store, or one that exists and bears the same stamp.
+    def create(cls, folder: Path, metadata: Metadata) -> "PartStore":
+        """A new store, or an existing one with the same metadata.
 
         Raises:
-            DataError: it bears another stamp, or cannot be written.
+            DataError: its metadata differ, or it cannot be written.
         """
-        stamp = {"format": FORMAT} | _as_json(stamp)
+        metadata = {"format": FORMAT} | _as_json(metadata)
         if (folder / "store.json").exists():
-            return cls.open(folder, stamp)
+            return cls.open(folder, metadata)
         with _writing(folder / "store.json") as draft:
-            draft.write_text(json.dumps(stamp, indent=1), encoding="utf-8")
-        return cls(folder, stamp)
+            draft.write_text(json.dumps(metadata, indent=1), encoding="utf-8")
+        return cls(folder, metadata)
 
     @classmethod
-    def open(cls, folder: Path, asked: Stamp) -> "PartStore":
+    def open(cls, folder: Path, expected: Metadata) -> "PartStore":
         """A store that exists.
 
         Args:
-            folder: where it lies.
-            asked: what its stamp has to say; it may say more.
+            folder: of the store.
+            expected: entries that its metadata must have; it may have more.
 
         Raises:
-            DataError: there is none, it is damaged, or its stamp says something else.
+            DataError: there is none, it is damaged, or its metadata differ.
         """
         try:
-            stamp = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-            made = stamp["format"]
+            metadata = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+            version = metadata["format"]
         except (FileNotFoundError, NotADirectoryError):
             raise DataError(
                 "there is no feature store",
@@ -92,42 +91,42 @@ class PartStore:
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as problem:
             raise DataError(
-                f"its stamp cannot be read ({problem})",
+                f"its metadata cannot be read ({problem})",
                 expected="JSON with what made the maps",
                 hint="delete the folder and make it again with `muybridge features RECIPE`",
                 where=folder / "store.json",
             ) from None
-        if made != FORMAT:
+        if version != FORMAT:
             raise DataError(
-                f"a feature store of format {made}",
+                f"a feature store of format {version}",
                 expected=f"format {FORMAT}",
                 hint="make it again with `muybridge features RECIPE` of this version",
                 where=folder,
             )
-        store = cls(folder, stamp)
-        store.check(asked)
+        store = cls(folder, metadata)
+        store.check(expected)
         return store
 
-    def check(self, asked: Stamp) -> None:
-        """Compare the stamp with what is asked for; DataError names what differs."""
-        wanted = _as_json(asked)
-        differ = [name for name, value in wanted.items() if self.stamp.get(name) != value]
+    def check(self, expected: Metadata) -> None:
+        """Compare the metadata with the expected ones; DataError names what differs."""
+        wanted = _as_json(expected)
+        differ = [name for name, value in wanted.items() if self.metadata.get(name) != value]
         if differ:
             raise DataError(
-                "maps made with other " + ", ".join(f"{name} ({self.stamp.get(name)})" for name in differ),
+                "maps made with other " + ", ".join(f"{name} ({self.metadata.get(name)})" for name in differ),
                 expected=", ".join(f"{name} ({wanted[name]})" for name in differ),
-                hint=_ANOTHER if differ == ["weights"] else _ELSEWHERE,
+                hint=_OTHER_WEIGHTS if differ == ["weights"] else _OTHER_SETTINGS,
                 where=self.folder,
             )
 
     def path(self, record: Record) -> Path:
-        """Where the maps of a recording are kept, inside the folder whatever its id."""
+        """Where the maps of a recording are stored; always inside the folder, whatever its id."""
         name = f"{record.id}.safetensors"
-        inside = os.path.normpath(name)
-        return self.folder / (quote(name, safe="") if inside.startswith((os.sep, "..")) else inside)
+        relative = os.path.normpath(name)
+        return self.folder / (quote(name, safe="") if relative.startswith((os.sep, "..")) else relative)
 
     def holds(self, record: Record) -> bool:
-        """Whether the maps of a recording are here, made from the file as it is now."""
+        """Whether the store has the maps of a recording, made from the file as it is now."""
         try:
             self._read_header(record)
         except DataError:
@@ -135,24 +134,24 @@ class PartStore:
         return True
 
     def write(self, record: Record, maps: Maps, frames: int) -> int:
-        """Keep the maps of a recording of so many frames; the bytes they take.
+        """Write the maps of a recording of ``frames`` frames; returns the size of the file in bytes.
 
         Raises:
             DataError: the file cannot be written, or 16 bits cannot hold a number among the maps.
         """
-        kept = maps.to(getattr(torch, self.stamp["precision"])).cpu().contiguous()
-        if not kept.isfinite().all():
+        stored = maps.to(getattr(torch, self.metadata["precision"])).cpu().contiguous()
+        if not stored.isfinite().all():
             raise DataError(
                 f"the maps of recording {record.id!r} reach {maps.abs().max():.3g}",
-                expected=f"finite numbers that {self.stamp['precision']} can hold",
-                hint="keep them with `--precision float32` in another folder, or check the CNN's weights",
+                expected=f"finite numbers that {self.metadata['precision']} can hold",
+                hint="store them with `--precision float32` in another folder, or check the CNN's weights",
                 where=self.folder,
             )
         path = self.path(record)
-        # One word of metadata: of several the order would be left to chance, and equal maps should be equal files.
-        told = json.dumps({"source": fingerprint(record), "frames": frames})
+        # One entry of metadata: the order of several is not defined, and equal maps should be equal files.
+        recording = json.dumps({"source": fingerprint(record), "frames": frames})
         with _writing(path) as draft:
-            safetensors.torch.save_file({"maps": kept}, draft, {"recording": told})
+            safetensors.torch.save_file({"maps": stored}, draft, {"recording": recording})
         return path.stat().st_size
 
     def count(self, record: Record) -> tuple[int, int]:
@@ -161,7 +160,7 @@ class PartStore:
         return maps, frames
 
     def read(self, record: Record, numbers: Sequence[int]) -> Maps:
-        """The maps of the frames with these numbers, in this order; what lies between is read once.
+        """The maps of the frames with these numbers, in this order; the range that they span is read once.
 
         Raises:
             DataError: the recording has no maps, the file is damaged, or was made from another recording.
@@ -169,26 +168,26 @@ class PartStore:
         count, _, file = self._read_header(record)
         first, last = min(numbers), max(numbers)
         assert 0 <= first <= last < count, f"maps {first} to {last} of {count}"
-        stretch = file.get_slice("maps")[first : last + 1]
-        return stretch if list(numbers) == list(range(first, last + 1)) else stretch[torch.tensor(numbers) - first]
+        span = file.get_slice("maps")[first : last + 1]
+        return span if list(numbers) == list(range(first, last + 1)) else span[torch.tensor(numbers) - first]
 
     @cached_property
     def _sources(self) -> dict[str, str]:
-        """The fingerprints of recordings, which this process takes once."""
+        """The fingerprints of recordings, computed once in this process."""
         return {}
 
     def _read_header(self, record: Record) -> tuple[int, int, Any]:
         path = self.path(record)
         try:
             file = safetensors.safe_open(path, framework="pt")
-            told, (maps, *_) = json.loads(file.metadata()["recording"]), file.get_slice("maps").get_shape()
-            source, frames = told["source"], told["frames"]
+            recording, (maps, *_) = json.loads(file.metadata()["recording"]), file.get_slice("maps").get_shape()
+            source, frames = recording["source"], recording["frames"]
         except FileNotFoundError:
             raise DataError("there are no maps of it", expected="its maps", hint=_COMPLETE, where=path) from None
         except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as problem:
             raise DataError(
                 f"damaged maps ({problem})",
-                expected="a whole safetensors file",
+                expected="a complete safetensors file",
                 hint=f"delete it and {_COMPLETE}",
                 where=path,
             ) from None
@@ -240,16 +239,16 @@ class FeatureStore:
 
     Args:
         folder: the store.
-        asked: for each part of the model, by its name, what its stamp has to say.
-        gives: for each part, the argument that takes its maps.
+        expected: for each part of the model, by its name, entries that its metadata must have.
+        outputs: for each part, the argument that takes its maps.
 
     Raises:
-        DataError: a part is missing or made otherwise.
+        DataError: a part is missing or was made with other settings.
     """
 
-    def __init__(self, folder: Path, asked: Mapping[str, Stamp], gives: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, expected: Mapping[str, Metadata], outputs: Mapping[str, str]) -> None:
         self.folder = folder
-        self.parts = {gives[name]: PartStore.open(folder / name, stamp) for name, stamp in asked.items()}
+        self.parts = {outputs[name]: PartStore.open(folder / name, metadata) for name, metadata in expected.items()}
 
     def open(self, record: Record) -> StoredFrames:
         """The maps of a recording.
@@ -260,7 +259,7 @@ class FeatureStore:
         return StoredFrames(record, self.parts)
 
     def check_complete(self, records: Sequence[Record]) -> None:
-        """Refuse to begin what would soon end; DataError where recordings have no maps."""
+        """Raise DataError where recordings have no maps, before training starts."""
         for part in self.parts.values():
             missing = [record.id for record in records if not part.path(record).exists()]
             if missing:
@@ -273,7 +272,7 @@ class FeatureStore:
 
 
 def fingerprint(record: Record) -> str:
-    """What tells a recording from another: size, beginning and end of its file, or names and sizes in its folder.
+    """A hash that identifies a recording: of size, beginning and end of its file, or of names and sizes in its folder.
 
     Raises:
         DataError: the recording is gone.
@@ -288,27 +287,27 @@ def fingerprint(record: Record) -> str:
                 size = file.seek(0, os.SEEK_END)
                 digest.update(f"{size}\n".encode())
                 file.seek(0)
-                digest.update(file.read(_PROBED))
-                file.seek(max(0, size - _PROBED))
-                digest.update(file.read(_PROBED))
+                digest.update(file.read(_HASHED))
+                file.seek(max(0, size - _HASHED))
+                digest.update(file.read(_HASHED))
     except OSError as problem:
         raise DataError(
             f"the recording cannot be read ({problem.strerror})",
             expected="the file that the index names",
-            hint="check that the data set is in its place",
+            hint="check that the data set was not moved",
             where=record.path,
         ) from None
     return digest.hexdigest()
 
 
-def _as_json(stamp: Stamp) -> dict[str, Any]:
-    """As it comes back from a file."""
-    return json.loads(json.dumps(stamp))
+def _as_json(metadata: Metadata) -> dict[str, Any]:
+    """The metadata as JSON reads them back: tuples become lists."""
+    return json.loads(json.dumps(metadata))
 
 
 @contextmanager
 def _writing(path: Path) -> Iterator[Path]:
-    """A draft to write, see :func:`whole_file`; DataError where it cannot be written."""
+    """A draft to write, see :func:`atomic_write`; DataError where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as draft:
@@ -316,7 +315,7 @@ def _writing(path: Path) -> Iterator[Path]:
     except (OSError, safetensors.SafetensorError) as problem:
         raise DataError(
             f"the maps cannot be written ({getattr(problem, 'strerror', None) or problem})",
-            expected="a folder with room that may be written",
+            expected="a writable folder with free space",
             hint="free some space or choose another folder with --out; what is finished is kept",
             where=path,
         ) from None

@@ -15,9 +15,9 @@ from muybridge.data.workers import WorkerLoader
 from muybridge.media.video import Video
 
 CACHE_BYTES = 2**30
-"""Skeletons, and short videos in training, are kept in memory up to this size; loading processes share it."""
+"""Skeletons, and short videos in training, are cached in memory up to this size; loading processes share it."""
 
-Kept = TypeVar("Kept", SkeletonSequence, DecodedVideo)
+Cached = TypeVar("Cached", SkeletonSequence, DecodedVideo)
 
 SampleKey = tuple[int, int]
 """Epoch and index of a sample; its random generator is seeded from these two and the seed of the run."""
@@ -44,7 +44,7 @@ class SampleDataset(Dataset["tuple | FailedSample"]):
         self.records, self.data, self.prepare, self.seed = records, data, prepare, seed
         self._cache: dict[int, SkeletonSequence | DecodedVideo] = {}
         self._cached_bytes = 0
-        self._uncached: set[int] = set()  # videos that were too large to keep
+        self._uncached: set[int] = set()  # videos that were too large to cache
 
     def __len__(self) -> int:
         return len(self.records)
@@ -66,7 +66,7 @@ class SampleDataset(Dataset["tuple | FailedSample"]):
         return inputs, label, record.id
 
     def _open(self, index: int, training: bool) -> Recording:
-        """The recording from memory if it is there, else from its file; then kept if there is room."""
+        """The recording from memory if it is there, else from its file; then cached if there is room."""
         cached = self._cache.get(index)
         if cached is not None and (training or isinstance(cached, SkeletonSequence)):
             return cached
@@ -74,14 +74,14 @@ class SampleDataset(Dataset["tuple | FailedSample"]):
         worker = get_worker_info()
         room = CACHE_BYTES // (worker.num_workers if worker else 1) - self._cached_bytes
         if isinstance(recording, SkeletonSequence) and recording.joints.nbytes <= room:
-            self._keep(index, recording, recording.joints.nbytes)
+            self._store(index, recording, recording.joints.nbytes)
         elif self.keep_videos and isinstance(recording, Video) and training and index not in self._uncached:
             decoded = self._decode(recording, room)
             if decoded is None:
                 self._uncached.add(index)
             else:
                 recording.close()
-                recording = self._keep(index, decoded, decoded.nbytes)
+                recording = self._store(index, decoded, decoded.nbytes)
         return recording
 
     def _decode(self, video: Video, room: int) -> DecodedVideo | None:
@@ -90,7 +90,7 @@ class SampleDataset(Dataset["tuple | FailedSample"]):
             return None
         return decode_short(video, self.prepare.short_side(training=True), room)
 
-    def _keep(self, index: int, recording: Kept, nbytes: int) -> Kept:
+    def _store(self, index: int, recording: Cached, nbytes: int) -> Cached:
         self._cache[index] = recording
         self._cached_bytes += nbytes
         return recording
@@ -126,7 +126,7 @@ class BatchPlan(Sampler[list[SampleKey]]):
         self.epoch, self.first_step = 0, 0
 
     def start_at(self, epoch: int, step: int = 0) -> None:
-        """Let the next iteration begin at a step of an epoch."""
+        """Start the next iteration at a step of an epoch."""
         self.epoch, self.first_step = epoch, step
 
     def steps(self) -> list[list[int]]:

@@ -39,7 +39,7 @@ from muybridge.media.flow_store import StoredFlow, find_flow
 from muybridge.media.video import Video
 
 Recording = SkeletonSequence | Video | DecodedVideo | StoredFrames
-"""What a data set, or a feature store made of one, opens; or what is kept of it in memory."""
+"""What a data set, or a feature store made of one, opens; or what is cached of it in memory."""
 
 Read = TypeVar("Read")
 
@@ -57,10 +57,10 @@ class ViewConfig(CropConfig):
             probabilities averaged over all.
         stride: from one frame of a clip, or of a segment's window, to its next; consecutive frames are 1 apart. Flow is
             that from each of these frames to the very next of the video, whatever the stride.
-        size: side of the crops of testing; 0 takes the model's. Networks of convolutions may look at more than they
-            were trained on.
-        reverse: testing looks at every view backwards too, and reads those answers as what the label of the reversal
-            stands for; where the data set says which that is.
+        size: side of the crops of testing; 0 takes the model's. Networks of convolutions may be tested on larger crops
+            than they were trained on.
+        reverse: testing uses every view backwards too, and moves the score of each label to its reversal; needs a data
+            set that defines reversed labels.
         features: a feature store that `muybridge features` made; training and testing read what the model's frozen CNN
             made of the frames from there, and the videos themselves are not opened.
     """
@@ -84,19 +84,19 @@ class ViewConfig(CropConfig):
 
     def resolved(self) -> "ViewConfig":
         """With an absolute path of the feature store, where one is given."""
-        found = self.features.expanduser().resolve() if self.features else None
-        return self.model_copy(update={"features": found})
+        features = self.features.expanduser().resolve() if self.features else None
+        return self.model_copy(update={"features": features})
 
 
 class FlowSource(BaseModel):
     """The source of optical flow, for models that take it.
 
     Attributes:
-        folder: what ``muybridge flow`` or another tool made of the recordings, by their ids. One that is relative and
-            does not exist here is looked for under the environment variable MUYBRIDGE_DATA. Without a folder, flow is
-            computed whenever it is read.
+        folder: what ``muybridge flow`` or another tool made of the recordings, by their ids. A relative path that does
+            not exist is searched under the environment variable MUYBRIDGE_DATA. Without a folder, flow is computed
+            whenever it is read.
         method: "dis" is dense inverse search; "tvl1" is TV-L1, the papers' choice, about a hundred times slower.
-        bound: in pixels of the video, beyond which flow is cut off; models see flow as shares of it.
+        bound: in pixels of the video; larger motion is clipped to it. Models take flow as shares of it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -116,7 +116,7 @@ class FlowSource(BaseModel):
             name: record id; a recording without one belongs to no data set, and has no stored flow.
 
         Raises:
-            DataError: there is no flow of that name, or it is another video's or was made otherwise.
+            DataError: there is no flow of that name, or it belongs to another video or was made with other settings.
             MissingExtraError: OpenCV is needed and not installed.
         """
         if self.folder is None or name is None:
@@ -140,7 +140,7 @@ class Preparation(ABC, Generic[Read]):
         Args:
             recording: what the data set, or a feature store made of it, opened.
             label: class index; mirroring may change it.
-            rng: the dice of this sample, one view with random changes; None takes the fixed views of testing.
+            rng: random generator of this sample, one view with random changes; None takes the fixed views of testing.
             name: record id, by which stored flow is found; without one flow is computed.
         """
         return self.transform(self.read(recording, rng, name), label, rng)
@@ -152,15 +152,15 @@ class Preparation(ABC, Generic[Read]):
 
     @abstractmethod
     def read(self, recording: Recording, rng: torch.Generator | None = None, name: str | None = None) -> Read:
-        """The first half of a call: what is looked at; frames that are not needed are not decoded."""
+        """The first half of a call: the frames or joints that are used; other frames are not decoded."""
 
     @abstractmethod
     def transform(self, read: Read, label: int = -1, rng: torch.Generator | None = None) -> Sample:
         """The second half of a call: what was read as the model takes it, ``V`` views one after the other."""
 
-    def undo_reversal(self, answers: Float[Tensor, "B V K"]) -> Float[Tensor, "B V K"]:
-        """What a model says of each class in each view of testing, where a view may show a class as another one."""
-        return answers
+    def undo_reversal(self, scores: Float[Tensor, "B V K"]) -> Float[Tensor, "B V K"]:
+        """The scores of each view of testing, those of reversed views moved to the original classes."""
+        return scores
 
     def average_views(self, logits: Float[Tensor, "BV K"]) -> Float32[Tensor, "B K"]:
         """Log-probabilities of each recording's classes from the scores of all its views.
@@ -201,7 +201,7 @@ class SkeletonPreparation(Preparation[SkeletonSequence]):
         return recording
 
     def transform(self, read: SkeletonSequence, label: int = -1, rng: torch.Generator | None = None) -> Sample:
-        """The second half of a call: changes and normalises."""
+        """The second half of a call: changes and normalizes."""
         if rng is not None and self.augment is not None:
             read, label = augment_skeleton(read, label, self.augment, self.holds, self.mirror, rng)
         return {"joints": prepare_skeleton(read, self.takes, self.holds)}, label
@@ -212,7 +212,7 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
     """Prepares what a model of clips takes from a video: ``video``, ``V T C S S``, a view after the other.
 
     For models that take it there is ``flow``, ``V T 2 S S``, beside it or in its place: of the same moments, cropped
-    and mirrored alike. The last frame of a video, which no flow leads on from, is then not looked at.
+    and mirrored alike. The last frame of a video, from which there is no flow, is then not used.
 
     Attributes:
         takes: the model's contract.
@@ -242,11 +242,11 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
                 expected="classes that a mirror leaves as they are",
                 hint='take view.crops = "three", or set data.mirror_labels = [] where no class has a side',
             )
-        turned = self.view.reverse or (self.augment and self.augment.reverse)
-        if turned and (self.reverse is None or self.takes.flow):
-            silent = "the data set does not say what becomes of its classes"
+        backwards = self.view.reverse or (self.augment and self.augment.reverse)
+        if backwards and (self.reverse is None or self.takes.flow):
+            no_reversal = "the data set does not say what becomes of its classes"
             raise RecipeError(
-                f"clips are to be played backwards, and {'the model takes flow' if self.takes.flow else silent}",
+                f"clips are to be played backwards, and {'the model takes flow' if self.takes.flow else no_reversal}",
                 expected="a model of frames, and a data set whose classes are known backwards, such as moving_shapes",
                 hint="leave view.reverse and augment.clip.reverse out, or set data.reverse_labels",
             )
@@ -259,7 +259,7 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
     def read(
         self, recording: Recording, rng: torch.Generator | None = None, name: str | None = None
     ) -> dict[Stream, Clip]:
-        """The first half of a call: chooses moments and decodes them; those of all testing clips follow each other."""
+        """The first half of a call: chooses frames and decodes them; those of all testing clips are concatenated."""
         assert isinstance(recording, Video | DecodedVideo)
         # All views at once, so that a frame in several of them is decoded once.
         keep = self.augment.temporal_crop if self.augment else 1.0
@@ -270,35 +270,35 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
         """The shorter side at which frames are read for a sample of training, or of testing."""
         if training:
             return self._short_side(self.augment or self.view, self.takes.size)
-        return self._short_side(self.view, self._tested().size)
+        return self._short_side(self.view, self._test_input().size)
 
     def transform(self, read: Mapping[Stream, Clip], label: int = -1, rng: torch.Generator | None = None) -> Sample:
-        """The second half of a call: crops, changes and normalises."""
+        """The second half of a call: crops, changes and normalizes."""
         if rng is not None:
             if self.augment is None:
                 inputs = {name: prepare_clip(clip, self.takes, self.view, name) for name, clip in read.items()}
             else:
                 inputs, label = augment_clips(read, label, self.augment, self.takes, self.mirror, rng, self.reverse)
-            return {name: rearrange(one, "t c h w -> 1 t c h w") for name, one in inputs.items()}, label
+            return {name: rearrange(clip, "t c h w -> 1 t c h w") for name, clip in inputs.items()}, label
         views = {}
         for name, clip in read.items():
-            each = zip(clip.pixels.chunk(self.view.clips), clip.seconds.chunk(self.view.clips), strict=True)
-            views[name] = torch.cat([prepare_views(Clip(*one), self._tested(), self.view, name) for one in each])
+            clips = zip(clip.pixels.chunk(self.view.clips), clip.seconds.chunk(self.view.clips), strict=True)
+            views[name] = torch.cat([prepare_views(Clip(*part), self._test_input(), self.view, name) for part in clips])
             if self.view.reverse:
                 views[name] = torch.cat([views[name], views[name].flip(1)])
         return views, label
 
-    def undo_reversal(self, answers: Float[Tensor, "B V K"]) -> Float[Tensor, "B V K"]:
+    def undo_reversal(self, scores: Float[Tensor, "B V K"]) -> Float[Tensor, "B V K"]:
         """See :meth:`Preparation.undo_reversal`; the score of class k in a reversed view is that of its reversal."""
         if not self.view.reverse:
-            return answers
+            return scores
         assert self.reverse is not None
-        forwards, backwards = answers.chunk(2, dim=1)
-        turned = [self.reverse.get(label, label) for label in range(answers.shape[2])]
-        return torch.cat([forwards, backwards[:, :, turned]], dim=1)
+        forwards, backwards = scores.chunk(2, dim=1)
+        reversed_labels = [self.reverse.get(label, label) for label in range(scores.shape[2])]
+        return torch.cat([forwards, backwards[:, :, reversed_labels]], dim=1)
 
     def usable(self, recording: Video | DecodedVideo) -> int:
-        """How many moments of a video can be looked at: a video of n frames has flow at n - 1 of them.
+        """How many frames of a video can be used: a video of n frames has flow at n - 1 of them.
 
         Raises:
             DataError: there is none.
@@ -313,8 +313,8 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
         return len(recording) - self.takes.flow
 
     def frames(self, recording: Video, numbers: Sequence[int], name: str | None = None) -> dict[str, Tensor]:
-        """The moments with these numbers as testing sees their first crop, ``T C S S`` by the model's arguments."""
-        takes = self._tested()
+        """The frames with these numbers as testing sees their first crop, ``T C S S`` by the model's arguments."""
+        takes = self._test_input()
         clips = self._decode(recording, numbers, self.short_side(training=False), name)
         return {stream: prepare_clip(clip, takes, self.view, stream) for stream, clip in clips.items()}
 
@@ -330,19 +330,19 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
                 clips["flow"] = flow.read(numbers, short_side)
         return clips
 
-    def _tested(self) -> ClipInput:
+    def _test_input(self) -> ClipInput:
         """The contract with the size of test crops."""
         return replace(self.takes, size=self.view.size or self.takes.size)
 
-    def _short_side(self, knobs: CropConfig | ClipAugment, size: int) -> int:
+    def _short_side(self, settings: CropConfig | ClipAugment, size: int) -> int:
         """The shorter side that frames are decoded at, where theirs is larger."""
-        # Frames that are then squashed to an exact size have both sides at least as long as it needs.
-        return max(knobs.resize) if knobs.resize else knobs.short_side or eval_short_side(size)
+        # Frames that are then resized to an exact size have both sides at least as long as it needs.
+        return max(settings.resize) if settings.resize else settings.short_side or eval_short_side(size)
 
 
 @dataclass(frozen=True, slots=True)
 class FeaturePreparation(Preparation[dict[str, Tensor]]):
-    """Reads what frozen CNNs made of the very frames that :class:`ClipPreparation` would have read.
+    """Reads the features of the frames that :class:`ClipPreparation` would have read.
 
     Attributes:
         takes: the model's contract.
@@ -370,36 +370,36 @@ class FeaturePreparation(Preparation[dict[str, Tensor]]):
     def transform(self, read: dict[str, Tensor], label: int = -1, rng: torch.Generator | None = None) -> Sample:
         """The second half of a call: one view after the other."""
         views = self.views if rng is None else 1
-        return {name: rearrange(one, "(v t) d h w -> v t d h w", v=views) for name, one in read.items()}, label
+        return {name: rearrange(maps, "(v t) d h w -> v t d h w", v=views) for name, maps in read.items()}, label
 
 
 def frame_indices(
     frames: int, takes: ClipInput, view_config: ViewConfig, keep: float, rng: torch.Generator | None = None
 ) -> list[int]:
-    """Which frames of a video are read: with dice for one view of a random part of it, else for all views of testing.
+    """Which frames of a video are read: with ``rng`` for one view of a random part, else for all views of testing.
 
     Args:
-        frames: of the video that can be looked at.
+        frames: of the video that can be used.
         takes: the model's contract.
-        view_config: how a video is looked at.
+        view_config: which frames are read, and how many views.
         keep: the smallest share of the video that a training sample is chosen from.
-        rng: the dice of a training sample.
+        rng: random generator of a training sample; None for testing.
     """
     mode, clips, stride = view_config.mode, view_config.clips, view_config.stride
     if rng is None:
-        each = (sample_indices(frames, takes, mode, view=view, views=clips, stride=stride) for view in range(clips))
-        return [number for one in each for number in one]
-    start, kept = random_temporal_crop(frames, keep, rng)
-    return [start + number for number in sample_indices(kept, takes, mode, rng, stride=stride)]
+        per_view = (sample_indices(frames, takes, mode, view=view, views=clips, stride=stride) for view in range(clips))
+        return [number for numbers in per_view for number in numbers]
+    start, length = random_temporal_crop(frames, keep, rng)
+    return [start + number for number in sample_indices(length, takes, mode, rng, stride=stride)]
 
 
 def random_temporal_crop(frames: int, keep: float, rng: torch.Generator) -> tuple[int, int]:
     """First frame and length of a random part of a video of ``frames``; ``keep`` is the smallest share."""
     if keep == 1:
         return 0, frames
-    length, place = torch.rand(2, generator=rng).tolist()
-    kept = max(1, round(frames * (keep + (1 - keep) * length)))
-    return int(place * (frames - kept + 1)), kept
+    share, position = torch.rand(2, generator=rng).tolist()
+    length = max(1, round(frames * (keep + (1 - keep) * share)))
+    return int(position * (frames - length + 1)), length
 
 
 def preparation(
@@ -425,12 +425,12 @@ def collate_inputs(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Samples as one batch.
 
     ``joints`` of different length are zero-padded at the end, and ``length`` says how many frames are valid; the views
-    of a video lie one after the other, those of the first sample first.
+    of a video are consecutive, those of the first sample first.
     """
     if "joints" not in samples[0]:
         return {name: torch.cat([sample[name] for sample in samples]) for name in samples[0]}
     joints = [sample["joints"] for sample in samples]
     return {
         "joints": torch.nn.utils.rnn.pad_sequence(joints, batch_first=True),
-        "length": torch.tensor([len(one) for one in joints]),
+        "length": torch.tensor([len(sequence) for sequence in joints]),
     }

@@ -1,4 +1,4 @@
-"""What a data set contains, before anything is trained on it: counts, how it is split, and what looks wrong."""
+"""What a data set contains, before anything is trained on it: counts, how it is split, and what is probably wrong."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -71,7 +71,7 @@ class DataSummary:
         """The summary as JSON types."""
         tree = asdict(self)
         tree["excluded"] = {
-            split: [{"id": one.id, "path": str(one.path), "reason": one.reason} for one in part]
+            split: [{"id": recording.id, "path": str(recording.path), "reason": recording.reason} for recording in part]
             for split, part in self.excluded.items()
         }
         tree["counts"] = {split: dict(zip(self.labels, part, strict=True)) for split, part in self.counts.items()}
@@ -154,12 +154,12 @@ def _duplicates(records: Mapping[str, tuple[Record, ...]], labels: tuple[str, ..
             if record.label != first.label
         ]
         repeated += [f"{first.id} = {record.id}" for _, split, record in pairs if split == first_split]
-    found = (
+    warnings = (
         (leaks, "equal content in several parts of the split, so the test is too easy"),
         (conflicts, "equal content with different labels"),
         (repeated, "equal content in one part of the split"),
     )
-    return [f"{text} ({_count(len(p), 'pair')}): {preview(p, _MAX_PAIRS)}" for p, text in found if p]
+    return [f"{text} ({_count(len(pairs), 'pair')}): {preview(pairs, _MAX_PAIRS)}" for pairs, text in warnings if pairs]
 
 
 def _count(number: int, noun: str) -> str:

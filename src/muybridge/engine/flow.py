@@ -79,9 +79,9 @@ def make_flow(
 
 
 def _report_result(progress: Progress, target: Path, report: Reporter) -> None:
-    existing = f", that of {progress.kept} existed" if progress.kept else ""
+    existing = f", that of {progress.existing} existed" if progress.existing else ""
     report.say(
-        f"{progress.fields} fields of {progress.made} videos in {progress.seconds:.1f} s, "
+        f"{progress.fields} fields of {progress.computed} videos in {progress.seconds:.1f} s, "
         f"{progress.fps:.1f} per second{existing}"
     )
     if progress.failed:

@@ -2,8 +2,8 @@
 
 Legend: T frames, P people, J joints, C numbers of a joint, D coordinates (2 or 3) among them.
 
-Nothing is guessed silently. An array is taken as frames x people x joints x coordinates; where its shape or its
-content speaks for another order, or its third number looks like a score, it is refused with the setting that decides.
+Nothing is guessed silently. An array is read as frames x people x joints x coordinates; where its shape or its
+content indicates another order, or its third number looks like a score, it is refused with the setting that decides.
 """
 
 import re
@@ -34,9 +34,9 @@ _NAMES = {"T": "frames", "P": "people", "J": "joints", "C": "coordinates", "N": 
 _ONLY_DEPTH = {len(layout) for layout in LAYOUTS.values()} - {
     len(layout) for layout in LAYOUTS.values() if layout.from_images
 }
-_LARGE = 1_000_000  # numbers; of larger arrays the middle is looked at
+_LARGE = 1_000_000  # numbers; of larger arrays only the middle is examined
 # How toolkits store arrays, the most common first; all other orders come after them.
-_CUSTOMARY = ("TPJC", "PTJC", "CTJP", "TJC", "JCT", "CTJ", "NCTJP", "NPTJC")
+_COMMON_ORDERS = ("TPJC", "PTJC", "CTJP", "TJC", "JCT", "CTJ", "NCTJP", "NPTJC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class ReadOptions:
             recordings, of which there must be one. Empty: "TPJC" (or "TJC"), refused where the content contradicts it.
         coordinates: how many of the numbers of a joint are coordinates; the others (scores) are dropped. 0: all of
             them, refused where the last looks like a score.
-        up: the vertical axis of recordings in 3-D; they are turned until it is y. Empty: they are not turned.
+        up: the vertical axis of recordings in 3-D; they are rotated so that it becomes y. Empty: they are not rotated.
     """
 
     axes: str = ""
@@ -143,7 +143,7 @@ def assemble(
     where: Path | None,
     present: Bool[np.ndarray, "T P"] | None = None,
 ) -> SkeletonSequence:
-    """A sequence from numbers in the customary order: scores dropped, missing joints filled, the vertical turned to y.
+    """A sequence from numbers in the standard order: scores dropped, missing joints filled, rotated so that y is up.
 
     Raises:
         DataError: see :func:`sequence_from_array`.
@@ -156,7 +156,7 @@ def assemble(
 
 
 def turn_up(sequence: SkeletonSequence, up: Up) -> SkeletonSequence:
-    """The recording turned by a right angle until the axis ``up`` is y, handedness kept; in 2-D, as it is."""
+    """The recording rotated by a right angle so that the axis ``up`` becomes y, without mirroring; 2-D is unchanged."""
     if up not in ("x", "z") or sequence.joints.shape[-1] != 3:
         return sequence
     x, y, z = sequence.joints.unbind(-1)
@@ -168,7 +168,7 @@ def turn_up(sequence: SkeletonSequence, up: Up) -> SkeletonSequence:
 
 
 def _arrange(array: np.ndarray, axes: str, where: Path | None) -> Float64[np.ndarray, "T P J C"]:
-    """The array with its axes in the customary order."""
+    """The array with its axes in the standard order."""
     if array.ndim != len(axes):
         raise DataError(
             f"joints is {shape_text(array.shape)}, and the axes are {axes}",
@@ -263,7 +263,7 @@ def _smoothest_axis(array: np.ndarray) -> int | None:
 
 
 def _likely_order(array: np.ndarray) -> str:
-    """The order of axes that shape and content speak for; empty where none fits."""
+    """The order of axes that fits shape and content best; empty where none fits."""
     steps, known = _steps(array), {len(layout) for layout in LAYOUTS.values()}
     letters = {3: "TJC", 4: "TPJC", 5: "NTPJC"}[array.ndim]
 
@@ -272,8 +272,8 @@ def _likely_order(array: np.ndarray) -> str:
         step = dict(zip(order, steps, strict=True))
         others = min(step[letter] for letter in order if letter not in "TN")
         smooth = step["T"] <= others or (size["T"] == 1 and others == np.inf)
-        custom = _CUSTOMARY.index(order) if order in _CUSTOMARY else len(_CUSTOMARY)
-        return (not smooth, size["J"] not in known, size.get("P", 1) > 6, size["C"] != 3, custom)
+        rank = _COMMON_ORDERS.index(order) if order in _COMMON_ORDERS else len(_COMMON_ORDERS)
+        return (not smooth, size["J"] not in known, size.get("P", 1) > 6, size["C"] != 3, rank)
 
     orders = ["".join(order) for order in permutations(letters)]
     fitting = [order for order in orders if array.shape[order.index("C")] in (2, 3, 4)]

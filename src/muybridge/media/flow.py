@@ -2,7 +2,7 @@
 
 A video of n frames has n - 1 fields; field i leads from frame i to frame i + 1. Flow is in pixels a frame at the
 video's own resolution, x to the right and y downwards. Kept as bytes it runs linearly from -bound at 0 to +bound at
-255, what lies outside being cut off; VideoLSTM's bound, and the default, is 20.
+255, and values outside are clipped; VideoLSTM's bound, and the default, is 20.
 
 Legend: N fields, H and W pixels; the axis of 2 is x, y.
 """
@@ -31,11 +31,11 @@ BOUND = 20.0
 
 
 class Flow:
-    """Optical flow of one video, stored or computed as it is read; has the face of a :class:`Video` of two channels.
+    """Optical flow of one video, stored or computed when read; has the interface of a two-channel :class:`Video`.
 
     Attributes:
         path: where it is read from.
-        bound: in pixels, beyond which it is cut off.
+        bound: in pixels; larger motion is clipped to it.
         seconds: when the first of each field's two frames is shown.
     """
 
@@ -51,30 +51,30 @@ class Flow:
 
         Args:
             indices: from 0; one or more.
-            short_side: scale the picture of the flow down until its shorter side has this many pixels; its values
+            short_side: scale the field down until its shorter side has this many pixels; its values
                 stay pixels of the video.
 
         Raises:
             DataError: a number past the end, or a field that is damaged.
         """
-        asked = np.asarray(indices, dtype=np.int64)
-        outside = asked[(asked < 0) | (asked >= len(self))]
+        requested = np.asarray(indices, dtype=np.int64)
+        outside = requested[(requested < 0) | (requested >= len(self))]
         if outside.size:
             raise DataError(
-                f"flow field {outside[0]} was asked for",
+                f"flow field {outside[0]} was requested",
                 expected=f"0 to {len(self) - 1}, as {len(self) + 1} frames have {len(self)} fields between them",
                 hint="sample within the length of the flow, which is one less than that of the video",
                 where=self.path,
             )
-        ranks, slots = np.unique(asked, return_inverse=True)
-        fields = self._fields(ranks.tolist())
+        numbers, positions = np.unique(requested, return_inverse=True)
+        fields = self._fields(numbers.tolist())
         size = scaled_size(fields.shape[2], fields.shape[3], short_side)
         if size != fields.shape[2:]:
             fields = F.interpolate(fields, size=size, mode="bilinear", antialias=True)
-        return Clip(fields[torch.from_numpy(slots)], self.seconds[torch.from_numpy(asked)])
+        return Clip(fields[torch.from_numpy(positions)], self.seconds[torch.from_numpy(requested)])
 
     def close(self) -> None:
-        """Gives file handles back; the flow cannot be read afterwards."""
+        """Closes the files; the flow cannot be read afterwards."""
         raise NotImplementedError
 
     def __enter__(self) -> "Flow":
@@ -83,8 +83,8 @@ class Flow:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _fields(self, ranks: Sequence[int]) -> Fields:
-        """The fields with these rising numbers."""
+    def _fields(self, numbers: Sequence[int]) -> Fields:
+        """The fields with these numbers, in rising order."""
         raise NotImplementedError
 
 
@@ -106,17 +106,17 @@ class FlowSolver:
     def __call__(
         self, before: UInt8[np.ndarray, "H W"], after: UInt8[np.ndarray, "H W"]
     ) -> Float32[np.ndarray, "2 H W"]:
-        """The flow from one grey frame to the next, in pixels."""
+        """The flow from a gray frame to the next, in pixels."""
         threads = self._cv2.getNumThreads()
         # More threads slow DIS down on frames of this size, and the cores are better spent on other videos.
         self._cv2.setNumThreads(1)
         try:
-            return rearrange(self._fresh().calc(before, after, None), "h w c -> c h w")
+            return rearrange(self._new_solver().calc(before, after, None), "h w c -> c h w")
         finally:
             self._cv2.setNumThreads(threads)
 
-    def _fresh(self) -> Any:
-        """A solver that has seen nothing yet: on small frames OpenCV's DIS is swayed by the frames it saw before."""
+    def _new_solver(self) -> Any:
+        """A new solver for each pair: on small frames the result of OpenCV's DIS depends on earlier frames."""
         if self._method == "tvl1":
             return self._cv2.optflow.DualTVL1OpticalFlow_create()
         return self._cv2.DISOpticalFlow.create(self._cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -128,7 +128,7 @@ class ComputedFlow(Flow):
     Args:
         video: of one channel.
         method: see :class:`FlowSolver`.
-        bound: in pixels, beyond which flow is cut off.
+        bound: in pixels; larger motion is clipped to it.
     """
 
     def __init__(self, video: Video, method: Method = "dis", bound: float = BOUND) -> None:
@@ -139,15 +139,15 @@ class ComputedFlow(Flow):
         """Closes the video."""
         self._video.close()
 
-    def _fields(self, ranks: Sequence[int]) -> Fields:
-        needed = sorted({frame for rank in ranks for frame in (rank, rank + 1)})
+    def _fields(self, numbers: Sequence[int]) -> Fields:
+        needed = sorted({frame for number in numbers for frame in (number, number + 1)})
         frames = dict(zip(needed, self._video.read(needed).pixels[:, 0].numpy(), strict=True))
-        fields = [to_bytes(self._solve(frames[rank], frames[rank + 1]), self.bound) for rank in ranks]
+        fields = [to_bytes(self._solve(frames[number], frames[number + 1]), self.bound) for number in numbers]
         return torch.from_numpy(np.stack(fields))
 
 
 def to_bytes(flow: Float32[np.ndarray, "2 H W"], bound: float = BOUND) -> UInt8[np.ndarray, "2 H W"]:
-    """Flow in pixels as bytes, cut off at ``bound``; no motion is 128."""
+    """Flow in pixels as bytes, clipped to ``bound``; no motion is 128."""
     return np.rint((np.clip(flow, -bound, bound) + bound) * (255 / (2 * bound))).astype(np.uint8)
 
 
@@ -157,7 +157,7 @@ def to_pixels(fields: Fields, bound: float = BOUND) -> Float32[Tensor, "N 2 H W"
 
 
 def mirror_flow(fields: UInt8[Tensor, "N 2 H W"] | Float[Tensor, "N 2 H W"]) -> Tensor:
-    """The flow of the mirrored video: left and right change places, and x changes its sign (as bytes, 255 - x)."""
+    """The flow of the mirrored video: left and right are exchanged, and x changes its sign (as bytes, 255 - x)."""
     mirrored = fields.flip(-1)
     x = 255 - mirrored[:, :1] if fields.dtype == torch.uint8 else -mirrored[:, :1]
     return torch.cat([x, mirrored[:, 1:]], dim=1)

@@ -1,4 +1,4 @@
-"""The optical flow of a whole data set, computed once and kept: on all cores, resumable, safe to interrupt."""
+"""The optical flow of a whole data set, computed once and stored: on all cores, resumable, safe to interrupt."""
 
 import shutil
 import tempfile
@@ -13,12 +13,12 @@ from muybridge.core.errors import DataError
 from muybridge.core.processes import available_cores, run_parallel
 from muybridge.core.types import Record
 from muybridge.media.flow import BOUND, ComputedFlow, Fields, FlowSolver, Method
-from muybridge.media.flow_store import SUFFIX, Form, Stamp, StoredFlow, flow_path, write_flow
+from muybridge.media.flow_store import SUFFIX, FlowMetadata, Form, StoredFlow, flow_path, write_flow
 from muybridge.media.video import Video
 
 _DRAFTS = ".drafts-"
-_STALE = 24 * 3600  # seconds after which the drafts of a killed run are swept away
-_AT_ONCE = 64 << 20  # bytes of frames and fields held while one video is worked on
+_STALE = 24 * 3600  # seconds after which the drafts of a killed run are deleted
+_CHUNK_BYTES = 64 << 20  # bytes of frames and fields in memory while one video is processed
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +27,24 @@ class Progress:
 
     Attributes:
         total: videos there are.
-        made: videos whose flow was computed.
-        kept: videos whose flow was there already.
+        computed: videos whose flow was computed.
+        existing: videos whose flow existed already.
         failed: what is wrong with each of the others, by its id.
         fields: flow fields computed.
         seconds: since the start.
     """
 
     total: int
-    made: int = 0
-    kept: int = 0
+    computed: int = 0
+    existing: int = 0
     failed: tuple[tuple[str, str], ...] = ()
     fields: int = 0
     seconds: float = 0.0
 
     @property
     def done(self) -> int:
-        """Videos that are dealt with."""
-        return self.made + self.kept + len(self.failed)
+        """Videos that are processed."""
+        return self.computed + self.existing + len(self.failed)
 
     @property
     def fps(self) -> float:
@@ -63,7 +63,7 @@ def open_video(record: Record) -> Video:
 
 
 class _Job(NamedTuple):
-    """The flow of one video: where from, where to, and how."""
+    """The flow of one video to compute: its source, its target, and how."""
 
     record: Record
     open: Callable[[Record], Video]
@@ -85,21 +85,21 @@ def extract_flow(
     progress: Callable[[Progress], None] | None = None,
     open_record: Callable[[Record], Video] = open_video,
 ) -> Progress:
-    """The flow of every video, kept as ``out/ID`` (with ``.npz`` or ``.mkv`` for those forms).
+    """The flow of every video, stored as ``out/ID`` (with ``.npz`` or ``.mkv`` for those forms).
 
-    What is there is checked against its video and kept, so that a run that was killed goes on where it stopped. Flow
-    is written beside its place and moved there when it is whole. Videos that cannot be read do not stop the others.
+    Existing flow is checked against its video and not computed again, so that a run that was killed resumes. Flow is
+    written to a draft and moved into place when it is complete. Videos that cannot be read do not stop the others.
 
     Args:
         records: the videos, of different ids.
-        out: a folder of flow alone; made where it does not exist.
+        out: a folder of flow alone; created where it does not exist.
         method: "dis" or "tvl1".
-        bound: in pixels, beyond which flow is cut off.
+        bound: in pixels; larger motion is clipped to it.
         form: see :mod:`muybridge.media.flow_store`.
         workers: processes; None takes one for each core this process may use, 1 works in this process. Several need
             the usual ``if __name__ == "__main__":`` around a script's own work.
-        progress: told after each video.
-        open_record: how a recording is opened, where it is more than a file: a function that workers can be sent.
+        progress: called after each video.
+        open_record: how a recording is opened, where it is more than a file: a function that can be sent to workers.
 
     Raises:
         MissingExtraError: OpenCV is not installed, or lacks TV-L1.
@@ -116,8 +116,8 @@ def extract_flow(
         for name, outcome in run_parallel(_extract, jobs, workers or available_cores()):
             state = replace(
                 state,
-                made=state.made + bool(outcome.fields),
-                kept=state.kept + (not outcome.fields and not outcome.problem),
+                computed=state.computed + bool(outcome.fields),
+                existing=state.existing + (not outcome.fields and not outcome.problem),
                 failed=(*state.failed, (name, outcome.problem)) if outcome.problem else state.failed,
                 fields=state.fields + outcome.fields,
                 seconds=time.perf_counter() - start,
@@ -128,7 +128,7 @@ def extract_flow(
 
 
 def _extract(job: _Job) -> _Outcome:
-    """The flow of one video, made unless it is there; what is wrong with the video is told, not raised."""
+    """The flow of one video, computed unless it exists; what is wrong with the video is returned, not raised."""
     try:
         with job.open(job.record) as recording, recording.grayscale() as video:
             if job.target.exists():
@@ -143,7 +143,7 @@ def _extract(job: _Job) -> _Outcome:
                     draft,
                     job.form,
                     _chunks(flow, height, width),
-                    Stamp(len(video), height, width, job.method, job.bound),
+                    FlowMetadata(len(video), height, width, job.method, job.bound),
                 )
                 draft.rename(job.target)
             return _Outcome(len(flow))
@@ -155,7 +155,7 @@ def _extract(job: _Job) -> _Outcome:
 
 def _chunks(flow: ComputedFlow, height: int, width: int) -> Iterator[Fields]:
     """All fields in order, some at a time."""
-    step = max(8, _AT_ONCE // (3 * height * width))
+    step = max(8, _CHUNK_BYTES // (3 * height * width))
     for begin in range(0, len(flow), step):
         yield flow.read(range(begin, min(begin + step, len(flow)))).pixels
 
@@ -167,12 +167,12 @@ def _longest_first(records: Sequence[Record]) -> list[Record]:
 
 @contextmanager
 def _drafts(out: Path) -> Iterator[Path]:
-    """A folder for what is not whole yet, on the same disk; those of runs that were killed are swept away."""
+    """A folder for incomplete files, on the same disk; those of runs that were killed are deleted."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for left in out.glob(f"{_DRAFTS}*"):
-            if time.time() - left.stat().st_mtime > _STALE:
-                shutil.rmtree(left, ignore_errors=True)
+        for leftover in out.glob(f"{_DRAFTS}*"):
+            if time.time() - leftover.stat().st_mtime > _STALE:
+                shutil.rmtree(leftover, ignore_errors=True)
         folder = tempfile.TemporaryDirectory(dir=out, prefix=_DRAFTS, ignore_cleanup_errors=True)
     except OSError as problem:
         raise DataError(

@@ -1,7 +1,7 @@
-"""Tubes in files: our own JSON, the corrected annotations of UCF101-24 (MATLAB), and the original ones (ViPER XML).
+"""Tubes in files: this package's JSON, the corrected annotations of UCF101-24 (MATLAB), the original ones (ViPER XML).
 
 All give frames from 0 and boxes as :mod:`muybridge.core.tubes` has them. A box that leaves the frame is cut to it.
-Annotators may lose sight of an actor, or of the action; each run of consecutive frames is then a tube of its own.
+Annotations may have gaps; each run of consecutive frames is then a tube of its own.
 
 Legend: T frames, N boxes.
 """
@@ -35,7 +35,7 @@ UCF_SIZE = (240, 320)
 """Height and width of every video of UCF101."""
 
 # Files from the older UCF Sports and UCF11 collections keep their names for the actions.
-_OLD_NAMES = {
+_ALIASES = {
     "Basketball": "basketball_shooting",
     "Biking": "biking",
     "Diving": "diving",
@@ -50,7 +50,7 @@ _OLD_NAMES = {
 
 
 def read_tubes(path: str | Path) -> TubeSet:
-    """The tubes in a ``.json`` file of ours, a ``finalAnnots.mat``, or a folder of ViPER ``.xgtf`` or ``.xml`` files.
+    """The tubes in this package's ``.json``, a ``finalAnnots.mat``, or a folder of ViPER ``.xgtf`` or ``.xml`` files.
 
     Raises:
         DataError: missing, damaged, or not in one of these formats.
@@ -137,16 +137,16 @@ def read_viper(path: Path) -> TubeSet:
     action = path.stem.split("_")[1] if path.stem.count("_") else ""
     if action not in UCF24:
         raise DataError(
-            f"the name does not tell one of the {len(UCF24)} classes",
+            f"the name does not contain one of the {len(UCF24)} classes",
             expected="v_CLASS_gNN_cNN.xgtf with a class of UCF101-24",
             hint="keep the names that the annotations came with",
             where=path,
         )
     video = f"{action}/{path.stem}"
     try:
-        source = next(_named(ET.fromstring(read_bytes(path)), "sourcefile"))
+        source = next(_iter_named(ET.fromstring(read_bytes(path)), "sourcefile"))
         size = (_value(source, "V-FRAME-SIZE", UCF_SIZE[0]), _value(source, "H-FRAME-SIZE", UCF_SIZE[1]))
-        people = [_person(item, action, size) for item in _named(source, "object") if item.get("name") == "PERSON"]
+        people = [_person(item, action, size) for item in _iter_named(source, "object") if item.get("name") == "PERSON"]
     except (ET.ParseError, StopIteration, ValueError, KeyError, TypeError, OverflowError) as problem:
         raise DataError(
             f"not readable as ViPER annotations ({type(problem).__name__}: {problem})",
@@ -157,17 +157,17 @@ def read_viper(path: Path) -> TubeSet:
     flagged = any(acting for _, acting in people)
     tubes = []
     for boxes, acting in people:
-        kept = sorted(boxes.keys() & acting if flagged else boxes)
-        for run in _runs(kept):
+        annotated = sorted(boxes.keys() & acting if flagged else boxes)
+        for run in _runs(annotated):
             tubes.append(Tube(video, UCF24.index(action), np.array([boxes[frame] for frame in run]), run[0]))
     length = _value(source, "NUMFRAMES", max((tube.end for tube in tubes), default=0))
     return TubeSet(UCF24, tuple(tubes), {video: length})
 
 
 def write_tubes(path: Path, tubes: TubeSet) -> None:
-    """Tubes as JSON, put in place in one step; :func:`read_tubes` gives them back, to a hundredth of a pixel.
+    """Tubes as JSON, written atomically; :func:`read_tubes` reads them back, to a hundredth of a pixel.
 
-    ``labels`` are class names; ``frames`` and ``fps`` tell length and pace of each video; each of ``tubes`` has
+    ``labels`` are class names; ``frames`` and ``fps``, length and frame rate of each video; each of ``tubes`` has
     ``video``, ``label`` (a name), ``score``, ``first`` (its first frame, from 0) and ``boxes``, one for each frame from
     there on: left, top, right, bottom in pixels of the file.
 
@@ -197,7 +197,7 @@ def write_tubes(path: Path, tubes: TubeSet) -> None:
         raise DataError(
             f"the tubes cannot be written ({problem.strerror})",
             expected="a folder that exists and can be written to",
-            hint="free some space, or choose another place",
+            hint="free some space, or choose another folder",
             where=path,
         ) from None
 
@@ -212,7 +212,7 @@ def read_json_tubes(path: Path) -> TubeSet:
         content = json.loads(read_bytes(path))
         labels = tuple(content["labels"])
         frames = {str(video): int(length) for video, length in content["frames"].items()}
-        fps = {str(video): float(pace) for video, pace in content.get("fps", {}).items()}
+        fps = {str(video): float(rate) for video, rate in content.get("fps", {}).items()}
         tubes = tuple(_json_tube(item, labels, path) for item in content["tubes"])
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as problem:
         raise DataError(
@@ -235,19 +235,21 @@ def _json_tube(item: dict[str, Any], labels: Sequence[str], path: Path) -> Tube:
                 where=path,
             )
     boxes = np.array(item["boxes"], dtype=np.float64).reshape(-1, 4)
-    return Tube(video, labels.index(item["label"]), _sound(boxes, video, path), first, float(item["score"]))
+    return Tube(video, labels.index(item["label"]), _check_boxes(boxes, video, path), first, float(item["score"]))
 
 
 def _in_frame(boxes: Float64[np.ndarray, "N 4"], size: tuple[int, int], video: str, path: Path) -> np.ndarray:
-    return _sound(clip_to_frame(boxes, *size), video, path)
+    return _check_boxes(clip_to_frame(boxes, *size), video, path)
 
 
-def _sound(boxes: Float64[np.ndarray, "N 4"], video: str, path: Path) -> Float64[np.ndarray, "N 4"]:
-    poor = np.flatnonzero(~np.isfinite(boxes).all(axis=1) | (area(boxes) <= 0) | (boxes[:, 2] <= boxes[:, 0]))
-    if poor.size or not len(boxes):
-        came = f"box {poor[0]} of a tube of {video} is {boxes[poor[0]].tolist()}" if poor.size else "a tube is empty"
+def _check_boxes(boxes: Float64[np.ndarray, "N 4"], video: str, path: Path) -> Float64[np.ndarray, "N 4"]:
+    invalid = np.flatnonzero(~np.isfinite(boxes).all(axis=1) | (area(boxes) <= 0) | (boxes[:, 2] <= boxes[:, 0]))
+    if invalid.size or not len(boxes):
+        problem = "a tube is empty"
+        if invalid.size:
+            problem = f"box {invalid[0]} of a tube of {video} is {boxes[invalid[0]].tolist()}"
         raise DataError(
-            came,
+            problem,
             expected="left < right and top < bottom, within the frame",
             hint="correct the box, or cut the tube where the actor leaves the frame",
             where=path,
@@ -261,17 +263,17 @@ def _person(
     """Boxes of one person by frame, and the frames in which the person does the action."""
     boxes: dict[int, np.ndarray] = {}
     acting: set[int] = set()
-    alive = _frames(item.attrib["framespan"])
-    for attribute in _named(item, "attribute"):
+    visible = _frames(item.attrib["framespan"])
+    for attribute in _iter_named(item, "attribute"):
         name = attribute.get("name")
         for entry in attribute:
-            frames = alive & _frames(entry.attrib["framespan"]) if "framespan" in entry.attrib else alive
+            frames = visible & _frames(entry.attrib["framespan"]) if "framespan" in entry.attrib else visible
             if name == "Location" and entry.tag.endswith("}bbox"):
                 left, top, width, height = (float(entry.attrib[key]) for key in ("x", "y", "width", "height"))
                 box = clip_to_frame(np.array([[left, top, left + width, top + height]]), *size)
                 if area(box)[0] > 0:
                     boxes.update((frame, box[0]) for frame in frames)
-            elif name in (action, _OLD_NAMES.get(action)) and entry.attrib["value"].lower() in ("true", "1"):
+            elif name in (action, _ALIASES.get(action)) and entry.attrib["value"].lower() in ("true", "1"):
                 acting |= frames
     return boxes, acting
 
@@ -290,14 +292,14 @@ def _runs(frames: Sequence[int]) -> Iterator[list[int]]:
     return (list(frames[begin:end]) for begin, end in pairwise(begins) if begin < end)
 
 
-def _named(node: ET.Element, name: str) -> Iterator[ET.Element]:
+def _iter_named(node: ET.Element, name: str) -> Iterator[ET.Element]:
     """Elements of this name below the node, in any name space."""
     return node.iterfind(f".//{{*}}{name}")
 
 
-def _value(source: ET.Element, name: str, otherwise: int) -> int:
+def _value(source: ET.Element, name: str, default: int) -> int:
     """A number that the file states about its video."""
-    for attribute in _named(source, "attribute"):
+    for attribute in _iter_named(source, "attribute"):
         if attribute.get("name") == name and len(attribute):
             return int(float(attribute[0].attrib["value"]))
-    return otherwise
+    return default

@@ -54,7 +54,7 @@ class SkeletonFeatures(nn.Module):
         people: P.
         coordinates: D.
         groups: which features, in the order given.
-        unit: what is scaled to standard deviation 1: each feature by itself, or each group together, so that joints
+        scaling: what is scaled to standard deviation 1: each feature by itself, or each group together, so that joints
             that hardly move keep small values.
         pca: project onto this many principal components after z-scoring; 0 does not project.
 
@@ -68,19 +68,19 @@ class SkeletonFeatures(nn.Module):
         people: int,
         coordinates: int,
         groups: Sequence[FeatureGroup] = PAPER_GROUPS,
-        unit: FeatureScaling = "feature",
+        scaling: FeatureScaling = "feature",
         pca: int = 0,
     ) -> None:
         super().__init__()
-        if not layout.known and (boned := [group for group in ("angle", "bone") if group in groups]):
+        if not layout.known and (bone_groups := [group for group in ("angle", "bone") if group in groups]):
             raise RecipeError(
-                f"features of bones ({', '.join(boned)}) for the layout {layout.name!r}",
+                f"features of bones ({', '.join(bone_groups)}) for the layout {layout.name!r}",
                 expected="a layout with bones",
                 hint="leave them out of model.features, or set data.layout (`muybridge layouts` lists all)",
             )
         self.layout = layout
         self.groups = tuple(groups)
-        self.unit = unit
+        self.scaling = scaling
         joints, pairs = people * len(layout), bone_pairs(layout)
         sizes = {
             "position": joints * coordinates,
@@ -120,7 +120,7 @@ class SkeletonFeatures(nn.Module):
         self.ends: Tensor
 
     def forward(self, joints: Float[Tensor, "B T P J D"], length: Int64[Tensor, " B"]) -> Float[Tensor, "B T F"]:
-        """Normalised features; zero in the padding."""
+        """Normalized features; zero in the padding."""
         features = (self.raw(joints, length) - self.mean) / self.deviation
         if self.basis is not None:
             features = features @ self.basis
@@ -220,7 +220,7 @@ class SkeletonFeatures(nn.Module):
         mean = total / count
         covariance = outer / count - torch.outer(mean, mean)
         variance = covariance.diagonal().clamp(min=0)
-        if self.unit == "group":
+        if self.scaling == "group":
             variance = torch.cat([part.mean().expand(len(part)) for part in variance.split(self.group_sizes)])
         deviation = variance.sqrt()
         deviation = deviation.where(deviation > 1e-6, 1.0)  # a constant feature stays near zero

@@ -1,4 +1,4 @@
-"""One look for every figure: fonts, colors and color maps, text that can be drawn, and files written atomically."""
+"""The common style of all figures: fonts, colors and color maps, text that can be drawn, atomic writes."""
 
 import functools
 import textwrap
@@ -81,9 +81,9 @@ _DRAWN_AS = {"Cc": " ", "Zl": " ", "Zp": " ", "Cs": "\N{REPLACEMENT CHARACTER}"}
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Inside, new figures have this package's look; matplotlib's global settings are restored afterwards."""
+    """Inside, new figures have this package's style; matplotlib's global settings are restored afterwards."""
     with mpl.rc_context(_DEFAULTS | _RC | {"font.family": list(_fonts())}), warnings.catch_warnings():  # type: ignore[arg-type]  # the stubs list the keys as literals
-        # clean_text has said so already, once for each text.
+        # clean_text warns about them already, once for each text.
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
         yield
 

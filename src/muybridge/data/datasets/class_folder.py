@@ -37,7 +37,8 @@ class ClassFolder(DatasetConfig):
     Attributes:
         root: the folder that contains the class folders. Hidden and system folders are never searched; an underscore at
             the start of its name hides a class folder.
-        split: "folders" if there are folders train, test, ...; "drawn" if such folders are classes; "auto" looks.
+        split: "folders" if there are folders train, test, ...; "drawn" if such folders are classes; "auto"
+            decides by the names of the folders.
         group: regular expression with one group of parentheses, searched in ``class/name.ext``; what it captures (such
             as a person) is the recording's group. Empty: no groups.
         test_groups: the groups of the test part.

@@ -111,10 +111,10 @@ class Reader:
         unread: Counter[str] = Counter()
         classes: dict[str, list[Path]] = defaultdict(list)
         for part in parts:
-            found = self.find(part.folder)
-            unread += found.unread
+            search = self.find(part.folder)
+            unread += search.unread
             classes[part.label].append(part.folder)
-            for path in found.files:
+            for path in search.files:
                 name = f"{part.label}/{path.relative_to(part.folder).as_posix()}"
                 sources.append(Source(path, part.label, part.split, name))
         above = {root} | {part.folder.parent for part in parts}

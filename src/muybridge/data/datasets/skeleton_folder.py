@@ -35,7 +35,7 @@ _SAMPLE = 32  # recordings by which the layout is judged
 _LARGEST_BODY = 50  # metres: coordinates are in centimetres, millimetres or pixels
 _UNITS = 20  # bodies of one unit do not differ in size by such a factor
 
-_Stamp = tuple[Path, int, int]
+_FileState = tuple[Path, int, int]
 
 
 class SkeletonFolder(ClassFolder):
@@ -70,8 +70,8 @@ class SkeletonFolder(ClassFolder):
     def resolved(self) -> Self:
         """With an absolute root, and classes, layout, people and coordinates written out."""
         holds = self.holds()
-        found = {"layout": holds.layout.name, "people": holds.people, "coordinates": holds.coordinates}
-        return super().resolved().model_copy(update=found)
+        derived = {"layout": holds.layout.name, "people": holds.people, "coordinates": holds.coordinates}
+        return super().resolved().model_copy(update=derived)
 
     def holds(self) -> SkeletonData:
         """What is given, completed by reading the files.
@@ -83,7 +83,7 @@ class SkeletonFolder(ClassFolder):
             return SkeletonData(get_layout(self.layout), self.people, self.coordinates)
         usable = self._usable()
         first, facts = usable[0]
-        layout = get_layout(self.layout) if self.layout else self._judged_layout(facts.joints)
+        layout = get_layout(self.layout) if self.layout else self._detect_layout(facts.joints)
         people = self.people or max(facts.people for _, facts in usable)
         holds = SkeletonData(layout, people, self.coordinates or facts.coordinates)
         for path, facts in usable:
@@ -111,13 +111,13 @@ class SkeletonFolder(ClassFolder):
 
     def unusable(self, path: Path) -> str | None:
         """Nobody is seen in it; each file is read once to know."""
-        facts = _facts(_stamp(path), self.read_options())
+        facts = _facts(_file_state(path), self.read_options())
         return facts if isinstance(facts, str) else None
 
     def notices(self) -> tuple[str, ...]:
         """What the recordings show that a user should know: how well the layout fits, joints that were filled, ..."""
         usable, layout = self._usable(), self.holds().layout
-        sequences = _sample(self._stamps(), self.read_options())
+        sequences = _sample(self._file_states(), self.read_options())
         notices = [describe_check(check_layout(sequences, layout), layout), *_layout_oddities(sequences, layout)]
         axis = vertical_axis(sequences, layout)
         if usable[0][1].coordinates == 3 and axis in ("x", "z") and not self.up:
@@ -128,13 +128,13 @@ class SkeletonFolder(ClassFolder):
             notices.append("bodies lie along x: check that coordinates are stored as x, y and not as y, x")
         return (*notices, *_oddities([facts for _, facts in usable]), *super().notices())
 
-    def _stamps(self) -> tuple[_Stamp, ...]:
-        return tuple(map(_stamp, self.files()))
+    def _file_states(self) -> tuple[_FileState, ...]:
+        return tuple(map(_file_state, self.files()))
 
     def _usable(self) -> list[tuple[Path, "_Facts"]]:
         """The recordings in which somebody is seen, and what they contain."""
         options = self.read_options()
-        read = [(stamp[0], _facts(stamp, options)) for stamp in self._stamps()]
+        read = [(state[0], _facts(state, options)) for state in self._file_states()]
         usable = [(path, facts) for path, facts in read if isinstance(facts, _Facts)]
         if not usable:
             raise DataError(
@@ -142,9 +142,9 @@ class SkeletonFolder(ClassFolder):
             )
         return usable
 
-    def _judged_layout(self, joints: int) -> Layout:
+    def _detect_layout(self, joints: int) -> Layout:
         """The layout that the recordings fit; a plain one where none does."""
-        check = _check(self._stamps(), self.read_options())
+        check = _check(self._file_states(), self.read_options())
         if check.ambiguous:
             raise DataError(
                 f"recordings of {joints} joints fit several layouts (plausibility: {check})",
@@ -178,16 +178,16 @@ class _Facts:
     size: float
 
 
-def _stamp(path: Path) -> _Stamp:
+def _file_state(path: Path) -> _FileState:
     state = path.stat()
     return path, state.st_mtime_ns, state.st_size
 
 
 @lru_cache(maxsize=1_000_000)
-def _facts(stamp: _Stamp, options: ReadOptions) -> _Facts | str:
-    """What a recording contains, or why nothing can be used; asked again when the file changes."""
+def _facts(state: _FileState, options: ReadOptions) -> _Facts | str:
+    """What a recording contains, or why nothing can be used; read again when the file changes."""
     try:
-        sequence = read_skeleton(stamp[0], options)
+        sequence = read_skeleton(state[0], options)
     except NoPersonError as problem:
         return problem.problem
     _, people, joints, coordinates = sequence.joints.shape
@@ -204,13 +204,13 @@ def _facts(stamp: _Stamp, options: ReadOptions) -> _Facts | str:
 
 
 @lru_cache(maxsize=16)
-def _check(stamps: tuple[_Stamp, ...], options: ReadOptions) -> LayoutCheck:
-    return check_layout(_sample(stamps, options))
+def _check(states: tuple[_FileState, ...], options: ReadOptions) -> LayoutCheck:
+    return check_layout(_sample(states, options))
 
 
-def _sample(stamps: tuple[_Stamp, ...], options: ReadOptions) -> list[SkeletonSequence]:
+def _sample(states: tuple[_FileState, ...], options: ReadOptions) -> list[SkeletonSequence]:
     """Some of the recordings in which somebody is seen, evenly spread."""
-    usable = [stamp for stamp in stamps if isinstance(_facts(stamp, options), _Facts)]
+    usable = [state for state in states if isinstance(_facts(state, options), _Facts)]
     step = max(1, len(usable) // _SAMPLE)
     return [read_skeleton(path, options) for path, _, _ in usable[::step][:_SAMPLE]]
 
@@ -235,8 +235,8 @@ def _layout_oddities(sequences: Sequence[SkeletonSequence], layout: Layout) -> l
 def _oddities(facts: Sequence[_Facts]) -> list[str]:
     """What is unusual in recordings, a sentence each."""
     notices = []
-    if lacking := [each for each in facts if each.filled]:
-        filled, seen = sum(each.filled for each in lacking), sum(each.seen for each in facts)
+    if lacking := [recording for recording in facts if recording.filled]:
+        filled, seen = sum(recording.filled for recording in lacking), sum(recording.seen for recording in facts)
         notices.append(
             f"{filled} of {seen} joints ({filled / seen:.1%}), in {len(lacking)} recordings, are missing (NaN, or at "
             "the origin, where estimators put joints that they do not find); they are interpolated over time"

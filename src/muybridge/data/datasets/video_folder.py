@@ -48,8 +48,8 @@ class VideoFolder(ClassFolder):
 
     def search(self, folder: Path) -> FoundFiles:
         """See :func:`find_videos`; images directly in the class folder are no video."""
-        found = find_videos(folder)
-        if folder not in found.files:
-            return found
+        search = find_videos(folder)
+        if folder not in search.files:
+            return search
         images = Counter(path.suffix.lower() for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-        return FoundFiles(tuple(path for path in found.files if path != folder), found.unread + images)
+        return FoundFiles(tuple(path for path in search.files if path != folder), search.unread + images)

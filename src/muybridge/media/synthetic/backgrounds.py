@@ -1,6 +1,6 @@
-"""What the moving shapes look like: textured shapes and backdrops, painted into frames.
+"""What the moving shapes look like: textured shapes and backgrounds, drawn into frames.
 
-Legend: H and W pixels of a frame, N cells of a shape's table, M cells of a backdrop. Colours are red, green, blue from
+Legend: H and W pixels of a frame, N cells of a shape's table, M cells of a background. Colors are red, green, blue from
 0 to 1. Lengths inside a shape are in its radii; angles are in radians, clockwise as seen on the screen (y points down).
 """
 
@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 _CELLS = 192
-_REACH = 1.35  # half the side of a shape's table, in radii; the shadow ends there
+_EXTENT = 1.35  # half the side of a shape's table, in radii; the shadow ends there
 _OUTLINE = 0.09
-_TEXELS = 3  # backdrop cells per pixel, so that a slow drift is smooth
+_TEXELS = 3  # background cells per pixel, so that a slow drift is smooth
 
 
 def _ring(radii: Sequence[float], begin: float = -math.pi / 2) -> Float[np.ndarray, "V 2"]:
@@ -43,37 +43,37 @@ class Sprite:
     """A textured shape as tables over the square from -1.35 to 1.35 radii.
 
     Attributes:
-        colour: of each cell, outline included.
+        color: of each cell, outline included.
         distance: to the edge in radii, negative inside.
-        shade: how much of the light the shadow around the shape takes.
+        shade: share of the light that the shadow around the shape removes.
     """
 
-    colour: Float[np.ndarray, "N N 3"]
+    color: Float[np.ndarray, "N N 3"]
     distance: Float[np.ndarray, "N N"]
     shade: Float[np.ndarray, "N N"]
 
-    def paint(
+    def draw(
         self, frame: Float[np.ndarray, "H W 3"], x: float, y: float, radius: float, angle: float
     ) -> Bool[np.ndarray, "H W"]:
-        """Paints the shape over a frame, in place.
+        """Draws the shape over a frame, in place.
 
         Args:
-            frame: the picture so far.
+            frame: the image so far.
             x, y: the center in pixels from the upper left corner of the frame.
             radius: in pixels.
-            angle: by which the shape is turned clockwise.
+            angle: by which the shape is rotated clockwise.
 
         Returns:
             The pixels of which the shape covers half or more.
         """
         height, width, _ = frame.shape
         covered = np.zeros((height, width), dtype=bool)
-        reach = radius * _REACH
-        top, bottom = (min(max(round(y + way), 0), height) for way in (-reach, reach))
-        left, right = (min(max(round(x + way), 0), width) for way in (-reach, reach))
+        extent = radius * _EXTENT
+        top, bottom = (min(max(round(y + offset), 0), height) for offset in (-extent, extent))
+        left, right = (min(max(round(x + offset), 0), width) for offset in (-extent, extent))
         if top == bottom or left == right:
             return covered
-        scale = _CELLS / (2 * reach)
+        scale = _CELLS / (2 * extent)
         cos, sin = scale * math.cos(angle), scale * math.sin(angle)
         across, down = np.arange(left, right) + (0.5 - x), (np.arange(top, bottom) + (0.5 - y))[:, None]
         column = (cos * across + sin * down + _CELLS / 2).astype(np.intp)
@@ -83,31 +83,31 @@ class Sprite:
         cover = np.clip(0.5 - radius * self.distance.ravel()[cell], 0, 1)[..., None]
         window = frame[top:bottom, left:right]
         window *= (1 - cover) * (1 - self.shade.ravel()[cell][..., None])
-        window += cover * self.colour.reshape(-1, 3)[cell]
+        window += cover * self.color.reshape(-1, 3)[cell]
         covered[top:bottom, left:right] = cover[..., 0] >= 0.5
         return covered
 
 
-def make_sprite(rng: np.random.Generator, away_from: float) -> Sprite:
-    """A random shape with a random texture in two lively colours.
+def make_sprite(rng: np.random.Generator, avoid_hue: float) -> Sprite:
+    """A random shape with a random texture in two saturated colors.
 
     Args:
-        rng: the dice.
-        away_from: a hue (0 to 1) that the colours keep away from.
+        rng: random generator.
+        avoid_hue: a hue (0 to 1) that the colors differ from.
     """
     corners = SHAPES[str(rng.choice(list(SHAPES)))]
-    axis = (np.arange(_CELLS) + 0.5) * (2 * _REACH / _CELLS) - _REACH
+    axis = (np.arange(_CELLS) + 0.5) * (2 * _EXTENT / _CELLS) - _EXTENT
     x, y = np.meshgrid(axis, axis)
     distance = _distance(x, y, corners)
-    hue = away_from + rng.uniform(0.25, 0.75)
+    hue = avoid_hue + rng.uniform(0.25, 0.75)
     main = _rgb(hue, rng.uniform(0.75, 0.95), rng.uniform(0.85, 1.0))
     second = _rgb(hue + rng.uniform(-0.15, 0.15), rng.uniform(0.1, 0.9), rng.choice([0.25, 1.0]))
     mix = _texture(rng, x, y)[..., None]
-    colour = main + mix * (second - main)
+    color = main + mix * (second - main)
     line = np.clip((distance + _OUTLINE) / 0.03, 0, 1)[..., None]
-    colour += line * (0.12 * main - colour)
-    shade = 0.5 * np.clip(1 - np.maximum(distance, 0) / (_REACH - 1), 0, 1) ** 2
-    return Sprite(*(table.astype(np.float32) for table in (colour, distance, shade)))
+    color += line * (0.12 * main - color)
+    shade = 0.5 * np.clip(1 - np.maximum(distance, 0) / (_EXTENT - 1), 0, 1) ** 2
+    return Sprite(*(table.astype(np.float32) for table in (color, distance, shade)))
 
 
 def _distance(
@@ -129,31 +129,31 @@ def _distance(
 def _texture(
     rng: np.random.Generator, x: Float[np.ndarray, "N N"], y: Float[np.ndarray, "N N"]
 ) -> Float[np.ndarray, "N N"]:
-    """Where the second colour goes; no texture looks the same after part of a turn, so that turning shows."""
-    pace = rng.uniform(4.5, 8.0)
+    """The share of the second color; no texture is symmetric under rotation, so that rotation is visible."""
+    frequency = rng.uniform(4.5, 8.0)
     x, y = x + rng.uniform(0.15, 0.5), y + rng.uniform(0.15, 0.5)
     match str(rng.choice(TEXTURES)):
         case "stripes":
-            wave = np.sin(pace * 1.3 * x + 0.6 * np.sin(2 * y))
+            wave = np.sin(frequency * 1.3 * x + 0.6 * np.sin(2 * y))
         case "checks":
-            wave = np.sin(pace * x) * np.sin(pace * y) * 2
+            wave = np.sin(frequency * x) * np.sin(frequency * y) * 2
         case "dots":
-            wave = np.cos(pace * x) + np.cos(pace * y) - 0.7
+            wave = np.cos(frequency * x) + np.cos(frequency * y) - 0.7
         case "wedges":
             wave = np.sin(rng.integers(2, 5) * np.arctan2(y, x))
         case _:
-            wave = np.sin(pace * (x + 0.35 * np.sin(1.7 * y + 1) + 0.25 * np.sin(2.9 * y * x)))
+            wave = np.sin(frequency * (x + 0.35 * np.sin(1.7 * y + 1) + 0.25 * np.sin(2.9 * y * x)))
     return np.clip(0.5 + 2.5 * wave, 0, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """A landscape without borders, three cells a pixel, whose right and lower edges continue at the left and upper."""
+    """A periodic image of three cells a pixel: its right and lower edges continue at the left and upper."""
 
     cells: Float[np.ndarray, "M M 3"]
 
     def view(self, x: float, y: float, height: int, width: int) -> Float[np.ndarray, "H W 3"]:
-        """The frame whose upper left corner lies at these pixels of the landscape."""
+        """The frame whose upper left corner lies at these pixels of the background."""
         size = len(self.cells)
         rows, columns = (
             np.floor(_TEXELS * (begin + np.arange(count))).astype(np.intp) % size
@@ -163,12 +163,12 @@ class Background:
 
 
 def make_background(rng: np.random.Generator, side: int, hue: float) -> Background:
-    """Random clouds, grain or marble in muted colours.
+    """Random clouds, grain or marble in muted colors.
 
     Args:
-        rng: the dice.
+        rng: random generator.
         side: the shorter side of the frames, which sets how coarse it is.
-        hue: of the main colour (0 to 1).
+        hue: of the main color (0 to 1).
     """
     size = round(1.6 * _TEXELS * side)
     cycles = np.fft.fftfreq(size, 1 / size)

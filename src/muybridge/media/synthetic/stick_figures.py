@@ -1,7 +1,7 @@
 """Stick figures whose movement, and not their pose, defines the action: eight actions of generated people.
 
 Every figure holds both hands up in front of the chest, bends its knees a little and stands with its feet apart. How
-far is drawn from the same distribution whatever the action; the action only decides which of these *move*, and how. A
+far is sampled from the same distribution whatever the action; the action only decides which of these *move*, and how. A
 single frame is therefore nearly uninformative, and does not show the direction (left or right, clockwise or not).
 
 Legend: T frames, P people (one), J joints of the layout ``kinect20``, D coordinates (3, in metres, y up).
@@ -35,7 +35,7 @@ MIRRORED = (
 """Actions that are each other's mirror image. Circles are as the person who draws them sees them."""
 
 VERSION = 1
-"""Changes with the figures, so that files of an older version are not used."""
+"""Increased with every change of the figures, so that files of an older version are not used."""
 
 _FPS = 30
 _SENSOR_NOISE = 0.008  # metres
@@ -57,6 +57,7 @@ class _Person:
 
 
 def _person(seed: int, person: int) -> _Person:
+    # The names of the generators decide the data; changing one needs a new VERSION.
     rng = make_generator("playground person", seed, person)
     height = _uniform(rng, 1.5, 1.95)
 
@@ -246,6 +247,6 @@ def write_stick_figures(folder: Path, people: int, takes: int, seed: int = 0) ->
 
 
 def save_sequence(path: Path, sequence: SkeletonSequence) -> None:
-    """A sequence as ``.npz``, put in place in one step."""
+    """A sequence as ``.npz``, written atomically."""
     with atomic_write(path, shared=True) as draft, draft.open("wb") as file:
         np.savez(file, joints=sequence.joints.numpy(), present=sequence.present.numpy())

@@ -1,7 +1,7 @@
 """The videos of the moving shapes as files: H.264 in mp4, and the boxes of each video beside it.
 
-Every frame is coded on its own and with the same quantiser. Predicted frames would carry traces of earlier positions,
-and a single decoded frame would then tell the direction of the movement.
+Every frame is coded on its own and with the same quantizer. Predicted frames would carry traces of earlier positions,
+and a single decoded frame would then show the direction of the movement.
 
 Legend: T frames, H and W pixels.
 """
@@ -29,7 +29,7 @@ from muybridge.media.synthetic.moving_shapes import (
 )
 
 VERSION = 1
-"""Changes with the videos, so that files of an older version are not taken for these."""
+"""Increased with every change of the videos, so that files of an older version are not used."""
 
 _CODER = {"preset": "veryfast", "qp": "22", "g": "1", "bf": "0"}
 
@@ -54,12 +54,12 @@ def write_videos(
 ) -> list[Path]:
     """Writes ``videos/motion/sNN_tNN.mp4`` and ``boxes/motion/sNN_tNN.npz``; existing files are kept.
 
-    Each file is written as a whole or not at all, boxes first: a video that exists has its boxes, and an interrupted
+    Each file is written atomically, boxes first: a video that exists has its boxes, and an interrupted
     run is continued by the next.
 
     Args:
         folder: of this configuration and seed alone.
-        config: what the videos have in common.
+        config: settings that all videos share.
         scenes: number of scenes.
         takes: videos of each class in each scene.
         progress: called after each scene with the number of finished scenes and of all.
@@ -119,7 +119,7 @@ def _write_scene(task: _Task) -> None:
     for motion in MOTIONS:
         if motion in REVERSED:
             continue
-        backwards = [other for other, forwards in REVERSED.items() if forwards == motion]
+        backwards = [name for name, forwards in REVERSED.items() if forwards == motion]
         for take in range(1, task.takes + 1):
             paths = [video_path(task.folder, name, task.scene, take) for name in (motion, *backwards)]
             if all(map(_exists, paths)):
@@ -143,7 +143,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _exists(path: Path) -> bool:
-    """Whether there is a file with a content; a power failure may have left an empty one."""
+    """Whether there is a file that is not empty; a power failure may have left an empty one."""
     return path.exists() and path.stat().st_size > 0
 
 

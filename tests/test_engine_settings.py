@@ -1,4 +1,4 @@
-"""Knobs of the training loop that networks of clips want: mixing, groups, held norms, half precision, compiling."""
+"""Settings of the training loop for networks of clips: mixing, groups, frozen batch norm, half precision, compiling."""
 
 from pathlib import Path
 
@@ -32,8 +32,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_mixup_blends_clips_and_labels_alike():
-    for throw in range(20):
-        inputs, soft = mix(CLIPS, LABELS, 3, make_generator(throw), mixup=0.8)
+    for seed in range(20):
+        inputs, soft = mix(CLIPS, LABELS, 3, make_generator(seed), mixup=0.8)
         mixed = inputs["video"]
         assert torch.equal(inputs["flow"], mixed[:, :, :2])
         share = float(soft[1, 1])  # of clip 1, whose partner is clip 2 with label 2
@@ -45,8 +45,8 @@ def test_mixup_blends_clips_and_labels_alike():
 
 def test_cutmix_puts_one_box_through_all_frames_and_counts_its_area():
     areas = set()
-    for throw in range(40):
-        inputs, soft = mix(CLIPS, LABELS, 3, make_generator(throw), cutmix=1.0)
+    for seed in range(40):
+        inputs, soft = mix(CLIPS, LABELS, 3, make_generator(seed), cutmix=1.0)
         mixed = inputs["video"]
         assert torch.equal(inputs["flow"], mixed[:, :, :2])
         strange = mixed[1] == 2
@@ -60,9 +60,9 @@ def test_cutmix_puts_one_box_through_all_frames_and_counts_its_area():
 
 
 def test_with_both_each_batch_takes_one():
-    mixed = [mix(CLIPS, LABELS, 3, make_generator(throw), mixup=1.0, cutmix=1.0)[0]["video"] for throw in range(100)]
+    mixed = [mix(CLIPS, LABELS, 3, make_generator(seed), mixup=1.0, cutmix=1.0)[0]["video"] for seed in range(100)]
     cut = [len(video[1].unique()) > 1 for video in mixed]
-    assert 20 < sum(cut) < 70  # a box of no area looks like mixup
+    assert 20 < sum(cut) < 70  # a box without area equals mixup
 
 
 def test_shares_have_the_distribution_asked_for():
@@ -86,10 +86,10 @@ def test_mixing_is_resumed_bit_for_bit(root: Path, tmp_path: Path):
     )
 
 
-@pytest.mark.parametrize("knob", ["mixup", "cutmix"])
-def test_skeletons_are_not_mixed(tmp_path: Path, knob: str):
-    with pytest.raises(RecipeError, match=rf"train.{knob} is for video, and model 'sta_lstm' takes skeletons"):
-        tiny_recipe(tmp_path).with_settings({f"train.{knob}": 0.5})
+@pytest.mark.parametrize("setting", ["mixup", "cutmix"])
+def test_skeletons_are_not_mixed(tmp_path: Path, setting: str):
+    with pytest.raises(RecipeError, match=rf"train.{setting} is for video, and model 'sta_lstm' takes skeletons"):
+        tiny_recipe(tmp_path).with_settings({f"train.{setting}": 0.5})
 
 
 # Groups of parameters
@@ -112,8 +112,8 @@ def test_the_first_group_that_fits_takes_a_parameter():
         ParameterGroup(match="head.", lr_mult=5),
     )
     made = build_optimizer(SGD(lr=0.1, weight_decay=0.01), net, groups).param_groups
-    told = [({id(one) for one in group["params"]}, group["lr_mult"], group["weight_decay"]) for group in made]
-    assert told == [
+    groups = [({id(one) for one in group["params"]}, group["lr_mult"], group["weight_decay"]) for group in made]
+    assert groups == [
         ({id(net.norm.weight), id(net.norm.bias)}, 1, 0),
         ({id(net.stem.bias), id(net.head.bias)}, 2, 0),
         ({id(net.head.weight)}, 5, pytest.approx(0.01)),
@@ -178,14 +178,14 @@ def test_compiling_is_asked_of_torch_and_keeps_the_names(root: Path, tmp_path: P
 
 
 @pytest.mark.filterwarnings("ignore:this processor only emulates bfloat16")
-@pytest.mark.parametrize("knobs", [SGD(lr=0.1), AdamW(lr=0.1), Adam(lr=0.1)])
-def test_fused_steps_on_a_cpu_are_the_plain_ones(knobs: SGD | Adam | AdamW):
+@pytest.mark.parametrize("optimizer_config", [SGD(lr=0.1), AdamW(lr=0.1), Adam(lr=0.1)])
+def test_fused_steps_on_a_cpu_are_the_plain_ones(optimizer_config: SGD | Adam | AdamW):
     assert Runtime("bf16-mixed", "cpu").fused
     nets, inputs = [], torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     for fused in (None, True):
         torch.manual_seed(0)
         net = torch.nn.Conv2d(3, 2, 3)
-        optimizer = build_optimizer(knobs, net, fused=fused)
+        optimizer = build_optimizer(optimizer_config, net, fused=fused)
         assert optimizer.defaults["fused"] is fused
         for _ in range(3):
             optimizer.zero_grad()
