@@ -24,7 +24,12 @@ from muybridge.media.orientation import orientation_of
 from muybridge.media.packets import PacketIndex
 
 SCALER = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT
-"""Averages over all pixels that fall into one, for color as for brightness."""
+"""Averages over all pixels that fall into one, for color as for brightness.
+
+Color that several pixels share is interpolated from where H.264 places its samples, except in 8-bit frames of full size
+with an even number of rows, for which FFmpeg repeats it. FFmpeg 5 places the samples of 10-bit video half a pixel
+further right and down, and its command interpolates bicubically: its RGB differs by several levels at edges of color.
+"""
 
 Image = UInt8[np.ndarray, "H W C"]
 Images = UInt8[Tensor, "T H W C"]
