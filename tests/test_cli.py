@@ -91,7 +91,7 @@ LIGHT = [
 ]
 
 
-def test_help_lists_and_slips_need_no_torch(tmp_path: Path):
+def test_help_lists_and_mistakes_need_no_torch(tmp_path: Path):
     """Each of these in one process, which in the end has imported nothing that takes seconds."""
     code = (
         "import sys; from muybridge.cli import main\n"
@@ -305,7 +305,7 @@ def test_repeat_over_seeds_and_folds(call, data: Path, tmp_path: Path):
     assert first.stat().st_mtime_ns == before
 
 
-def test_broader_classes_are_summed_up_as_the_classes_are():
+def test_superclasses_are_summarized_like_classes():
     rows = [
         {"seed": seed, "fold": fold, "top1": 0.0, "superclass": broader}
         for seed, fold, broader in [(0, "a", 80.0), (0, "b", 90.0), (1, "a", 91.0), (1, "b", 95.0)]

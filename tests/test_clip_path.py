@@ -47,18 +47,18 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_part_is_a_video(file: Path):
     with Video(file) as video:
-        whole = video.read(range(40))
+        full = video.read(range(40))
         part = video.slice_frames(10, 30)
         assert len(part) == 20
         assert part.fps == pytest.approx(video.fps)
-        assert torch.equal(part.read([0, 19]).pixels, whole.pixels[[10, 29]])
+        assert torch.equal(part.read([0, 19]).pixels, full.pixels[[10, 29]])
         assert torch.equal(part.seconds, video.seconds[10:30])
-        assert torch.equal(part.slice_frames(5, 8).read([2]).pixels, whole.pixels[[17]])
+        assert torch.equal(part.slice_frames(5, 8).read([2]).pixels, full.pixels[[17]])
         with pytest.raises(DataError, match="0 to 19, since the video has 20 frames"):
             part.read([20])
 
 
-def test_backwards_the_clock_runs_forwards(tmp_path: Path):
+def test_timestamps_rise_in_reversed_videos(tmp_path: Path):
     stamps = [0, 40, 80, 200, 240]
     with Video(write(tmp_path / "video.mkv", 5, name="h264_open_gop.mkv", stamps=stamps)) as video:
         turned = video.slice_frames(backwards=True)
@@ -71,7 +71,7 @@ def test_backwards_the_clock_runs_forwards(tmp_path: Path):
 # Preparing
 
 
-def test_testing_sees_every_clip_with_every_crop(file: Path):
+def test_testing_uses_every_crop_of_every_clip(file: Path):
     view_config = ViewConfig(clips=3, crops="three", short_side=20)
     prepare = ClipPreparation(TAKES, view_config, {})
     assert prepare.views == view_config.views == 9
@@ -84,7 +84,7 @@ def test_testing_sees_every_clip_with_every_crop(file: Path):
             assert torch.equal(inputs["video"][3 * view : 3 * view + 3], prepare_views(clip, TAKES, view_config))
 
 
-def test_training_draws_one_view_that_the_dice_decide(file: Path):
+def test_training_samples_one_view_by_the_random_generator(file: Path):
     prepare = ClipPreparation(TAKES, ViewConfig(clips=2), {0: 1, 1: 0}, ClipAugment(flip=0.5, temporal_crop=0.5))
     with Video(file) as video:
         seen = [prepare(video, 0, make_generator("a", seed)) for seed in range(8)]
@@ -95,7 +95,7 @@ def test_training_draws_one_view_that_the_dice_decide(file: Path):
     assert len({float(inputs["video"].sum()) for inputs, _ in seen}) == 8
 
 
-def test_without_augmentation_training_draws_frames_alone(file: Path):
+def test_without_augmentation_training_samples_frames_alone(file: Path):
     prepare = ClipPreparation(TAKES, ViewConfig(), {})
     with Video(file) as video:
         numbers = sample_indices(40, TAKES, rng=make_generator("b"))
@@ -105,15 +105,15 @@ def test_without_augmentation_training_draws_frames_alone(file: Path):
 
 
 def test_frames_are_decoded_no_larger_than_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    asked = []
+    short_sides = []
     read = Video.read
-    monkeypatch.setattr(Video, "read", lambda self, n, side=None: (asked.append(side), read(self, n, side))[1])
+    monkeypatch.setattr(Video, "read", lambda self, n, side=None: (short_sides.append(side), read(self, n, side))[1])
     with Video(write(tmp_path / "video.mp4", 10)) as video:
         ClipPreparation(TAKES, ViewConfig(), {})(video)
         ClipPreparation(TAKES, ViewConfig(short_side=24), {})(video)
         ClipPreparation(TAKES, ViewConfig(resize=(20, 30)), {})(video)
         ClipPreparation(TAKES, ViewConfig(), {}, ClipAugment(short_side=40))(video, 0, make_generator())
-    assert asked == [18, 24, 30, 40]
+    assert short_sides == [18, 24, 30, 40]
 
 
 def test_crops_in_time_keep_their_share():
@@ -133,7 +133,7 @@ def test_ten_crops_are_refused_where_a_mirror_changes_classes(mirror: dict | Non
     assert preparation(TAKES, ClipData(), ViewConfig(crops="ten"), {}).views == 10
 
 
-def test_reversed_views_come_last_and_answer_for_the_reversal(file: Path):
+def test_reversed_views_come_last_and_score_the_reversed_labels(file: Path):
     view_config = ViewConfig(clips=2, reverse=True)
     prepare = ClipPreparation(TAKES, view_config, {}, reverse={0: 1, 1: 0})
     assert prepare.views == view_config.views == 4
@@ -158,14 +158,15 @@ def test_playing_backwards_changes_the_label(file: Path):
     labels = set()
     with Video(file) as video:
         for seed in range(8):
-            (seen, label), (before, _) = (one(video, 0, make_generator("a", seed)) for one in (prepare, plain))
+            (seen, label) = prepare(video, 0, make_generator("a", seed))
+            (before, _) = plain(video, 0, make_generator("a", seed))
             labels.add(label)
             assert torch.equal(seen["video"], before["video"].flip(1) if label else before["video"])
     assert labels == {0, 1}
 
 
 @pytest.mark.parametrize("turned", [{"view": ViewConfig(reverse=True)}, {"augment": ClipAugment(reverse=0.5)}], ids=str)
-def test_playing_backwards_is_refused_where_nobody_knows_the_class(turned: dict):
+def test_playing_backwards_is_refused_without_reversed_labels(turned: dict):
     settings = {"view": ViewConfig()} | turned
     with pytest.raises(RecipeError, match="the data set does not say what becomes of its classes"):
         ClipPreparation(TAKES, mirror={}, **settings)
@@ -177,7 +178,7 @@ def test_playing_backwards_is_refused_where_nobody_knows_the_class(turned: dict)
 # Recipes
 
 
-def test_a_recipe_of_clips_survives_its_file(root: Path, tmp_path: Path):
+def test_a_recipe_of_clips_is_written_and_read_back(root: Path, tmp_path: Path):
     recipe = tiny_clip_recipe(root).resolved()
     assert recipe.view == ViewConfig()
     save_recipe(recipe, tmp_path / "recipe.toml")
@@ -214,13 +215,13 @@ def test_probabilities_are_averaged_over_views(root: Path):
     torch.manual_seed(0)
     model = recipe.model.build(2, recipe.data.holds()).eval()
     samples, runtime = make_samples(recipe, "test"), Runtime(device="cpu")
-    answers = predict_split(runtime, model, samples, batch_size=8)
+    predictions = predict_split(runtime, model, samples, batch_size=8)
     with torch.inference_mode():
         for index in range(len(samples)):
             rows = model(**collate([samples[-1, index]]).inputs).logits
-            torch.testing.assert_close(answers.probabilities[index], rows.softmax(1).mean(0), rtol=1e-4, atol=1e-6)
-    chosen = answers.probabilities.gather(1, answers.labels[:, None])
-    assert answers.loss == pytest.approx(-chosen.log().mean().item(), rel=1e-5)
+            torch.testing.assert_close(predictions.probabilities[index], rows.softmax(1).mean(0), rtol=1e-4, atol=1e-6)
+    chosen = predictions.probabilities.gather(1, predictions.labels[:, None])
+    assert predictions.loss == pytest.approx(-chosen.log().mean().item(), rel=1e-5)
 
 
 def test_a_reversed_view_votes_for_the_reversed_class(root: Path, tmp_path: Path):
@@ -230,31 +231,31 @@ def test_a_reversed_view_votes_for_the_reversed_class(root: Path, tmp_path: Path
     torch.manual_seed(0)
     model = recipe.model.build(12, recipe.data.holds()).eval()
     samples = make_samples(recipe, "test")
-    answers = predict_split(Runtime(device="cpu"), model, samples, batch_size=4)
+    predictions = predict_split(Runtime(device="cpu"), model, samples, batch_size=4)
     turned = recipe.data.reverse()
     assert turned is not None
     with torch.inference_mode():
         forwards, backwards = model(**collate([samples[-1, 3]]).inputs).logits.softmax(1)
     for label in range(12):
         expected = (forwards[label] + backwards[turned.get(label, label)]) / 2
-        torch.testing.assert_close(answers.probabilities[3, label], expected, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(predictions.probabilities[3, label], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_what_cannot_be_read_is_told_with_its_id_whatever_the_workers(tmp_path: Path):
+def test_unreadable_recordings_are_reported_with_their_ids_for_any_workers(tmp_path: Path):
     root = write_videos(tmp_path / "videos", takes=1)
     (root / "dusk" / "d_0.mp4").write_bytes(b"no video")
     recipe = tiny_clip_recipe(root)
     for workers in (0, 1):
         batches = list(make_loader(make_samples(recipe, "test"), sequential_plan(2, 4), workers))
-        assert [one.id for one in batches[0].failed] == ["dusk/d_0.mp4"]
+        assert [sample.id for sample in batches[0].failed] == ["dusk/d_0.mp4"]
         with pytest.raises(DataError, match=r"d_0.mp4: recording 'dusk/d_0.mp4': .*"):
             batches[0].raise_on_failure()
     (root / "dusk" / "a_0.mp4").unlink()
     gone = Record("dusk/a_0.mp4", root / "dusk" / "a_0.mp4", 1)
-    (only,) = make_loader(SampleDataset([gone], recipe.data, recipe.preparation(), 0), sequential_plan(1, 1))
-    assert len(only) == 0
+    (batch,) = make_loader(SampleDataset([gone], recipe.data, recipe.preparation(), 0), sequential_plan(1, 1))
+    assert len(batch) == 0
     with pytest.raises(DataError, match=r"recording 'dusk/a_0\.mp4'"):
-        only.raise_on_failure()
+        batch.raise_on_failure()
 
 
 def test_from_a_folder_of_videos_to_named_actions(root: Path, tmp_path: Path):
@@ -262,13 +263,13 @@ def test_from_a_folder_of_videos_to_named_actions(root: Path, tmp_path: Path):
     run = train(recipe, tmp_path / "run")
     assert evaluate(run).top1 == 100
     predictor = muybridge.load(run.path)
-    asked = root / "dawn" / "d_1.mp4"
-    answer = predictor(asked, top=2)
+    path = root / "dawn" / "d_1.mp4"
+    answer = predictor(path, top=2)
     assert answer.labels == ("dawn", "dusk")
     with (run.path / "test-predictions.csv").open(newline="") as file:
         row = next(row for row in csv.DictReader(file) if "dawn/d_1" in row["id"])
     assert answer.scores[0] == pytest.approx(float(row["dawn"]), abs=1e-5)
-    with Video(asked) as video:
+    with Video(path) as video:
         assert predictor(video).scores == answer.scores
         assert predictor(video.slice_frames(backwards=True)).labels[0] == "dusk"
     assert list(predictor.find([root / "dusk"])) == sorted((root / "dusk").iterdir())
@@ -276,14 +277,14 @@ def test_from_a_folder_of_videos_to_named_actions(root: Path, tmp_path: Path):
 
 
 def test_killed_anywhere_it_resumes_bit_for_bit_whatever_the_workers(root: Path, tmp_path: Path):
-    train(tiny_clip_recipe(root, num_workers=1), tmp_path / "whole")
+    train(tiny_clip_recipe(root, num_workers=1), tmp_path / "full")
     recipe = tiny_clip_recipe(root)
     for steps in (0, 3, 5):
         run = tmp_path / f"killed{steps}"
         with pytest.raises(KilledError):
             train(recipe, run, report=KillAt(steps))
         train(recipe, run, resume=True)
-        assert_equal_weights(tmp_path / "whole", run)
+        assert_equal_weights(tmp_path / "full", run)
 
 
 def test_weights_are_fetched_once_and_never_to_predict(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -314,9 +315,9 @@ def test_videos_in_a_folder(tmp_path: Path):
     assert list(find_recordings([tmp_path / "frames"], ClipData())) == [tmp_path / "frames"]
     for poster in ("poster.jpg", "deep/poster.PNG"):
         (tmp_path / poster).touch()  # beside videos, so no frames
-    found = find_videos(tmp_path)
-    assert list(found.files) == [tmp_path / "a.mp4", tmp_path / "deep" / "b.AVI", tmp_path / "frames"]
-    assert found.unread == {".txt": 1, ".jpg": 1, ".png": 1}
+    search = find_videos(tmp_path)
+    assert list(search.files) == [tmp_path / "a.mp4", tmp_path / "deep" / "b.AVI", tmp_path / "frames"]
+    assert search.unread == {".txt": 1, ".jpg": 1, ".png": 1}
     (tmp_path / "empty").mkdir()
     (failed,) = find_recordings([tmp_path / "empty"], ClipData())
     assert isinstance(failed, FailedSample)

@@ -51,7 +51,7 @@ def test_the_command(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert muybridge.load(tmp_path / "run").labels == ("class 0", "class 1", "class 2", "class 3")
 
 
-def test_what_is_wrong_is_said(file: Path, tmp_path: Path):
+def test_errors_name_the_problem(file: Path, tmp_path: Path):
     def refused(error: type[Exception], match: str, **arguments) -> None:
         with pytest.raises(error, match=match):
             convert_checkpoint(file, tmp_path / "run", **({"model": "tdn", "settings": SETTINGS} | arguments))

@@ -49,23 +49,23 @@ def test_cutmix_puts_one_box_through_all_frames_and_counts_its_area():
         inputs, soft = mix(CLIPS, LABELS, 3, make_generator(seed), cutmix=1.0)
         mixed = inputs["video"]
         assert torch.equal(inputs["flow"], mixed[:, :, :2])
-        strange = mixed[1] == 2
-        assert torch.equal(strange, strange[:1, :1].expand_as(strange))
-        assert float(soft[1, 2]) == pytest.approx(float(strange.float().mean()), abs=1e-6)
-        rows, columns = strange[0, 0].any(1).nonzero(), strange[0, 0].any(0).nonzero()
+        pasted = mixed[1] == 2
+        assert torch.equal(pasted, pasted[:1, :1].expand_as(pasted))
+        assert float(soft[1, 2]) == pytest.approx(float(pasted.float().mean()), abs=1e-6)
+        rows, columns = pasted[0, 0].any(1).nonzero(), pasted[0, 0].any(0).nonzero()
         if len(rows):
-            assert strange[0, 0, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].all()
-        areas.add(int(strange[0, 0].sum()))
+            assert pasted[0, 0, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].all()
+        areas.add(int(pasted[0, 0].sum()))
     assert len(areas) > 8
 
 
-def test_with_both_each_batch_takes_one():
+def test_each_batch_uses_either_mixup_or_cutmix():
     mixed = [mix(CLIPS, LABELS, 3, make_generator(seed), mixup=1.0, cutmix=1.0)[0]["video"] for seed in range(100)]
     cut = [len(video[1].unique()) > 1 for video in mixed]
     assert 20 < sum(cut) < 70  # a box without area equals mixup
 
 
-def test_shares_have_the_distribution_asked_for():
+def test_shares_have_the_requested_distribution():
     shares = torch.tensor(
         [float(mix(CLIPS, LABELS, 3, make_generator("s", n), mixup=0.2)[1][1, 1]) for n in range(500)]
     )
@@ -82,7 +82,8 @@ def test_mixing_is_resumed_bit_for_bit(root: Path, tmp_path: Path):
     assert_equal_weights(tmp_path / "whole", tmp_path / "killed")
     train(tiny_clip_recipe(root, label_smoothing=0.1, batch_size=3), tmp_path / "unmixed")
     assert any(
-        not torch.equal(one, weights(tmp_path / "unmixed")[key]) for key, one in weights(tmp_path / "whole").items()
+        not torch.equal(tensor, weights(tmp_path / "unmixed")[key])
+        for key, tensor in weights(tmp_path / "whole").items()
     )
 
 
@@ -111,8 +112,8 @@ def test_the_first_group_that_fits_takes_a_parameter():
         ParameterGroup(match="bias", lr_mult=2, decay_mult=0),
         ParameterGroup(match="head.", lr_mult=5),
     )
-    made = build_optimizer(SGD(lr=0.1, weight_decay=0.01), net, groups).param_groups
-    groups = [({id(one) for one in group["params"]}, group["lr_mult"], group["weight_decay"]) for group in made]
+    param_groups = build_optimizer(SGD(lr=0.1, weight_decay=0.01), net, groups).param_groups
+    groups = [({*map(id, group["params"])}, group["lr_mult"], group["weight_decay"]) for group in param_groups]
     assert groups == [
         ({id(net.norm.weight), id(net.norm.bias)}, 1, 0),
         ({id(net.stem.bias), id(net.head.bias)}, 2, 0),
@@ -120,60 +121,60 @@ def test_the_first_group_that_fits_takes_a_parameter():
     ]
 
 
-def test_a_group_of_nobody_is_refused():
+def test_a_group_without_parameters_is_refused():
     with pytest.raises(RecipeError, match=r"train.param_groups matches 'haed', .*such as stem.weight"):
         build_optimizer(SGD(), Net(), [ParameterGroup(match="haed")])
 
 
-def test_groups_set_the_pace(root: Path, tmp_path: Path):
+def test_groups_scale_the_learning_rate(root: Path, tmp_path: Path):
     recipe = tiny_clip_recipe(
         root, epochs=1, param_groups=[{"match": "trunk.", "lr_mult": 0}], optimizer={"name": "sgd", "lr": 0.1}
     )
     torch.manual_seed(0)
     run = train(recipe, tmp_path / "run")
     still = train(recipe.with_settings({"train.optimizer.lr": 0.0}), tmp_path / "still")
-    for key, one in weights(run.path).items():
+    for key, tensor in weights(run.path).items():
         if key.endswith(("running_mean", "running_var")):
             continue
-        assert torch.equal(one, weights(still.path)[key]) == (not key.startswith("head.")), key
+        assert torch.equal(tensor, weights(still.path)[key]) == (not key.startswith("head.")), key
 
 
 # Norms, number formats, compiling
 
 
-def test_held_norms_neither_learn_nor_count(root: Path, tmp_path: Path):
+def test_frozen_batch_norms_update_neither_weights_nor_statistics(root: Path, tmp_path: Path):
     model = tiny_clip_recipe(root).model.build(2).train()
     freeze_batch_norm(model)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     assert [norm.training for norm in norms] == [True] + [False] * (len(norms) - 1)
     recipe = tiny_clip_recipe(root, partial_bn=True, epochs=2).with_settings({"data.val_groups": ["c"]})
     run = train(recipe, tmp_path / "run")
-    means = {key: one for key, one in weights(run.path).items() if key.endswith("running_mean")}
-    assert [key for key, one in means.items() if one.any()] == ["trunk.stem.norm.running_mean"]
+    means = {key: tensor for key, tensor in weights(run.path).items() if key.endswith("running_mean")}
+    assert [key for key, tensor in means.items() if tensor.any()] == ["trunk.stem.norm.running_mean"]
 
 
 @pytest.mark.filterwarnings("ignore:this processor only emulates bfloat16")
 def test_bf16_trains_to_finite_weights_of_full_precision(root: Path, tmp_path: Path):
     run = train(tiny_clip_recipe(root, precision="bf16-mixed"), tmp_path / "run")
     tensors = weights(run.path)
-    assert all(torch.isfinite(one).all() for one in tensors.values())
-    assert {one.dtype for one in tensors.values()} == {torch.float32, torch.int64}
+    assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32, torch.int64}
     first, second = Journal(run.path / "journal.jsonl").rows()
     assert second["train"]["loss"] < first["train"]["loss"] + 1
 
 
-def test_compiling_is_asked_of_torch_and_keeps_the_names(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    asked = []
+def test_compile_calls_torch_and_keeps_parameter_names(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    compiled = []
     compile_ = torch.compile
 
     def eagerly(model: nn.Module, **_: str) -> object:
-        asked.append(type(model).__name__)
+        compiled.append(type(model).__name__)
         return compile_(model, disable=True)  # type checks of the tests do not compile
 
     monkeypatch.setattr(torch, "compile", eagerly)
     train(tiny_clip_recipe(root, compile=True, epochs=1), tmp_path / "compiled")
     train(tiny_clip_recipe(root, epochs=1), tmp_path / "plain")
-    assert set(asked) == {"TSN"}
+    assert set(compiled) == {"TSN"}
     assert_equal_weights(tmp_path / "compiled", tmp_path / "plain")
 
 

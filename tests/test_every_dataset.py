@@ -289,12 +289,12 @@ def test_config_survives_toml(data):
         assert TypeAdapter(AnyDataset).validate_python(tomllib.loads(text)) == config
 
 
-def test_a_misspelt_knob_is_refused(data):
+def test_a_misspelt_setting_is_refused(data):
     with pytest.raises(ValidationError, match="rooot"):
         type(data).model_validate(data.model_dump() | {"rooot": "x"})
 
 
-def test_resolved_answers_after_the_files_are_gone(data, tmp_path):
+def test_a_resolved_config_needs_no_files(data, tmp_path):
     resolved = data.resolved()
     gone = resolved.model_copy(update={"root": tmp_path / "gone"})
     assert gone.labels() == data.labels()
@@ -319,7 +319,7 @@ def test_every_fold_tests_something_else(data):
 
 
 @pytest.mark.parametrize("member", [member for member in MEMBERS if issubclass(member, Benchmark)])
-def test_where_a_benchmark_lies(member, tmp_path, monkeypatch):
+def test_the_folder_of_a_benchmark(member, tmp_path, monkeypatch):
     monkeypatch.delenv("MUYBRIDGE_DATA", raising=False)
     with pytest.raises(DataError, match=rf"the folder of {member.folder_name} is not known.*[Ss]et MUYBRIDGE_DATA"):
         member().index("train")
@@ -330,8 +330,8 @@ def test_where_a_benchmark_lies(member, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"the folder holds no recordings\. Expected files called|it cannot be read"):
         member().index("train")
     shutil.rmtree(tmp_path / member.folder_name)
-    made = FABRICATE[member](tmp_path / member.folder_name)
-    assert made.model_copy(update={"root": None}).index("test") == made.index("test")
+    data = FABRICATE[member](tmp_path / member.folder_name)
+    assert data.model_copy(update={"root": None}).index("test") == data.index("test")
 
 
 def test_a_split_without_recordings_is_refused(tmp_path):
@@ -366,15 +366,15 @@ def test_ntu_protocols(tmp_path):
         NTURGBD(protocol="cross_setup")
 
 
-def test_ntu_missing_samples_are_left_out_and_listed(tmp_path):
+def test_ntu_missing_samples_are_excluded_and_listed(tmp_path):
     data = fabricate_ntu(tmp_path / "data")
     (excluded,) = data.index("train").excluded
     assert excluded.id == "S001C001P001R001A001"
     assert "missing or incomplete" in excluded.reason
     assert not data.index("test").excluded
     put(tmp_path / "mine.txt", "S003C002P003R001A060.skeleton\n")
-    mine = NTURGBD(root=tmp_path / "data", missing=tmp_path / "mine.txt")
-    assert [one.id for one in mine.index("test").excluded] == ["S003C002P003R001A060"]
+    data = NTURGBD(root=tmp_path / "data", missing=tmp_path / "mine.txt")
+    assert [record.id for record in data.index("test").excluded] == ["S003C002P003R001A060"]
     with pytest.raises(DataError, match=r"gone.txt: it cannot be read .*Expected a text file with names such as S001"):
         NTURGBD(root=tmp_path / "data", missing=tmp_path / "gone.txt").index("test")
 
@@ -419,14 +419,14 @@ def test_folder_draws_whole_groups(tmp_path):
     assert {record.group for record in data.model_copy(update={"fold": "c"}).index("test").records} == {"c"}
 
 
-def test_folder_leaves_recordings_without_people_out(tmp_path):
+def test_folder_excludes_recordings_without_people(tmp_path):
     data = folder(tmp_path / "data", group="/([a-z])_", test_groups=("a",))
     (excluded,) = data.index("test").excluded
     assert excluded.id == "nod/a_3.npy"
     assert "nobody is seen" in excluded.reason
 
 
-def test_folder_notices_a_changed_file(tmp_path):
+def test_folder_detects_a_changed_file(tmp_path):
     data = folder(tmp_path / "data", group="/([a-z])_", test_groups=("a",))
     count = len(data.index("test"))
     np.save(tmp_path / "data" / "nod" / "a_3.npy", np.ones((4, 17, 2)))
@@ -526,7 +526,7 @@ def test_list_lines(tmp_path):
     assert data.model_copy(update={"reverse_labels": ((2, "bow"),)}).reverse() == {2: 0, 0: 2}
 
 
-def test_lists_are_looked_for_under_the_data_folder(tmp_path, monkeypatch):
+def test_lists_are_searched_under_the_data_folder(tmp_path, monkeypatch):
     data = fabricate_video_list(tmp_path / "lists of mine")
     monkeypatch.setenv("MUYBRIDGE_DATA", str(tmp_path))
     assert data.model_copy(update={"root": Path("lists of mine")}).index("train") == data.index("train")
@@ -589,9 +589,9 @@ def test_the_arrow_shows_the_same_frames_both_ways(tmp_path):
     data = fabricate_arrow(tmp_path / "data").model_copy(update={"temporal_jitter": 0.3})
     assert data.labels() == ("forwards", "backwards")
     records = {record.id: record for record in data.index("train").records}
-    one, other = records["a1_s1_t1"], records["a1_s1_t1_backwards"]
-    assert (one.label, other.label) == (0, 1)
-    forwards, backwards = data.open(one), data.open(other)
+    forwards_record, backwards_record = records["a1_s1_t1"], records["a1_s1_t1_backwards"]
+    assert (forwards_record.label, backwards_record.label) == (0, 1)
+    forwards, backwards = data.open(forwards_record), data.open(backwards_record)
     assert len(forwards) == len(backwards) < 20  # its ends are cut off
     seen = forwards.read(range(len(forwards)))
     turned = backwards.read(range(len(backwards)))
@@ -607,7 +607,7 @@ def test_depth_both_ways_has_every_action_backwards_too(tmp_path):
     names, mirror = data.labels(), data.mirror()
     assert len(names) == 54
     assert names[26:29] == ("squat", "swipe left, backwards", "swipe right, backwards")
-    swapped = {names[one]: names[other] for one, other in mirror.items()}
+    swapped = {names[label]: names[partner] for label, partner in mirror.items()}
     assert swapped["swipe left, backwards"] == "swipe right, backwards"
     assert len(swapped) == 8
     turned = data.reverse()
@@ -619,9 +619,9 @@ def test_depth_both_ways_has_every_action_backwards_too(tmp_path):
     }
     assert len(data.index("train")) == 2 * len(once.index("train"))
     records = {record.id: record for record in data.index("train").records}
-    one, other = records["a27_s1_t1"], records["a27_s1_t1_backwards"]
-    assert (names[one.label], names[other.label]) == ("squat", "squat, backwards")
-    with data.open(one) as forwards, data.open(other) as backwards:
+    forwards_record, backwards_record = records["a27_s1_t1"], records["a27_s1_t1_backwards"]
+    assert (names[forwards_record.label], names[backwards_record.label]) == ("squat", "squat, backwards")
+    with data.open(forwards_record) as forwards, data.open(backwards_record) as backwards:
         numbers = range(len(forwards))
         assert torch.equal(forwards.read(numbers).pixels, backwards.read(numbers).pixels.flip(0))
 
@@ -697,7 +697,7 @@ def test_the_557_are_those_of_the_list(real_data):
 
 def test_the_one_recording_of_zeros_is_excluded(real_data):
     config = MSRAction3D(files="567")
-    assert [one.id for one in config.index("train").excluded] == ["a13_s09_e02"]
+    assert [record.id for record in config.index("train").excluded] == ["a13_s09_e02"]
     assert not config.index("test").excluded
     assert not MSRAction3D().index("train").excluded
 

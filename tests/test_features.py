@@ -78,17 +78,17 @@ def record(tmp_path: Path) -> Record:
 # The files
 
 
-def test_maps_come_back_in_the_order_they_are_asked_for(tmp_path: Path, record: Record):
+def test_maps_are_read_in_the_requested_order(tmp_path: Path, record: Record):
     part = PartStore.create(tmp_path / "appearance", METADATA)
     maps = torch.randn(6, 3, 2, 2)
     assert part.write(record, maps, 7) > maps.nbytes
-    again = PartStore.open(tmp_path / "appearance", {"model.size": 32, "view.resize": (32, 32)})
-    assert again.holds(record)
-    assert again.count(record) == (6, 7)
+    reopened = PartStore.open(tmp_path / "appearance", {"model.size": 32, "view.resize": (32, 32)})
+    assert reopened.holds(record)
+    assert reopened.count(record) == (6, 7)
     for numbers in ([0], [2, 3, 4], [5, 5, 0, 2], list(range(6))):
-        assert torch.equal(again.read(record, numbers), maps[numbers])
+        assert torch.equal(reopened.read(record, numbers), maps[numbers])
     assert not list(tmp_path.rglob("*.draft"))
-    assert (again.path(record).stat().st_mode & 0o777) == ((tmp_path / "video.mp4").stat().st_mode & 0o777)
+    assert (reopened.path(record).stat().st_mode & 0o777) == ((tmp_path / "video.mp4").stat().st_mode & 0o777)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_different_metadata_is_refused(tmp_path: Path, setting: str, value: obje
         PartStore.create(tmp_path, METADATA | {setting: value})
 
 
-def test_what_is_no_store_is_refused(tmp_path: Path):
+def test_folders_that_are_no_store_are_refused(tmp_path: Path):
     with pytest.raises(DataError, match=r"there is no feature store.*Make one with `muybridge features"):
         PartStore.open(tmp_path / "none", METADATA)
     (tmp_path / "store.json").write_text("{")
@@ -122,23 +122,23 @@ def test_what_is_no_store_is_refused(tmp_path: Path):
         PartStore.create(tmp_path / "file" / "store", METADATA)
 
 
-def test_a_recording_that_changed_is_noticed(tmp_path: Path, record: Record):
+def test_a_changed_recording_is_detected(tmp_path: Path, record: Record):
     part = PartStore.create(tmp_path / "appearance", METADATA)
     with pytest.raises(DataError, match=r"there are no maps of it.*Complete it with `muybridge features"):
         part.count(record)
     part.write(record, torch.ones(6, 3, 2, 2), 6)
     with record.path.open("ab") as file:
         file.write(b"more")
-    fresh = PartStore.open(tmp_path / "appearance", METADATA)
-    assert not fresh.holds(record)
+    reopened = PartStore.open(tmp_path / "appearance", METADATA)
+    assert not reopened.holds(record)
     with pytest.raises(DataError, match=r"maps of another file than .*video\.mp4"):
-        fresh.read(record, [0])
+        reopened.read(record, [0])
     record.path.unlink()
     with pytest.raises(DataError, match=r"the recording cannot be read"):
         PartStore.open(tmp_path / "appearance", METADATA).read(record, [0])
 
 
-def test_fingerprints_tell_recordings_apart(tmp_path: Path, record: Record):
+def test_fingerprints_of_different_recordings_differ(tmp_path: Path, record: Record):
     assert fingerprint(record) != fingerprint(replace(record, backwards=True))
     frames = tmp_path / "frames"
     frames.mkdir()
@@ -153,8 +153,8 @@ def test_fingerprints_tell_recordings_apart(tmp_path: Path, record: Record):
 def test_damaged_maps_are_refused(tmp_path: Path, record: Record):
     part = PartStore.create(tmp_path / "appearance", METADATA)
     part.write(record, torch.ones(6, 3, 2, 2), 6)
-    whole = part.path(record).read_bytes()
-    for damaged in (whole[:-8], whole[:20], b"", b"\xff" * 99):
+    content = part.path(record).read_bytes()
+    for damaged in (content[:-8], content[:20], b"", b"\xff" * 99):
         part.path(record).write_bytes(damaged)
         with pytest.raises(DataError, match=r"damaged maps .*Delete it and complete it"):
             part.read(record, [0])
@@ -181,7 +181,7 @@ def test_parts_have_to_be_of_the_same_recording(tmp_path: Path, record: Record):
     parts["flow_features"].write(record, torch.ones(5, 3, 2, 2), 6)
     stored = StoredFrames(record, parts)
     assert len(stored) == 5
-    assert {name: one.shape[0] for name, one in stored.read([0, 4]).items()} == {"features": 2, "flow_features": 2}
+    assert {name: maps.shape[0] for name, maps in stored.read([0, 4]).items()} == {"features": 2, "flow_features": 2}
     parts["flow_features"].write(record, torch.ones(6, 3, 2, 2), 7)
     with pytest.raises(DataError, match=r"of 6 frames \(features\) and of 7 frames \(flow_features\)"):
         StoredFrames(record, parts)
@@ -190,11 +190,11 @@ def test_parts_have_to_be_of_the_same_recording(tmp_path: Path, record: Record):
 # Making it
 
 
-def test_both_streams_of_all_splits_are_kept(root: Path, store: Path):
+def test_both_streams_of_all_splits_are_stored(root: Path, store: Path):
     videos = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.mp4"))
     for part, frames in (("appearance", 12), ("motion", 11)):
-        kept = sorted((store / part).rglob("*.safetensors"))
-        assert [path.relative_to(store / part).as_posix() for path in kept] == [
+        files = sorted((store / part).rglob("*.safetensors"))
+        assert [path.relative_to(store / part).as_posix() for path in files] == [
             f"{name}.safetensors" for name in videos
         ]
         metadata = json.loads((store / part / "store.json").read_text())
@@ -204,28 +204,28 @@ def test_both_streams_of_all_splits_are_kept(root: Path, store: Path):
     assert metadata["flow.method"] == "dis"
 
 
-def test_what_is_there_is_not_made_again(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_existing_maps_are_not_computed_again(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     recipe = recipe_of(root)
     (first,) = extract_features(recipe, tmp_path, runtime=Runtime(device="cpu"))
     assert (first.extracted, first.existing, first.frames) == (8, 0, 96)
     assert "8 recordings; 96 frames in" in str(first)
     (tmp_path / "appearance" / "dawn" / "a_0.mp4.safetensors").unlink()
-    asked = []
-    monkeypatch.setattr(FeatureMaps, "forward", _counting(FeatureMaps.forward, asked))
+    requested = []
+    monkeypatch.setattr(FeatureMaps, "forward", _counting(FeatureMaps.forward, requested))
     (second,) = extract_features(recipe, tmp_path, runtime=Runtime(device="cpu"))
-    assert (second.extracted, second.existing, second.frames, sum(asked)) == (1, 7, 12, 12)
+    assert (second.extracted, second.existing, second.frames, sum(requested)) == (1, 7, 12, 12)
 
 
-def _counting(forward, asked: list[int]):
+def _counting(forward, requested: list[int]):
     def counted(self, frames):
-        asked.append(frames.shape[1])
+        requested.append(frames.shape[1])
         return forward(self, frames)
 
     return counted
 
 
 @pytest.mark.slow
-def test_workers_change_nothing(root: Path, store: Path, tmp_path: Path):
+def test_the_number_of_workers_does_not_change_the_maps(root: Path, store: Path, tmp_path: Path):
     recipe = recipe_of(root, **{"train.num_workers": 2})
     extract_features(recipe, tmp_path, precision="float32", runtime=Runtime(device="cpu"))
     files = list((tmp_path / "appearance").rglob("*.safetensors"))
@@ -234,7 +234,7 @@ def test_workers_change_nothing(root: Path, store: Path, tmp_path: Path):
         assert path.read_bytes() == (store / path.relative_to(tmp_path)).read_bytes()
 
 
-def test_what_cannot_be_read_is_told_at_the_end(tmp_path: Path):
+def test_unreadable_recordings_are_reported_at_the_end(tmp_path: Path):
     root = write_videos(tmp_path / "videos", takes=1)
     (root / "dawn" / "b_0.mp4").write_bytes(b"no video")
     with pytest.raises(DataError, match=r"1 of 8 recordings cannot be read; 'dawn/b_0.mp4'.*all others are kept"):
@@ -242,14 +242,14 @@ def test_what_cannot_be_read_is_told_at_the_end(tmp_path: Path):
     assert len(list((tmp_path / "store").rglob("*.safetensors"))) == 7
 
 
-def test_a_disk_that_will_be_full_is_told_early(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_too_little_disk_space_is_reported_before_the_work(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=90_000))
     with pytest.raises(DataError, match=r"0\.0 GB free on the disk.*for the maps that are missing.*finished is kept"):
         extract_features(recipe_of(root), tmp_path, runtime=Runtime(device="cpu"))
     assert len(list(tmp_path.rglob("*.safetensors"))) == 4  # of 24 kB each, and four to go
 
 
-def test_a_model_without_a_frozen_part_has_nothing_to_keep(root: Path, tmp_path: Path):
+def test_a_model_without_a_frozen_part_has_no_features_to_store(root: Path, tmp_path: Path):
     with pytest.raises(
         RecipeError, match=r"model 'tsn' has no part that sees single frames and is not trained.*train_backbone = false"
     ):
@@ -257,7 +257,7 @@ def test_a_model_without_a_frozen_part_has_nothing_to_keep(root: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_is_completed(root: Path, tmp_path: Path):
+def test_a_killed_extraction_is_completed(root: Path, tmp_path: Path):
     """Killed by the system in the midst of it; a store that lacks something is never taken for whole."""
     recipe = recipe_of(root, **{"view.features": str(tmp_path / "store")})
     save_recipe(recipe, tmp_path / "recipe.toml")
@@ -270,19 +270,19 @@ def test_killed_at_any_moment_it_is_completed(root: Path, tmp_path: Path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     there = len(list(part.rglob("*.safetensors")))
-    everything = [one for split in ("train", "test") for one in recipe.data.index(split).records]
+    all_records = [record for split in ("train", "test") for record in recipe.data.index(split).records]
     store = recipe.feature_store(recipe.model)
-    assert 1 <= there < len(everything) == 8
+    assert 1 <= there < len(all_records) == 8
     with pytest.raises(DataError, match=r"of 8 recordings have no maps, '.*' among them.*where it stopped"):
-        store.check_complete(everything)
+        store.check_complete(all_records)
     (summary,) = extract_features(recipe, tmp_path / "store", runtime=Runtime(device="cpu"))
     assert (summary.existing, summary.extracted) == (there, 8 - there)
-    store.check_complete(everything)
-    assert {len(store.open(record)) for record in everything} == {12}
+    store.check_complete(all_records)
+    assert {len(store.open(record)) for record in all_records} == {12}
     assert not list(part.rglob("*.draft"))
 
 
-def test_a_training_does_not_begin_where_maps_are_missing(root: Path, store: Path, tmp_path: Path):
+def test_training_is_refused_where_maps_are_missing(root: Path, store: Path, tmp_path: Path):
     shutil.copytree(store, tmp_path / "store")
     (tmp_path / "store" / "appearance" / "dusk" / "d_0.mp4.safetensors").unlink()
     recipe = recipe_of(root, **{"view.features": str(tmp_path / "store")})
@@ -292,8 +292,8 @@ def test_a_training_does_not_begin_where_maps_are_missing(root: Path, store: Pat
     (tmp_path / "store" / "appearance" / "dusk" / "a_0.mp4.safetensors").unlink()
     with pytest.raises(DataError, match=r"1 of 6 recordings have no maps, 'dusk/a_0.mp4' among them"):
         train(recipe, tmp_path / "run")
-    (only,) = [one for one in make_loader(make_samples(recipe.with_settings(SKIPPING), "train"), sequential_plan(6, 6))]
-    assert [one.id for one in only.failed] == ["dusk/a_0.mp4"]
+    (batch,) = list(make_loader(make_samples(recipe.with_settings(SKIPPING), "train"), sequential_plan(6, 6)))
+    assert [sample.id for sample in batch.failed] == ["dusk/a_0.mp4"]
 
 
 # Learning from it
@@ -301,36 +301,36 @@ def test_a_training_does_not_begin_where_maps_are_missing(root: Path, store: Pat
 
 @pytest.mark.parametrize("architecture", ["lstm", "conv_alstm", "video_lstm"])
 @pytest.mark.parametrize("keep", [1.0, 0.6])
-def test_samples_are_the_maps_of_the_very_frames(root: Path, store: Path, architecture: str, keep: float):
+def test_samples_are_the_maps_of_the_sampled_frames(root: Path, store: Path, architecture: str, keep: float):
     plain = recipe_of(root, architecture, **{"augment.clip": IN_TIME | {"temporal_crop": keep}})
     model = build_model(plain, plain.stages()[0], 0).eval()
     stored = plain.with_settings({"view.features": str(store)})
     for augment, draw in ((False, (-1, 0)), (False, (5, 1)), (True, (2, 3)), (True, (4, 5))):
         seen, label, _ = make_samples(plain, "train", augment=augment)[draw]
-        kept, same, _ = make_samples(stored, "train", augment=augment)[draw]
+        from_store, same, _ = make_samples(stored, "train", augment=augment)[draw]
         assert label == same
         with torch.inference_mode():
-            torch.testing.assert_close(model(**kept).logits, model(**seen).logits, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(model(**from_store).logits, model(**seen).logits, rtol=1e-4, atol=1e-4)
 
 
 def test_overlapping_clips_are_read_once(root: Path, store: Path, monkeypatch: pytest.MonkeyPatch):
     samples = make_samples(recipe_of(root, **{"view.features": str(store), "view.clips": 25}), "test")
-    asked = []
+    requested = []
     read = StoredFrames.read
-    monkeypatch.setattr(StoredFrames, "read", lambda self, numbers: (asked.append(numbers), read(self, numbers))[1])
+    monkeypatch.setattr(StoredFrames, "read", lambda self, numbers: (requested.append(numbers), read(self, numbers))[1])
     inputs, _, _ = samples[-1, 0]
     assert inputs["features"].shape == (25, 4, 256, 2, 2)
-    assert [len(numbers) for numbers in asked] == [100]
+    assert [len(numbers) for numbers in requested] == [100]
 
 
-def test_training_from_the_store_is_training_from_pixels(root: Path, store: Path, tmp_path: Path):
+def test_training_from_the_store_equals_training_from_pixels(root: Path, store: Path, tmp_path: Path):
     plain = recipe_of(root, "video_lstm")
     stored = plain.with_settings({"view.features": str(store)})
     runs = [train(recipe, tmp_path / name) for name, recipe in (("pixels", plain), ("store", stored))]
-    pixels, kept = (RunFolder.open(run.path).model().state_dict() for run in runs)
-    for name, one in pixels.items():
-        torch.testing.assert_close(kept[name], one, rtol=1e-3, atol=1e-3)
-        assert not name.startswith(("appearance", "motion")) or torch.equal(kept[name], one)
+    from_pixels, from_store = (RunFolder.open(run.path).model().state_dict() for run in runs)
+    for name, tensor in from_pixels.items():
+        torch.testing.assert_close(from_store[name], tensor, rtol=1e-3, atol=1e-3)
+        assert not name.startswith(("appearance", "motion")) or torch.equal(from_store[name], tensor)
     # Tested from the store, from the videos, and with a file of its own, the run says the same.
     fast, slow = evaluate(runs[1]), evaluate(runs[1], pixels=True)
     assert fast.top1 == slow.top1
@@ -350,15 +350,16 @@ def _named(prediction) -> tuple[tuple[str, ...], tuple[float, ...]]:
     return prediction.labels, prediction.scores
 
 
-def test_16_bits_change_little(root: Path, tmp_path: Path):
+def test_float16_changes_scores_little(root: Path, tmp_path: Path):
     plain = recipe_of(root)
     extract_features(plain, tmp_path, runtime=Runtime(device="cpu"))
     stored = plain.with_settings({"view.features": str(tmp_path)})
     samples = [make_samples(recipe, "test") for recipe in (plain, stored)]
     assert samples[1][-1, 0][0]["features"].dtype == torch.float16
     model = build_model(plain, plain.stages()[0], 0).eval()
-    pixels, kept = (predict_split(Runtime(device="cpu"), model, one, 4).probabilities for one in samples)
-    torch.testing.assert_close(kept, pixels, rtol=0.01, atol=0.01)
+    runtime = Runtime(device="cpu")
+    from_pixels, from_store = (predict_split(runtime, model, dataset, 4).probabilities for dataset in samples)
+    torch.testing.assert_close(from_store, from_pixels, rtol=0.01, atol=0.01)
 
 
 def test_killed_anywhere_it_resumes_bit_for_bit(root: Path, store: Path, tmp_path: Path):
@@ -418,13 +419,13 @@ def test_a_store_of_other_settings_is_refused(root: Path, store: Path, settings:
         ({"augment.clip.reverse": 0.5}, r"\[augment.clip\] changes pixels"),
     ],
 )
-def test_what_needs_pixels_is_refused(root: Path, settings: dict, message: str):
+def test_settings_that_need_pixels_are_refused(root: Path, settings: dict, message: str):
     recipe = recipe_of(root, **{"view.features": "store"})
     with pytest.raises(RecipeError, match=message):
         recipe.with_settings(settings)
 
 
-def test_the_store_has_an_absolute_place_in_the_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_run_has_an_absolute_path_of_the_store(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     recipe = recipe_of(root, **{"view.features": "store"}).resolved()
     assert recipe.view is not None
@@ -455,10 +456,10 @@ def test_from_a_trained_tsn_to_two_networks_over_its_maps(root: Path, tmp_path: 
     take = {"appearance.trunk.": {"run": str(cnn.path), "prefix": "trunk."}}
     whole = {"model.out_index": -1, "train.init_from": take, "train.epochs": 1}
     extract_features(recipe_of(root, **whole), tmp_path / "store", runtime=Runtime(device="cpu"))
-    theirs = {name: one for name, one in cnn.model().state_dict().items() if name.startswith("trunk.")}
+    trunk = {name: tensor for name, tensor in cnn.model().state_dict().items() if name.startswith("trunk.")}
     for architecture in ("alstm", "conv_lstm"):
         recipe = recipe_of(root, architecture, **whole, **{"view.features": str(tmp_path / "store"), "train.seed": 9})
         run = train(recipe, tmp_path / architecture)
         own = run.model().state_dict()
-        assert all(torch.equal(own[f"appearance.{name}"], one) for name, one in theirs.items())
+        assert all(torch.equal(own[f"appearance.{name}"], tensor) for name, tensor in trunk.items())
         assert evaluate(run).count == 2

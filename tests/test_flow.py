@@ -244,7 +244,7 @@ def test_a_video_of_two_frames_has_one_field(tmp_path: Path) -> None:
     assert "a video of two frames has a single flow field" in problem
 
 
-def test_extraction_resumes_reports_and_outlives_a_damaged_video(tmp_path: Path, video_file: Path) -> None:
+def test_extraction_resumes_and_reports_a_damaged_video(tmp_path: Path, video_file: Path) -> None:
     other, broken = write(tmp_path / "other.mp4", 6), tmp_path / "broken.mp4"
     broken.write_bytes(video_file.read_bytes()[:700])
     out, seen = tmp_path / "flow", list[Progress]()
@@ -262,7 +262,7 @@ def test_extraction_resumes_reports_and_outlives_a_damaged_video(tmp_path: Path,
     assert sorted(path.name for path in out.iterdir()) == ["class"]
 
 
-def test_extraction_does_not_take_other_flow_for_its_own(tmp_path: Path, video_file: Path) -> None:
+def test_existing_flow_of_other_settings_is_reported(tmp_path: Path, video_file: Path) -> None:
     extract_flow(records(video_file), tmp_path, workers=1)
     ((_, bound),) = extract_flow(records(video_file), tmp_path, bound=15.0, workers=1).failed
     assert "made by dis with bound 20. Expected dis with bound 15" in bound

@@ -57,7 +57,7 @@ def video_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # What is seen
 
 
-def test_flow_says_where_the_frames_move_in_bounds(sliding: Path):
+def test_flow_is_the_motion_as_a_share_of_the_bound(sliding: Path):
     with Video(sliding) as video:
         inputs, label = ClipPreparation(TAKES, CLIPS, {})(video, 3)
         halved, _ = ClipPreparation(TAKES, CLIPS, {}, flow=FlowSource(bound=10.0))(video)
@@ -113,7 +113,7 @@ def of_one_kind(seed: int = 0) -> dict:
 
 
 @pytest.mark.parametrize("crop", ["multi_scale", "random_resized", "random", "center"])
-def test_frames_and_flow_are_cropped_and_mirrored_by_one_draw(crop: str):
+def test_frames_and_flow_are_cropped_and_mirrored_alike(crop: str):
     augment = ClipAugment(crop=crop, resize=(50, 60))  # pyright: ignore[reportArgumentType]
     mirrored = 0
     for seed in range(12):
@@ -125,7 +125,7 @@ def test_frames_and_flow_are_cropped_and_mirrored_by_one_draw(crop: str):
     assert 0 < mirrored < 12
 
 
-def test_colours_leave_flow_alone():
+def test_color_changes_do_not_change_flow():
     for seed in range(4):
         plain, changed = (
             augment_clips(
@@ -171,7 +171,7 @@ def test_stored_flow_is_found_by_the_id_and_equals_computed_flow(video_file: Pat
         ({"method": "tvl1"}, "class/video.mp4", r"made by dis with bound 20\. Expected tvl1"),
     ],
 )
-def test_flow_that_is_missing_or_made_otherwise_is_refused(
+def test_missing_flow_and_flow_of_other_settings_are_refused(
     video_file: Path, folder: Path, source: dict, name: str, message: str
 ):
     prepare = ClipPreparation(TAKES, CLIPS, {}, flow=FlowSource.model_validate({"folder": folder} | source))
@@ -220,11 +220,11 @@ def test_the_papers_25_clips_of_30_frames(frames: int, starts: list[int], root: 
     prepare = recipe.preparation()
     assert isinstance(prepare, ClipPreparation)
     assert prepare.views == 25
-    asked = frame_indices(frames - 1, prepare.takes, prepare.view, 1.0)
-    assert asked == [min(start + step, frames - 2) for start in starts for step in range(30)]
+    numbers = frame_indices(frames - 1, prepare.takes, prepare.view, 1.0)
+    assert numbers == [min(start + step, frames - 2) for start in starts for step in range(30)]
 
 
-def test_a_video_shorter_than_a_clip_repeats_its_last_moment(root: Path):
+def test_a_video_shorter_than_a_clip_repeats_its_last_frame(root: Path):
     prepare = flow_recipe(root, {"frames": 15}).preparation()
     with Video(root / "dawn" / "a_0.mp4") as video:  # 12 frames
         inputs = prepare(video)[0]
@@ -256,7 +256,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_videos(tmp_path_factory.mktemp("videos"), takes=1)
 
 
-def test_where_flow_comes_from_is_written_out(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_source_of_flow_is_resolved(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "stored").mkdir()
     monkeypatch.setenv("MUYBRIDGE_DATA", str(tmp_path))
     recipe = flow_recipe(root).with_settings({"flow.folder": "stored"}).resolved()
@@ -300,8 +300,8 @@ def test_from_videos_to_named_actions_with_flow(root: Path, tmp_path: Path, stre
     run = train(recipe.with_settings({"flow.folder": str(tmp_path / "flow")}), tmp_path / "run")
     scores = evaluate(run)
     assert scores.count == 2
-    asked = root / "dawn" / "d_0.mp4"
-    answer = muybridge.load(run.path)(asked, top=2)
+    path = root / "dawn" / "d_0.mp4"
+    answer = muybridge.load(run.path)(path, top=2)
     assert set(answer.labels) == {"dawn", "dusk"}
     assert answer.maps["attention"].shape == (3, 1, 1)
     with pytest.warns(MuybridgeWarning, match="only 1x1 cells for a frame of 48x40 pixels"):

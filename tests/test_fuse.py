@@ -53,15 +53,15 @@ def test_probabilities_are_averaged_with_weights(run: RunFolder, tmp_path: Path)
 
 def test_predictions_of_another_tool_may_have_any_order(run: RunFolder, tmp_path: Path):
     first, second, *rest = run.labels()
-    one = write_predictions(run, tmp_path / "one", [("a", first, (0.6, 0.4, 0)), ("b", second, (0.6, 0.4, 0))])
+    run_a = write_predictions(run, tmp_path / "one", [("a", first, (0.6, 0.4, 0)), ("b", second, (0.6, 0.4, 0))])
     file = tmp_path / "other.csv"
     header = ",".join(["more", *rest, second, "id", first])
     zeros = ",".join("0" for _ in rest)
     file.write_text(f"{header}\nx,{zeros},0.9,b,0.1\ny,{zeros},1,unasked,0\nz,{zeros},0.1,a,0.9\n")
-    assert fuse([one]).top1 == 50.0
-    assert fuse([one, file]).top1 == 100.0
-    assert fuse([file, one], [1, 9]).top1 == 50.0
-    done = CliRunner().invoke(app, ["fuse", str(one.path), str(file), "--json"])
+    assert fuse([run_a]).top1 == 50.0
+    assert fuse([run_a, file]).top1 == 100.0
+    assert fuse([file, run_a], [1, 9]).top1 == 50.0
+    done = CliRunner().invoke(app, ["fuse", str(run_a.path), str(file), "--json"])
     assert json.loads(done.stdout)["top1"] == 100.0
     for text, message in [
         (f"{header}\nx,{zeros},0.9,b,0.1\n", "other.csv: it lacks 'a'"),
@@ -79,7 +79,7 @@ def test_predictions_of_another_tool_may_have_any_order(run: RunFolder, tmp_path
     ]:
         file.write_text(text)
         with pytest.raises(DataError, match=message):
-            fuse([one, file])
+            fuse([run_a, file])
     with pytest.raises(RunError, match=r"no run is among the sources\. Expected at least one run"):
         fuse([file])
 
@@ -91,19 +91,19 @@ def test_the_command_prints_scores(run: RunFolder):
     assert "numbers such as 1,2" in str(done.exception)
 
 
-def test_what_cannot_be_fused(run: RunFolder, tmp_path: Path):
+def test_runs_that_cannot_be_fused_are_refused(run: RunFolder, tmp_path: Path):
     first = run.labels()[0]
-    one = write_predictions(run, tmp_path / "one", [("a", first, (1, 0, 0))])
-    other = write_predictions(run, tmp_path / "other", [("b", first, (1, 0, 0))])
+    run_a = write_predictions(run, tmp_path / "one", [("a", first, (1, 0, 0))])
+    run_b = write_predictions(run, tmp_path / "other", [("b", first, (1, 0, 0))])
     with pytest.raises(RunError, match=r"other: the run was tested on other recordings\. Expected the 1 of"):
-        fuse([one, other])
+        fuse([run_a, run_b])
     with pytest.raises(RunError, match=r"weights 1\. Expected 2 of them"):
-        fuse([one, one], [1])
+        fuse([run_a, run_a], [1])
     with pytest.raises(RunError, match="not all zero"):
-        fuse([one, one], [0, 0])
+        fuse([run_a, run_a], [0, 0])
     (tmp_path / "other" / "labels.txt").write_text("x\ny\n")
     with pytest.raises(RunError, match=r"its predictions cannot be read"):
-        fuse([one, RunFolder.open(tmp_path / "other")])
+        fuse([run_a, RunFolder.open(tmp_path / "other")])
     (tmp_path / "one" / "test-predictions.csv").unlink()
     with pytest.raises(RunError, match=r"predictions cannot be read .*muybridge test .*one --split test"):
-        fuse([one])
+        fuse([run_a])

@@ -46,7 +46,7 @@ def test_a_backbone_is_taken_from_a_tsn_and_stays_as_it_was(root: Path, tsn: Pat
     recipe = starting(root, {TRUNK: {"run": str(tsn), "prefix": "trunk."}})
     with pytest.raises(KilledError):
         train(recipe, tmp_path / "run", report=KillAt(1))
-    theirs = read_weights(tsn / "weights.safetensors")
+    source = read_weights(tsn / "weights.safetensors")
     kept = tmp_path / "elsewhere"
     shutil.move(tsn, kept)
     try:
@@ -55,12 +55,12 @@ def test_a_backbone_is_taken_from_a_tsn_and_stays_as_it_was(root: Path, tsn: Pat
         run = train(_recipe_of(tmp_path / "run"), tmp_path / "run", resume=True)
     finally:
         shutil.move(kept, tsn)
-    ours = read_weights(run.path / "weights.safetensors")
-    taken = {name: one for name, one in ours.items() if name.startswith(TRUNK)}
-    assert len(taken) == 120 == len([name for name in theirs if name.startswith("trunk.")])
-    for name, one in taken.items():
-        assert torch.equal(one, theirs[name.replace(TRUNK, "trunk.")])
-    assert run.recipe().train.init_from[TRUNK] == SourceRun(run=tsn, prefix="trunk.", checksum=checksum(theirs))
+    target = read_weights(run.path / "weights.safetensors")
+    taken = {name: tensor for name, tensor in target.items() if name.startswith(TRUNK)}
+    assert len(taken) == 120 == len([name for name in source if name.startswith("trunk.")])
+    for name, tensor in taken.items():
+        assert torch.equal(tensor, source[name.replace(TRUNK, "trunk.")])
+    assert run.recipe().train.init_from[TRUNK] == SourceRun(run=tsn, prefix="trunk.", checksum=checksum(source))
     train(recipe, tmp_path / "again")
     assert_equal_weights(tmp_path / "run", tmp_path / "again")
 
@@ -78,20 +78,20 @@ def test_a_stage_takes_from_runs_and_from_stages_and_lower_levels_from_higher_on
     ]
     recipe = flow_recipe(root, {"backbone": "resnet18", "out_index": -2}, stages=stages)
     model = build_model(recipe, recipe.train.stages[1], 1)
-    theirs = read_weights(tsn / "weights.safetensors")
-    taken = {name: one for name, one in model.state_dict().items() if name.startswith(TRUNK)}
+    source = read_weights(tsn / "weights.safetensors")
+    taken = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(TRUNK)}
     assert len(taken) == 90  # without the last of four stages
-    assert all(torch.equal(one, theirs[name.replace(TRUNK, "trunk.")]) for name, one in taken.items())
+    assert all(torch.equal(tensor, source[name.replace(TRUNK, "trunk.")]) for name, tensor in taken.items())
 
 
-def test_filters_of_colour_are_carried_over_to_flow(root: Path, tsn: Path):
+def test_color_filters_are_averaged_for_flow(root: Path, tsn: Path):
     take = {"motion.trunk.": {"run": str(tsn), "prefix": "trunk.", "average_channels": True}}
     recipe = starting(root, take, model={"stream": "motion"})
-    ours = build_model(recipe, recipe.stages()[0], 0).state_dict()["motion.trunk.stem.conv.weight"]
-    theirs = read_weights(tsn / "weights.safetensors")["trunk.stem.conv.weight"]
-    assert ours.shape == (64, 2, 7, 7)
+    target = build_model(recipe, recipe.stages()[0], 0).state_dict()["motion.trunk.stem.conv.weight"]
+    source = read_weights(tsn / "weights.safetensors")["trunk.stem.conv.weight"]
+    assert target.shape == (64, 2, 7, 7)
     for channel in range(2):
-        torch.testing.assert_close(ours[:, channel], theirs.mean(1))
+        torch.testing.assert_close(target[:, channel], source.mean(1))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_filters_of_colour_are_carried_over_to_flow(root: Path, tsn: Path):
         ),
     ],
 )
-def test_what_does_not_fit_is_named(root: Path, tsn: Path, settings: dict, take: dict, message: str):
+def test_parameters_that_do_not_fit_are_named(root: Path, tsn: Path, settings: dict, take: dict, message: str):
     take = {prefix: source | {"run": str(tsn)} for prefix, source in take.items()}
     recipe = starting(root, take, model=settings)
     with pytest.raises((RunError, RecipeError), match=f"(?s){message}"):
@@ -136,7 +136,7 @@ def test_runs_that_are_missing_unfinished_or_changed_are_refused(root: Path, tsn
         build_model(changed, changed.stages()[0], 0)
 
 
-def test_stages_say_themselves_what_they_take(root: Path, tsn: Path):
+def test_stages_define_their_own_init_from(root: Path, tsn: Path):
     stages = [{"name": "one", "epochs": 1}]
     with pytest.raises(RecipeError, match="with stages, give init_from in the stage"):
         starting(root, {TRUNK: {"run": str(tsn)}}, stages=stages)

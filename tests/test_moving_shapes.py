@@ -59,11 +59,11 @@ def small(tmp_path_factory) -> MovingShapes:
 def test_the_true_state_in_one_frame_contains_no_class_information(tracks, frame):
     classes, scenes, frames, _ = tracks.shape
     at = np.random.default_rng(0).integers(frames, size=(classes, scenes)) if frame is None else frame
-    one = tracks[np.arange(classes)[:, None], np.arange(scenes), at]
+    states_at_frame = tracks[np.arange(classes)[:, None], np.arange(scenes), at]
     labels = np.repeat(np.arange(classes), 200)
     forest = RandomForestClassifier(60, min_samples_leaf=10, random_state=0)
-    forest.fit(one[:, :200].reshape(-1, 5), labels)
-    assert forest.score(one[:, 200:].reshape(-1, 5), labels) < chance(len(labels))
+    forest.fit(states_at_frame[:, :200].reshape(-1, 5), labels)
+    assert forest.score(states_at_frame[:, 200:].reshape(-1, 5), labels) < chance(len(labels))
 
 
 def test_the_true_states_in_two_frames_identify_most_classes(tracks):
@@ -78,7 +78,7 @@ def test_the_true_states_in_two_frames_identify_most_classes(tracks):
 @pytest.mark.parametrize("frame", [0, 13, 31])
 def test_at_every_frame_the_actor_is_distributed_as_documented(tracks, motion, frame):
     x, y, size, cos, sin = tracks[MOTIONS.index(motion), :, frame].T
-    x, y = ((one - 56) / (0.27 * 112) for one in (x, y))
+    x, y = ((position - 56) / (0.27 * 112) for position in (x, y))
     shares = {
         "distance from the middle": x**2 + y**2,  # the area within it
         "bearing": np.arctan2(y, x) / (2 * np.pi) + 0.5,
@@ -125,7 +125,7 @@ def test_pixels_of_one_frame_tell_nothing():
 
 def class_from_order(track: Track) -> str:
     """The class by its definition, from the speeds of a track."""
-    vx, vy, growth, turn = (np.diff(one) for one in (track.x, track.y, track.radius, track.angle))
+    vx, vy, growth, turn = (np.diff(values) for values in (track.x, track.y, track.radius, track.angle))
     if np.abs(turn).max() > 0.01:
         return "turn clockwise" if turn[0] > 0 else "turn counter-clockwise"
     if np.abs(growth).max() > 0.01:
@@ -152,7 +152,7 @@ def test_mirroring_gives_the_partner_class(pair):
         track = actor_track(CONFIG, motion, 3, 1)
         assert class_from_order(Track(112 - track.x, track.y, track.radius, -track.angle)) == partner
         assert MovingShapes().mirror()[MOTIONS.index(motion)] == MOTIONS.index(partner)
-    for motion in set(MOTIONS) - {one for names in MIRRORED for one in names}:
+    for motion in set(MOTIONS) - {name for names in MIRRORED for name in names}:
         track = actor_track(CONFIG, motion, 3, 1)
         assert class_from_order(Track(112 - track.x, track.y, track.radius, -track.angle)) == motion
 
@@ -162,11 +162,11 @@ def test_partners_decode_to_the_same_frames_in_opposite_order(small):
     records = {record.id: record for split in ("train", "test") for record in small.index(split).records}
     for motion, partner in REVERSED.items():
         for name in ("s001_t01", "s004_t01"):
-            one, other = (records[f"{word.replace(' ', '_')}/{name}"] for word in (motion, partner))
-            pixels = [small.open(record).read(range(8)).pixels for record in (one, other)]
+            forwards, backwards = (records[f"{word.replace(' ', '_')}/{name}"] for word in (motion, partner))
+            pixels = [small.open(record).read(range(8)).pixels for record in (forwards, backwards)]
             assert torch.equal(pixels[0], pixels[1].flip(0))
             assert not torch.equal(*pixels)
-            assert torch.equal(small.boxes(one), small.boxes(other).flip(0))
+            assert torch.equal(small.boxes(forwards), small.boxes(backwards).flip(0))
 
 
 def square(half: float) -> Sprite:
@@ -238,16 +238,16 @@ def test_a_video_opens_as_a_video_at_sixteen_frames_a_second(small):
 
 
 def test_the_same_arguments_give_the_same_bytes_and_another_seed_other_videos(small, tmp_path):
-    again = small.model_copy(update={"root": tmp_path, "scenes": 1})
-    again.generate()
-    videos = sorted(again.folder().rglob("*.mp4"))
+    copy = small.model_copy(update={"root": tmp_path, "scenes": 1})
+    copy.generate()
+    videos = sorted(copy.folder().rglob("*.mp4"))
     assert len(videos) == len(MOTIONS)
     for path in videos:
-        first = small.folder() / path.relative_to(again.folder())
+        first = small.folder() / path.relative_to(copy.folder())
         assert path.read_bytes() == first.read_bytes()
         assert boxes_path(path).read_bytes() == boxes_path(first).read_bytes()
     other = write_videos(tmp_path / "other", SceneConfig(height=48, width=64, frames=8, seed=1), scenes=1, takes=1)
-    assert all(one.read_bytes() != path.read_bytes() for one, path in zip(other, videos, strict=True))
+    assert all(first.read_bytes() != path.read_bytes() for first, path in zip(other, videos, strict=True))
 
 
 def test_a_run_that_was_stopped_goes_on(tmp_path):

@@ -31,7 +31,7 @@ def run(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
-def test_what_a_run_leaves(run: Path):
+def test_the_files_of_a_run(run: Path):
     names = {path.name for path in run.iterdir()}
     assert names == {
         "recipe.toml",
@@ -222,7 +222,7 @@ def test_a_damaged_journal(tmp_path: Path):
         Journal(tmp_path / "journal.jsonl").rows()
 
 
-def test_no_room_is_said_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_too_little_disk_space_is_reported_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     root = write_recordings(tmp_path / "recordings")
     full = namedtuple("usage", "total used free")(10**9, 10**9, 1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
@@ -237,7 +237,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path):
         train(tiny_recipe(root, epochs=1), tmp_path / "file" / "run")
 
 
-def test_a_full_disk_keeps_what_was_there(run: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_keeps_existing_files(run: Path, monkeypatch: pytest.MonkeyPatch):
     before = (run / "weights.safetensors").read_bytes()
     folder = RunFolder.open(run)
     model = folder.model()
@@ -254,7 +254,7 @@ def test_a_full_disk_keeps_what_was_there(run: Path, monkeypatch: pytest.MonkeyP
     assert not list(run.glob("*.draft"))
 
 
-def test_testing_leaves_scores_and_answers(run: Path):
+def test_testing_writes_scores_and_predictions(run: Path):
     scores = evaluate(RunFolder.open(run), "test")
     result = json.loads((run / "test.json").read_text())
     assert result["top1"] == scores.top1
@@ -265,7 +265,7 @@ def test_testing_leaves_scores_and_answers(run: Path):
     assert 100 * right / 24 == pytest.approx(scores.top1)
 
 
-def test_recordings_left_out_are_listed(tmp_path: Path):
+def test_excluded_recordings_are_listed(tmp_path: Path):
     root = write_recordings(tmp_path / "recordings")
     # The one all-zero recording of MSR Action3D.
     (root / "a13_s09_e02_skeleton3D.txt").write_text("0 0 0 1\n" * 40)

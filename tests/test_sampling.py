@@ -38,7 +38,7 @@ def test_windows_by_hand() -> None:
     assert window_indices(window_starts(3, 2, 5), 5, 3) == [0, 1, 2, 2, 2, 0, 1, 2, 2, 2]
 
 
-def test_views_share_out_each_piece() -> None:
+def test_views_divide_each_segment() -> None:
     # 80 frames, 8 segments: pieces of 10; two views at a quarter and three quarters
     assert window_starts(80, 8, view=0, views=2) == [2, 12, 22, 32, 42, 52, 62, 72]
     assert window_starts(80, 8, view=1, views=2) == [7, 17, 27, 37, 47, 57, 67, 77]
@@ -73,7 +73,7 @@ def test_validation_is_the_formula_of_the_spec(frames: int, segments: int, lengt
 
 
 @given(FRAMES, SEGMENTS, LENGTHS, st.integers(0, 1000))
-def test_training_draws_one_window_from_each_piece(frames: int, segments: int, length: int, seed: int) -> None:
+def test_training_samples_one_window_from_each_segment(frames: int, segments: int, length: int, seed: int) -> None:
     starts, room = window_starts(frames, segments, length, make_rng(seed)), frames - length + 1
     piece = room // segments
     if piece > 0:
@@ -85,7 +85,7 @@ def test_training_draws_one_window_from_each_piece(frames: int, segments: int, l
         assert starts == [0] * segments
 
 
-def test_training_reaches_every_place_of_a_piece_alike() -> None:
+def test_training_samples_every_position_of_a_segment_equally() -> None:
     rng = torch.Generator().manual_seed(0)
     starts = np.array([window_starts(44, 8, 5, rng) for _ in range(2000)]) - 5 * np.arange(8)
     counts = np.array([np.bincount(column, minlength=5) for column in starts.T])
@@ -99,7 +99,7 @@ def test_training_of_a_short_video_spreads_over_it() -> None:
     assert drawn == set(range(6))
 
 
-def test_dense_training_starts_anywhere_but_at_the_last_place() -> None:
+def test_dense_training_starts_anywhere_but_at_the_last_position() -> None:
     rng = torch.Generator().manual_seed(0)
     drawn = {dense_starts(74, 8, rng)[0] for _ in range(500)}
     assert drawn == set(range(10))
@@ -110,7 +110,7 @@ FEW = st.integers(1, 10)
 
 
 @given(FRAMES, SEGMENTS, LENGTHS, SEEDS, MODES, FEW, FEW, st.data())
-def test_what_always_holds(
+def test_invariants_of_sampling(
     frames: int, segments: int, length: int, seed: int | None, mode: str, views: int, stride: int, data: st.DataObject
 ) -> None:
     view = data.draw(st.integers(0, views - 1))
@@ -147,7 +147,7 @@ def test_a_stride_spreads_clips_and_windows() -> None:
     assert (min(last), max(last)) == (40, 99)
 
 
-def test_choose_takes_the_rule_it_names() -> None:
+def test_sample_indices_uses_the_named_mode() -> None:
     takes = ClipInput(8, 5)
     assert sample_indices(100, takes) == window_indices(window_starts(100, 8, 5), 5, 100)
     assert sample_indices(164, ClipInput(8), "dense", view=9, views=10) == dense_starts(164, 8, view=9, views=10)

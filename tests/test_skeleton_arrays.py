@@ -1,4 +1,4 @@
-"""Arrays of joints: the order of their axes, scores among their numbers, joints that were not found, the vertical."""
+"""Arrays of joints: the order of their axes, scores among the numbers, undetected joints, the vertical axis."""
 
 import json
 import re
@@ -20,8 +20,8 @@ ORDERS = {"TPJC": (0, 1, 2, 3), "PTJC": (1, 0, 2, 3), "CTJP": (3, 0, 2, 1), "JTP
 AS_OTHERS_SAY = {"TPJC": "tmvc", "PTJC": "MTVC", "CTJP": "CTVM", "JTPC": "VTMC", "TCJP": "TCVM"}
 
 
-def close(found, joints) -> bool:
-    return torch.allclose(found.joints, torch.as_tensor(np.asarray(joints), dtype=torch.float32), atol=1e-5)
+def close(recording, joints) -> bool:
+    return torch.allclose(recording.joints, torch.as_tensor(np.asarray(joints), dtype=torch.float32), atol=1e-5)
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -54,9 +54,9 @@ def test_an_array_in_another_order_is_refused_with_the_order_and_read_when_it_is
 def test_orders_of_one_person_and_of_batches(array, axes):
     with pytest.raises(DataError, match=f'data.axes = "{axes}"'):
         sequence_from_array(array)
-    found = sequence_from_array(array, options=ReadOptions(axes=axes))
-    people = found.joints.shape[1]
-    assert close(found, TWO[:, :people])
+    recording = sequence_from_array(array, options=ReadOptions(axes=axes))
+    people = recording.joints.shape[1]
+    assert close(recording, TWO[:, :people])
 
 
 def test_the_smallest_arrays_are_taken_as_documented():
@@ -97,12 +97,12 @@ def test_presence_follows_the_axes():
     right = np.where(present[..., None, None], TWO, 0.0)
     options = ReadOptions(axes="MTVC")
     for given in (present, present.T, torch.from_numpy(present.T)):
-        found = sequence_from_array(TWO.transpose(1, 0, 2, 3), given, options)
-        assert close(found, right)
-        assert found.present.tolist() == present.tolist()
+        recording = sequence_from_array(TWO.transpose(1, 0, 2, 3), given, options)
+        assert close(recording, right)
+        assert recording.present.tolist() == present.tolist()
     square = present[:2]  # as many frames as people
-    found = sequence_from_array(TWO[:2].transpose(1, 0, 2, 3), np.array([[1, 0], [1, 1]]), options)
-    assert found.present.tolist() == [[True, True], [False, True]]
+    recording = sequence_from_array(TWO[:2].transpose(1, 0, 2, 3), np.array([[1, 0], [1, 1]]), options)
+    assert recording.present.tolist() == [[True, True], [False, True]]
     assert square.shape == (2, 2)
 
 
@@ -196,11 +196,11 @@ AMBIGUOUS = r"looks like a confidence score and not like a coordinate \(.*\)\. .
         with_score(pixels(TWO)),
     ],
 )
-def test_a_score_in_place_of_a_depth_is_asked_about(array):
+def test_a_score_in_place_of_a_depth_is_refused(array):
     with pytest.raises(DataError, match=AMBIGUOUS):
         sequence_from_array(array)
-    found = sequence_from_array(array, options=ReadOptions(coordinates=2))
-    assert close(found, array[..., :2])
+    recording = sequence_from_array(array, options=ReadOptions(coordinates=2))
+    assert close(recording, array[..., :2])
     assert close(sequence_from_array(array, options=ReadOptions(coordinates=3)), array)
 
 
@@ -220,7 +220,7 @@ def test_a_depth_passes(array):
     assert close(sequence_from_array(array), array)
 
 
-def test_four_numbers_a_joint_are_asked_about():
+def test_four_numbers_per_joint_are_refused():
     array = with_score(TWO)
     with pytest.raises(
         DataError, match=r"30 x 2 x 20 x 4, and the last number .* four .* data.coordinates = 3 if it is"
@@ -231,7 +231,7 @@ def test_four_numbers_a_joint_are_asked_about():
         sequence_from_array(TWO[..., :2], options=ReadOptions(coordinates=3))
 
 
-def test_scores_in_text_files_are_asked_about_too(tmp_path):
+def test_scores_in_text_files_are_refused_too(tmp_path):
     array = with_score(COCO)
     (tmp_path / "a.json").write_text(json.dumps(array.tolist()))
     rows = [
@@ -247,7 +247,7 @@ def test_scores_in_text_files_are_asked_about_too(tmp_path):
     assert close(read_skeleton(tmp_path / "named.csv"), COCO)
 
 
-# Joints that were not found
+# Joints that were not detected
 
 
 def test_joints_at_the_corner_of_the_image_are_interpolated_and_counted():
@@ -255,40 +255,40 @@ def test_joints_at_the_corner_of_the_image_are_interpolated_and_counted():
     lost[10:14, 0, 9] = 0.0  # a wrist, in the middle
     lost[:3, 1, 15] = 0.0  # an ankle, at the beginning
     lost[25:, 1, 16] = 0.0  # the other one, at the end
-    found = sequence_from_array(lost)
+    recording = sequence_from_array(lost)
     right = COCO.copy()
     for frame, share in zip(range(10, 14), (0.2, 0.4, 0.6, 0.8), strict=True):
         right[frame, 0, 9] = (1 - share) * COCO[9, 0, 9] + share * COCO[14, 0, 9]
     right[:3, 1, 15] = COCO[3, 1, 15]
     right[25:, 1, 16] = COCO[24, 1, 16]
-    assert close(found, right)
-    assert found.filled == 4 + 3 + 5
-    assert found.present.all()
+    assert close(recording, right)
+    assert recording.filled == 4 + 3 + 5
+    assert recording.present.all()
 
 
 @pytest.mark.parametrize("mark", [0.0, -1.0, np.nan])
 @pytest.mark.parametrize("people", [slice(0, 2), slice(0, 1)])
-def test_every_mark_of_a_missing_joint_is_filled_alike(mark, people):
+def test_every_marker_of_a_missing_joint_is_filled_alike(mark, people):
     lost = COCO[:, people].copy()
     lost[10:12, 0, 9] = mark
-    found = sequence_from_array(lost)
+    recording = sequence_from_array(lost)
     right = COCO[:, people].copy()
     right[10, 0, 9], right[11, 0, 9] = (
         (2 * COCO[9, 0, 9] + COCO[12, 0, 9]) / 3,
         (COCO[9, 0, 9] + 2 * COCO[12, 0, 9]) / 3,
     )
-    assert close(found, right)
-    assert found.filled == 2
+    assert close(recording, right)
+    assert recording.filled == 2
 
 
 @pytest.mark.parametrize("mark", [-1.0, np.nan])
 def test_a_person_without_any_joint_is_absent(mark):
     lost = COCO.copy()
     lost[5:9, 1] = mark
-    found = sequence_from_array(lost)
-    assert found.filled == 0
-    assert found.present[:, 1].tolist() == [not 5 <= frame < 9 for frame in range(30)]
-    assert not found.joints[5:9, 1].any()
+    recording = sequence_from_array(lost)
+    assert recording.filled == 0
+    assert recording.present[:, 1].tolist() == [not 5 <= frame < 9 for frame in range(30)]
+    assert not recording.joints[5:9, 1].any()
 
 
 def test_minus_one_is_a_position_where_everything_lies_between_minus_one_and_one():
@@ -318,17 +318,17 @@ def test_a_score_beside_missing_coordinates_is_still_a_score():
 def test_a_joint_that_is_never_found_lies_within_the_body():
     lost = COCO[:, :1].copy()
     lost[:, 0, 13:] = 0.0  # knees and ankles are below the picture
-    found = sequence_from_array(lost)
-    assert found.filled == 30 * 4
-    np.testing.assert_allclose(found.joints[:, 0, 14], COCO[:, 0, :13].mean(axis=1), rtol=1e-5)
+    recording = sequence_from_array(lost)
+    assert recording.filled == 30 * 4
+    np.testing.assert_allclose(recording.joints[:, 0, 14], COCO[:, 0, :13].mean(axis=1), rtol=1e-5)
 
 
 def test_an_absent_person_is_no_missing_joint():
     absent = COCO.copy()
     absent[5:9, 1] = 0.0
-    found = sequence_from_array(absent)
-    assert found.filled == 0
-    assert found.present[:, 1].tolist() == [not 5 <= frame < 9 for frame in range(30)]
+    recording = sequence_from_array(absent)
+    assert recording.filled == 0
+    assert recording.present[:, 1].tolist() == [not 5 <= frame < 9 for frame in range(30)]
     present = np.ones((30, 2), dtype=bool)
     present[5:9, 1] = False
     assert sequence_from_array(COCO, present).filled == 0
@@ -343,19 +343,19 @@ def test_recordings_that_are_centered_on_a_joint_keep_it_at_the_origin(flat, joi
     first = body[:, :1] - body[:1, :1, joint : joint + 1]
     pair = body - body[:, :1, joint : joint + 1]  # both around the first person
     for centered in (each, first, pair):
-        found = sequence_from_array(centered)
-        assert found.filled == 0
-        assert close(found, centered)
+        recording = sequence_from_array(centered)
+        assert recording.filled == 0
+        assert close(recording, centered)
 
 
 def test_a_joint_at_the_camera_is_missing():
     lost = TWO.copy()
     lost[10:12, 0, 7] = 0.0
-    found = sequence_from_array(lost)
-    assert found.filled == 2
+    recording = sequence_from_array(lost)
+    assert recording.filled == 2
     right = TWO.copy()
     right[10, 0, 7], right[11, 0, 7] = ((2 * TWO[9] + TWO[12]) / 3)[0, 7], ((TWO[9] + 2 * TWO[12]) / 3)[0, 7]
-    assert close(found, right)
+    assert close(recording, right)
 
 
 def test_filling_changes_no_given_array():
@@ -374,26 +374,26 @@ def test_missing_joints_of_text_files_are_filled(tmp_path):
     rows = [f"{frame};{joint};{lost[frame, joint, 0]};{lost[frame, joint, 1]}" for frame, joint in np.ndindex(30, 17)]
     (tmp_path / "a.csv").write_text("\n".join(["frame;joint;x;y", *rows]))
     for name in ("a.json", "a.csv"):
-        found = read_skeleton(tmp_path / name)
-        assert found.filled == 1
-        np.testing.assert_allclose(found.joints[10, 0, 9], (COCO[9, 0, 9] + COCO[11, 0, 9]) / 2, rtol=1e-5)
+        recording = read_skeleton(tmp_path / name)
+        assert recording.filled == 1
+        np.testing.assert_allclose(recording.joints[10, 0, 9], (COCO[9, 0, 9] + COCO[11, 0, 9]) / 2, rtol=1e-5)
 
 
 # The vertical
 
 
-def test_a_recording_is_turned_upright_and_never_mirrored():
+def test_a_recording_is_rotated_upright_and_never_mirrored():
     joint = LAYOUTS["kinect20"].joints.index
     z_up = np.stack([TWO[..., 0], -TWO[..., 2], TWO[..., 1]], axis=-1)
     x_up = np.stack([TWO[..., 1], -TWO[..., 0], TWO[..., 2]], axis=-1)
     for given, up in ((z_up, "z"), (x_up, "x"), (TWO, "y"), (TWO, "")):
-        found = sequence_from_array(given, options=ReadOptions(up=up))
-        assert close(found, TWO)
-        assert (found.joints[:, :, joint("head"), 1] > found.joints[:, :, joint("left_foot"), 1] + 1).all()
+        recording = sequence_from_array(given, options=ReadOptions(up=up))
+        assert close(recording, TWO)
+        assert (recording.joints[:, :, joint("head"), 1] > recording.joints[:, :, joint("left_foot"), 1] + 1).all()
     assert close(turn_up(sequence(COCO), "z"), COCO)  # in 2-D there is nothing to turn about
 
 
-def test_the_message_of_every_order_is_a_sentence_that_can_be_followed():
+def test_the_hint_of_every_wrong_order_fixes_it():
     """What the message says to set makes the array readable."""
     for order, axes in ORDERS.items():
         if order != "TPJC":

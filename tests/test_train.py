@@ -64,7 +64,7 @@ class StopAt(KillAt):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_it_learns(root: Path, tmp_path: Path):
+def test_training_learns(root: Path, tmp_path: Path):
     recipe = tiny_recipe(root, epochs=25, clip_grad_norm=1.0, save_seconds=30.0)
     scores = evaluate(train(recipe, tmp_path / "run"))
     rows = Journal(tmp_path / "run" / "journal.jsonl").rows()
@@ -74,7 +74,7 @@ def test_it_learns(root: Path, tmp_path: Path):
     assert scores.count == 24
 
 
-def test_the_terms_of_the_loss_are_journalled_and_add_up(root: Path, tmp_path: Path):
+def test_the_terms_of_the_loss_are_logged_and_add_up(root: Path, tmp_path: Path):
     train(tiny_recipe(root, epochs=1), tmp_path / "run")
     metrics = Journal(tmp_path / "run" / "journal.jsonl").rows()[0]["train"]
     terms = {"cross_entropy", "spatial_attention", "temporal_attention", "weight_l1"}
@@ -119,11 +119,11 @@ def test_killed_anywhere_it_resumes_bit_for_bit(root: Path, tmp_path: Path, step
     assert_equal_weights(tmp_path / "whole", tmp_path / "killed")
     whole, killed = (Journal(tmp_path / run / "journal.jsonl").rows() for run in ("whole", "killed"))
     assert [(row["stage"], row["step"]) for row in whole] == [(row["stage"], row["step"]) for row in killed]
-    for one, other in zip(whole, killed, strict=True):
-        assert one["train"] == pytest.approx(other["train"], rel=1e-6)
+    for expected, resumed in zip(whole, killed, strict=True):
+        assert expected["train"] == pytest.approx(resumed["train"], rel=1e-6)
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(root: Path, tmp_path: Path):
+def test_ctrl_c_saves_and_reports_how_to_resume(root: Path, tmp_path: Path):
     recipe = tiny_recipe(root, save_seconds=1000.0)
     train(recipe, tmp_path / "whole")
     with pytest.raises(InterruptedTrainingError, match=r"step 7 of 15; .* --resume"):
@@ -180,7 +180,7 @@ def test_stages_take_freeze_and_change_the_model(root: Path, tmp_path: Path):
         assert torch.equal(tensor, weights(run.path)[key])
 
 
-def test_accumulated_pieces_make_the_same_step(root: Path, tmp_path: Path):
+def test_accumulated_gradients_give_the_same_step(root: Path, tmp_path: Path):
     exact = {"epochs": 1, "precision": "64-true", "optimizer": {"name": "sgd", "lr": 0.1}}
     recipes = (tiny_recipe(root, **exact), tiny_recipe(root, accumulate_steps=3, **exact))
     for name, recipe in zip(("whole", "pieces"), recipes, strict=True):
@@ -190,7 +190,7 @@ def test_accumulated_pieces_make_the_same_step(root: Path, tmp_path: Path):
         torch.testing.assert_close(tensor, weights(tmp_path / "pieces")[key], rtol=1e-9, atol=1e-12)
 
 
-def test_the_average_follows_the_weights():
+def test_the_ema_follows_the_weights():
     average, model = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
     torch.nn.init.zeros_(average.weight)
     torch.nn.init.ones_(model.weight)
@@ -200,7 +200,7 @@ def test_the_average_follows_the_weights():
     assert average.weight.item() == pytest.approx(0.25 * 0.1 + 0.9)
 
 
-def test_validation_is_journalled_and_the_best_epoch_kept(root: Path, tmp_path: Path):
+def test_validation_is_logged_and_the_best_epoch_kept(root: Path, tmp_path: Path):
     recipe = tiny_recipe(root, epochs=6, checkpoint="best").with_settings({"data.val_groups": ["s03"]})
     run = train(recipe, tmp_path / "run")
     rows = Journal(run.path / "journal.jsonl").rows()
@@ -214,13 +214,13 @@ def test_keeping_the_best_needs_validation(root: Path, tmp_path: Path):
         train(tiny_recipe(root, checkpoint="best"), tmp_path / "run")
 
 
-def test_divergence_is_told(root: Path, tmp_path: Path):
+def test_divergence_is_reported(root: Path, tmp_path: Path):
     recipe = tiny_recipe(root, optimizer={"name": "sgd", "lr": 1e30})
     with pytest.raises(RunError, match=r"diverged.*Lower train.optimizer.lr"):
         train(recipe, tmp_path / "run")
 
 
-def test_another_recipe_cannot_take_over_a_run(root: Path, tmp_path: Path):
+def test_a_run_cannot_be_resumed_with_another_recipe(root: Path, tmp_path: Path):
     train(tiny_recipe(root, epochs=1), tmp_path / "run")
     with pytest.raises(RunError, match=r"already contains a run.*--resume"):
         train(tiny_recipe(root, epochs=1), tmp_path / "run")
