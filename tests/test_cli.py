@@ -254,6 +254,13 @@ def test_a_dry_run_of_stages_and_of_videos(call, tmp_path: Path):
     assert code == 0, err
     assert "input: images, 8 x 5 frames of 64 x 64 pixels (segments x consecutive frames)" in err
     assert "11.51 million parameters\n" in err  # and no pretrained weights
+    (tmp_path / "videos" / "a" / "0.mp4").write_bytes(b"")
+    (tmp_path / "videos" / "b" / "1.mp4").write_text("no video")
+    code, _, err = call(*words)
+    assert code == 2
+    assert "2 of 8 recordings failed:" in err
+    assert "a/0.mp4: " in err
+    assert "b/1.mp4: " in err
 
 
 def test_scores_on_a_terminal_and_as_json(capsys: pytest.CaptureFixture[str]):
@@ -362,6 +369,9 @@ def test_models(call):
         (("repeat", "sta_lstm_stick_figures", "--seeds", "a"), "--seeds a"),
         (("repeat", "sta_lstm_stick_figures", "--folds", "9"), "--folds 9"),
         (("init", "--model", "lstm"), "no model 'lstm'"),
+        (("init", "--model", "TDN"), "Did you mean tdn?"),
+        (("train", "."), "Train a model on the recordings in it with `muybridge train --model NAME --data .`"),
+        (("test", __file__), "a file, not a run folder"),
     ],
 )
 def test_user_errors_are_printed_without_a_traceback(call, words: tuple[str, ...], message: str):

@@ -57,6 +57,9 @@ def test_errors_name_the_problem(file: Path, tmp_path: Path):
             convert_checkpoint(file, tmp_path / "run", **({"model": "tdn", "settings": SETTINGS} | arguments))
         assert not (tmp_path / "run").exists()
 
+    torch.save({"state_dict": {}}, tmp_path / "empty.pth")
+    with pytest.raises(RunError, match=r"empty\.pth: the checkpoint contains no parameters"):
+        convert_checkpoint(tmp_path / "empty.pth", tmp_path / "run", model="tdn", settings=SETTINGS)
     (tmp_path / "two.txt").write_text("push\npull\n")
     refused(DataError, r"two.txt: it names 2 classes\. Expected 4", labels=tmp_path / "two.txt")
     refused(DataError, r"gone.txt: it cannot be read", labels=tmp_path / "gone.txt")

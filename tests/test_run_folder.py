@@ -16,7 +16,7 @@ from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import evaluate
 from muybridge.engine.journal import Journal, Reporter
 from muybridge.engine.train import train
-from muybridge.engine.weights import load_weights, read_weights
+from muybridge.engine.weights import load_weights, read_weights, save_weights
 from tests.tiny import tiny_recipe, write_recordings
 
 
@@ -46,6 +46,13 @@ def test_the_files_of_a_run(run: Path):
     }
     assert len(RunFolder.open(run).labels()) == 20
     assert RunFolder.open(run).finished
+
+
+def test_equal_weights_are_equal_files(run: Path, tmp_path: Path):
+    model, labels = RunFolder.open(run).model(), RunFolder.open(run).labels()
+    for number in range(6):
+        save_weights(model, labels, tmp_path / f"{number}.safetensors")
+        assert (tmp_path / f"{number}.safetensors").read_bytes() == (run / "weights.safetensors").read_bytes()
 
 
 def test_no_run_here(tmp_path: Path):

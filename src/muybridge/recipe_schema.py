@@ -40,7 +40,7 @@ def starter_name(model: str) -> str:
     starters = starter_models()
     if model in starters:
         return f"folder_{model}"
-    near = difflib.get_close_matches(model, starters, n=1)
+    near = difflib.get_close_matches(model.lower().replace("-", "_"), starters, n=1)
     raise RecipeError(
         f"no model {model!r}",
         expected=f"one of {', '.join(starters)}",
@@ -59,6 +59,14 @@ def find_recipe(source: str | Path) -> Path:
         path = shipped_recipes().get(str(source).removesuffix(".toml"), path)
     if path.is_file():
         return path
+    if path.is_dir():
+        raise RecipeError(
+            "a folder, not a recipe",
+            expected="a TOML file or the name of a shipped recipe",
+            hint=f"train a model on the recordings in it with `muybridge train --model NAME --data {source}`; "
+            "for models see `muybridge models`",
+            where=source,
+        )
     similar = difflib.get_close_matches(path.stem, shipped_recipes(), n=3)
     raise RecipeError(
         "no such recipe",

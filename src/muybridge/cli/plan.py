@@ -3,9 +3,12 @@
 import math
 from typing import TYPE_CHECKING
 
+from muybridge.cli.failures import Failures
+from muybridge.core.errors import DataError
 from muybridge.core.processes import available_cores
 
 if TYPE_CHECKING:
+    from muybridge.core.types import FailedSample, Record
     from muybridge.data.datasets.base import DatasetConfig
     from muybridge.engine.journal import Reporter
     from muybridge.engine.runtime import Runtime
@@ -34,6 +37,32 @@ def announce(recipe: "Recipe", runtime: "Runtime", report: "Reporter", *, in_ful
     if in_full:
         summary = summarize(recipe.data)
         report.say("\n".join([*summary.lines(), *describe_training(recipe, sum(summary.counts["train"]), runtime)]))
+
+
+def open_recordings(data: "DatasetConfig", report: "Reporter") -> None:
+    """Open every recording of a data set, which decodes no frame; list those that cannot be read.
+
+    Raises:
+        typer.Exit: with status 2, if there are any.
+    """
+    from muybridge.core.types import FailedSample
+    from muybridge.data.summary import SPLITS
+    from muybridge.media.video import Video
+
+    def attempt(record: "Record") -> "Record | FailedSample":
+        try:
+            recording = data.open(record)
+        except DataError as error:
+            return FailedSample(record.id, record.path, error)
+        if isinstance(recording, Video):
+            recording.close()
+        return record
+
+    records = [record for split in SPLITS for record in data.index(split).records]
+    with Failures(strict=False) as failures, report:
+        report.begin("opening recordings", len(records))
+        for _ in failures.apart(map(attempt, records)):
+            report.step()
 
 
 def describe_training(recipe: "Recipe", recordings: int, runtime: "Runtime") -> list[str]:
@@ -74,7 +103,10 @@ def _describe_input(recipe: "Recipe") -> str:
 
 
 def _describe_stage(recipe: "Recipe", stage: "Stage", recordings: int) -> str:
+    from muybridge.data.summary import count
+
     optimizer, size = stage.optimizer or recipe.train.optimizer, recipe.train.batch_size
     steps = math.ceil(recordings / size)
-    length = f"{stage.iterations} steps" if stage.iterations else f"{stage.epochs} epochs of {steps} steps"
+    epochs = f"{count(stage.epochs or 0, 'epoch')} of {count(steps, 'step')}"
+    length = count(stage.iterations, "step") if stage.iterations else epochs
     return f"{length}, batches of {size}, {optimizer.name} with learning rate {optimizer.lr:g}"

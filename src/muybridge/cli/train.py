@@ -86,7 +86,7 @@ def _what_to_train(
 def _train(
     source: ChosenRecipe | Path, given: Mapping[str, Any], folder: Path, resume: bool, dry_run: bool, device: str
 ) -> None:
-    from muybridge.cli.plan import announce
+    from muybridge.cli.plan import announce, open_recordings
     from muybridge.engine.checkpoint import RunFolder
     from muybridge.engine.init_from import continued_recipe
     from muybridge.engine.journal import Reporter
@@ -107,6 +107,7 @@ def _train(
     if runtime.is_main_process:
         announce(recipe, runtime, report, in_full=dry_run or not existing.exists)
     if dry_run:
+        open_recordings(recipe.data, report)
         report.say("nothing was trained (--dry-run)")
         return
     finished = existing.finished

@@ -8,16 +8,16 @@ import typer
 
 from muybridge.cli.app import command
 from muybridge.cli.failures import Failures, printable
-from muybridge.cli.options import AsJson, AsJsonLines, Device, Settings, Split, Strict
+from muybridge.cli.options import AsJson, AsJsonLines, Device, Run, Settings, Split, Strict
 from muybridge.core.errors import RecipeError
 from muybridge.recipe_schema import check_recipe, check_tree, parse_settings
 
 
 @command("Use", example="muybridge predict runs/mine recording.npz more/ --top 3")
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
-    paths: Annotated[list[Path], typer.Argument(help="Recordings, or folders of them.")],
-    top: Annotated[int, typer.Option(min=1, help="Number of classes to print for each.")] = 5,
+    run: Run,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or folders of them.")],
+    top: Annotated[int, typer.Option(metavar="N", min=1, help="Number of classes to print for each.")] = 5,
     strict: Strict = False,
     as_json: AsJsonLines = False,
     device: Device = "auto",
@@ -38,24 +38,32 @@ def predict(
 
 @command("Use", example="muybridge localize runs/mine video.mp4")
 def localize(
-    run: Annotated[Path, typer.Argument(help="A run folder of a video model with attention or activation maps.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder of a video model with attention or activation maps.")
+    ],
     paths: Annotated[
-        list[Path] | None, typer.Argument(help="Videos, or folders of them; by default the run's own data set.")
+        list[Path] | None,
+        typer.Argument(metavar="[PATH]...", help="Videos, or folders of them; by default the run's own data set."),
     ] = None,
     split: Annotated[Split, typer.Option(help="Without videos: the part of the data.")] = "test",
     boxes: Annotated[
         Path | None,
-        typer.Option(help="Without videos: true tubes (.json, finalAnnots.mat, ViPER folder), if the data has none."),
+        typer.Option(
+            metavar="PATH",
+            help="Without videos: true tubes (.json, finalAnnots.mat, ViPER folder), if the data has none.",
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Output folder; by default RUN/localized.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Output folder; by default RUN/localized.")] = None,
     smoothing: Annotated[
-        float, typer.Option(min=0, help="Standard deviation of the Gaussian along time, in frames.")
+        float, typer.Option(metavar="FRAMES", min=0, help="Standard deviation of the Gaussian along time, in frames.")
     ] = 5.0,
-    contrast: Annotated[float, typer.Option(min=0.1, help="Above 1, boxes lie closer around peaks.")] = 1.0,
-    tubes: Annotated[int, typer.Option(min=1, help="At most this many for each video.")] = 1,
+    contrast: Annotated[
+        float, typer.Option(metavar="FACTOR", min=0.1, help="Above 1, boxes lie closer around peaks.")
+    ] = 1.0,
+    tubes: Annotated[int, typer.Option(metavar="N", min=1, help="At most this many for each video.")] = 1,
     video: Annotated[Literal["gif", "mp4"], typer.Option(help="Format of the videos that are drawn.")] = "mp4",
     data: Annotated[
-        Path | None, typer.Option(help="Without videos: where the data set is now, if it was moved.")
+        Path | None, typer.Option(metavar="DIR", help="Without videos: where the data set is now, if it was moved.")
     ] = None,
     strict: Strict = False,
     as_json: AsJson = False,
@@ -98,11 +106,14 @@ def fuse(
     runs: Annotated[
         list[Path],
         typer.Argument(
+            metavar="RUN...",
             help="Run folders tested on the same recordings; or predictions of another tool, as CSV with the column id "
-            "and a probability for each class."
+            "and a probability for each class.",
         ),
     ],
-    weights: Annotated[str | None, typer.Option(help="Weight of each run, such as 1,2; by default all equal.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="W,W,...", help="Weight of each run, such as 1,2; by default all equal.")
+    ] = None,
     split: Annotated[Split, typer.Option(help="The part that they were tested on.")] = "test",
     as_json: AsJson = False,
 ) -> None:
@@ -124,13 +135,15 @@ def fuse(
 
 @command("Use", example="muybridge convert tdn_sthv1_r50_8.pth --model tdn --labels names.txt --run runs/tdn")
 def convert(
-    file: Annotated[Path, typer.Argument(help="A checkpoint that the authors released.")],
-    run: Annotated[Path, typer.Option(help="Run folder to make.")],
-    model: Annotated[str | None, typer.Option(help="As `muybridge models` names it.")] = None,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint that the authors released.")],
+    run: Annotated[Path, typer.Option(metavar="DIR", help="Run folder to make.")],
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="As `muybridge models` names it.")] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="In place of --model: a recipe with the model and the view.")
+        str | None, typer.Option(metavar="RECIPE", help="In place of --model: a recipe with the model and the view.")
     ] = None,
-    labels: Annotated[Path | None, typer.Option(help="Class names in label order, one on each line.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Class names in label order, one on each line.")
+    ] = None,
     settings: Settings = None,
 ) -> None:
     """Convert a released checkpoint to a run folder, ready to test and to predict."""

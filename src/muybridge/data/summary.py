@@ -52,17 +52,17 @@ class DataSummary:
     def lines(self) -> list[str]:
         """The summary as text, a few lines to print before training."""
         groups = {group for part in self.groups.values() for group in part}
-        people = f" of {_count(len(groups), 'group')}" if groups else ""
-        lines = [f"{_count(self.total, 'recording')} in {_count(len(self.labels), 'class')}{people}"]
+        people = f" of {count(len(groups), 'group')}" if groups else ""
+        lines = [f"{count(self.total, 'recording')} in {count(len(self.labels), 'class')}{people}"]
         for split in SPLITS:
             members = sorted(self.groups[split])
-            named = f", {_count(len(members), 'group')}: {preview(members, _MAX_GROUPS)}" if members else ""
+            named = f", {count(len(members), 'group')}: {preview(members, _MAX_GROUPS)}" if members else ""
             lines.append(f"  {split:<6}{sum(self.counts[split]):>6}{named}")
         lines += self._class_lines()
         lines.append(f"split: {self.split}")
         if excluded := [recording for part in self.excluded.values() for recording in part]:
             first = f"{excluded[0].id}: {excluded[0].reason}"
-            lines.append(f"{_count(len(excluded), 'recording')} excluded, such as {first}")
+            lines.append(f"{count(len(excluded), 'recording')} excluded, such as {first}")
         if self.unread:
             lines.append(describe_unread(self.unread))
         return lines + [f"note: {text}" for text in self.notices] + [f"warning: {text}" for text in self.warnings]
@@ -123,8 +123,8 @@ def _rare_classes(labels: tuple[str, ...], counts: Mapping[str, tuple[int, ...]]
     """Warnings about classes that cannot be learned, or are not tested."""
 
     def where(split: str, number: int) -> str:
-        names = [name for name, count in zip(labels, counts[split], strict=True) if count == number]
-        return f"{_count(len(names), 'class')}: {preview(names)}" if names else ""
+        names = [name for name, seen in zip(labels, counts[split], strict=True) if seen == number]
+        return f"{count(len(names), 'class')}: {preview(names)}" if names else ""
 
     warnings = {
         "no training recordings of": where("train", 0),
@@ -159,9 +159,10 @@ def _duplicates(records: Mapping[str, tuple[Record, ...]], labels: tuple[str, ..
         (conflicts, "equal content with different labels"),
         (repeated, "equal content in one part of the split"),
     )
-    return [f"{text} ({_count(len(pairs), 'pair')}): {preview(pairs, _MAX_PAIRS)}" for pairs, text in warnings if pairs]
+    return [f"{text} ({count(len(pairs), 'pair')}): {preview(pairs, _MAX_PAIRS)}" for pairs, text in warnings if pairs]
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """A number of things, in the singular or the plural."""
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{number} {noun if number == 1 else plural}"

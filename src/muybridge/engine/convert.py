@@ -100,7 +100,10 @@ def convert_checkpoint(
     complete: Recipe = load_recipe(recipe, settings) if recipe else recipe_from({"model": {"name": model}}, settings)
     complete = complete.model_copy(update={"view": complete.resolved().view, "expects": None})
     network = complete.model.without_pretrained().build(len(names), complete.data.holds())
-    load_released(network, state)
+    try:
+        load_released(network, state)
+    except RunError as problem:
+        raise RunError(problem.problem, expected=problem.expected, hint=problem.hint, where=file) from None
     if RunFolder(folder).exists:
         raise RunError("already contains a run", expected="a new folder", hint="choose another --run", where=folder)
     run = RunFolder.create(folder, complete, complete.data.labels(), {}, {})

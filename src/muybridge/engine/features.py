@@ -183,7 +183,7 @@ def _extract(
             if stop:
                 raise InterruptedTrainingError(
                     f"stopped; {progress.extracted} of {len(missing)} recordings are done",
-                    expected="to be resumed",
+                    expected="all of them",
                     hint="resume with the same command; what is finished is kept",
                 )
     gathered = runtime.all_gather((progress, failed))

@@ -16,6 +16,13 @@ def check_run(path: Path) -> None:
         RunError: no such folder, not a run, damaged, or made by a newer or older version.
     """
     file = path / "run.json"
+    if path.is_file():
+        raise RunError(
+            "a file, not a run folder",
+            expected="a run folder, with run.json in it",
+            hint="give its folder, or convert a released checkpoint with `muybridge convert FILE --run DIR`",
+            where=path,
+        )
     if not file.is_file():
         raise RunError(
             "no run in this folder" if path.is_dir() else "no such folder",

@@ -227,8 +227,8 @@ def train_stage(
             saved_at = time.monotonic()
         if asked:
             raise InterruptedTrainingError(
-                f"stopped in stage {stage.name}, step {state.step} of {trainer.total}; all of it is saved",
-                expected="to be resumed",
+                f"stopped in stage {stage.name}, step {state.step} of {trainer.total}; everything up to here is saved",
+                expected="all steps",
                 hint=f"resume with `muybridge train --run {session.run.path} --resume`",
             )
         waited_from = time.monotonic()

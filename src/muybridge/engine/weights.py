@@ -34,9 +34,10 @@ def save_weights(model: nn.Module, labels: tuple[str, ...], path: Path) -> None:
         OSError: the file cannot be written.
     """
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    metadata = {"format": "pt", "checksum": checksum(tensors), "labels": json.dumps(labels)}
+    # One entry, as safetensors writes several in a random order and equal weights are to give equal files.
+    facts = json.dumps({"checksum": checksum(tensors), "labels": labels}, sort_keys=True)
     try:
-        safetensors.torch.save_file(tensors, path, metadata=metadata)
+        safetensors.torch.save_file(tensors, path, metadata={"muybridge": facts})
     except safetensors.SafetensorError as error:  # its own error, where the disk is full
         raise OSError(str(error)) from error
 
@@ -51,22 +52,22 @@ def read_weights_file(path: Path) -> WeightsFile:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-            metadata = file.metadata() or {}
-    except (safetensors.SafetensorError, OSError) as error:
+            facts = json.loads((file.metadata() or {}).get("muybridge", "{}"))
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise RunError(
             f"damaged weights file ({error})",
             expected="a complete safetensors file",
             hint="restore the file or train again",
             where=path,
         ) from None
-    if metadata.get("checksum", checksum(tensors)) != checksum(tensors):
+    if facts.get("checksum", checksum(tensors)) != checksum(tensors):
         raise RunError(
             "damaged weights file (checksum differs)",
             expected="the bytes that were written",
             hint="restore the file or train again",
             where=path,
         )
-    return WeightsFile(tensors, tuple(json.loads(metadata["labels"])) if "labels" in metadata else None)
+    return WeightsFile(tensors, tuple(facts["labels"]) if "labels" in facts else None)
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:

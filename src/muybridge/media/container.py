@@ -5,6 +5,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
@@ -37,6 +38,9 @@ MAX_PIXELS = 4096 * 4096
 """Frames outside these bounds are refused before anything is decoded."""
 
 REPAIR = "fetch it again, re-encode it (ffmpeg -i OLD -c:v libx264 -pix_fmt yuv420p NEW.mp4), or leave it out"
+
+# PyAV 19 accepts any bytes in titles and comments by itself, and has no such argument any more.
+_METADATA_OPTIONS: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 _ENCRYPTED_TAGS = ("encv", "drmi")
 _MP4_BOXES = (b"ftyp", b"mdat", b"moov", b"free", b"skip", b"wide", b"pnot")
@@ -73,7 +77,7 @@ def open_container(path: Path) -> tuple[InputContainer, VideoStream]:
     try:
         with readable(path, "opening it as a video"):
             # Without the prefix FFmpeg takes a colon in the name for a protocol.
-            container = av.open(f"file:{path}", metadata_errors="ignore", options=options)
+            container = av.open(f"file:{path}", options=options, **_METADATA_OPTIONS)
         try:
             return container, _video_stream(path, container)
         except DataError:

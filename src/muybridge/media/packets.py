@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from numbers import Rational
 from pathlib import Path
 
 import numpy as np
@@ -243,7 +244,7 @@ def _build_index(container: InputContainer, stream: VideoStream, packets: _Packe
     if not stamped and len(keys) and keys[0]:
         shown = shown[shown >= keys[0]]  # decoders pass over what comes before the first keyframe
     clock = np.sort(pts[shown] if stamped else np.unique(dts[shown]))
-    unit, rate = stream.time_base, stream.average_rate or stream.guessed_rate or Fraction(25)
+    unit, rate = _fraction(stream.time_base), stream.average_rate or stream.guessed_rate or Fraction(25)
     if unit and len(clock) == len(shown) and clock[0] != _NO_STAMP and (stamped or (np.diff(dts) > 0).all()):
         seconds = (clock - clock[0]).astype(np.float64) * float(unit) + _start(int(clock[0]), unit, container)
         last = packets.last_duration * float(unit)
@@ -257,6 +258,11 @@ def _build_index(container: InputContainer, stream: VideoStream, packets: _Packe
     order = shown[np.argsort(pts[shown], kind="stable")]
     keys = keys[np.argsort(pts[keys], kind="stable")]
     return PacketIndex(seconds, duration, pts[order], order, pts, keys, len(pts))
+
+
+def _fraction(number: Rational | None) -> Fraction | None:
+    """A number of PyAV as Python's; None where it is unset, which from PyAV 19 on is a number of its own kind, 0."""
+    return Fraction(int(number.numerator), int(number.denominator)) if number else None
 
 
 def _start(first: int, unit: Fraction, container: InputContainer) -> float:

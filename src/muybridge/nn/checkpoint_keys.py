@@ -64,6 +64,12 @@ def check_same_network(state: Mapping[str, Tensor], backbone: Backbone, num_clas
     Raises:
         RunError: another depth or number of classes, or not a ResNet.
     """
+    if not state:
+        raise RunError(
+            "the checkpoint contains no parameters",
+            expected="a state dict, alone or as state_dict",
+            hint="use a released checkpoint of this model",
+        )
     detected = _detect_backbone(state)
     if detected != backbone:
         raise RunError(

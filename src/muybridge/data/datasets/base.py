@@ -177,7 +177,8 @@ class DatasetConfig(BaseModel):
             raise DataError(
                 f"the {split} split is empty",
                 expected="at least one usable recording",
-                hint="check data.root, data.val_groups and the fold or test groups",
+                hint="add recordings (a class needs one for training and one for the test), or check data.root, "
+                "data.val_groups and the fold or test groups",
             )
         return index
 

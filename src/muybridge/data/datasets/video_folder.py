@@ -26,7 +26,7 @@ class VideoFolder(ClassFolder):
             changes no class. Unless this is given, videos are not reversed.
     """
 
-    recordings: ClassVar[str] = f"videos that end in {', '.join(SUFFIXES)}, or folders of numbered pictures"
+    recordings: ClassVar[str] = "videos (.mp4, .avi, .mkv, .mov, .webm, .gif and others), or folders of numbered images"
     suffixes: ClassVar[Collection[str]] = SUFFIXES
     content_settings: ClassVar[tuple[str, ...]] = ("channels", "fps")
     name: Literal["video_folder"] = "video_folder"
