@@ -9,7 +9,15 @@ import torch
 
 from muybridge.core.errors import DataError
 from muybridge.core.skeletons import LAYOUTS
-from muybridge.media.arrays import ReadOptions, fill_missing_joints, parse_axes, sequence_from_array, turn_up
+from muybridge.data.datasets import SBU, UTDMHAD, MSRAction3D
+from muybridge.media.arrays import (
+    ReadOptions,
+    _score_reason,
+    fill_missing_joints,
+    parse_axes,
+    sequence_from_array,
+    turn_up,
+)
 from muybridge.media.skeleton import read_skeleton
 from tests.skeletons import figure, figures, pixels, sequence
 
@@ -182,6 +190,10 @@ def with_score(joints: np.ndarray, seed: int = 0) -> np.ndarray:
     return np.concatenate([joints, scores[..., None]], axis=-1)
 
 
+def with_number(joints: np.ndarray, third: np.ndarray) -> np.ndarray:
+    return np.concatenate([joints, np.broadcast_to(third, joints.shape[:-1])[..., None]], axis=-1)
+
+
 AMBIGUOUS = r"looks like a confidence score and not like a coordinate \(.*\)\. .*data.coordinates = 2 if it is a score"
 
 
@@ -194,6 +206,18 @@ AMBIGUOUS = r"looks like a confidence score and not like a coordinate \(.*\)\. .
         np.concatenate([COCO, np.zeros_like(COCO[..., :1])], axis=-1),  # padded to three
         np.concatenate([COCO, np.rint(2 * with_score(COCO)[..., 2:])], axis=-1),  # COCO's visibility: 0, 1 or 2
         with_score(pixels(TWO)),
+        with_score(COCO) * [1, 1, 100],  # in per cent
+        with_number(COCO, np.random.default_rng(1).uniform(20, 100, COCO.shape[:-1])),
+        with_number(COCO, np.random.default_rng(1).uniform(0.2, 8, COCO.shape[:-1])),  # raw scores of RTMPose
+        with_number(COCO, np.random.default_rng(1).normal(0, 4, COCO.shape[:-1])),  # logits
+        with_number(
+            COCO, 4 + np.sin(np.arange(30)[:, None, None] / 9 + np.arange(17))
+        ),  # raw scores that change slowly
+        with_number(COCO, 70 + 25 * np.sin(np.arange(30)[:, None, None] / 9 + np.arange(17))),  # per cent, slowly
+        with_number(
+            pixels(TWO), np.random.default_rng(1).uniform(20, 100, TWO.shape[:-1])
+        ),  # a layout of depth sensors
+        with_number(TWO[..., :2], np.random.default_rng(1).uniform(0.2, 8, TWO.shape[:-1])),  # plane in metres
     ],
 )
 def test_a_score_in_place_of_a_depth_is_refused(array):
@@ -214,10 +238,21 @@ def test_a_score_in_place_of_a_depth_is_refused(array):
         figures("kinect25"),
         np.concatenate([COCO, 300 * figures("coco17")[..., 2:]], axis=-1),  # depth in the unit of pixels
         figures("mediapipe33") - figures("mediapipe33")[:, :, 23:24],  # world landmarks, around the hip
+        100 * (TWO - TWO.min((0, 1, 2))),  # centimetres from a corner of the room
+        TWO + np.random.default_rng(0).normal(scale=0.01, size=TWO.shape),  # noise of 1 cm
+        TWO[::6],  # 5 frames per second
     ],
 )
 def test_a_depth_passes(array):
     assert close(sequence_from_array(array), array)
+
+
+@pytest.mark.parametrize("config", [MSRAction3D(), SBU(), UTDMHAD()], ids=lambda config: config.name)
+def test_no_real_depth_is_taken_for_a_score(real_data, config):
+    for record in config.index("train").records[::8]:
+        joints = config.open(record).joints
+        for array in (joints, 1000 * joints, joints - joints.mean(2, keepdim=True)):
+            assert _score_reason(array.double().numpy()) == ""
 
 
 def test_four_numbers_per_joint_are_refused():

@@ -189,6 +189,20 @@ def test_a_folder_whose_layout_is_ambiguous_asks(tmp_path, monkeypatch):
     assert SkeletonFolder(root=root, layout="msr20").holds().layout.name == "msr20"
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_recordings_with_other_numbers_of_joints_are_refused_with_the_file(tmp_path, named):
+    recordings = people("kinect20")
+    recordings[2] = ("a", recordings[2][1][:, :17])
+    root = write_folder(tmp_path / "data", recordings)
+    data = SkeletonFolder(root=root, layout="kinect20", people=1, coordinates=3) if named else SkeletonFolder(root=root)
+    wanted = r"p2\.npy: the recording has 17 joints of 3 coordinates\. Expected 20 joints of 3"
+    for judge in (data.notices,) if named else (data.holds, data.resolved, data.notices):
+        with pytest.raises(DataError, match=wanted):
+            judge()
+    with pytest.raises(ValueError, match="the sequences have 17 and 20 joints"):
+        check_layout([sequence(joints) for _, joints in recordings])
+
+
 def test_a_folder_that_is_not_upright_is_told_and_turned(tmp_path):
     root = write_folder(tmp_path / "data", people("kinect20", lambda joints: joints[..., [0, 2, 1]] * [1, -1, 1]))
     data = SkeletonFolder(root=root)

@@ -55,9 +55,15 @@ def check_layout(sequences: Iterable[SkeletonSequence], layout: Layout | None = 
     images, and how straight the body is (the cosine between feet to hip and hip to head, on a scale from 0 to 1). All
     three ignore position, size, direction and the vertical axis, and work in 2-D too. They do not notice left and right
     exchanged everywhere.
+
+    Raises:
+        ValueError: the sequences have different numbers of joints.
     """
     people = [bodies for sequence in sequences for bodies in _bodies(sequence)]
-    joints = people[0].shape[1] if people else 0
+    numbers = sorted({bodies.shape[1] for bodies in people})
+    if len(numbers) > 1:
+        raise ValueError(f"the sequences have {' and '.join(map(str, numbers))} joints; expected one number")
+    joints = numbers[0] if numbers else 0
     candidates = {known.name: known for known in layouts_of(joints)}
     if layout is not None and layout.known and len(layout) == joints:
         candidates[layout.name] = layout

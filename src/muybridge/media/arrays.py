@@ -35,6 +35,9 @@ _ONLY_DEPTH = {len(layout) for layout in LAYOUTS.values()} - {
     len(layout) for layout in LAYOUTS.values() if layout.from_images
 }
 _LARGE = 1_000_000  # numbers; of larger arrays only the middle is examined
+# A third number that changes from frame to frame by this share of its range, and by this many times the share of x and
+# y, is a score. In 1700 recordings of three Kinect data sets depth changes by 0.046 at most; random numbers, by 0.32.
+_JUMP, _JUMP_FACTOR = 0.12, 3.0
 # How toolkits store arrays, the most common first; all other orders come after them.
 _COMMON_ORDERS = ("TPJC", "PTJC", "CTJP", "TJC", "JCT", "CTJ", "NCTJP", "NPTJC")
 
@@ -348,16 +351,34 @@ def _score_reason(joints: Float64[np.ndarray, "T P J 3"]) -> str:
         return f"it is {low:g} everywhere"
     if len(points) >= 50 and distinct <= 5 < 20 < len(np.unique(plane)):
         return f"it has {distinct} different values"
-    if low < 0 or high > 1.5:
+    if reason := _jump_reason(joints):
+        return reason
+    if low < 0:
         return ""
     spans = np.ptp(bodies[np.isfinite(bodies).all(axis=(1, 2))][..., :2], axis=1)
     extent = float(np.quantile(spans.max(axis=1), 0.9)) if len(spans) else float(np.ptp(plane))
-    if extent > 10:
-        return f"it lies between {low:g} and {high:g}, and bodies are {extent:.0f} wide or high"
-    normalized = (plane >= 0).mean() > 0.98 and plane.max() <= 1.5 and high <= 1.05
-    if normalized and joints.shape[2] not in _ONLY_DEPTH:
+    from_images = joints.shape[2] not in _ONLY_DEPTH
+    positive = bool((plane >= 0).mean() > 0.98)
+    if extent > 10 and (high <= max(1.5, 0.05 * extent) or (high <= 100 and positive and from_images)):
+        return f"it lies between {low:.3g} and {high:.3g}, and bodies are {extent:.0f} wide or high"
+    if positive and plane.max() <= 1.5 and high <= 1.05 and from_images:
         return "all numbers lie between 0 and 1, as scores and normalized image coordinates do"
     return ""
+
+
+def _jump_reason(joints: Float64[np.ndarray, "T P J 3"]) -> str:
+    """Why the third number does not move as a position does; empty where it does, or there are too few frames."""
+    seen = np.asarray(np.isfinite(joints).all(axis=3) & joints.any(axis=3))
+    both = seen[1:] & seen[:-1]
+    if both.sum() < 50:
+        return ""
+    low, high = np.quantile(joints[seen], (0.05, 0.95), axis=0)
+    steps = np.median(np.abs(joints[1:] - joints[:-1])[both], axis=0) / np.maximum(high - low, 1e-12)
+    if steps[2] < _JUMP or steps[2] < _JUMP_FACTOR * steps[:2].max():
+        return ""
+    return (
+        f"from frame to frame it changes by {steps[2]:.0%} of its range, and x and y by {steps[:2].max():.0%} of theirs"
+    )
 
 
 # Missing joints

@@ -82,20 +82,26 @@ class SkeletonFolder(ClassFolder):
         if self.layout and self.people and self.coordinates:
             return SkeletonData(get_layout(self.layout), self.people, self.coordinates)
         usable = self._usable()
-        first, facts = usable[0]
+        self._check_alike(usable)
+        _, facts = usable[0]
         layout = get_layout(self.layout) if self.layout else self._detect_layout(facts.joints)
         people = self.people or max(facts.people for _, facts in usable)
-        holds = SkeletonData(layout, people, self.coordinates or facts.coordinates)
+        return SkeletonData(layout, people, self.coordinates or facts.coordinates)
+
+    def _check_alike(self, usable: Sequence[tuple[Path, "_Facts"]]) -> None:
+        """Raises DataError unless all recordings have the joints and coordinates of the settings, or of the first."""
+        first, facts = usable[0]
+        joints = len(get_layout(self.layout)) if self.layout else facts.joints
+        coordinates = self.coordinates or facts.coordinates
         for path, facts in usable:
-            if (facts.joints, facts.coordinates) != (len(layout), holds.coordinates):
+            if (facts.joints, facts.coordinates) != (joints, coordinates):
                 raise DataError(
                     f"the recording has {facts.joints} joints of {facts.coordinates} coordinates",
-                    expected=f"{len(layout)} joints of {holds.coordinates}"
-                    + (f" (layout {layout.name})" if self.layout else f", as in {first}"),
+                    expected=f"{joints} joints of {coordinates}"
+                    + (f" (layout {self.layout})" if self.layout else f", as in {first}"),
                     hint="keep recordings of one kind of skeleton in the folder, or correct data.layout",
                     where=path,
                 )
-        return holds
 
     def read_options(self) -> ReadOptions:
         """What the files do not say about themselves."""
@@ -117,6 +123,7 @@ class SkeletonFolder(ClassFolder):
     def notices(self) -> tuple[str, ...]:
         """What the recordings show that a user should know: how well the layout fits, joints that were filled, ..."""
         usable, layout = self._usable(), self.holds().layout
+        self._check_alike(usable)
         sequences = _sample(self._file_states(), self.read_options())
         notices = [describe_check(check_layout(sequences, layout), layout), *_layout_oddities(sequences, layout)]
         axis = vertical_axis(sequences, layout)
