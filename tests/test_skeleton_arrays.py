@@ -421,7 +421,9 @@ def test_a_recording_is_rotated_upright_and_never_mirrored():
     joint = LAYOUTS["kinect20"].joints.index
     z_up = np.stack([TWO[..., 0], -TWO[..., 2], TWO[..., 1]], axis=-1)
     x_up = np.stack([TWO[..., 1], -TWO[..., 0], TWO[..., 2]], axis=-1)
-    for given, up in ((z_up, "z"), (x_up, "x"), (TWO, "y"), (TWO, "")):
+    turned = [(z_up, "z"), (x_up, "x"), (TWO * [-1, -1, 1], "-y"), (TWO, "y"), (TWO, "")]
+    turned += [(z_up * [1, -1, -1], "-z"), (x_up * [-1, -1, 1], "-x")]
+    for given, up in turned:
         recording = sequence_from_array(given, options=ReadOptions(up=up))
         assert close(recording, TWO)
         assert (recording.joints[:, :, joint("head"), 1] > recording.joints[:, :, joint("left_foot"), 1] + 1).all()

@@ -15,6 +15,8 @@ from muybridge.data.skeleton_checks import (
     check_layout,
     count_swaps,
     describe_check,
+    mean_body,
+    number,
     vertical_axis,
 )
 from muybridge.media.arrays import sequence_from_array
@@ -63,7 +65,7 @@ def test_every_real_recording_fits_its_own_layout_best(real_data, config):
         check = check_layout([recording])
         assert check.best == own
         assert check.plausibility[own] > 0.6
-        assert vertical_axis([recording], LAYOUTS[own]) in ("y", None)
+        assert vertical_axis(mean_body(recording), LAYOUTS[own]) in ("y", None)
         assert count_swaps(recording) == 0
         for other in layouts_of(20) if own != "sbu15" else ():
             joints = reorder(recording.joints.numpy(), own, other.name)
@@ -112,14 +114,29 @@ def test_joints_of_no_order_are_reported():
 
 
 def test_the_vertical_is_where_heads_are_above_feet():
-    joints = figure("kinect20")
+    joints, layout = figure("kinect20"), LAYOUTS["kinect20"]
     for axes, vertical in (([0, 1, 2], "y"), ([0, 2, 1], "z"), ([1, 0, 2], "x")):
-        assert vertical_axis([sequence(joints[..., axes])], LAYOUTS["kinect20"]) == vertical
-    assert vertical_axis([sequence(pixels(joints)[..., ::-1])], LAYOUTS["kinect20"]) == "x"
+        assert vertical_axis(mean_body(sequence(joints[..., axes])), layout) == vertical
+        assert vertical_axis(mean_body(sequence(-joints[..., axes])), layout) == f"-{vertical}"
+    assert vertical_axis(mean_body(sequence(pixels(joints))), layout) == "-y"  # y of an image points down
+    assert vertical_axis(mean_body(sequence(pixels(joints)[..., ::-1])), layout) == "-x"
     slanted = joints @ np.array([[1, 0, 0], [0, 0.7, 0.7], [0, -0.7, 0.7]])
-    assert vertical_axis([sequence(slanted)], LAYOUTS["kinect20"]) is None
-    assert vertical_axis([sequence(joints)], unnamed_layout(20)) is None
-    assert vertical_axis([], LAYOUTS["kinect20"]) is None
+    assert vertical_axis(mean_body(sequence(slanted)), layout) is None
+    assert vertical_axis(mean_body(sequence(joints)), unnamed_layout(20)) is None
+    assert vertical_axis(torch.zeros(20, 3), layout) is None
+
+
+def test_the_mean_body_is_of_those_who_are_seen():
+    body = np.zeros((3, 2, 4, 3))
+    body[0, 0], body[2, 1] = 1.0, 4.0
+    assert mean_body(sequence(body)).tolist() == [[2.5] * 3] * 4
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.7, "1.7"), (0.01234, "0.0123"), (1613.2, "1610"), (999.6, "1e+03"), (123456, "123000")]
+)
+def test_sizes_are_written_in_three_digits(value, text):
+    assert number(value) == text.replace("1e+03", "1000")
 
 
 def test_people_who_change_places_are_counted():
@@ -216,6 +233,54 @@ def test_a_folder_that_is_not_upright_is_told_and_turned(tmp_path):
     assert torch.allclose(turned.open(record).joints[:, 0], torch.from_numpy(right).float(), atol=1e-5)
 
 
+# The axes of other files from those of the Kinect (x to the right hand, y up, z away), by the axis that points up.
+AXES = {
+    "-y": lambda joints: joints * [-1, -1, 1],
+    "z": lambda joints: joints[..., [0, 2, 1]] * [1, -1, 1],
+    "-z": lambda joints: joints[..., [0, 2, 1]] * [1, 1, -1],
+    "x": lambda joints: joints[..., [1, 0, 2]] * [1, -1, 1],
+    "-x": lambda joints: joints[..., [1, 0, 2]] * [-1, 1, 1],
+}
+
+
+@pytest.mark.parametrize("up", AXES)
+def test_a_folder_that_is_not_upright_says_what_to_set_and_is_turned(tmp_path, up):
+    root = write_folder(tmp_path / "data", people("kinect20", AXES[up]))
+    (notice,) = SkeletonFolder(root=root).notices()[1:]
+    assert f"set data.up = {up!r}" in notice
+    data = SkeletonFolder(root=root, up=up)
+    assert len(data.notices()) == 1
+    record = data.index("train").records[0]
+    right = figure("kinect20", person=int(record.path.stem[1:]) % 4 + 1)
+    assert torch.allclose(data.open(record).joints[:, 0], torch.from_numpy(right).float(), atol=1e-5)
+    wrong = SkeletonFolder(root=root, up="y" if up != "y" else "z").notices()
+    assert "with data.up = 'y' bodies stand" in wrong[1]
+    assert "correct data.up" in wrong[1]
+
+
+def test_bodies_whose_y_points_down_are_noticed_in_3d_alone(tmp_path):
+    root = write_folder(tmp_path / "space", people("kinect20", lambda joints: joints * [1, -1, -1]))
+    assert SkeletonFolder(root=root).notices()[1].startswith("bodies stand head down (y points down)")
+    image = write_folder(tmp_path / "image", people("coco17", pixels))
+    assert len(SkeletonFolder(root=image).notices()) == 1
+
+
+@pytest.mark.parametrize(("count", "kind"), [(1, "-y"), (4, "-y"), (2, "z")])
+def test_recordings_with_different_axes_are_named(tmp_path, count, kind):
+    recordings = people("kinect20")
+    recordings[:count] = [(label, AXES[kind](joints)) for label, joints in recordings[:count]]
+    (notice,) = SkeletonFolder(root=write_folder(tmp_path / "data", recordings)).notices()[1:]
+    names = ", ".join(f"p{index}.npy" for index in range(count))
+    how = "stand head down along y" if kind == "-y" else "stand along z"
+    if count < 4:
+        assert notice.startswith(
+            f"recordings stand in different ways: {8 - count} stand along y; {count} {how} ({names}). Unless people lie"
+        )
+    else:  # as many as of the other kind
+        assert "4 stand along y" in notice
+        assert "4 stand head down along y" in notice
+
+
 def test_coordinates_as_y_x_are_noticed(tmp_path):
     data = SkeletonFolder(root=write_folder(tmp_path / "data", people("coco17", lambda j: pixels(j)[..., ::-1])))
     assert "stored as x, y and not as y, x" in data.notices()[1]
@@ -285,7 +350,8 @@ def test_one_person_with_two_identities_and_crowds_are_noticed(tmp_path):
 
 def test_millimetres_are_noticed(tmp_path):
     root = write_folder(tmp_path / "data", people("kinect20", lambda joints: 1000 * joints))
-    assert "so the unit is not the metre" in SkeletonFolder(root=root).notices()[1]
+    wanted = r"bodies are 1[0-9]{2}0 units high or wide, so the unit is not the metre"
+    assert re.match(wanted, SkeletonFolder(root=root).notices()[1])
 
 
 def test_axes_that_are_no_order_are_refused_by_the_recipe(tmp_path):

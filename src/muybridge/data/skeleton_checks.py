@@ -19,6 +19,7 @@ PLAUSIBLE = 0.5
 """A layout below this does not fit the recordings. Right ones reach 0.6 and more, wrong ones 0.3 and less."""
 
 _MARGIN = 1.25  # how far the best layout is ahead of the second, as a factor, where it is taken for certain
+_UPRIGHT = 0.8  # cosine between a body and an axis from which on it stands along that axis
 _FRAMES = 16  # of each person that are looked at
 
 
@@ -111,22 +112,41 @@ def _straight(bodies: Float[Tensor, "N J D"], layout: Layout) -> float:
     return float((1 + cosine.median()) / 2)
 
 
-def vertical_axis(sequences: Iterable[SkeletonSequence], layout: Layout) -> str | None:
-    """The axis ("x", "y" or "z") along which heads are away from feet in most bodies; None where that is unclear."""
+def mean_body(sequence: SkeletonSequence) -> Float[Tensor, "J D"]:
+    """The mean position of each joint over all people and frames in which they are seen."""
+    return sequence.joints[sequence.present].mean(dim=0)
+
+
+def vertical_axis(body: Float[Tensor, "J D"], layout: Layout) -> str | None:
+    """The axis along which the head is away from the feet, with a minus where it points from the head to the feet.
+
+    Args:
+        body: the joints of one person, or the mean body of a recording.
+        layout: what the joints are.
+
+    Returns:
+        "x", "y", "z", "-x", "-y" or "-z". None where the layout has no head or feet, or the body is more than 37 degrees
+        away from every axis.
+    """
     if layout.head is None or not layout.feet:
         return None
-    bodies = [body for sequence in sequences for body in _bodies(sequence)]
-    if not bodies:
+    upright = torch.nn.functional.normalize(body[layout.head] - body[list(layout.feet)].mean(dim=0), dim=0)
+    axis = int(upright.abs().argmax())
+    if not upright[axis].abs() > _UPRIGHT:
         return None
-    upright = torch.cat([body[:, layout.head] - body[:, list(layout.feet)].mean(dim=1) for body in bodies])
-    shares = torch.nn.functional.normalize(upright, dim=-1).abs().mean(dim=0)
-    return "xyz"[int(shares.argmax())] if shares.max() > 0.8 else None
+    return ("-" if upright[axis] < 0 else "") + "xyz"[axis]
 
 
 def body_size(sequence: SkeletonSequence) -> float:
     """The median extent of a body along its longest axis, in the unit of the recording."""
     bodies = sequence.joints[sequence.present]
     return float((bodies.amax(dim=1) - bodies.amin(dim=1)).amax(dim=-1).median())
+
+
+def number(value: float) -> str:
+    """A number in about three digits, without an exponent where it is between a thousandth and a billion."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:.0f}" if 1000 <= abs(rounded) < 1e9 else f"{rounded:g}"
 
 
 def count_swaps(sequence: SkeletonSequence) -> int:

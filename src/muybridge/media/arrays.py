@@ -24,7 +24,7 @@ from muybridge.core.types import SkeletonSequence
 from muybridge.media.parsing import to_sequence
 
 Array = np.ndarray | Tensor | Sequence[Any]
-Up = Literal["", "x", "y", "z"]
+Up = Literal["", "x", "y", "z", "-x", "-y", "-z"]
 Coordinates = Literal[0, 2, 3]
 
 EXPECTED = "an array of frames x people x joints x 2 or 3 coordinates (or without people)"
@@ -51,7 +51,8 @@ class ReadOptions:
             recordings, of which there must be one. Empty: "TPJC" (or "TJC"), refused where the content contradicts it.
         coordinates: how many of the numbers of a joint are coordinates; the others (scores) are dropped. 0: all of
             them, refused where the last looks like a score.
-        up: the vertical axis of recordings in 3-D; they are rotated so that it becomes y. Empty: they are not rotated.
+        up: the axis that points up in recordings in 3-D, with a minus where it points down; they are rotated so that
+            it becomes y. Empty: they are not rotated.
     """
 
     axes: str = ""
@@ -159,12 +160,16 @@ def assemble(
 
 
 def turn_up(sequence: SkeletonSequence, up: Up) -> SkeletonSequence:
-    """The recording rotated by a right angle so that the axis ``up`` becomes y, without mirroring; 2-D is unchanged."""
-    if up not in ("x", "z") or sequence.joints.shape[-1] != 3:
+    """The recording rotated so that the axis ``up`` becomes y, without mirroring; 2-D is unchanged.
+
+    "-y" turns a camera's axes (x to the right of the image, y down, z away) into those of the Kinect (x to the right
+    hand of someone who faces the camera, y up, z away).
+    """
+    if up in ("", "y") or sequence.joints.shape[-1] != 3:
         return sequence
     x, y, z = sequence.joints.unbind(-1)
-    joints = torch.stack([-y, x, z] if up == "x" else [x, z, -y], dim=-1)
-    return replace(sequence, joints=joints)
+    axes = {"x": (-y, x, z), "-x": (y, -x, z), "-y": (-x, -y, z), "z": (x, z, -y), "-z": (x, -z, y)}[up]
+    return replace(sequence, joints=torch.stack(axes, dim=-1))
 
 
 # The order of axes

@@ -8,13 +8,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
+from jaxtyping import Float
 from pydantic import Field, field_validator
+from torch import Tensor
 
 from muybridge.core.contracts import SkeletonData
 from muybridge.core.errors import DataError
 from muybridge.core.files import FoundFiles, find_files
 from muybridge.core.skeletons import Layout, get_layout, unnamed_layout
 from muybridge.core.types import Record, SkeletonSequence
+from muybridge.data.datasets.base import preview
 from muybridge.data.datasets.class_folder import ClassFolder
 from muybridge.data.skeleton_checks import (
     LayoutCheck,
@@ -23,6 +26,8 @@ from muybridge.data.skeleton_checks import (
     check_layout,
     count_swaps,
     describe_check,
+    mean_body,
+    number,
     people_in_a_row,
     vertical_axis,
 )
@@ -47,7 +52,8 @@ class SkeletonFolder(ClassFolder):
         coordinates: 2 or 3, what follows (a score) is dropped; 0 takes what the files have, and refuses scores.
         axes: order of the axes of arrays, such as "MTVC" (T frames, M or P people, V or J joints, C coordinates); empty
             is "TMVC", refused where the content contradicts it.
-        up: the vertical axis of recordings in 3-D, which is turned to y; empty does not turn them.
+        up: the axis that points up in recordings in 3-D, which is turned to y; "-y" where y points down; empty does not
+            turn them.
     """
 
     recordings: ClassVar[str] = f"files that end in {', '.join(SUFFIXES)}"
@@ -126,13 +132,7 @@ class SkeletonFolder(ClassFolder):
         self._check_alike(usable)
         sequences = _sample(self._file_states(), self.read_options())
         notices = [describe_check(check_layout(sequences, layout), layout), *_layout_oddities(sequences, layout)]
-        axis = vertical_axis(sequences, layout)
-        if usable[0][1].coordinates == 3 and axis in ("x", "z") and not self.up:
-            notices.append(
-                f"bodies stand along {axis} and not along y, about which recordings are turned: set data.up = {axis!r}"
-            )
-        if usable[0][1].coordinates == 2 and axis == "x":
-            notices.append("bodies lie along x: check that coordinates are stored as x, y and not as y, x")
+        notices += _vertical_oddities(usable, layout, self.up)
         return (*notices, *_oddities([facts for _, facts in usable]), *super().notices())
 
     def _file_states(self) -> tuple[_FileState, ...]:
@@ -173,6 +173,7 @@ class _Facts:
         swaps: how often two people change places from one frame to the next.
         alternate: whether there are several people, and never two in the same frame.
         size: of a body, in the unit of the file.
+        body: mean position of each joint.
     """
 
     people: int
@@ -183,6 +184,7 @@ class _Facts:
     swaps: int
     alternate: bool
     size: float
+    body: Float[Tensor, "J D"]
 
 
 def _file_state(path: Path) -> _FileState:
@@ -207,6 +209,7 @@ def _facts(state: _FileState, options: ReadOptions) -> _Facts | str:
         swaps=count_swaps(sequence),
         alternate=bool(sequence.present.any(dim=0).sum() > 1 and sequence.present.sum(dim=1).max() == 1),
         size=body_size(sequence),
+        body=mean_body(sequence),
     )
 
 
@@ -237,6 +240,50 @@ def _layout_oddities(sequences: Sequence[SkeletonSequence], layout: Layout) -> l
         return []
     counts = ", ".join(f"{count} of {name}" for name, count in fitting.most_common())
     return [f"recordings are in different layouts ({counts} among {len(sequences)}): keep them in folders of their own"]
+
+
+def _vertical_oddities(usable: Sequence[tuple[Path, _Facts]], layout: Layout, up: Up) -> list[str]:
+    """Bodies that do not stand along y with the head up, and recordings that stand in another way than most."""
+    paths: dict[str, list[str]] = {}
+    for path, facts in usable:
+        if axis := vertical_axis(facts.body, layout):
+            paths.setdefault(axis, []).append(path.name)
+    if not paths:
+        return []
+    first, *others = sorted(paths, key=lambda axis: (-len(paths[axis]), axis != "y"))
+    notices = []
+    if 2 * len(paths[first]) >= len(usable):
+        notices += _vertical_notice(first, up, flat=usable[0][1].coordinates == 2)
+    if others:
+        counts = "; ".join(f"{len(paths[axis])} {_stand(axis)} ({preview(sorted(paths[axis]))})" for axis in others)
+        notices.append(
+            f"recordings stand in different ways: {len(paths[first])} {_stand(first)}; {counts}. Unless people lie, or "
+            "stand on their hands, the axes of these files differ, and a model takes them for other poses: rotate them "
+            "before saving, or keep each kind in a folder of its own"
+        )
+    return notices
+
+
+def _vertical_notice(axis: str, up: Up, *, flat: bool) -> list[str]:
+    """What to set where bodies stand along another axis than y, or head down; ``flat`` are images, whose y is down."""
+    if axis == "y" or (flat and axis == "-y"):
+        return []
+    if flat:
+        return ["bodies lie along x: check that coordinates are stored as x, y and not as y, x"]
+    if up:
+        return [f"with data.up = {up!r} bodies {_stand(axis)}: correct data.up, or leave it out to see how they stand"]
+    if axis == "-y":
+        return [
+            "bodies stand head down (y points down): drawing and mirroring allow for that, but recordings that are "
+            "rotated to face the camera show the back, and those whose y points up are other poses to the model: set "
+            "data.up = '-y', which rotates all by half a turn"
+        ]
+    return [f"bodies {_stand(axis)} and not along y, about which recordings are turned: set data.up = {axis!r}"]
+
+
+def _stand(axis: str) -> str:
+    """How a body stands, such as ``stand along z`` or ``stand head down along y``."""
+    return f"stand head down along {axis[1:]}" if axis.startswith("-") else f"stand along {axis}"
 
 
 def _oddities(facts: Sequence[_Facts]) -> list[str]:
@@ -276,11 +323,12 @@ def _size_oddities(sizes: Sequence[float], coordinates: int) -> list[str]:
     notices, typical = [], statistics.median(sizes)
     if min(sizes) > 0 and max(sizes) > _UNITS * min(sizes):
         notices.append(
-            f"bodies are between {min(sizes):.3g} and {max(sizes):.3g} large: recordings seem to be in different units"
+            f"bodies are between {number(min(sizes))} and {number(max(sizes))} units high or wide: recordings "
+            "seem to be in different units"
         )
     if coordinates == 3 and typical > _LARGEST_BODY:
         notices.append(
-            f"bodies are {typical:.3g} large, so the unit is not the metre; models that take positions as they are "
-            "learn better with model.unit_scale = true, or from metres"
+            f"bodies are {number(typical)} units high or wide, so the unit is not the metre; models that take "
+            "positions as they are learn better with model.unit_scale = true, or from metres"
         )
     return notices
