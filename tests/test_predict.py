@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,10 @@ from typer.testing import CliRunner
 import muybridge
 from muybridge.cli import app
 from muybridge.core.errors import DataError, MuybridgeWarning, RecipeError, RunError
+from muybridge.core.skeletons import LAYOUTS, unnamed_layout
 from muybridge.core.types import FailedSample, Prediction, Record, SkeletonSequence
+from muybridge.data.datasets import SBU, UTDMHAD, MSRAction3D
+from muybridge.engine.bodies import Bodies, measure_bodies, read_bodies, write_bodies
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.durations import Durations, read_durations, write_durations
 from muybridge.engine.train import train
@@ -27,8 +32,11 @@ from muybridge.media.video import Video
 from muybridge.predict import Predictor, choose_device
 from muybridge.viz.names import file_stem, record_stem, video_stem
 from muybridge.viz.run_pictures import draw_run
+from tests.skeletons import figure, sequence
 from tests.tiny import tiny_clip_recipe, tiny_recipe, write_recordings
 from tests.tiny import write_videos as write_tiny_videos
+
+RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
@@ -279,11 +287,11 @@ def test_the_durations_of_training_are_kept(videos: Predictor, skeletons: Predic
     assert read_durations(skeletons.run) == Durations(10.5, 12.0, "frames", 0.0)
 
 
-def test_a_much_longer_recording_gives_a_warning(videos: Predictor, skeletons: Predictor):
+def test_a_much_longer_recording_gives_a_warning(videos: Predictor, skeletons: Predictor, recordings: Path):
     videos(ArrayVideo(noise(36), fps=12.0))  # three times as long, and no more
     with pytest.warns(MuybridgeWarning, match=r"is 3\.1 s long, the training recordings 1\.0 s \(median\) to 1\.0 s"):
         videos(ArrayVideo(noise(37), fps=12.0))
-    bodies = torch.rand(37, 1, 20, 3).cumsum(0)
+    bodies = skeletons.read(recordings / "a03_s01_e01_skeleton3D.txt").joints[:1].repeat(37, 1, 1, 1)
     skeletons(bodies[:36])
     with pytest.warns(
         MuybridgeWarning, match=r"is 37 frames long, the training recordings 10 frames|is 37 frames long"
@@ -309,6 +317,80 @@ def test_another_frame_rate_is_noticed_where_the_rate_is_known(folder: Path):
         )
         assert Durations(1.0, 1.0, "seconds", 20.0).warnings_for(video) == []
     assert durations.warnings_for(ArrayVideo(noise(), fps=12.0)) == []  # an array has no clock of its own
+
+
+# Skeletons that are unlike those of training
+
+REORDERED = [LAYOUTS["msr20"].joints.index(name) for name in LAYOUTS["kinect_sdk20"].joints]
+LIKE_MSR = [sequence(figure("msr20", person=person)) for person in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda joints: joints, None),
+        (lambda joints: joints * [-1, 1, 1], None),  # left and right exchanged cannot be seen
+        (lambda joints: joints[:1], None),
+        (lambda joints: joints[:, REORDERED], r"do not look like msr20.*and look like kinect_sdk20: write them in the"),
+        (lambda joints: joints[:, RNG.permutation(20)], r"do not look like msr20, in .* or more\): write them"),
+        (lambda joints: joints * [1, -1, -1], r"above the feet along -y, in the training recordings along y: unless"),
+        (lambda joints: joints[..., [0, 2, 1]], r"above the feet along z, in the training recordings along y: unless"),
+        (
+            lambda joints: joints * 1000,
+            r"bodies are 1[0-9]{2}0 units high or wide, in the training recordings 1\.[0-9]+",
+        ),
+        (lambda joints: joints / 1000, r"bodies are 0\.001[0-9]+ units high or wide"),
+    ],
+)
+def test_bodies_unlike_those_of_training_give_a_warning(
+    skeletons: Predictor, tmp_path: Path, change: Any, message: Any
+):
+    bodies = Bodies.of(LIKE_MSR, LAYOUTS["msr20"])
+    assert (bodies.axes, bodies.smallest, bodies.plausibility) == (
+        ("y",),
+        pytest.approx(1.15, abs=0.01),
+        pytest.approx(0.9, abs=0.1),
+    )
+    shutil.copytree(skeletons.run, run := tmp_path / "run")
+    write_bodies(RunFolder(run), bodies)
+    (run / "durations.json").unlink()
+    predictor = Predictor(run, "cpu")
+    assert predictor.training_bodies == bodies
+    recording = sequence(change(figure("msr20", person=5)))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        predictor(recording)
+    messages = [str(warning.message) for warning in caught if issubclass(warning.category, MuybridgeWarning)]
+    assert len(messages) == (message is not None)
+    assert message is None or re.search(message, messages[0])
+
+
+def test_bodies_of_training_that_vary_or_are_unknown_give_no_warning(skeletons: Predictor, tmp_path: Path):
+    layout = LAYOUTS["msr20"]
+    both = Bodies.of([*LIKE_MSR, sequence(-figure("msr20"))], layout)
+    assert both.axes == ("-y", "y")
+    assert both.warnings_for(sequence(-figure("msr20", person=2)), layout) == []
+    large = sequence(1000 * figure("msr20"))
+    assert len(both.warnings_for(large, layout)) == 1
+    assert both.warnings_for(large, layout, check_size=False) == []  # the model divides by the size of the body
+    assert both.warnings_for(sequence(np.zeros((3, 20, 3))), layout) == []
+    plain = unnamed_layout(7)
+    unknown = Bodies.of([sequence(figure("msr20")[:, :7])], plain)
+    assert (unknown.axes, unknown.plausibility) == ((), 0.0)
+    assert unknown.warnings_for(sequence(figure("msr20")[:, 7:14]), plain) == []
+    assert measure_bodies(skeletons.recipe.data, [Record("none", tmp_path / "none.txt", 0)], layout) is None
+    (tmp_path / "bodies.json").write_text("[]")
+    assert read_bodies(tmp_path) is None
+
+
+@pytest.mark.parametrize("config", [MSRAction3D(), SBU(), UTDMHAD()], ids=lambda config: config.name)
+def test_no_real_recording_is_unlike_those_of_its_data_set(real_data: Path, config: MSRAction3D | SBU | UTDMHAD):
+    layout, records = config.holds().layout, config.index("train").records
+    bodies = measure_bodies(config, records, layout)
+    assert bodies is not None
+    assert bodies.axes == ("y",)
+    for record in [*records[::10], *config.index("test").records[::10]]:
+        assert bodies.warnings_for(config.open(record), layout) == []
 
 
 # Names of files

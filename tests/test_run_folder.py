@@ -37,6 +37,7 @@ def test_the_files_of_a_run(run: Path):
         "recipe.toml",
         "labels.txt",
         "excluded.tsv",
+        "bodies.json",
         "durations.json",
         "run.json",
         "split.csv",

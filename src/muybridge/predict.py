@@ -19,8 +19,9 @@ from muybridge.core.contracts import ClipData, Holds, SkeletonData
 from muybridge.core.errors import DataError, MuybridgeWarning, RecipeError, RunError
 from muybridge.core.files import find_files
 from muybridge.core.types import FailedSample, Prediction, SkeletonSequence
-from muybridge.data.prepare import ClipPreparation, collate_inputs
+from muybridge.data.prepare import ClipPreparation, SkeletonPreparation, collate_inputs
 from muybridge.data.skeleton_ops import match_layout
+from muybridge.engine.bodies import Bodies, read_bodies
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.durations import Durations, read_durations
 from muybridge.media.arrays import sequence_from_array
@@ -55,6 +56,7 @@ class Predictor:
         self.model = folder.model().to(self.device)
         self.prepare = self.recipe.preparation()
         self.training_durations: Durations | None = read_durations(self.run)
+        self.training_bodies: Bodies | None = read_bodies(self.run)
 
     def __repr__(self) -> str:
         return f"Predictor({self.recipe.model.name}, {len(self.labels)} classes)"
@@ -63,7 +65,7 @@ class Predictor:
         """Predict the action in one recording.
 
         A recording much longer than those of training gives a :class:`MuybridgeWarning`, since one label stands for
-        all of it.
+        all of it; so does a skeleton in another order of joints, with another vertical axis, or in another unit.
 
         Args:
             recording: for a model of skeletons, a file in any known format, a :class:`SkeletonSequence` in the layout
@@ -82,7 +84,7 @@ class Predictor:
         if top < 1:
             raise ValueError(f"top is {top}; expected 1 or more classes")
         with self.open(recording) as (opened, name):
-            self.warn_if_long(opened, name)
+            self.warn_if_unlike(opened, name)
             inputs, _ = self.prepare(opened)
         inputs = {key: value.to(self.device) for key, value in collate_inputs([inputs]).items()}
         with torch.inference_mode():
@@ -174,16 +176,32 @@ class Predictor:
             return ArrayVideo(array)
         return sequence_from_array(array, options=self.recipe.data.read_options(), where=Path("array"))
 
-    def warn_if_long(self, recording: SkeletonSequence | Video, name: str) -> None:
-        """Give a :class:`MuybridgeWarning` for a recording much longer than those of training, or much faster."""
+    def warn_if_unlike(self, recording: SkeletonSequence | Video, name: str) -> None:
+        """Give a :class:`MuybridgeWarning` for a recording unlike those of training.
+
+        It is much longer or faster, or, of skeletons, its joints seem to be in another order, along other axes, or in
+        another unit.
+        """
+        for message in (*self._duration_warnings(recording), *self._body_warnings(recording)):
+            warnings.warn(f"{name}: {message}", MuybridgeWarning, stacklevel=4)
+
+    def _body_warnings(self, recording: SkeletonSequence | Video) -> list[str]:
+        """What is unlike training in the bodies of a recording of skeletons."""
+        if self.training_bodies is None or not isinstance(recording, SkeletonSequence):
+            return []
+        assert isinstance(self.prepare, SkeletonPreparation)
+        layout, scaled = self.prepare.holds.layout, self.prepare.takes.unit_scale
+        return self.training_bodies.warnings_for(recording, layout, check_size=not scaled)
+
+    def _duration_warnings(self, recording: SkeletonSequence | Video) -> list[str]:
+        """What is unlike training in the length and the frame rate of a recording."""
         if self.training_durations is None:
-            return
+            return []
         clips = self.prepare if isinstance(self.prepare, ClipPreparation) else None
         consecutive = clips is not None and (
             clips.takes.frames_per_segment > 1 or clips.takes.flow or clips.view.mode != "segments"
         )
-        for message in self.training_durations.warnings_for(recording, check_rate=consecutive):
-            warnings.warn(f"{name}: {message}", MuybridgeWarning, stacklevel=4)
+        return self.training_durations.warnings_for(recording, check_rate=consecutive)
 
 
 def choose_device(device: str | torch.device) -> torch.device:

@@ -125,8 +125,8 @@ def vertical_axis(body: Float[Tensor, "J D"], layout: Layout) -> str | None:
         layout: what the joints are.
 
     Returns:
-        "x", "y", "z", "-x", "-y" or "-z". None where the layout has no head or feet, or the body is more than 37 degrees
-        away from every axis.
+        "x", "y", "z", "-x", "-y" or "-z". None where the layout has no head or feet, or the body is more than 37
+        degrees away from every axis.
     """
     if layout.head is None or not layout.feet:
         return None

@@ -5,6 +5,7 @@ labels.txt           class names in label order, one on each line
 run.json             format of the folder, versions, precision, where the data is relative to the folder
 split.csv            the recordings of each split when the training started
 durations.json       how long a sample of the training recordings is
+bodies.json          of skeletons, how bodies stand in a sample of the training recordings, and how large they are
 weights.safetensors  the trained parameters; ``stages/NAME.safetensors`` those of each finished stage
 state.pt             the state of an unfinished training
 journal.jsonl        one row for each epoch

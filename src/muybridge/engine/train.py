@@ -18,10 +18,12 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from muybridge.core.contracts import SkeletonData
 from muybridge.core.errors import DataError, RecipeError, RunError
 from muybridge.core.types import Batch
 from muybridge.data.datasets.base import Excluded, Index, Split
 from muybridge.data.loader import BatchPlan, SampleDataset
+from muybridge.engine.bodies import measure_bodies, write_bodies
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.durations import measure_durations, write_durations
 from muybridge.engine.evaluate import make_samples
@@ -182,6 +184,8 @@ def _open_session(recipe: Recipe, run: RunFolder, runtime: Runtime, report: Repo
             device=runtime.device.type,
         )
         write_durations(run, measure_durations(recipe.data, indexes["train"].records))
+        if isinstance(holds := recipe.data.holds(), SkeletonData):
+            write_bodies(run, measure_bodies(recipe.data, indexes["train"].records, holds.layout))
     return session
 
 

@@ -145,7 +145,7 @@ class Localizer:
         """
         with self.predictor.open(video) as (recording, path):
             assert isinstance(recording, Video)
-            self.predictor.warn_if_long(recording, path)
+            self.predictor.warn_if_unlike(recording, path)
             scores, maps = self.attention_maps(recording, name)
             check_finite(scores, self.run)
             best, id_ = int(scores.argmax()), name or path
