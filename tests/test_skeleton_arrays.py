@@ -41,7 +41,8 @@ def test_an_array_in_another_order_is_refused_with_the_order_and_read_when_it_is
     if order == "TPJC":
         assert close(sequence_from_array(array), right)
         return
-    likely = {"PTJC": "PTJC", "CTJP": "CTJP|PTJC", "JTPC": "JTPC", "TCJP": "TCJP|TPJC"}[order] if dims == 2 else order
+    likely = {"PTJC": "MTVC", "CTJP": "CTVM|MTVC", "JTPC": "VTMC", "TCJP": "TCVM|TMVC"}[order]
+    likely = likely if dims == 2 else AS_OTHERS_SAY[order].upper()
     with pytest.raises(DataError, match=rf'joints is {" x ".join(map(str, array.shape))}.*data.axes = "({likely})"'):
         sequence_from_array(array)
 
@@ -49,14 +50,14 @@ def test_an_array_in_another_order_is_refused_with_the_order_and_read_when_it_is
 @pytest.mark.parametrize(
     ("array", "axes"),
     [
-        (TWO[:, :1].transpose(1, 0, 2, 3), "PTJC"),  # one person first: 1 T V C
-        (TWO[:, 0].transpose(1, 0, 2), "JTC"),
-        (TWO[:, 0].transpose(2, 0, 1), "CTJ"),
-        (TWO[:, 0].transpose(1, 2, 0), "JCT"),  # as MATLAB keeps UTD-MHAD
-        (TWO[:, :1].transpose(3, 0, 2, 1), "CTJP"),
-        (TWO[:, :1].transpose(0, 2, 1, 3), "TJPC"),
-        (TWO.transpose(3, 0, 2, 1)[None], "NCTJP"),
-        (TWO.transpose(1, 0, 2, 3)[None], "NPTJC"),
+        (TWO[:, :1].transpose(1, 0, 2, 3), "MTVC"),  # one person first: 1 T V C
+        (TWO[:, 0].transpose(1, 0, 2), "VTC"),
+        (TWO[:, 0].transpose(2, 0, 1), "CTV"),
+        (TWO[:, 0].transpose(1, 2, 0), "VCT"),  # as MATLAB keeps UTD-MHAD
+        (TWO[:, :1].transpose(3, 0, 2, 1), "CTVM"),
+        (TWO[:, :1].transpose(0, 2, 1, 3), "TVMC"),
+        (TWO.transpose(3, 0, 2, 1)[None], "NCTVM"),
+        (TWO.transpose(1, 0, 2, 3)[None], "NMTVC"),
     ],
 )
 def test_orders_of_one_person_and_of_batches(array, axes):
@@ -79,6 +80,24 @@ def test_the_smallest_arrays_are_taken_as_documented():
     assert close(sequence_from_array(late), late)
 
 
+def test_nobody_is_present():
+    with pytest.raises(DataError, match=r"nobody is seen in any of the 30 frames \(present is false everywhere\)"):
+        sequence_from_array(TWO, np.zeros((30, 2), dtype=bool))
+
+
+@pytest.mark.parametrize("count", [4, 40])
+def test_recordings_stacked_without_people_may_be_people_or_a_batch(count):
+    array = np.stack([TWO[:, 0]] * count) + np.random.default_rng(0).normal(size=(count, 1, 1, 1))
+    wanted = (
+        rf"joints is {count} x 30 x 20 x 3.*\"MTVC\" if its axes are people x frames.*; if it is a batch of {count} rec"
+    )
+    with pytest.raises(DataError, match=wanted):
+        sequence_from_array(array)
+    with pytest.raises(DataError) as caught:
+        sequence_from_array(TWO.transpose(3, 0, 2, 1))
+    assert "batch" not in str(caught.value)
+
+
 def test_a_batch_of_several_recordings_is_refused():
     with pytest.raises(
         DataError, match=r"2 x 3 x 30 x 20 x 2, a batch of 2 recordings\. Expected one recording in each"
@@ -95,7 +114,7 @@ def test_axes_that_are_no_order(axes):
 
 
 def test_axes_of_another_number():
-    with pytest.raises(DataError, match=r"30 x 2 x 20 x 3, and the axes are TJC\. Expected 3 axes: frames x joints x"):
+    with pytest.raises(DataError, match=r"30 x 2 x 20 x 3, and the axes are TVC\. Expected 3 axes: frames x joints x"):
         sequence_from_array(TWO, options=ReadOptions(axes="TVC"))
 
 
@@ -151,12 +170,18 @@ def test_coarse_numbers_keep_their_values():
         (COCO[:, 0].reshape(30, 34), r"30 x 34 .* may be frames x \(17 joints x 2 numbers\), to be reshaped"),
         (np.array(3.0), r"joints is a single number of float64"),
         (TWO * np.inf, r"joint 0 of person 0 in frame 0 is \[.*inf"),
-        (TWO * np.nan, r"nobody is seen in any of the 30 frames"),
+        (TWO * np.nan, r"nobody is seen in any of the 30 frames \(all coordinates are NaN\)"),
+        (TWO * 0, r"nobody is seen in any of the 30 frames \(all coordinates are zero\)"),
+        (0 * COCO - 1, r"nobody is seen in any of the 30 frames \(coordinates are zero or -1, or present is false\)"),
+        (
+            np.where(np.arange(20)[:, None] % 2, np.nan, 0 * TWO),
+            r"nobody is seen .* \(all coordinates are NaN, zero or -1\)",
+        ),
         (TWO * [1, np.nan, 1], r"joint 0 of person 0 in frame 0 is \[.*nan"),
         (TWO * 1e300, r"joint 0 of person 0 in frame 0 is"),
         (TWO[:0], r"the recording has no frames"),
-        (TWO[:, :, :0], r"nobody is seen in any of the 30 frames"),
-        (TWO[:, :0], r"nobody is seen in any of the 30 frames"),
+        (TWO[:, :, :0], r"nobody is seen in any of the 30 frames \(no person or no joint is listed\)"),
+        (TWO[:, :0], r"nobody is seen in any of the 30 frames \(no person or no joint is listed\)"),
     ],
 )
 def test_what_is_no_array_of_positions(array, message):
@@ -174,7 +199,7 @@ def test_an_error_names_the_file_where_there_is_one(tmp_path):
 def test_json_in_another_order(tmp_path):
     path = tmp_path / "walk.json"
     path.write_text(json.dumps({"joints": TWO.transpose(1, 0, 2, 3).tolist()}))
-    with pytest.raises(DataError, match=r'data.axes = "PTJC"'):
+    with pytest.raises(DataError, match=r'data.axes = "MTVC"'):
         read_skeleton(path)
     assert close(read_skeleton(path, ReadOptions(axes="MTVC")), TWO)
     path.write_text("[[[1, 2], [3]], [[4, 5], [6, 7]]]")

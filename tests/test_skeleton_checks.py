@@ -291,7 +291,7 @@ def test_a_folder_keeps_how_its_arrays_are_meant(tmp_path):
         return np.concatenate([pixels(joints), np.full_like(joints[..., :1], 0.9)], axis=-1).transpose(2, 0, 1)
 
     root = write_folder(tmp_path / "data", people("coco17", view))
-    with pytest.raises(DataError, match=r"p0\.npy: joints is 3 x \d+ x 17 .*data\.axes = \"CTJ\""):
+    with pytest.raises(DataError, match=r"p0\.npy: joints is 3 x \d+ x 17 .*data\.axes = \"CTV\""):
         SkeletonFolder(root=root).holds()
     with pytest.raises(DataError, match=r"p0\.npy: .* looks like a confidence score.*data\.coordinates = 2"):
         SkeletonFolder(root=root, axes="CTV").holds()

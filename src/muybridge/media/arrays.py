@@ -21,7 +21,7 @@ from torch import Tensor
 from muybridge.core.errors import DataError
 from muybridge.core.skeletons import LAYOUTS
 from muybridge.core.types import SkeletonSequence
-from muybridge.media.parsing import to_sequence
+from muybridge.media.parsing import nobody_seen, to_sequence
 
 Array = np.ndarray | Tensor | Sequence[Any]
 Up = Literal["", "x", "y", "z", "-x", "-y", "-z"]
@@ -47,8 +47,9 @@ class ReadOptions:
     """What a file of joints does not say about itself.
 
     Attributes:
-        axes: order of the axes of an array, such as "MTVC": T frames, M or P people, V or J joints, C coordinates, N
-            recordings, of which there must be one. Empty: "TPJC" (or "TJC"), refused where the content contradicts it.
+        axes: order of the axes of an array, such as "MTVC": T frames, M people, V joints, C coordinates, N recordings,
+            of which there must be one; P and J stand for M and V too. Empty: "TMVC" (or "TVC"), refused where the
+            content contradicts it.
         coordinates: how many of the numbers of a joint are coordinates; the others (scores) are dropped. 0: all of
             them, refused where the last looks like a score.
         up: the axis that points up in recordings in 3-D, with a minus where it points down; they are rotated so that
@@ -73,8 +74,8 @@ def parse_axes(axes: str) -> str:
     letters = "".join(_LETTERS.get(letter, "?") for letter in axes.upper())
     if not re.fullmatch(r"(?!.*(.).*\1)[TPJCN]{3,5}", letters) or not {"T", "J", "C"} <= set(letters):
         raise ValueError(
-            f"axes is {axes!r} and needs each of T (frames), V or J (joints) and C (coordinates) once, "
-            'and at most one M or P (people), such as "MTVC"'
+            f"axes is {axes!r} and needs each of T (frames), V (joints) and C (coordinates) once, "
+            'and at most one M (people), such as "MTVC"'
         )
     return letters
 
@@ -153,10 +154,26 @@ def assemble(
         DataError: see :func:`sequence_from_array`.
     """
     joints = _only_coordinates(joints, options.coordinates, where)
+    given = joints
     if present is not None:
         joints = np.where(present[..., None, None], joints, 0.0)
     joints, filled = fill_missing_joints(joints)
+    if len(joints) and not joints.any():
+        raise nobody_seen(len(joints), where, _absence(given, present))
     return turn_up(replace(to_sequence(joints, where, present), filled=filled), options.up)
+
+
+def _absence(joints: Float64[np.ndarray, "T P J D"], present: Bool[np.ndarray, "T P"] | None) -> str:
+    """How it shows that nobody is in a recording."""
+    if not joints.size:
+        return "no person or no joint is listed"
+    missing = np.isnan(joints)
+    if missing.any():
+        return "all coordinates are NaN" if missing.all() else "all coordinates are NaN, zero or -1"
+    if joints.any():
+        absent = present is not None and not present.any()
+        return "present is false everywhere" if absent else "coordinates are zero or -1, or present is false"
+    return "all coordinates are zero"
 
 
 def turn_up(sequence: SkeletonSequence, up: Up) -> SkeletonSequence:
@@ -179,7 +196,7 @@ def _arrange(array: np.ndarray, axes: str, where: Path | None) -> Float64[np.nda
     """The array with its axes in the standard order."""
     if array.ndim != len(axes):
         raise DataError(
-            f"joints is {shape_text(array.shape)}, and the axes are {axes}",
+            f"joints is {shape_text(array.shape)}, and the axes are {_written(axes)}",
             expected=f"{len(axes)} axes: {_meaning(axes)}",
             hint="correct data.axes, or save the array in that order",
             where=where,
@@ -207,11 +224,14 @@ def _default_order(array: np.ndarray, where: Path | None) -> Float64[np.ndarray,
     if fits and not reason:
         return _arrange(array, default, where)
     likely = _likely_order(array)
+    order = likely or default
+    stacked = array.ndim == 4 and order.startswith("PT")
     raise DataError(
         f"joints is {shape_text(array.shape)}" + (f", and {reason}" if reason else f" of {array.dtype}"),
         expected=EXPECTED + (f"; this looks like {_meaning(likely)}" if likely else ""),
-        hint=f'set data.axes = "{likely or default}" if its axes are {_meaning(likely or default)} '
-        "(T frames, M or P people, V or J joints, C coordinates), or rearrange and save the array again",
+        hint=f'set data.axes = "{_written(order)}" if its axes are {_meaning(order)} '
+        "(T frames, M people, V joints, C coordinates), or rearrange and save the array again"
+        + (f"; if it is a batch of {array.shape[0]} recordings, save each in a file of its own" if stacked else ""),
         where=where,
     )
 
@@ -286,6 +306,11 @@ def _likely_order(array: np.ndarray) -> str:
     orders = ["".join(order) for order in permutations(letters)]
     fitting = [order for order in orders if array.shape[order.index("C")] in (2, 3, 4)]
     return min(fitting, key=cost, default="")
+
+
+def _written(axes: str) -> str:
+    """An order of axes in the letters of recipes: M people, V joints."""
+    return axes.replace("P", "M").replace("J", "V")
 
 
 def _meaning(axes: str) -> str:

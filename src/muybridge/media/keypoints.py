@@ -26,6 +26,7 @@ from muybridge.core.errors import DataError
 from muybridge.core.types import SkeletonSequence
 from muybridge.media import npz
 from muybridge.media.arrays import EXPECTED, ReadOptions, assemble, sequence_from_array, shape_text
+from muybridge.media.estimators import refuse_estimator_arrays, refuse_estimator_json
 from muybridge.media.parsing import DOWNLOAD_AGAIN, is_number, read_bytes, read_text
 
 _SPARSEST = 1000  # places of an array for each that is listed
@@ -50,6 +51,7 @@ def read_npy(path: Path, options: ReadOptions | None = None) -> SkeletonSequence
             f"not readable as NumPy arrays ({problem})", expected=EXPECTED, hint=DOWNLOAD_AGAIN, where=path
         ) from None
     if "joints" not in arrays:
+        refuse_estimator_arrays(names, path)
         raise DataError(
             f"the file contains {', '.join(names) or 'nothing'}",
             expected=f"{EXPECTED} called joints",
@@ -105,10 +107,12 @@ def _json_frames(path: Path) -> list[Any]:
         raise _no_json(f"line {problem.lineno} is not JSON ({problem.msg})", path) from None
     except (ValueError, RecursionError) as problem:  # a number of too many digits; too many brackets
         raise _no_json(f"the file is not JSON that can be read ({problem})", path) from None
+    refuse_estimator_json(content, path)
     frames = content.get("joints") if isinstance(content, dict) else content
     if not isinstance(frames, list):
+        keys = ", ".join(map(str, list(content)[:6])) if isinstance(content, dict) else ""
         raise DataError(
-            "the file has no list of frames",
+            "the file has no list of frames" + (f", it has {keys}" if keys else ""),
             expected='a list of frames, alone or as "joints"',
             hint="write the file so",
             where=path,

@@ -146,10 +146,10 @@ def to_sequence(joints: np.ndarray, path: Path | None, present: np.ndarray | Non
     return SkeletonSequence(torch.from_numpy(joints.astype(np.float32)), torch.from_numpy(seen))
 
 
-def nobody_seen(frames: int, path: Path | None) -> NoPersonError:
-    """The error for a recording of ``frames`` frames without a person."""
+def nobody_seen(frames: int, path: Path | None, reason: str = "all coordinates are zero") -> NoPersonError:
+    """The error for a recording of ``frames`` frames without a person, and how that shows in the file."""
     return NoPersonError(
-        f"nobody is seen in any of the {frames} frames (all coordinates are zero)",
+        f"nobody is seen in any of the {frames} frames ({reason})",
         expected="a person in at least one frame",
         hint="take the recording out of the data set",
         where=path,

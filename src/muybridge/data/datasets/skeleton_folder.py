@@ -50,7 +50,7 @@ class SkeletonFolder(ClassFolder):
         layout: what the joints are; empty chooses the layout of that many joints which the recordings fit.
         people: per recording; 0 takes the largest number in any.
         coordinates: 2 or 3, what follows (a score) is dropped; 0 takes what the files have, and refuses scores.
-        axes: order of the axes of arrays, such as "MTVC" (T frames, M or P people, V or J joints, C coordinates); empty
+        axes: order of the axes of arrays, such as "MTVC" (T frames, M people, V joints, C coordinates); empty
             is "TMVC", refused where the content contradicts it.
         up: the axis that points up in recordings in 3-D, which is turned to y; "-y" where y points down; empty does not
             turn them.
