@@ -24,6 +24,7 @@ from tests.videos import write
 
 COMMANDS = (
     *("train", "test", "predict", "repeat", "show", "models", "recipes", "init", "demo", "bench", "convert", "flow"),
+    "baseline",
     "features",
     "localize",
     "fuse",

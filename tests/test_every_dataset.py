@@ -505,9 +505,7 @@ def test_video_folder_finds_files_and_folders_of_frames(tmp_path):
     assert data.reverse() is None
     assert data.model_copy(update={"reverse_labels": ()}).reverse() == {}
     assert data.model_copy(update={"reverse_labels": (("nod", "bow"),)}).reverse() == {0: 1, 1: 0}
-    with pytest.raises(
-        DataError, match=r"the class 'wink' has no recordings, but 1 \.txt\. Expected videos \(\.mp4, "
-    ):
+    with pytest.raises(DataError, match=r"the class 'wink' has no recordings, but 1 \.txt\. Expected videos \(\.mp4, "):
         data.index("train")
 
 

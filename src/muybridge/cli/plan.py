@@ -8,6 +8,7 @@ from muybridge.core.errors import DataError
 from muybridge.core.processes import available_cores
 
 if TYPE_CHECKING:
+    from muybridge.baseline import BaselineTable
     from muybridge.core.types import FailedSample, Record
     from muybridge.data.datasets.base import DatasetConfig
     from muybridge.engine.journal import Reporter
@@ -63,6 +64,28 @@ def open_recordings(data: "DatasetConfig", report: "Reporter") -> None:
         report.begin("opening recordings", len(records))
         for _ in failures.apart(map(attempt, records)):
             report.step()
+
+
+def measure_floor(recipe: "Recipe", report: "Reporter") -> "BaselineTable | None":
+    """Measure and report the baselines on a user's own recordings; None for benchmarks, and where there is no test."""
+    from muybridge.baseline.measure import MAX_OWN
+    from muybridge.data.datasets.class_folder import ClassFolder
+    from muybridge.data.datasets.video_list import VideoList
+    from muybridge.engine.baselines import measure
+
+    if not isinstance(recipe.data, ClassFolder | VideoList):
+        return None
+    try:
+        count = sum(len(recipe.data.index(split)) for split in ("train", "test"))
+        if count > MAX_OWN:
+            report.say(f"{count} recordings: baselines are measured only by `muybridge baseline`")
+            return None
+        table = measure(recipe.data, report=report)
+    except DataError as error:
+        report.say(f"no baselines: {error}")
+        return None
+    report.say("\n".join(table.lines()))
+    return table
 
 
 def describe_training(recipe: "Recipe", recordings: int, runtime: "Runtime") -> list[str]:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 if TYPE_CHECKING:
+    from muybridge.baseline import BaselineTable
     from muybridge.engine.bench import BenchResult
     from muybridge.engine.metrics import Scores
     from muybridge.engine.repeat import Summary
@@ -55,10 +56,12 @@ def print_json(value: Any, digits: int = 2) -> None:
     typer.echo(json.dumps(rounded(value, digits), indent=1))
 
 
-def print_scores(scores: "Scores", as_json: bool) -> None:
-    """Accuracy in total and by class."""
+def print_scores(scores: "Scores", as_json: bool, baselines: "BaselineTable | None" = None) -> None:
+    """Accuracy in total and by class, beside the best baseline of the run where one is known."""
     if as_json:
         row = {key: value for key, value in asdict(scores).items() if key != "confusion" and value not in (None, "")}
+        if baselines:
+            row["baseline"] = {key: getattr(baselines.floor, key) for key in ("name", "top1", "interval")}
         print_json(row)
         return
     table = Table("class", _number("top-1 %"), title=f"top-1 {scores.top1:.2f} %")
@@ -73,6 +76,34 @@ def print_scores(scores: "Scores", as_json: bool) -> None:
         f"{_recordings(scores.count)} tested, {_recordings(scores.excluded)} excluded",
         highlight=False,
     )
+    if baselines:
+        print_floor(scores, baselines)
+
+
+def print_baselines(table: "BaselineTable") -> None:
+    """Accuracy of every baseline with its confidence interval."""
+    title = f"{_recordings(table.count)} of {table.split}, fitted on {table.trained}"
+    columns = [_number("top-1 %"), _number("95 % interval"), _number("validation %")]
+    printed = Table(Column("baseline", no_wrap=True), *columns, "chosen by validation", title=title)
+    for row in table.rows:
+        validation = "-" if row.validation is None else f"{row.validation:.1f}"
+        printed.add_row(row.name, f"{row.top1:.1f}", row.interval_text, validation, row.choice)
+    console = Console()
+    console.print(printed)
+    for notice in table.notices:
+        console.print(f"note: {notice}", highlight=False, markup=False)
+    floor = table.floor
+    console.print(f"a network should exceed: {floor.name}, {floor.top1:.1f} %", highlight=False)
+
+
+def print_floor(scores: "Scores", table: "BaselineTable") -> None:
+    """The best baseline beside the accuracy of a network, in red where the network does not reach it."""
+    floor = table.floor
+    below = scores.top1 < floor.top1
+    text = f"baseline ({floor.name}): top-1 {floor.top1:.2f} %, 95 % interval {floor.interval_text}"
+    if below:
+        text += "; the network is below it"
+    Console().print(text, style="bold red" if below else "", highlight=False)
 
 
 def print_localization(result: "LocalizationBenchmark", path: Path, as_json: bool) -> None:
@@ -134,7 +165,7 @@ def print_summary(summary: "Summary", recipe: "Recipe") -> None:
 
 def _number(heading: str) -> Column:
     """A column of numbers."""
-    return Column(heading, justify="right")
+    return Column(heading, justify="right", no_wrap=True)
 
 
 def _recordings(count: int) -> str:

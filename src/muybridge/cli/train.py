@@ -53,6 +53,9 @@ def train(
     size: Size = None,
     seed: Seed = None,
     no_pretrained: NoPretrained = False,
+    no_baseline: Annotated[
+        bool, typer.Option("--no-baseline", help="On your own recordings: measure no linear model before training.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Report what would be trained, and what is probably wrong; train nothing.")
     ] = False,
@@ -61,7 +64,7 @@ def train(
     """Train a recipe, or a model on a folder of your own recordings."""
     given = parse_options(settings, data, group, epochs, size, seed, no_pretrained)
     source, folder = _what_to_train(recipe, model, data, given, run, init_from, resume)
-    _train(source, given, folder, resume, dry_run, device)
+    _train(source, given, folder, resume, dry_run, device, not no_baseline)
 
 
 def _what_to_train(
@@ -84,9 +87,15 @@ def _what_to_train(
 
 
 def _train(
-    source: ChosenRecipe | Path, given: Mapping[str, Any], folder: Path, resume: bool, dry_run: bool, device: str
+    source: ChosenRecipe | Path,
+    given: Mapping[str, Any],
+    folder: Path,
+    resume: bool,
+    dry_run: bool,
+    device: str,
+    baseline: bool,
 ) -> None:
-    from muybridge.cli.plan import announce, open_recordings
+    from muybridge.cli.plan import announce, measure_floor, open_recordings
     from muybridge.engine.checkpoint import RunFolder
     from muybridge.engine.init_from import continued_recipe
     from muybridge.engine.journal import Reporter
@@ -111,7 +120,9 @@ def _train(
         report.say("nothing was trained (--dry-run)")
         return
     finished = existing.finished
-    train_run(recipe, folder, resume=resume, runtime=runtime, report=report)
+    measured = baseline and runtime.is_main_process and not existing.exists
+    table = measure_floor(recipe, report) if measured else None
+    train_run(recipe, folder, resume=resume, runtime=runtime, report=report, baselines=table)
     state = "this run is trained already" if finished else "trained"
     report.say(f"{state}; next: {shell_command('test', folder)}   or: {shell_command('show', folder)}")
 
@@ -132,6 +143,7 @@ def test(
 ) -> None:
     """Test a trained run: top-1, top-5 and mean class accuracy."""
     from muybridge.cli.tables import print_scores
+    from muybridge.engine.baselines import read_baselines
     from muybridge.engine.checkpoint import RunFolder
     from muybridge.engine.evaluate import evaluate
     from muybridge.engine.journal import Reporter
@@ -142,7 +154,9 @@ def test(
     report = Reporter(quiet=as_json or not runtime.is_main_process)
     scores = evaluate(folder, split, runtime, report, pixels=pixels, data=data, missing=missing)
     if runtime.is_main_process:
-        print_scores(scores, as_json)
+        baselines = read_baselines(folder)
+        is_comparable = baselines is not None and (baselines.split, baselines.count) == (split, scores.count)
+        print_scores(scores, as_json, baselines if is_comparable else None)
 
 
 @command("Train", example="muybridge repeat sta_lstm_sbu --seeds 0,1,2 --folds all --jobs 4")

@@ -10,6 +10,7 @@ weights.safetensors  the trained parameters; ``stages/NAME.safetensors`` those o
 state.pt             the state of an unfinished training
 journal.jsonl        one row for each epoch
 excluded.tsv         recordings that are not in the index, and why
+baseline.json        how far simple baselines get on the same split
 test.json, ...       results of a test; ``pictures/`` what `muybridge show` drew
 """
 

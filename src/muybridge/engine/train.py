@@ -18,11 +18,13 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from muybridge.baseline import BaselineTable
 from muybridge.core.contracts import SkeletonData
 from muybridge.core.errors import DataError, RecipeError, RunError
 from muybridge.core.types import Batch
 from muybridge.data.datasets.base import Excluded, Index, Split
 from muybridge.data.loader import BatchPlan, SampleDataset
+from muybridge.engine.baselines import write_baselines
 from muybridge.engine.bodies import measure_bodies, write_bodies
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.durations import measure_durations, write_durations
@@ -113,6 +115,7 @@ def train(
     resume: bool = False,
     runtime: Runtime | None = None,
     report: Reporter | None = None,
+    baselines: BaselineTable | None = None,
 ) -> RunFolder:
     """Train a recipe into a run folder.
 
@@ -122,6 +125,7 @@ def train(
         resume: resume the run in the folder; without one, start.
         runtime: device and processes; by default those of :func:`training_precision`.
         report: where progress is shown; by default nowhere.
+        baselines: of its data; kept in a new run's folder, and shown beside the results of its test.
 
     Raises:
         RunError: the folder contains another run or cannot be written, another process trains into it, the loss is not
@@ -142,6 +146,8 @@ def train(
     is_new_folder = not run.path.exists()
     with _locked(run, runtime), explained_errors():
         session = _open_session(recipe, run, runtime, report)
+        if baselines and runtime.is_main_process:
+            write_baselines(run, baselines)
         runtime.fabric.barrier()
         saved = run.read_state()
         state = TrainState(**saved["progress"])

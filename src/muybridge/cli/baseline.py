@@ -1,0 +1,80 @@
+"""The command that measures simple baselines on a data set."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from muybridge.cli.app import command, expand_user
+from muybridge.cli.options import AsJson, Group, Settings, Split, choose_recipe, parse_options
+from muybridge.core.errors import DataError
+from muybridge.engine.run_format import check_run
+
+if TYPE_CHECKING:
+    from muybridge.baseline import BaselineTable
+    from muybridge.engine.journal import Reporter
+    from muybridge.recipe import Recipe
+
+
+@command("Train", example="muybridge baseline videos/ --group '_(s\\d+)_'   or: muybridge baseline drnn_utd_mhad")
+def baseline(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A folder of recordings, one folder for each class; a TOML file or the name of a shipped recipe; or a "
+            "run folder, whose split is taken and which keeps the result.",
+        ),
+    ],
+    settings: Settings = None,
+    group: Group = None,
+    split: Annotated[Split, typer.Option(help="Part to test on: val while settings are being chosen.")] = "test",
+    as_json: AsJson = False,
+) -> None:
+    """Measure simple baselines, such as a linear model, on the split of a data set; no network is trained."""
+    folder, given = expand_user(Path(source)), parse_options(settings, group=group)
+    is_run = (folder / "run.json").is_file()
+    if is_run:
+        check_run(folder)
+        chosen = None
+    elif folder.is_dir():
+        chosen = choose_recipe(None, given | {"data.root": str(folder.resolve())}, _starter(folder), folder)
+    else:
+        chosen = choose_recipe(source, given)
+
+    from muybridge.cli.tables import print_baselines, print_json
+    from muybridge.engine.baselines import measure_run
+    from muybridge.engine.checkpoint import RunFolder
+    from muybridge.engine.journal import Reporter
+
+    report = Reporter(quiet=as_json)
+    if chosen is None:
+        table = measure_run(RunFolder.open(folder), split, report)
+    else:
+        table = _measure(chosen.load(), split, report)
+    print_json(table.as_dict()) if as_json else print_baselines(table)
+
+
+def _measure(recipe: "Recipe", split: Split, report: "Reporter") -> "BaselineTable":
+    from muybridge.cli.plan import generate_data
+    from muybridge.engine.baselines import measure
+
+    generate_data(recipe.data, report)
+    return measure(recipe.data, split, report=report)
+
+
+def _starter(folder: Path) -> str:
+    """A model for the kind of recordings that a folder holds, by the suffixes of its files."""
+    from muybridge.core.files import find_files
+    from muybridge.media.container import SUFFIXES as VIDEO_SUFFIXES
+    from muybridge.media.skeleton import SUFFIXES as SKELETON_SUFFIXES
+
+    videos, skeletons = (len(find_files(folder, kind).files) for kind in (VIDEO_SUFFIXES, SKELETON_SUFFIXES))
+    if videos and skeletons:
+        raise DataError(
+            f"the folder holds {videos} videos and {skeletons} files of skeletons",
+            expected="one kind of recordings",
+            hint="give a recipe, such as one that `muybridge init --model drnn --data DIR` writes",
+            where=folder,
+        )
+    return "drnn" if skeletons else "tdn"
