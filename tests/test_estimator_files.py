@@ -22,6 +22,7 @@ def flat(person: np.ndarray) -> list[float]:
 
 def openpose(root: Path) -> Path:
     (root / "wave_s01").mkdir(parents=True)
+    path = root
     for number, frame in enumerate(FRAMES):
         people = [{"person_id": [-1], "pose_keypoints_2d": flat(person), "face_keypoints_2d": []} for person in frame]
         path = root / "wave_s01" / f"wave_{number:012d}_keypoints.json"
@@ -58,8 +59,8 @@ def mmaction(root: Path) -> Path:
             openpose,
             r"_keypoints\.json: the file is one frame of OpenPose .*not read directly\. Expected one file",
         ),
-        (mmpose, r"the file is MMPose's \(it has instance_info\), which is not read directly.*From pose estimators"),
-        (coco, r"a file of COCO results .*Convert it with the lines in docs/add-a-dataset\.md"),
+        (mmpose, r"the file is of MMPose \(it has instance_info\), which is not read directly.*From pose estimators"),
+        (coco, r"the file is of COCO results .*Convert it with the lines in docs/add-a-dataset\.md"),
         (
             mmaction,
             r"contains keypoint, keypoint_score, as MMAction2 .*=arrays\['keypoint'\]\.transpose\(1, 0, 2, 3",
@@ -88,8 +89,8 @@ def test_files_of_estimators_are_recognized_and_the_lines_of_the_docs_convert_th
     ("content", "message"),
     [
         ({"version": 1.3, "people": []}, "one frame of OpenPose"),
-        ([{"frame_id": 0, "instances": []}], r"MMPose's \(it is a list of frames with instances\)"),
-        ({"images": [], "annotations": []}, "a file of COCO annotations"),
+        ([{"frame_id": 0, "instances": []}], r"of MMPose \(it is a list of frames with instances\)"),
+        ({"images": [], "annotations": []}, "the file is of COCO annotations"),
         ({"frames": [], "fps": 30}, "the file has no list of frames, it has frames, fps"),
     ],
 )

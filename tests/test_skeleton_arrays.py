@@ -266,6 +266,8 @@ def test_a_score_in_place_of_a_depth_is_refused(array):
         100 * (TWO - TWO.min((0, 1, 2))),  # centimetres from a corner of the room
         TWO + np.random.default_rng(0).normal(scale=0.01, size=TWO.shape),  # noise of 1 cm
         TWO[::6],  # 5 frames per second
+        with_number(TWO[..., :2], 3 + np.random.default_rng(0).normal(scale=0.003, size=TWO.shape[:-1])),  # a flat body
+        with_number(TWO[..., :2], np.random.default_rng(0).normal(scale=0.003, size=TWO.shape[:-1])),
     ],
 )
 def test_a_depth_passes(array):

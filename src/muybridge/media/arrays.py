@@ -225,7 +225,7 @@ def _default_order(array: np.ndarray, where: Path | None) -> Float64[np.ndarray,
         return _arrange(array, default, where)
     likely = _likely_order(array)
     order = likely or default
-    stacked = array.ndim == 4 and order.startswith("PT")
+    stacked = array.ndim == 4 and order.startswith("PT") and array.shape[0] > 1
     raise DataError(
         f"joints is {shape_text(array.shape)}" + (f", and {reason}" if reason else f" of {array.dtype}"),
         expected=EXPECTED + (f"; this looks like {_meaning(likely)}" if likely else ""),
@@ -403,7 +403,11 @@ def _jump_reason(joints: Float64[np.ndarray, "T P J 3"]) -> str:
     if both.sum() < 50:
         return ""
     low, high = np.quantile(joints[seen], (0.05, 0.95), axis=0)
-    steps = np.median(np.abs(joints[1:] - joints[:-1])[both], axis=0) / np.maximum(high - low, 1e-12)
+    ranges = np.maximum(high - low, 1e-12)
+    changes = np.median(np.abs(joints[1:] - joints[:-1])[both], axis=0)
+    steps = changes / ranges
+    if ranges[2] < 0.1 * ranges[:2].max() and changes[2] < 3 * changes[:2].max():
+        return ""  # noise of a body that is flat
     if steps[2] < _JUMP or steps[2] < _JUMP_FACTOR * steps[:2].max():
         return ""
     return (

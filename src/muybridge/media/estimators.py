@@ -18,15 +18,15 @@ def estimator_of_json(content: Any) -> str:
         ):
             return "one frame of OpenPose (it has people with pose_keypoints_2d)"
         if "instance_info" in content:
-            return "MMPose's (it has instance_info)"
+            return "of MMPose (it has instance_info)"
         if "annotations" in content:
-            return "a file of COCO annotations (it has annotations)"
+            return "of COCO annotations (it has annotations)"
     first = content[0] if isinstance(content, list) and content else None
     if isinstance(first, dict):
         if "instances" in first:
-            return "MMPose's (it is a list of frames with instances)"
+            return "of MMPose (it is a list of frames with instances)"
         if "keypoints" in first and "image_id" in first:
-            return "a file of COCO results (it is a list of people with image_id and keypoints)"
+            return "of COCO results (it is a list of people with image_id and keypoints)"
     return ""
 
 
