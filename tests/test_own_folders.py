@@ -13,6 +13,7 @@ import pytest
 
 from muybridge.core.errors import DataError
 from muybridge.data.datasets import SkeletonFolder, VideoFolder
+from muybridge.data.datasets.groups import is_table
 from muybridge.data.summary import summarize
 
 
@@ -431,3 +432,66 @@ def test_published_data_sets_have_a_summary(real_data: Path):
     assert (summary.total, len(summary.labels), sum(summary.counts["test"])) == (861, 27, 430)
     assert sorted(summary.groups["test"]) == ["s2", "s4", "s6", "s8"]
     assert summary.split == "the published split of UTDMHAD; held out for validation: s7"
+
+
+# Groups from a table
+
+
+def grouped_folder(root: Path, table: str, test_groups: tuple[str, ...] = ()) -> VideoFolder:
+    put(root / "data", *names("", classes=("jump", "wave"), takes=6))
+    (root / "groups.csv").write_text(table, encoding="utf-8")
+    return VideoFolder(root=root / "data", group=str(root / "groups.csv"), test_groups=test_groups)
+
+
+ROWS = [(f"{label}/{take}.mp4", f"person{take // 2}") for label in ("jump", "wave") for take in range(6)]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "file,group\n" + "".join(f"{name},{group}\n" for name, group in ROWS),
+        "\ufeffperson;filename;age\r\n"
+        + "".join(f"{group};{name.removesuffix('.mp4')};30\r\n" for name, group in ROWS),
+        "path\tsubject\n" + "".join(f'"{name}"\t{group}\n' for name, group in ROWS),
+        "Video,Source\n" + "".join(f"{take}.mp4,person{take // 2}\n" for take in range(6)),
+    ],
+)
+def test_groups_are_read_from_a_table(table: str, tmp_path: Path):
+    data = grouped_folder(tmp_path, table, test_groups=("person1",))
+    assert data.folds() == ("person0", "person1", "person2")
+    assert {record.id for record in data.index("test").records} == {
+        f"{label}/{take}.mp4" for label in ("jump", "wave") for take in (2, 3)
+    }
+    assert data.resolved().group == str((tmp_path / "groups.csv").resolve())
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("file,group\njump/0.mp4,a\n", r"groups\.csv: 'jump/1\.mp4' is not in the table.*Add a line for it"),
+        ("name,who\njump/0.mp4,a\n", r"the first line names the columns name, who.*Name the columns"),
+        ("file,group\njump/0.mp4,\n", r"line 2 lacks a value"),
+        (
+            "file,group\n" + "".join(f"{take}.mp4,{who}\n" for who in "ab" for take in range(6)),
+            r"'jump/0\.mp4' is in the table with several groups.*Write the class folder too",
+        ),
+        ("", r"groups\.csv: the file is empty|the first line names the columns none"),
+    ],
+)
+def test_tables_of_groups_that_do_not_fit_are_refused(table: str, message: str, tmp_path: Path):
+    with pytest.raises(DataError, match=message):
+        grouped_folder(tmp_path, table).index("train")
+
+
+def test_a_pattern_may_end_like_a_table(tmp_path: Path):
+    assert not is_table(r"_(s\d+)\.csv")
+    assert is_table("people.csv")
+    with pytest.raises(DataError, match=r"nowhere\.csv: there is no such file"):
+        grouped_folder(tmp_path, "").model_copy(update={"group": "nowhere.csv"}).index("train")
+
+
+def test_a_class_of_one_person_is_reported(tmp_path: Path):
+    table = "file,group\n" + "".join(f"{name},{'anna' if name < 'k' else group}\n" for name, group in ROWS)
+    data = grouped_folder(tmp_path, table)
+    (warning,) = [text for text in summarize(data).warnings if "of one group" in text]
+    assert warning.endswith("cannot be told from the action: jump (anna)")

@@ -65,9 +65,10 @@ StarterData = Annotated[Path | None, typer.Option(metavar="DIR", help="Recording
 Group = Annotated[
     str | None,
     typer.Option(
-        metavar="REGEX",
+        metavar="REGEX|FILE",
         rich_help_panel=SETTINGS_PANEL,
-        help="Regular expression on file names; its capture group is the person, such as '_(s\\d+)_'.",
+        help="Regular expression on file names; its capture group is the person, such as '_(s\\d+)_'. "
+        "Or a CSV file with the columns file and group.",
     ),
 ]
 Epochs = Annotated[

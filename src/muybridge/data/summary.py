@@ -109,7 +109,7 @@ def summarize(data: DatasetConfig) -> DataSummary:
         split=data.describe_split(),
         excluded={split: index.excluded for split, index in indexes.items()},
         unread=dict(data.unread()),
-        warnings=(*_rare_classes(labels, counts), *_duplicates(records, labels)),
+        warnings=(*_rare_classes(labels, counts), *_single_groups(records, labels), *_duplicates(records, labels)),
         notices=data.notices(),
     )
 
@@ -132,6 +132,21 @@ def _rare_classes(labels: tuple[str, ...], counts: Mapping[str, tuple[int, ...]]
         "no test recordings of": where("test", 0),
     }
     return [f"{text} {names}" for text, names in warnings.items() if names]
+
+
+def _single_groups(records: Mapping[str, tuple[Record, ...]], labels: tuple[str, ...]) -> list[str]:
+    """A warning about classes all of whose recordings are of one group, in a data set of several groups."""
+    groups: dict[int, list[str]] = {}
+    for record in (record for part in records.values() for record in part if record.group):
+        groups.setdefault(record.label, []).append(record.group)
+    if len(set().union(*groups.values())) < 2:
+        return []
+    repeated = {label: set(names) for label, names in sorted(groups.items()) if len(names) > 1}
+    single = [f"{labels[label]} ({next(iter(names))})" for label, names in repeated.items() if len(names) == 1]
+    if not single:
+        return []
+    text = "all recordings are of one group, so the person or source cannot be told from the action"
+    return [f"{count(len(single), 'class')} of which {text}: {preview(single)}"]
 
 
 def _duplicates(records: Mapping[str, tuple[Record, ...]], labels: tuple[str, ...]) -> list[str]:

@@ -22,6 +22,7 @@ from muybridge.data.datasets.base import (
     preview,
 )
 from muybridge.data.datasets.folder_layout import Layout, Reader, Source, SplitSource
+from muybridge.data.datasets.groups import group_of, is_table
 
 MIN_TRAINING_GROUPS = 2
 """A group is drawn for validation only if at least this many remain for training."""
@@ -40,7 +41,8 @@ class ClassFolder(DatasetConfig):
         split: "folders" if there are folders train, test, ...; "drawn" if such folders are classes; "auto"
             decides by the names of the folders.
         group: regular expression with one group of parentheses, searched in ``class/name.ext``; what it captures (such
-            as a person) is the recording's group. Empty: no groups.
+            as a person) is the recording's group. Or the path of a table (.csv, .tsv) with the columns file and group,
+            for names that do not show who or which source it is. Empty: no groups.
         test_groups: the groups of the test part.
         fold: one group that is the test part, for leaving each group out in turn.
         test_fraction: share of the groups, or of each class, that is drawn for testing if neither is given.
@@ -67,6 +69,8 @@ class ClassFolder(DatasetConfig):
     @field_validator("group")
     @classmethod
     def _one_capture(cls, pattern: str) -> str:
+        if is_table(pattern):
+            return pattern
         try:
             captures = re.compile(pattern).groups
         except re.error as problem:
@@ -98,7 +102,8 @@ class ClassFolder(DatasetConfig):
         layout = self.scan()
         self._check(layout)
         split, classes = "folders" if layout.folders else "drawn", self.classes or self._labels(layout)
-        return self.model_copy(update={"root": self.root.resolve(), "split": split, "classes": classes})
+        group = str(Path(self.group).expanduser().resolve()) if is_table(self.group) else self.group
+        return self.model_copy(update={"root": self.root.resolve(), "split": split, "classes": classes, "group": group})
 
     def scan(self) -> Layout:
         """All recordings below the root with their classes, and the parts of the split if folders say them.
@@ -298,17 +303,7 @@ class ClassFolder(DatasetConfig):
         return [f"{len(shared)} groups are in several parts of the split: {preview(shared)}"] if shared else []
 
     def _group(self, source: Source) -> str:
-        if not self.group:
-            return ""
-        match = re.search(self.group, source.name)
-        if match is None:
-            raise DataError(
-                f"data.group {self.group!r} is not found in {source.name!r}",
-                expected="a group in every name",
-                hint="correct data.group, or rename the file",
-                where=source.path,
-            )
-        return match[1]
+        return group_of(self.group, source.name, source.path) if self.group else ""
 
 
 def _draw_per_class(records: list[Record], rest: list[Record], purpose: str, fraction: float) -> set[str]:
