@@ -370,6 +370,8 @@ def test_models(call):
         (("localize", "nowhere"), "nowhere: no such folder"),
         (("repeat", "sta_lstm_stick_figures", "--seeds", "a"), "--seeds a"),
         (("repeat", "sta_lstm_stick_figures", "--folds", "9"), "--folds 9"),
+        (("repeat", "sta_lstm_stick_figures", "--seeds", "0,0"), "--seeds 0,0 repeats 0"),
+        (("init", "no_folder/x.toml"), "no_folder/x.toml: there is no folder no_folder"),
         (("init", "--model", "lstm"), "no model 'lstm'"),
         (("init", "--model", "TDN"), "Did you mean tdn?"),
         (("train", "."), "Train a model on the recordings in it with `muybridge train --model NAME --data .`"),
@@ -409,3 +411,13 @@ def test_the_demo_goes_from_videos_to_figures(call, monkeypatch: pytest.MonkeyPa
     code, again, err = call("demo")  # what is trained stays trained
     assert code == 0, err
     assert again == out
+
+
+def test_an_interrupted_command_says_what_continues_it(monkeypatch: pytest.MonkeyPatch, call, tmp_path: Path):
+    def interrupt(*_: object, **__: object):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("muybridge.engine.flow.make_flow", interrupt)
+    code, _, err = call("flow", str(tmp_path))
+    assert code == 130
+    assert err == "muybridge: interrupted; the same command computes what is missing\n"

@@ -105,5 +105,5 @@ def test_runs_that_cannot_be_fused_are_refused(run: RunFolder, tmp_path: Path):
     with pytest.raises(RunError, match=r"its predictions cannot be read"):
         fuse([run_a, RunFolder.open(tmp_path / "other")])
     (tmp_path / "one" / "test-predictions.csv").unlink()
-    with pytest.raises(RunError, match=r"predictions cannot be read .*muybridge test .*one --split test"):
+    with pytest.raises(RunError, match=r"one: the run was not tested on test\. .*muybridge test .*one --split test"):
         fuse([run_a])

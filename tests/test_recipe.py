@@ -224,3 +224,17 @@ def test_a_model_and_a_data_set_that_do_not_match(file: Path):
     message = "model 'tsn' takes video, but data set 'msr_action3d' holds skeletons"
     with pytest.raises(RecipeError, match=message):
         load_recipe(file, {"model": {"name": "tsn"}, "augment.skeleton": {}})
+
+
+def test_a_misspelt_name_of_a_model(tmp_path: Path):
+    path = tmp_path / "recipe.toml"
+    path.write_text('[model]\nnmae = "tsn"\n')
+    with pytest.raises(RecipeError, match=r"model\.name is missing \(did you mean name for nmae\?\)"):
+        load_recipe(path)
+
+
+def test_a_recipe_in_another_encoding(tmp_path: Path):
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(b'title = "caf\xe9"\n')
+    with pytest.raises(RecipeError, match=r"it is not text in UTF-8.*Save it as UTF-8"):
+        load_recipe(path)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import muybridge
-from muybridge.core.errors import RunError
+from muybridge.core.errors import MuybridgeWarning, RunError
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import evaluate
 from muybridge.engine.journal import Journal, Reporter
@@ -165,7 +165,7 @@ def test_a_run_folder_that_cannot_be_written_is_tested_all_the_same(run: Path, m
         raise OSError(30, "Read-only file system", str(path))
 
     monkeypatch.setattr("muybridge.engine.checkpoint.atomic_write", refuse)
-    with pytest.warns(UserWarning, match=r"the results are not saved: .*Read-only file system"):
+    with pytest.warns(MuybridgeWarning, match=r"the results are not saved: .*Read-only file system"):
         assert evaluate(RunFolder.open(run)).count == 24
     assert not (run / "test.json").exists()
 

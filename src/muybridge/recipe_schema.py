@@ -80,7 +80,11 @@ def read_recipe(path: Path) -> dict[str, Any]:
     """The tables of a recipe file; raises RecipeError if it is not TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+    except UnicodeDecodeError:
+        raise RecipeError(
+            "it is not text in UTF-8", expected="a TOML file, which is in UTF-8", hint="save it as UTF-8", where=path
+        ) from None
+    except tomllib.TOMLDecodeError as problem:
         raise RecipeError(
             f"not readable as TOML ({problem})", expected="a TOML file", hint="fix the file", where=path
         ) from None
@@ -194,6 +198,10 @@ def _problems(
     members = schema.get("discriminator", {}).get("mapping", {})
     if members and isinstance(value, Mapping) and value.get("name", next(iter(members))) not in members:
         yield f"{name}.name is {value['name']!r}, and not one of {', '.join(members)}"
+        return
+    if members and isinstance(value, Mapping) and "name" not in value and len(path) == 1 and name in ("model", "data"):
+        near = difflib.get_close_matches("name", value, n=1)
+        yield f"{name}.name is missing" + (f" (did you mean name for {near[0]}?)" if near else "")
         return
     schema = _resolved(schema, value)
     if schema is None:

@@ -4,7 +4,8 @@ import functools
 import shlex
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO, get_args
 
@@ -45,6 +46,11 @@ app = typer.Typer(
 
 Group = Literal["Start", "Data", "Train", "Use", "Look"]
 GROUPS = get_args(Group)
+RESUMED_BY = {name: "; the same command computes what is missing" for name in ("flow", "features", "repeat")} | {
+    "train": "; `muybridge train --run DIR --resume` continues from what was saved last"
+}
+"""What continues a command that was interrupted, for those that keep what is finished."""
+
 Function = Callable[..., None]
 
 
@@ -57,7 +63,11 @@ def command(group: Group, example: str | None = None) -> Callable[[Function], Fu
     def register(function: Function) -> Function:
         @functools.wraps(function)
         def run(**options: Any) -> None:
-            function(**{name: _expand(value) for name, value in options.items()})
+            try:
+                function(**{name: _expand(value) for name, value in options.items()})
+            except KeyboardInterrupt:  # Typer would exit without a word
+                typer.echo(f"muybridge: interrupted{RESUMED_BY.get(function.__name__, '')}", err=True)
+                raise typer.Exit(130) from None
 
         app.command(cls=_Command, rich_help_panel=group, epilog=f"Example: {example}" if example else None)(run)
         return function
@@ -125,6 +135,21 @@ def expand_user(path: Path) -> Path:
     except RuntimeError:
         raise RecipeError(
             "there is no such user", expected="~ for your home folder, or ~NAME", hint="write the path out", where=path
+        ) from None
+
+
+@contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """A file that the user named cannot be written: a RecipeError that names its folder."""
+    try:
+        yield
+    except OSError as error:
+        exists = path.parent.is_dir()
+        raise RecipeError(
+            f"cannot be written ({error.strerror or error})" if exists else f"there is no folder {path.parent}",
+            expected="a file in a folder that exists and can be written",
+            hint="choose another place" if exists else "make the folder, or choose another place",
+            where=path,
         ) from None
 
 

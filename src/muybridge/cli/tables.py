@@ -106,6 +106,9 @@ def print_floor(scores: "Scores", table: "BaselineTable") -> None:
     Console().print(text, style="bold red" if below else "", highlight=False)
 
 
+_NO_TRUE_BOXES = "the data set has no true boxes; give them with --boxes for video-mAP"
+
+
 def print_localization(result: "LocalizationBenchmark", path: Path, as_json: bool) -> None:
     """Video-mAP of a run and of the baselines at each threshold of IoU."""
     if as_json:
@@ -113,7 +116,9 @@ def print_localization(result: "LocalizationBenchmark", path: Path, as_json: boo
             name: {str(threshold): 100 * value for threshold, value in row.items()}
             for name, row in result.precision.items()
         }
-        print_json({"boxes": str(path), "top1": result.top1, "video_map": precision})
+        if not precision:
+            Console(stderr=True).print(_NO_TRUE_BOXES, highlight=False)
+        print_json({"boxes": str(path), "top1": result.top1} | ({"video_map": precision} if precision else {}))
         return
     console = Console()
     if result.precision:
@@ -125,7 +130,7 @@ def print_localization(result: "LocalizationBenchmark", path: Path, as_json: boo
             table.add_row(name, *(f"{100 * value:.1f}" for value in row.values()))
         console.print(table)
     else:
-        console.print("the data set has no true boxes; give them with --boxes for video-mAP", highlight=False)
+        console.print(_NO_TRUE_BOXES, highlight=False)
     console.print(f"tubes: {path}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from muybridge.cli.app import command, shell_command
+from muybridge.cli.app import command, shell_command, writable
 from muybridge.cli.options import (
     AsJson,
     ChosenRecipe,
@@ -241,7 +241,9 @@ def init(
     if data is not None and model is None:
         raise RecipeError("--data without --model", expected="both", hint="choose one of `muybridge models`")
     given = parse_options(settings, data, group, epochs, size, seed, no_pretrained)
-    path.write_text(starter(model or "drnn", given), encoding="utf-8")
+    text = starter(model or "drnn", given)
+    with writable(path):
+        path.write_text(text, encoding="utf-8")
     typer.echo(f"wrote {path}; next: {shell_command('train', path)}")
 
 

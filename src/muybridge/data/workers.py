@@ -8,6 +8,7 @@ from multiprocessing import resource_tracker
 from typing import Any
 
 from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from muybridge.core.errors import RunError
 from muybridge.core.processes import require_main_guard
@@ -41,6 +42,20 @@ class WorkerLoader(DataLoader[Any]):
         # Processes inherit the blocked signals, which thus cannot end them before they ignore them.
         with _blocked_signals():
             return super().__iter__()
+
+    def close(self) -> None:
+        """End the worker processes and wait for them; a loader that is iterated again starts new ones.
+
+        A process that still starts ignores the signal by which PyTorch ends it. It would fail with a traceback where
+        the queues that it opens are gone.
+        """
+        iterator, self._iterator = self._iterator, None
+        if not isinstance(iterator, _MultiProcessingDataLoaderIter):
+            return
+        iterator._shutdown_workers()
+        for process in iterator._workers:
+            process.kill()
+            process.join()
 
 
 def ignore_stop_signals(_worker: int = 0) -> None:

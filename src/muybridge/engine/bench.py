@@ -181,9 +181,12 @@ def _make_train_step(recipe: Recipe, runtime: Runtime) -> Callable[[Batch], None
 
 def _endless(samples: SampleDataset, plan: BatchPlan, workers: int) -> Iterator[Batch]:
     loader = make_loader(samples, plan, workers)
-    for epoch in range(2**31):
-        plan.start_at(epoch)
-        yield from loader
+    try:
+        for epoch in range(2**31):
+            plan.start_at(epoch)
+            yield from loader
+    finally:
+        loader.close()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from muybridge.core.errors import RunError
+from muybridge.core.errors import MuybridgeWarning, RunError
 from muybridge.core.types import Batch, Record
 from muybridge.data.datasets.base import Split
 from muybridge.data.feature_store import FeatureStore
@@ -146,7 +146,7 @@ def evaluate(
             CNN; nothing is ever skipped or replaced in testing.
 
     Warns:
-        UserWarning: the results cannot be written into the folder.
+        MuybridgeWarning: the results cannot be written into the folder.
     """
     recipe = run.recipe(data)
     runtime = runtime or Runtime(recipe.train.precision)
@@ -236,7 +236,12 @@ def _write_results(
             _write_predictions(path, predictions, run.labels())
         run.write_json(f"{split}.json", asdict(scores) | changes)
     except RunError as error:  # the scores of a long test are worth more than their files
-        warnings.warn(f"the results are not saved: {error}", stacklevel=3)
+        warnings.warn(
+            f"the results are not saved: {error.where}: {error.problem}. Make the run folder writable, or copy it to a "
+            "place with free space, and test again to save them",
+            MuybridgeWarning,
+            stacklevel=3,
+        )
 
 
 def _write_predictions(path: Path, predictions: SplitPredictions, names: tuple[str, ...]) -> None:

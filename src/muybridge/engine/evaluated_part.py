@@ -45,13 +45,7 @@ def find_evaluated_part(run: RunFolder, recipe: Recipe, split: Split, missing: M
             recordings were trained on.
     """
     _check_root(run, recipe)
-    if recipe.data.labels() != run.labels():
-        raise DataError(
-            f"the data set has the classes {preview(recipe.data.labels())}",
-            expected=f"those of the run in their order: {preview(run.labels())}",
-            hint="restore the data set, or train again",
-            where=run.path,
-        )
+    _check_labels(run, recipe)
     saved = run.split()
     if saved is None:  # nothing was trained here
         index = recipe.data.index(split)
@@ -136,3 +130,19 @@ def _notes(changes: SplitChanges, gone: list[str]) -> tuple[str, ...]:
     if gone:
         notes.append(f"{len(gone)} recordings that are gone are excluded: {preview(gone)}")
     return tuple(notes)
+
+
+def _check_labels(run: RunFolder, recipe: Recipe) -> None:
+    """Refuse a data set of other classes than those of the run, with which of them differ."""
+    current, saved = recipe.data.labels(), run.labels()
+    if current == saved:
+        return
+    gone = [label for label in saved if label not in current]
+    new = [label for label in current if label not in saved]
+    parts = [f"{word} {preview(labels)}" for word, labels in (("without", gone), ("with the new", new)) if labels]
+    raise DataError(
+        f"the data set has other classes than the run: {', '.join(parts) or 'their order differs'}",
+        expected=f"those of the run in their order: {preview(saved)}",
+        hint="rename the folder back, or give the folder as it was with --data",
+        where=run.path,
+    )

@@ -102,9 +102,16 @@ def _read(run: RunFolder, split: Split) -> _Predictions:
         probabilities = torch.tensor(values, dtype=torch.float32).reshape(-1, len(names))
         assert len(probabilities) == len(rows), "a row lacks a class"
         return _Predictions(ids, torch.tensor(labels), probabilities)
+    except FileNotFoundError:
+        raise RunError(
+            f"the run was not tested on {split}",
+            expected="the predictions that a test writes",
+            hint=f"run `muybridge test {run.path} --split {split}` first",
+            where=run.path,
+        ) from None
     except (OSError, ValueError, IndexError, AssertionError, csv.Error) as error:
         raise RunError(
-            f"its predictions cannot be read ({error})",
+            f"its predictions cannot be read ({getattr(error, 'strerror', None) or error})",
             expected="those of a test",
             hint=f"run `muybridge test {run.path} --split {split}` first",
             where=path,

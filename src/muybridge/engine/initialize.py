@@ -1,7 +1,10 @@
 """A model as a stage of a training starts with it."""
 
+from collections.abc import Generator
+from contextlib import closing
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from muybridge.core.rng import derive_seed
 from muybridge.data.loader import SampleDataset, make_loader, sequential_plan
@@ -69,8 +72,19 @@ def freeze_batch_norm(model: nn.Module) -> None:
 
 def _calibrate(model: Model, recipe: Recipe, samples: SampleDataset) -> None:
     """Let the model fit what it does not learn, such as means, on the training set."""
+    with closing(_unaugmented_inputs(recipe, samples)) as inputs:
+        model.calibrate(inputs)
+
+
+def _unaugmented_inputs(recipe: Recipe, samples: SampleDataset) -> Generator[dict[str, Tensor]]:
+    """The inputs of the training set in batches; loading starts with the first that is taken."""
     plan = sequential_plan(len(samples), recipe.train.batch_size)
     loader = make_loader(samples, plan, recipe.train.num_workers)
-    skip = recipe.train.on_error == "skip"
-    batches = (batch if skip else batch.raise_on_failure() for batch in loader)
-    model.calibrate(batch.inputs for batch in batches if len(batch))
+    try:
+        for batch in loader:
+            if recipe.train.on_error == "raise":
+                batch.raise_on_failure()
+            if len(batch):
+                yield batch.inputs
+    finally:
+        loader.close()

@@ -5,6 +5,7 @@ import json
 import statistics
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ from typing import Any
 
 from muybridge.core.errors import RecipeError, RunError
 from muybridge.data.datasets.base import Split
-from muybridge.engine.checkpoint import RunFolder
+from muybridge.engine.checkpoint import RunFolder, write_errors
 from muybridge.engine.evaluate import evaluate
 from muybridge.engine.journal import Reporter
 from muybridge.engine.train import train
@@ -59,8 +60,10 @@ def plan(recipe: Recipe, folder: Path, seeds: Sequence[int], folds: Sequence[str
         folds: names of folds, ``["all"]`` for every one, None for the recipe's own split.
 
     Raises:
-        RecipeError: the data set has no such fold.
+        RecipeError: the data set has no such fold, or a seed or a fold is given twice.
     """
+    _check_repeated("--seeds", seeds)
+    _check_repeated("--folds", folds or ())
     known = recipe.data.folds()
     chosen = known if folds is not None and list(folds) == ["all"] else tuple(folds or ())
     unknown = [fold for fold in chosen if fold not in known]
@@ -76,6 +79,17 @@ def plan(recipe: Recipe, folder: Path, seeds: Sequence[int], folds: Sequence[str
         name = f"seed{seed}" + (f"-fold{fold}" if fold else "")
         repetitions.append(Repetition(seed, fold, folder / name, recipe.with_settings(settings)))
     return repetitions
+
+
+def _check_repeated(option: str, values: Sequence[int] | Sequence[str]) -> None:
+    """Refuse a value that is given twice: one run would be counted as two."""
+    repeated = [str(value) for value, count in Counter(values).items() if count > 1]
+    if repeated:
+        raise RecipeError(
+            f"{option} {','.join(map(str, values))} repeats {', '.join(repeated)}",
+            expected="each value once",
+            hint="remove the repeated ones; equal settings give equal weights, and no new result",
+        )
 
 
 def repeat(
@@ -94,7 +108,8 @@ def repeat(
         RunError: a repetition failed; the finished ones are kept.
     """
     report = Reporter(quiet)
-    folder.mkdir(parents=True, exist_ok=True)
+    with write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for repetition, row in zip(repetitions, _results(repetitions, split, jobs, report), strict=True):
         name = repetition.folder.name

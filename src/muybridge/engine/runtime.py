@@ -14,7 +14,7 @@ import torch.distributed
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from muybridge.core.errors import RunError
+from muybridge.core.errors import MuybridgeWarning, RunError
 from muybridge.data.workers import explained_failures
 
 UsedPrecision = Literal["32-true", "64-true", "bf16-mixed", "16-mixed"]
@@ -111,7 +111,7 @@ def resolve_precision(precision: Precision, device: str) -> UsedPrecision:
         RunError: the device does not have the number format.
 
     Warns:
-        UserWarning: the device only emulates bfloat16, many times slower than it computes in float32.
+        MuybridgeWarning: the device only emulates bfloat16, many times slower than it computes in float32.
     """
     if precision == "auto":
         return "bf16-mixed" if computes_bfloat16(device) else "32-true"
@@ -126,6 +126,7 @@ def resolve_precision(precision: Precision, device: str) -> UsedPrecision:
         warnings.warn(
             f"this {'processor' if device == 'cpu' else 'GPU'} only emulates bfloat16{factor}; "
             'train.precision = "auto" chooses float32 here',
+            MuybridgeWarning,
             stacklevel=3,
         )
     return precision

@@ -83,6 +83,12 @@ class StageTrainer:
         trainer.val_loader = trainer._make_val_loader()
         return trainer
 
+    def close(self) -> None:
+        """End the processes that load samples."""
+        for loader in (self.loader, self.val_loader):
+            if loader is not None:
+                loader.close()
+
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps that see every training sample once."""

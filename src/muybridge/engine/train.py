@@ -6,6 +6,7 @@ a training is its position, the parameters and the optimizer, and a resumed trai
 
 import math
 import shutil
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -49,6 +50,9 @@ from muybridge.recipe import Recipe, Stage
 MAX_FAILED_SHARE = 0.01
 """Share of the training recordings that may turn out to be unreadable, where they are skipped at all."""
 
+_RUNNING = threading.Lock()
+"""Held during a training: all threads of a process share PyTorch's global random generator, which each step seeds."""
+
 
 @dataclass
 class TrainState:
@@ -60,6 +64,7 @@ class TrainState:
         seconds: time spent on this stage so far.
         best: highest top-1 on ``val`` in the last stage; -1 without one.
         best_epoch: the epoch with that.
+        last: top-1 of the last validation in the last stage; -1 without one.
         sums: of the metrics of the current epoch so far.
         failed: ids of the recordings that could not be read.
     """
@@ -69,6 +74,7 @@ class TrainState:
     seconds: float = 0.0
     best: float = -1.0
     best_epoch: int = 0
+    last: float = -1.0
     sums: dict[str, float] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
 
@@ -128,8 +134,8 @@ def train(
         baselines: of its data; kept in a new run's folder, and shown beside the results of its test.
 
     Raises:
-        RunError: the folder contains another run or cannot be written, another process trains into it, the loss is not
-            finite, memory runs out, or a loading process dies.
+        RunError: the folder contains another run or cannot be written, another training runs in this process or
+            trains into the folder, the loss is not finite, memory runs out, or a loading process dies.
         DataError: the training part is empty, a recording cannot be read, or recordings differ from those that the
             training was started with.
         InterruptedTrainingError: stopped by Ctrl-C or SIGTERM; the run can be resumed.
@@ -144,7 +150,7 @@ def train(
         check_folder(recipe, run.path)  # before anything is written
     runtime, report = runtime or Runtime(training_precision(recipe, folder)), report or Reporter(quiet=True)
     is_new_folder = not run.path.exists()
-    with _locked(run, runtime), explained_errors():
+    with _alone(), _locked(run, runtime), explained_errors():
         session = _open_session(recipe, run, runtime, report)
         if baselines and runtime.is_main_process:
             write_baselines(run, baselines)
@@ -210,8 +216,16 @@ def train_stage(
     session: Session, stage: Stage, state: TrainState, saved: dict[str, Any], stop: list[int]
 ) -> TrainState:
     """Train one stage, from its beginning or from a saved state; returns the state in which the next one begins."""
-    runtime = session.runtime
     trainer = StageTrainer.start(session, stage, state.stage, saved)
+    try:
+        return _train_steps(session, trainer, state, stop)
+    finally:
+        trainer.close()
+
+
+def _train_steps(session: Session, trainer: StageTrainer, state: TrainState, stop: list[int]) -> TrainState:
+    """The steps of a stage that remain, and its end."""
+    runtime, stage = session.runtime, trainer.stage
     sums: dict[str, Any] = defaultdict(float, state.sums if runtime.is_main_process else {})
     session.report.begin(f"training {stage.name}", trainer.total, state.step)
     started = time.monotonic() - state.seconds
@@ -292,6 +306,8 @@ def _end_epoch(session: Session, trainer: StageTrainer, state: TrainState, sums:
     row |= {"lr": lr, "seconds": round(state.seconds, 3)}
     if session.val and (state.step == trainer.total or epoch % settings.val_interval == 0):
         row["val"] = trainer.validate()
+        if trainer.is_last:
+            state.last = row["val"]["top1"]
         if trainer.is_last and row["val"]["top1"] > state.best:
             state.best, state.best_epoch = row["val"]["top1"], epoch
             if settings.checkpoint == "best" and session.runtime.is_main_process:
@@ -318,6 +334,8 @@ def _end_stage(session: Session, trainer: StageTrainer, state: TrainState) -> Tr
 
 def _describe_checkpoint(checkpoint: str, state: TrainState) -> str:
     best = f"epoch {state.best_epoch}, val top-1 {state.best:.1f} %"
+    if checkpoint == "last" and state.last >= state.best:
+        return f"saved: the weights of the last epoch, with the highest top-1 on val ({state.best:.1f} %)"
     if checkpoint == "best":
         return f"saved: the weights of the best epoch ({best})"
     return (
@@ -378,6 +396,25 @@ def _make_samples(
         make_samples(recipe, "train", train, model=model),
         make_samples(recipe, "val", val, model=model) if val else None,
     )
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Refuse a second training in this process: each would draw from the random numbers of the other.
+
+    Raises:
+        RunError: a training runs in another thread.
+    """
+    if not _RUNNING.acquire(blocking=False):
+        raise RunError(
+            "another training runs in this process",
+            expected="one training at a time, as both would draw from the same random generator",
+            hint="start it in a process of its own, such as with `muybridge repeat --jobs 2`",
+        )
+    try:
+        yield
+    finally:
+        _RUNNING.release()
 
 
 @contextmanager

@@ -197,7 +197,7 @@ def writable(path: Path) -> Iterator[None]:
         raise RunError(
             f"the image cannot be written ({error.strerror or error})",
             expected="a folder that can be written, with room on its disk",
-            hint="free some space, or choose another folder",
+            hint="make the folder writable, or free space on its disk; of a run in a read-only place, draw a copy",
             where=path,
         ) from error
 
