@@ -240,7 +240,7 @@ def test_a_video_of_two_frames_has_one_field(tmp_path: Path) -> None:
         assert extract_flow(records(short), tmp_path / form, form=form, workers=1).fields == 1
         with gray_video(short) as video:
             assert StoredFlow(find_flow(tmp_path / form, "class/short"), video).read([0]).pixels.shape == (1, 2, 48, 64)
-    ((_, problem),) = extract_flow(records(short), tmp_path / "video", form="video", workers=1).failed
+    ((_, problem, _),) = extract_flow(records(short), tmp_path / "video", form="video", workers=1).failed
     assert "a video of two frames has a single flow field" in problem
 
 
@@ -264,10 +264,11 @@ def test_extraction_resumes_and_reports_a_damaged_video(tmp_path: Path, video_fi
 
 def test_existing_flow_of_other_settings_is_reported(tmp_path: Path, video_file: Path) -> None:
     extract_flow(records(video_file), tmp_path, workers=1)
-    ((_, bound),) = extract_flow(records(video_file), tmp_path, bound=15.0, workers=1).failed
-    assert "made by dis with bound 20. Expected dis with bound 15" in bound
+    ((_, bound, hint),) = extract_flow(records(video_file), tmp_path, bound=15.0, workers=1).failed
+    assert "made by dis with bound 20; expected dis with bound 15" in bound
+    assert hint == "set flow.method and flow.bound to these, or make it again in another folder"
     longer = write(tmp_path / "video.mp4", 11)
-    ((_, frames),) = extract_flow(records(longer), tmp_path, workers=1).failed
+    ((_, frames, _),) = extract_flow(records(longer), tmp_path, workers=1).failed
     assert "that of 9 frames" in frames
 
 
@@ -275,7 +276,7 @@ def test_extraction_into_a_file_is_refused(tmp_path: Path, video_file: Path) -> 
     with pytest.raises(DataError, match="the flow cannot be written"):
         extract_flow(records(video_file), video_file)
     (tmp_path / "class").touch()
-    ((_, problem),) = extract_flow(records(video_file), tmp_path, workers=1).failed
+    ((_, problem, _),) = extract_flow(records(video_file), tmp_path, workers=1).failed
     assert "cannot be written" in problem
 
 

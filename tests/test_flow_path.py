@@ -378,7 +378,9 @@ def test_flow_of_a_folder_has_the_ids_of_a_folders_recordings(call, root: Path, 
     shutil.copy(root / "dawn" / "a_0.mp4", tmp_path / "videos" / "complete.mp4")
     code, output = call("flow", str(tmp_path / "videos"), "--jobs", "1")
     assert code == 2
-    assert "1 of 2 videos have no flow, 'broken.mp4' among them" in output
+    assert "1 of 2 videos get no flow, 'broken.mp4' among them" in output
+    assert output.count("xpected") == 2  # of the broken video, and of all
+    assert ".." not in output.replace("...", "")
     assert (tmp_path / "flow" / "videos" / "complete.mp4").is_dir()
 
 

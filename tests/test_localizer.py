@@ -30,7 +30,7 @@ from muybridge.media.video import Video
 from muybridge.models.base import Model
 from muybridge.recipe import Recipe
 from muybridge.viz.clip import animate_clip, draw_clip_sheet, drawn_frames
-from muybridge.viz.run_pictures import draw_run
+from muybridge.viz.run_pictures import _shortened, draw_run
 from muybridge.viz.tubes import write_localizations
 from tests.tiny import tiny_recipe, write_recordings
 
@@ -352,6 +352,13 @@ def test_a_recording_of_training_and_a_new_one_are_drawn(runs: dict[str, Path], 
     assert [re.sub("-[0-9a-f]{8}", "", name) for name in names] == ["clip.png", "clip.gif"]
     with pytest.raises(DataError, match=r"'approach/s9' is no recording.* such as approach/s\d+_t\d+"):
         draw_run(runs["frames"], "approach/s9")
+
+
+def test_a_long_name_leaves_room_for_the_classes() -> None:
+    assert _shortened("approach/s002_t01") == "approach/s002_t01"
+    short = _shortened("a" * 40 + "b" * 200 + "c" * 40)
+    assert len(short) == 61
+    assert (short[:30], short[-30:]) == ("a" * 30, "c" * 30)
 
 
 def test_long_videos_are_time_lapses() -> None:

@@ -85,11 +85,11 @@ def _report_result(progress: Progress, target: Path, report: Reporter) -> None:
         f"{progress.fps:.1f} per second{existing}"
     )
     if progress.failed:
-        name, problem = progress.failed[0]
+        name, problem, hint = progress.failed[0]
         raise DataError(
-            f"{len(progress.failed)} of {progress.total} videos have no flow, {name!r} among them: {problem}",
+            f"{len(progress.failed)} of {progress.total} videos get no flow, {name!r} among them ({problem})",
             expected="flow of every video",
-            hint="repair or remove them and repeat the command; what is finished is kept",
+            hint=f"{hint}; then repeat the command: what is finished is kept",
             where=target,
         )
 

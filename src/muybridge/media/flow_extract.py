@@ -29,7 +29,7 @@ class Progress:
         total: videos there are.
         computed: videos whose flow was computed.
         existing: videos whose flow existed already.
-        failed: what is wrong with each of the others, by its id.
+        failed: of each of the others its id, what is wrong, and what to do.
         fields: flow fields computed.
         seconds: since the start.
     """
@@ -37,7 +37,7 @@ class Progress:
     total: int
     computed: int = 0
     existing: int = 0
-    failed: tuple[tuple[str, str], ...] = ()
+    failed: tuple[tuple[str, str, str], ...] = ()
     fields: int = 0
     seconds: float = 0.0
 
@@ -55,6 +55,7 @@ class Progress:
 class _Outcome(NamedTuple):
     fields: int = 0
     problem: str = ""
+    hint: str = ""
 
 
 def open_video(record: Record) -> Video:
@@ -118,7 +119,7 @@ def extract_flow(
                 state,
                 computed=state.computed + bool(outcome.fields),
                 existing=state.existing + (not outcome.fields and not outcome.problem),
-                failed=(*state.failed, (name, outcome.problem)) if outcome.problem else state.failed,
+                failed=(*state.failed, (name, outcome.problem, outcome.hint)) if outcome.problem else state.failed,
                 fields=state.fields + outcome.fields,
                 seconds=time.perf_counter() - start,
             )
@@ -148,9 +149,12 @@ def _extract(job: _Job) -> _Outcome:
                 draft.rename(job.target)
             return _Outcome(len(flow))
     except DataError as problem:
-        return _Outcome(problem=str(problem))
+        where = "" if problem.where is None else f"{problem.where}: "
+        return _Outcome(problem=f"{where}{problem.problem}; expected {problem.expected}", hint=problem.hint)
     except OSError as problem:
-        return _Outcome(problem=f"{job.target}: the flow cannot be written ({problem.strerror}).")
+        return _Outcome(
+            problem=f"{job.target}: the flow cannot be written ({problem.strerror})", hint="free some space"
+        )
 
 
 def _chunks(flow: ComputedFlow, height: int, width: int) -> Iterator[Fields]:

@@ -152,7 +152,12 @@ def _title(predictor: Predictor, sample: _Sample, predicted: str = "") -> str:
     classes = ([f"true: {clean_text(predictor.labels[label])}"] if label >= 0 else []) + (
         [predicted] if predicted else []
     )
-    return " · ".join([clean_text(sample.record.id), *([", ".join(classes)] if classes else [])])
+    return " · ".join([_shortened(clean_text(sample.record.id)), *([", ".join(classes)] if classes else [])])
+
+
+def _shortened(name: str) -> str:
+    """A name of which a title has room beside the classes; of a longer one, beginning and end."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME // 2]}…{name[-_LONGEST_NAME // 2 :]}"
 
 
 def _predict(predictor: Predictor, recording: SkeletonSequence | Video, sample: _Sample) -> tuple[Output, str, str]:
@@ -212,6 +217,7 @@ def _draw_video(
     return draw_tubes(results, DrawnFrames.of(recording), stem, video, _title(predictor, sample), truth)
 
 
+_LONGEST_NAME = 60
 _FEWEST = 3  # positions along a side of a map; one that has fewer is not drawn
 _LABELS = {"class_activation": "class activation\nof {}", "differences": "change within\nthe segment"}
 

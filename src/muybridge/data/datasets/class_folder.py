@@ -224,7 +224,7 @@ class ClassFolder(DatasetConfig):
             raise DataError(
                 f"the class {odd[0]!r} " + ("is not among data.classes" if odd[0] in names else "has no folder"),
                 expected=f"a folder for each of {', '.join(self.classes)}, and no other",
-                hint="correct data.classes, or rename the folder (an underscore before its name hides it)",
+                hint="rename the folder back, hide it by an underscore before its name, or correct data.classes",
                 where=self.root,
             )
         check_class_names(self.classes or names, self.root, similar=bool(self.classes), hint=self._hint(layout))
