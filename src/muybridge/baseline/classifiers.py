@@ -49,10 +49,7 @@ def fit_linear(
     """
     folds = training_folds(labels, groups)
     if not folds:
-        name = next(iter(descriptions))
-        return Fitted(
-            _classifier(DEFAULT_PENALTY * len(labels)).fit(descriptions[name], labels), name, DEFAULT_PENALTY, None
-        )
+        return _fit(descriptions, labels, next(iter(descriptions)), DEFAULT_PENALTY, None)
     first = {
         name: _cross_validate(features, labels, folds, [DEFAULT_PENALTY]) for name, features in descriptions.items()
     }
@@ -60,9 +57,7 @@ def fit_linear(
     others = [penalty for penalty in PENALTIES if penalty != DEFAULT_PENALTY]
     scores = first[name] | _cross_validate(descriptions[name], labels, folds, others)
     penalty = max(scores, key=lambda penalty: scores[penalty])
-    return Fitted(
-        _classifier(penalty * len(labels)).fit(descriptions[name], labels), name, penalty, 100 * scores[penalty]
-    )
+    return _fit(descriptions, labels, name, penalty, 100 * scores[penalty])
 
 
 def training_folds(
@@ -101,5 +96,13 @@ def _cross_validate(
     return {penalty: correct[penalty] / total for penalty in penalties}
 
 
-def _classifier(penalty: float) -> Pipeline:
-    return make_pipeline(StandardScaler(), RidgeClassifier(alpha=penalty))
+def _fit(
+    descriptions: Mapping[str, Float32[np.ndarray, "N D"]],
+    labels: Int[np.ndarray, " N"],
+    name: str,
+    penalty: float,
+    validation: float | None,
+) -> Fitted:
+    """The chosen classifier, trained on all recordings."""
+    model = make_pipeline(StandardScaler(), RidgeClassifier(alpha=penalty * len(labels)))
+    return Fitted(model.fit(descriptions[name], labels), name, penalty, validation)

@@ -57,11 +57,11 @@ def describe_skeleton(sequence: SkeletonSequence, holds: SkeletonData, record: R
         record: its id decides on the random frame.
     """
     alone = holds.people == 1
-    solid = holds.coordinates == 3
+    is_3d = holds.coordinates == 3
     body = SkeletonInput(
         center="first" if alone else "people",
-        face_camera=alone and solid,
-        face_partner=not alone and solid,
+        face_camera=alone and is_3d,
+        face_partner=not alone and is_3d,
         unit_scale=True,
     )
     inputs = {"as recorded": SkeletonInput(), "relative to the body": body}

@@ -76,11 +76,12 @@ def measure_floor(recipe: "Recipe", report: "Reporter") -> "BaselineTable | None
     if not isinstance(recipe.data, ClassFolder | VideoList):
         return None
     try:
-        count = sum(len(recipe.data.index(split)) for split in ("train", "test"))
-        if count > MAX_OWN:
-            report.say(f"{count} recordings: baselines are measured only by `muybridge baseline`")
+        parts = {split: recipe.data.index(split).records for split in ("train", "test")}
+        total = sum(map(len, parts.values()))
+        if total > MAX_OWN:
+            report.say(f"{total} recordings: baselines are measured only by `muybridge baseline`")
             return None
-        table = measure(recipe.data, report=report)
+        table = measure(recipe.data, parts=parts, report=report)
     except DataError as error:
         report.say(f"no baselines: {error}")
         return None

@@ -9,14 +9,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
-from muybridge.core.errors import DataError
 from muybridge.core.skeletons import Layout
 from muybridge.core.types import Record, SkeletonSequence
 from muybridge.data.datasets.base import DatasetConfig
 from muybridge.data.skeleton_checks import PLAUSIBLE, body_size, check_layout, mean_body, number, vertical_axis
 from muybridge.engine.checkpoint import RunFolder
+from muybridge.engine.durations import open_sample
 
 FILE = "bodies.json"
 
@@ -99,15 +97,11 @@ def measure_bodies(data: DatasetConfig, records: Sequence[Record], layout: Layou
     Returns:
         None if none can be opened.
     """
-    places = np.unique(np.linspace(0, len(records) - 1, min(SAMPLE, len(records))).round().astype(int))
-    recordings = []
-    for place in places.tolist():
-        try:
-            recording = data.open(records[place])
-        except DataError:
-            continue
-        if isinstance(recording, SkeletonSequence) and recording.present.any():
-            recordings.append(recording)
+    recordings = [
+        recording
+        for recording in open_sample(data, records, SAMPLE)
+        if isinstance(recording, SkeletonSequence) and recording.present.any()
+    ]
     return Bodies.of(recordings, layout) if recordings else None
 
 

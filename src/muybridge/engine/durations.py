@@ -5,7 +5,7 @@ is spread over several actions, and one label stands for all of them.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -78,13 +78,8 @@ def measure_durations(data: DatasetConfig, records: Sequence[Record]) -> Duratio
     Returns:
         None if none can be opened.
     """
-    places = np.unique(np.linspace(0, len(records) - 1, min(SAMPLE, len(records))).round().astype(int))
     lengths, rates, unit = [], [], "frames"
-    for place in places.tolist():
-        try:
-            recording = data.open(records[place])
-        except DataError:
-            continue
+    for recording in open_sample(data, records, SAMPLE):
         if isinstance(recording, SkeletonSequence):
             lengths.append(float(len(recording)))
             continue
@@ -95,6 +90,16 @@ def measure_durations(data: DatasetConfig, records: Sequence[Record]) -> Duratio
     if not lengths:
         return None
     return Durations(median(lengths), max(lengths), unit, median(rates) if rates else 0.0)
+
+
+def open_sample(data: DatasetConfig, records: Sequence[Record], most: int) -> Iterator[SkeletonSequence | Video]:
+    """At most so many recordings, evenly spread; those that cannot be opened are passed over."""
+    places = np.unique(np.linspace(0, len(records) - 1, min(most, len(records))).round().astype(int))
+    for place in places.tolist():
+        try:
+            yield data.open(records[place])
+        except DataError:
+            continue
 
 
 def write_durations(run: RunFolder, durations: Durations | None) -> None:

@@ -1,6 +1,5 @@
 """The group of each recording (the person, or the video it was cut from), from a pattern or from a table."""
 
-import csv
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -8,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from muybridge.core.errors import DataError
 from muybridge.core.files import read_numbered_lines
+from muybridge.data.datasets.lists import split_fields
 
 TABLE_SUFFIXES = (".csv", ".tsv")
 _FILE_COLUMNS = ("file", "filename", "path", "name", "recording", "video", "id")
@@ -81,9 +81,7 @@ def _read_unchanged(file: Path, changed: int, size: int) -> Mapping[str, str | N
     del changed, size  # a file that is written anew is read anew
     lines = read_numbered_lines(file, expected=_EXPECTED, hint="correct the table")
     delimiter = max(",;\t", key=(lines[0][1] if lines else "").count)
-    rows = [
-        (number, [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]) for number, line in lines
-    ]
+    rows = [(number, split_fields(line, delimiter)) for number, line in lines]
     columns = [cell.lower() for cell in rows[0][1]] if rows else []
     chosen = [
         next((columns.index(name) for name in names if name in columns), None)
@@ -97,12 +95,12 @@ def _read_unchanged(file: Path, changed: int, size: int) -> Mapping[str, str | N
             f"{', '.join(_GROUP_COLUMNS)}",
             where=file,
         )
-    at, of = (column for column in chosen if column is not None)
+    file_column, group_column = (column for column in chosen if column is not None)
     groups: dict[str, str | None] = {}
     for number, cells in rows[1:]:
-        if len(cells) <= max(at, of) or not cells[at] or not cells[of]:
+        if len(cells) <= max(file_column, group_column) or not cells[file_column] or not cells[group_column]:
             raise DataError(f"line {number} lacks a value", expected=_EXPECTED, hint="complete the line", where=file)
-        name = str(PurePosixPath(cells[at].replace("\\", "/")))
-        for key in _keys(name):
-            groups[key] = cells[of] if groups.get(key, cells[of]) == cells[of] else None
+        group = cells[group_column]
+        for key in _keys(str(PurePosixPath(cells[file_column].replace("\\", "/")))):
+            groups[key] = group if groups.get(key, group) == group else None
     return groups

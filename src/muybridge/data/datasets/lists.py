@@ -96,7 +96,7 @@ class ListFormat:
     def _split(self, lines: list[tuple[int, str]], file: Path) -> "tuple[list[_Row], tuple[Column, ...]]":
         """Lines as fields, and what the first line calls them."""
         for delimiter in _DELIMITERS:
-            rows = [_Row(number, line, tuple(_fields(line, delimiter))) for number, line in lines]
+            rows = [_Row(number, line, tuple(split_fields(line, delimiter))) for number, line in lines]
             if header := _header(rows[0].fields):
                 return rows[1:], header
             if all(delimiter in row.text for row in rows) and self._is_table(rows):
@@ -202,7 +202,8 @@ class _Row:
     fields: tuple[str, ...]
 
 
-def _fields(line: str, delimiter: str) -> list[str]:
+def split_fields(line: str, delimiter: str) -> list[str]:
+    """The values on a line of a table, with or without quotes; split as it is where the quotes are no CSV."""
     try:
         (row,) = csv.reader([line], delimiter=delimiter)
     except (csv.Error, ValueError):
