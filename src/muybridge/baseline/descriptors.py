@@ -39,10 +39,16 @@ class Descriptors:
     Attributes:
         vectors: for each baseline its alternative descriptions, by name; validation chooses among them.
         series: ``F T`` joint coordinates over time; empty for a video.
+        poses: a hash of the pose of each frame, whatever its position and size; empty for a video.
+        pictures: the brightness of the background, of the first and of the last frame; empty for skeletons.
+        movement: how the brightness of a video changes, see :func:`movement`; empty for skeletons.
     """
 
     vectors: Mapping[str, Mapping[str, Float32[np.ndarray, " N"]]]
     series: Float32[np.ndarray, "F T"] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    poses: frozenset[int] = frozenset()
+    pictures: Float32[np.ndarray, "3 S S"] = field(default_factory=lambda: np.zeros((0, 0, 0), np.float32))
+    movement: Float32[np.ndarray, " M"] = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 def describe_skeleton(sequence: SkeletonSequence, holds: SkeletonData, record: Record) -> Descriptors:
@@ -76,6 +82,7 @@ def describe_skeleton(sequence: SkeletonSequence, holds: SkeletonData, record: R
             },
         },
         _array(_resampled(flat["relative to the body"], SERIES).T),
+        _hash_poses(flat["as recorded"].unflatten(1, (-1, holds.coordinates))),
     )
 
 
@@ -92,17 +99,30 @@ def describe_video(video: Video, record: Record) -> Descriptors:
     frames = _thumbnails(video, pairs)
     first, changes = frames[::2], (frames[1::2] - frames[::2]).abs()
     streams = {"frames": first, "changes": changes, "frames and changes": torch.cat([first, changes], 1)}
+    background = first.median(0).values
     return Descriptors(
         {
             "one frame": {"": _array(first[_random_index(len(first), record)])},
-            "background": {"": _array(first.median(0).values)},
+            "background": {"": _array(background)},
             "linear": {
                 f"{name}, {_parts(parts)}": _array(statistics(values, parts))
                 for name, values in streams.items()
                 for parts in PARTS
             },
-        }
+        },
+        pictures=_array(_gray(torch.stack([background, first[0], first[-1]]))),
+        movement=_array(movement(_gray(first).flatten(1), _gray(changes).flatten(1))),
     )
+
+
+def movement(frames: Float[Tensor, "T F"], changes: Float[Tensor, "T F"]) -> Float[Tensor, " M"]:
+    """How frames change, whatever they show, over three equal parts of the time.
+
+    Their mean in each part, less that of the whole; their standard deviation; mean and standard deviation of changes.
+    The means tell which way the time goes, and count twice.
+    """
+    mean, deviation = statistics(frames, 3).reshape(3, 2, -1).unbind(1)
+    return torch.cat([2 * (mean - mean.mean(0)).flatten(), deviation.flatten(), statistics(changes, 3)])
 
 
 def moving_statistics(values: Float[Tensor, "T F"], parts: int) -> Float[Tensor, " N"]:
@@ -125,6 +145,17 @@ def _thumbnails(video: Video, indices: list[int]) -> Float[Tensor, "T F"]:
     pixels = video.read(wanted.tolist(), 2 * THUMBNAIL).pixels
     small = F.interpolate(pixels.float() / 255, (THUMBNAIL, THUMBNAIL), mode="area")
     return small.flatten(1)[torch.from_numpy(place)]
+
+
+def _gray(frames: Float[Tensor, "T F"]) -> Float[Tensor, "T S S"]:
+    return frames.unflatten(1, (-1, THUMBNAIL, THUMBNAIL)).mean(1)
+
+
+def _hash_poses(joints: Float[Tensor, "T N D"]) -> frozenset[int]:
+    """Hashes of the poses of all frames, without position and size, to a thousandth of the body."""
+    pose = joints - joints.mean(1, keepdim=True)
+    pose = pose / pose.flatten(1).norm(dim=1).clamp(min=1e-9)[:, None, None]
+    return frozenset(hash(row.tobytes()) for row in (pose * 1e4).round().to(torch.int16).flatten(1).numpy())
 
 
 def _random_index(count: int, record: Record) -> int:

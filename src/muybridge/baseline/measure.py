@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 from muybridge.baseline.classifiers import Fitted, fit_linear
 from muybridge.baseline.descriptors import Descriptors, describe_skeleton, describe_video
 from muybridge.baseline.minirocket import has_minirocket, minirocket_features
+from muybridge.baseline.near_duplicates import describe_near_duplicates
 from muybridge.baseline.table import Baseline, BaselineTable
 from muybridge.core.contracts import SkeletonData
 from muybridge.core.errors import DataError
@@ -73,7 +74,7 @@ def measure_baselines(
     for name in described[0].vectors:
         features = {key: np.stack([one.vectors[name][key] for one in described]) for key in described[0].vectors[name]}
         rows.append(_measure(TITLES[name], METHODS[name], features, labels, truth, groups))
-    notices = []
+    notices = describe_near_duplicates(train, test, described, data.holds())
     if isinstance(data.holds(), SkeletonData):
         if has_minirocket():
             rows.append(_measure_minirocket([one.series for one in described], labels, truth, groups))
