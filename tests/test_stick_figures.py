@@ -10,12 +10,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from muybridge.core.contracts import SkeletonInput
+from muybridge.core.contracts import SkeletonData, SkeletonInput
 from muybridge.core.errors import DataError
 from muybridge.core.skeletons import LAYOUTS
 from muybridge.data.datasets import StickFigures
 from muybridge.data.skeleton_augment import mirror
+from muybridge.data.skeleton_checks import PLAUSIBLE, check_layout
 from muybridge.data.skeleton_ops import prepare_skeleton
+from muybridge.media.synthetic.retarget import joint_weights, retarget
 from muybridge.media.synthetic.stick_figures import ACTIONS, MIRRORED, stick_figure, write_stick_figures
 
 LAYOUT = LAYOUTS["kinect20"]
@@ -152,6 +154,44 @@ def test_the_default_folder_is_the_users_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     config = StickFigures(people=2, test_people=1, repetitions=1)
     assert all(record.path.is_relative_to(tmp_path / "muybridge") for record in config.index("test").records)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=lambda layout: layout.name)
+def test_figures_have_the_joints_of_any_named_layout(layout):
+    sequence = stick_figure("squat", 2, 1)
+    weights = joint_weights(layout)
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(len(layout)))
+    given = retarget(sequence, SkeletonData(layout, people=2))
+    assert given.joints.shape == (len(sequence), 2, len(layout), 3)
+    assert given.present.tolist() == [[True, False]] * len(sequence)
+    assert not given.joints[:, 1].any()
+    for index, joint in enumerate(layout.joints):
+        if joint in LAYOUT.joints:
+            torch.testing.assert_close(given.joints[:, 0, index], sequence.joints[:, 0, LAYOUT.joints.index(joint)])
+    assert check_layout([given], layout).plausibility[layout.name] > PLAUSIBLE
+
+
+def test_joints_that_figures_lack_lie_between_their_neighbors_or_at_their_parent():
+    layout = LAYOUTS["azure_kinect32"]
+    named = dict(zip(layout.joints, joint_weights(layout), strict=True))
+    torch.testing.assert_close(named["chest"], (named["spine"] + named["neck"]) / 2)
+    torch.testing.assert_close(named["left_clavicle"], (named["chest"] + named["left_shoulder"]) / 2)
+    assert torch.equal(named["left_tip"], named["left_hand"])
+    assert torch.equal(named["nose"], named["head"])
+
+
+def test_in_two_coordinates_the_right_hand_is_left_in_the_image_and_the_head_is_up():
+    data = StickFigures(people=2, test_people=1, layout="coco17", coordinates=2)
+    flat = retarget(stick_figure("squat", 1, 1), data.holds()).joints.mean(dim=(0, 1))
+    at = dict(zip(data.holds().layout.joints, flat.tolist(), strict=True))
+    assert at["right_shoulder"][0] < at["left_shoulder"][0]
+    assert at["nose"][1] < at["left_ankle"][1]
+
+
+def test_a_data_set_of_figures_gives_what_it_says(tmp_path):
+    data = StickFigures(root=tmp_path, people=2, test_people=1, repetitions=1, layout="sbu15", bodies=2)
+    sequence = data.open(data.index("train").records[0])
+    assert sequence.joints.shape[1:] == (2, 15, 3) == (data.holds().people, len(data.holds().layout), 3)
 
 
 def test_somebody_has_to_train():

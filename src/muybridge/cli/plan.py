@@ -97,6 +97,8 @@ def describe_training(recipe: "Recipe", recordings: int, runtime: "Runtime") -> 
         recordings: of the training part.
         runtime: where.
     """
+    from muybridge.engine.warm_up import describe_warm_up
+
     labels, holds = recipe.data.labels(), recipe.data.holds()
     model = recipe.model.without_pretrained().build(len(labels), holds)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -105,6 +107,8 @@ def describe_training(recipe: "Recipe", recordings: int, runtime: "Runtime") -> 
         f"model: {recipe.model.name}, {parameters / 1e6:.2f} million parameters{weights}",
         f"input: {_describe_input(recipe)}",
     ]
+    if recipe.train.warm_up and not recipe.train.init_from:
+        lines.append(f"warm-up: {describe_warm_up(recipe, runtime)}")
     for stage in recipe.stages():
         name = f" of stage {stage.name}" if recipe.train.stages else ""
         lines.append(f"training{name}: {_describe_stage(recipe, stage, recordings)}")

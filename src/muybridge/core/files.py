@@ -29,6 +29,11 @@ SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desk
 _PROBE_BYTES = 2**16
 
 
+def cache_folder(name: str) -> Path:
+    """Where generated files of one kind are kept: a folder in the user's cache, ``XDG_CACHE_HOME`` or ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "muybridge" / name
+
+
 @contextmanager
 def atomic_write(path: Path, *, shared: bool = False, flush: bool = True) -> Iterator[Path]:
     """A temporary file to write; it is renamed to ``path``, and flushed to the disk, when the block succeeds.

@@ -45,6 +45,15 @@ class DecodedVideo:
         frames = rearrange(self.clip.pixels, "t c h w -> t h w c")[indices]  # stays channels-last in memory
         return Clip(rearrange(frames, "t h w c -> t c h w"), self.clip.seconds[indices])
 
+    def slice_frames(self, first: int, end: int, *, step: int = 1, backwards: bool = False) -> "DecodedVideo":
+        """Some of the frames as a video of their own, see :meth:`Video.slice_frames`."""
+        numbers = range(first, end, step)
+        seconds = self.clip.seconds[first:end:step]
+        if backwards:
+            numbers, seconds = numbers[::-1], seconds[0] + seconds[-1] - seconds.flip(0)
+        pixels = self.read(numbers, self.short_side).pixels
+        return DecodedVideo(self.path, self.short_side, Clip(pixels, seconds))
+
     def close(self) -> None:
         """Nothing to close; the file was closed after decoding."""
 

@@ -10,7 +10,7 @@ from muybridge.core.errors import DataError
 from muybridge.core.rng import make_generator
 from muybridge.core.types import Batch, FailedSample, Record, SkeletonSequence
 from muybridge.data.decoded import DecodedVideo, decode_short
-from muybridge.data.prepare import ClipPreparation, Preparation, Recording, collate_inputs
+from muybridge.data.prepare import Preparation, Recording, collate_inputs
 from muybridge.data.workers import WorkerLoader
 from muybridge.media.video import Video
 
@@ -85,10 +85,9 @@ class SampleDataset(Dataset["tuple | FailedSample"]):
         return recording
 
     def _decode(self, video: Video, room: int) -> DecodedVideo | None:
-        """All frames for training, which reads them again and again; flow is not read from frames."""
-        if not isinstance(self.prepare, ClipPreparation) or self.prepare.takes.flow:
-            return None
-        return decode_short(video, self.prepare.short_side(training=True), room)
+        """All frames for training, which reads them again and again."""
+        short_side = self.prepare.decoded_side()
+        return None if short_side is None else decode_short(video, short_side, room)
 
     def _store(self, index: int, recording: Cached, nbytes: int) -> Cached:
         self._cache[index] = recording

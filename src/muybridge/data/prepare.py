@@ -158,6 +158,10 @@ class Preparation(ABC, Generic[Read]):
     def transform(self, read: Read, label: int = -1, rng: torch.Generator | None = None) -> Sample:
         """The second half of a call: what was read as the model takes it, ``V`` views one after the other."""
 
+    def decoded_side(self) -> int | None:
+        """The shorter side at which training may keep all frames of a short video; None where frames do not suffice."""
+        return None
+
     def undo_reversal(self, scores: Float[Tensor, "B V K"]) -> Float[Tensor, "B V K"]:
         """The scores of each view of testing, those of reversed views moved to the original classes."""
         return scores
@@ -265,6 +269,10 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
         keep = self.augment.temporal_crop if self.augment else 1.0
         numbers = frame_indices(self.usable(recording), self.takes, self.view, keep, rng)
         return self._decode(recording, numbers, self.short_side(rng is not None), name)
+
+    def decoded_side(self) -> int | None:
+        """See :meth:`Preparation.decoded_side`; flow is not computed from frames that were scaled down."""
+        return None if self.takes.flow else self.short_side(training=True)
 
     def short_side(self, training: bool) -> int:
         """The shorter side at which frames are read for a sample of training, or of testing."""

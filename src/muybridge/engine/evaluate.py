@@ -13,9 +13,11 @@ from torch.utils.data import DataLoader
 
 from muybridge.core.errors import MuybridgeWarning, RunError
 from muybridge.core.types import Batch, Record
+from muybridge.data.datasets import Playback
 from muybridge.data.datasets.base import Split
 from muybridge.data.feature_store import FeatureStore
 from muybridge.data.loader import SampleDataset, make_loader, sequential_plan
+from muybridge.data.playback import PlaybackPreparation
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluated_part import EvaluatedPart, Missing, edited_recipe_note, find_evaluated_part
 from muybridge.engine.journal import Reporter
@@ -201,7 +203,9 @@ def make_samples(
     model = model or recipe.model
     store = None if pixels else recipe.feature_store(model)
     if store is None:
-        return SampleDataset(records, recipe.data, recipe.preparation(augment, model), recipe.train.seed)
+        prepare = recipe.preparation(augment, model)
+        played = PlaybackPreparation(prepare) if isinstance(recipe.data, Playback) else prepare
+        return SampleDataset(records, recipe.data, played, recipe.train.seed)
     if split != "train" or recipe.train.on_error == "raise":
         store.check_complete(records)
     return SampleDataset(records, store, recipe.feature_preparation(augment, model), recipe.train.seed)

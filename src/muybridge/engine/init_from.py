@@ -26,7 +26,7 @@ def continued_recipe(run: RunFolder) -> Recipe:
     """
     recipe = run.recipe()
     source = {"": {"run": str(_open(SourceRun(run=run.path)).path.resolve())}}
-    settings: dict[str, Any] = {"train.init_from": source}
+    settings: dict[str, Any] = {"train.init_from": source, "train.warm_up": ""}
     if "pretrained" in type(recipe.model).model_fields:
         settings["model.pretrained"] = False
     if recipe.train.stages:

@@ -45,6 +45,7 @@ from muybridge.engine.start import (
     resume_notes,
     training_precision,
 )
+from muybridge.engine.warm_up import with_warm_up
 from muybridge.recipe import Recipe, Stage
 
 MAX_FAILED_SHARE = 0.01
@@ -141,14 +142,19 @@ def train(
         InterruptedTrainingError: stopped by Ctrl-C or SIGTERM; the run can be resumed.
     """
     run = RunFolder(folder)
-    recipe = with_checksums(recipe.resolved())
+    runtime, report = runtime or Runtime(training_precision(recipe, folder)), report or Reporter(quiet=True)
+    recipe = recipe.resolved()
+    if not run.exists:
+        check_folder(recipe, run.path)  # before anything is written
+
+    def train_warm_up(warm: Recipe, at: Path, again: bool) -> RunFolder:
+        return train(warm, at, resume=again, runtime=runtime, report=report)
+
+    recipe = with_checksums(with_warm_up(recipe, run, runtime, report, train_warm_up))
     if run.exists:
         check_resume(recipe, RunFolder.open(folder), resume=resume)
         if run.finished:
             return run
-    else:
-        check_folder(recipe, run.path)  # before anything is written
-    runtime, report = runtime or Runtime(training_precision(recipe, folder)), report or Reporter(quiet=True)
     is_new_folder = not run.path.exists()
     with _alone(), _locked(run, runtime), explained_errors():
         session = _open_session(recipe, run, runtime, report)
@@ -206,10 +212,18 @@ def _train_stages(session: Session, state: TrainState, saved: dict[str, Any]) ->
     with session.report, stop_requests() as stop:
         if session.runtime.is_main_process:
             session.journal.cut(saved["journal"])
+            if session.recipe.train.warm_up and (state.stage, state.step) == (0, 0):
+                session.journal.write(event="warm_up", **_start_row(session.recipe))
         for number, stage in enumerate(session.recipe.stages()):
             if number == state.stage:
                 state = train_stage(session.for_stage(stage), stage, state, saved, stop)
                 saved = {}
+
+
+def _start_row(recipe: Recipe) -> dict[str, str]:
+    """Which warm-up a training starts from."""
+    source = next(iter(recipe.train.init_from.values()))
+    return {"kind": recipe.train.warm_up, "run": str(source.run), "checksum": source.checksum}
 
 
 def train_stage(

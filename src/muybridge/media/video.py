@@ -143,21 +143,24 @@ class Video:
             frames = frames[torch.from_numpy(slots)]
         return Clip(rearrange(frames, "t h w c -> t c h w"), self.seconds[torch.from_numpy(requested)])
 
-    def slice_frames(self, first: int = 0, end: int | None = None, *, backwards: bool = False) -> "Video":
+    def slice_frames(
+        self, first: int = 0, end: int | None = None, *, step: int = 1, backwards: bool = False
+    ) -> "Video":
         """The frames from ``first`` up to ``end`` as a video of their own; both share one file and one :meth:`close`.
 
         Args:
             first: number of the first frame.
             end: number after the last; None means the end of the video.
+            step: from each frame to the next.
             backwards: reverse the order of the frames; times still increase, by the same steps.
         """
-        ranks, seconds = self._ranks[first:end], self._seconds[first:end]
+        ranks, seconds = self._ranks[first:end:step], self._seconds[first:end:step]
         assert len(ranks), f"no frames between {first} and {end} of {len(self)}"
         part = copy.copy(self)
         part.__dict__.pop("size", None)
         part._ranks = ranks[::-1] if backwards else ranks
         part._seconds = seconds[0] + seconds[-1] - seconds[::-1] if backwards else seconds
-        part.duration = self.duration * len(ranks) / len(self)
+        part.duration = self.duration * min(1.0, step * len(ranks) / len(self))
         return part
 
     def grayscale(self) -> "Video":

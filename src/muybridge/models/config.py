@@ -13,10 +13,15 @@ if TYPE_CHECKING:
 
 
 class ModelConfig(BaseModel):
-    """The settings of a model: an immutable config with one method, :meth:`build`. Unknown settings are errors."""
+    """The settings of a model: an immutable config with one method, :meth:`build`. Unknown settings are errors.
+
+    Attributes:
+        learns_features: whether parameters other than the classifier's are trained.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     spec: ClassVar[ModelSpec]
+    learns_features: ClassVar[bool] = True
 
     def takes(self) -> Takes:
         """The input of the model, which the data layer prepares."""

@@ -8,7 +8,7 @@ from pydantic import ValidationError, model_validator
 
 from muybridge.core.contracts import ClipInput, SkeletonData, SkeletonInput
 from muybridge.data.clip_ops import ClipAugment, eval_short_side
-from muybridge.data.datasets import AnyDataset
+from muybridge.data.datasets import AnyDataset, Playback
 from muybridge.data.feature_store import FeatureStore
 from muybridge.data.prepare import COMPUTED, FeaturePreparation, FlowSource, Preparation, ViewConfig, preparation
 from muybridge.data.skeleton_augment import SkeletonAugment
@@ -135,6 +135,48 @@ class Recipe(FrozenModel):
             raise ValueError(
                 "[augment.clip] changes pixels, and view.features holds the CNN's maps of unchanged frames; leave it "
                 'out, or change time alone: crop = "center", flip = 0, no color changes, and temporal_crop as you like'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _warm_up_applies(self) -> Self:
+        name, start = self.model.name, f'train.warm_up = "{self.train.warm_up}"'
+        if not self.train.warm_up:
+            return self
+        if not self.model.learns_features:
+            raise ValueError(f"{start} is for networks, and of {name!r} only the classifier is trained; leave it out")
+        if getattr(self.model, "pretrained", False):
+            raise ValueError(
+                f"{start} is in place of ImageNet weights, which model.pretrained = true takes; set "
+                "model.pretrained = false (--no-pretrained), or leave train.warm_up out"
+            )
+        if self.model.frozen_parts():
+            raise ValueError(
+                f"{start} trains the whole network, and the CNN of model {name!r} is frozen; set "
+                "model.train_backbone = true, or leave train.warm_up out"
+            )
+        if getattr(self.model, "pca", 0):
+            raise ValueError(
+                f"{start} carries over what is learned about each feature, and model.pca mixes them in another way for "
+                "every data set; set model.pca = 0, or leave train.warm_up out"
+            )
+        if isinstance(self.data, Playback):
+            raise ValueError(
+                f'{start} comes before a training on labels, and data set "playback" uses none; leave it out'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _playback_is_of_whole_recordings(self) -> Self:
+        stored = {
+            "view.features": self.view is not None and self.view.features is not None,
+            "flow.folder": self.flow is not None and self.flow.folder is not None,
+        }
+        if isinstance(self.data, Playback) and any(stored.values()):
+            setting = next(setting for setting, given in stored.items() if given)
+            raise ValueError(
+                f'{setting} holds recordings as they are, and data set "playback" plays them backwards and faster; '
+                "leave it out"
             )
         return self
 

@@ -135,6 +135,10 @@ class Train(FrozenModel):
         epochs: passes over the training set; ignored with ``stages``, which have their own.
         init_from: parameters that are initialized from other runs, as {prefix of their names: { run = "runs/other" }};
             with ``stages``, give it in the stage.
+        warm_up: a start where there are no ImageNet weights: a short training before this one, from which all
+            parameters but the classifier's are taken. It is on generated movement ("synthetic": moving shapes, or stick
+            figures with the joints of the recordings), or on the training recordings without their labels ("self":
+            which way and how fast is one played). It is kept in the user's cache and trained once; "" does without.
         batch_size: samples per optimizer step, over all processes together.
         accumulate_steps: number of parts a batch is split into, whose gradients are accumulated, when it does not fit
             into memory.
@@ -168,6 +172,7 @@ class Train(FrozenModel):
 
     epochs: PositiveInt = 50
     init_from: dict[str, SourceRun] = {}
+    warm_up: Literal["", "synthetic", "self"] = ""
     batch_size: PositiveInt = 16
     accumulate_steps: PositiveInt = 1
     optimizer: AnyOptimizer = AdamW()
@@ -188,6 +193,19 @@ class Train(FrozenModel):
     save_seconds: NonNegativeFloat = 30.0
     on_error: Literal["raise", "skip"] = "raise"
     stages: tuple[Stage, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        if self.warm_up and self.stages:
+            raise ValueError(
+                f'warm_up = "{self.warm_up}" is for a training without stages; leave it out, or set init_from of the '
+                "first stage to a run that was trained on other data"
+            )
+        if self.warm_up and not all(source.checksum for source in self.init_from.values()):  # a training writes it
+            raise ValueError(
+                f'warm_up = "{self.warm_up}" and init_from both say where the parameters start; leave one of them out'
+            )
+        return self
 
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:

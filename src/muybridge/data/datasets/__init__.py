@@ -4,9 +4,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from muybridge.data.datasets.labelled import Labelled
 from muybridge.data.datasets.moving_shapes import MovingShapes
 from muybridge.data.datasets.msr_action3d import MSRAction3D
 from muybridge.data.datasets.ntu_rgbd import NTURGBD
+from muybridge.data.datasets.playback import Playback
 from muybridge.data.datasets.sbu import SBU
 from muybridge.data.datasets.skeleton_folder import SkeletonFolder
 from muybridge.data.datasets.stick_figures import StickFigures
@@ -24,6 +26,7 @@ __all__ = [
     "AnyDataset",
     "MSRAction3D",
     "MovingShapes",
+    "Playback",
     "SkeletonFolder",
     "StickFigures",
     "UTDMHADArrow",
@@ -32,20 +35,5 @@ __all__ = [
     "VideoList",
 ]
 
-AnyDataset = Annotated[
-    SkeletonFolder
-    | HMDB51
-    | MovingShapes
-    | MSRAction3D
-    | NTURGBD
-    | StickFigures
-    | SBU
-    | UCF101
-    | UTDMHAD
-    | UTDMHADArrow
-    | UTDMHADDepth
-    | VideoFolder
-    | VideoList,
-    Field(discriminator="name"),
-]
+AnyDataset = Annotated[Labelled | Playback, Field(discriminator="name")]
 """Every data set there is; recipes, the command line and the tests read this union."""

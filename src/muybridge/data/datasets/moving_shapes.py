@@ -3,10 +3,9 @@
 Legend: T frames.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 
 from muybridge.core.contracts import ClipData
+from muybridge.core.files import cache_folder
 from muybridge.core.types import Record
 from muybridge.data.datasets.base import DatasetConfig, Index, Split, swap_map
 from muybridge.media.synthetic.moving_shapes import MIRRORED, MOTIONS, REVERSED, SceneConfig
@@ -37,11 +37,13 @@ class MovingShapes(DatasetConfig):
         distractors: other shapes, which move behind the shape independently of the class.
         perturbation: strength of camera jitter, background drift and changes of light; 0 turns them off.
         seed: another seed gives other scenes and videos.
+        channels: 3, or 1 to read brightness alone.
         radius: smallest and largest radius of the shape, as shares of the shorter side of the frame.
         spread: radius of the disc over which its center is uniformly distributed, likewise. A small shape far from the
             center is hard to localize: ``distractors = 3, radius = [0.09, 0.14], spread = 0.33``.
     """
 
+    content_settings: ClassVar[tuple[str, ...]] = ("channels",)
     name: Literal["moving_shapes"] = "moving_shapes"
     root: Path | None = None
     scenes: int = Field(default=60, ge=2, le=999)
@@ -53,6 +55,7 @@ class MovingShapes(DatasetConfig):
     distractors: int = Field(default=1, ge=0, le=3)
     perturbation: float = Field(default=1.0, ge=0.0, le=2.0)
     seed: int = Field(default=0, ge=0)
+    channels: Literal[1, 3] = 3
     radius: tuple[PositiveFloat, PositiveFloat] = (0.12, 0.25)
     spread: float = Field(default=0.27, gt=0.0, le=0.4)
 
@@ -73,8 +76,8 @@ class MovingShapes(DatasetConfig):
         return MOTIONS
 
     def holds(self) -> ClipData:
-        """RGB videos."""
-        return ClipData(channels=3)
+        """RGB videos, or gray ones."""
+        return ClipData(self.channels)
 
     def mirror(self) -> Mapping[int, int]:
         """Left and right are exchanged, and so are the two directions of rotation."""
@@ -119,8 +122,7 @@ class MovingShapes(DatasetConfig):
 
     def folder(self) -> Path:
         """Where the videos are; each seed and configuration has its own."""
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "muybridge" / "moving_shapes"
-        root = self.root.expanduser() if self.root else cache
+        root = self.root.expanduser() if self.root else cache_folder("moving_shapes")
         kind = (
             f"{self.height}x{self.width}x{self.frames}-distractors{self.distractors}-perturbation{self.perturbation:g}"
         )
@@ -134,7 +136,7 @@ class MovingShapes(DatasetConfig):
         Raises:
             DataError: the file is missing or damaged.
         """
-        return Video(record.path)
+        return Video(record.path, channels=self.channels)
 
     def boxes(self, record: Record) -> Float32[Tensor, "T 4"]:
         """The true box around the visible part of the shape in each frame: x0, y0, x1, y1 in pixels."""

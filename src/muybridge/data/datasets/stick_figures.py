@@ -1,6 +1,5 @@
 """Generated stick figures: a data set of skeletons that needs no download."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
@@ -8,10 +7,12 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from muybridge.core.contracts import SkeletonData
-from muybridge.core.skeletons import LAYOUTS
+from muybridge.core.files import cache_folder
+from muybridge.core.skeletons import get_layout
 from muybridge.core.types import Record, SkeletonSequence
 from muybridge.data.datasets.base import DatasetConfig, Index, Split, swap_map
 from muybridge.media.skeleton import read_npy
+from muybridge.media.synthetic.retarget import FIGURE, retarget
 from muybridge.media.synthetic.stick_figures import ACTIONS, MIRRORED, VERSION, write_stick_figures
 
 
@@ -24,6 +25,9 @@ class StickFigures(DatasetConfig):
         test_people: how many of them test.
         repetitions: recordings of each person doing each action.
         seed: another seed gives other people.
+        layout: the joints to give; those that the figures lack lie between their neighbors, or at their parent.
+        coordinates: 3, or 2 for the view of a camera, as estimators write it: x to the right, y down.
+        bodies: people in each recording as models see it; all but the first are absent.
     """
 
     name: Literal["stick_figures"] = "stick_figures"
@@ -32,11 +36,16 @@ class StickFigures(DatasetConfig):
     test_people: int = Field(default=3, ge=1)
     repetitions: int = Field(default=4, ge=1, le=99)
     seed: int = Field(default=0, ge=0)
+    layout: str = "kinect20"
+    coordinates: Literal[2, 3] = 3
+    bodies: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
     def _someone_trains(self) -> "StickFigures":
         if self.test_people >= self.people:
             raise ValueError(f"of {self.people} people, {self.test_people} test and nobody is left to train")
+        if not get_layout(self.layout).known:
+            raise ValueError(f"layout {self.layout!r} does not name its joints, so the figures cannot have them")
         return self
 
     def resolved(self) -> Self:
@@ -48,8 +57,8 @@ class StickFigures(DatasetConfig):
         return ACTIONS
 
     def holds(self) -> SkeletonData:
-        """One person, 20 joints, metres."""
-        return SkeletonData(LAYOUTS["kinect20"])
+        """Stick figures of the chosen layout, in metres."""
+        return SkeletonData(get_layout(self.layout), self.bodies, self.coordinates)
 
     def mirror(self) -> Mapping[int, int]:
         """Left and right are exchanged, and so are the two directions of rotation."""
@@ -66,13 +75,14 @@ class StickFigures(DatasetConfig):
 
     def folder(self) -> Path:
         """Where the files are; each seed and size has its own."""
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "muybridge" / "stick_figures"
-        root = self.root.expanduser() if self.root else cache
+        root = self.root.expanduser() if self.root else cache_folder("stick_figures")
         return root / f"v{VERSION}-seed{self.seed}"
 
     def open(self, record: Record) -> SkeletonSequence:
-        """See :func:`read_npy`."""
-        return read_npy(record.path)
+        """See :func:`read_npy` and :func:`retarget`."""
+        sequence = read_npy(record.path)
+        holds = self.holds()
+        return sequence if holds == SkeletonData(FIGURE) else retarget(sequence, holds)
 
 
 _LABELS = {action.replace(" ", "_"): index for index, action in enumerate(ACTIONS)}

@@ -47,6 +47,7 @@ class FisherVectorsConfig(ModelConfig):
     """
 
     spec: ClassVar[ModelSpec] = SPEC
+    learns_features: ClassVar[bool] = False
     name: Literal["fisher_vectors"] = "fisher_vectors"
     frames: PositiveInt = 32
     size: PositiveInt = 64
