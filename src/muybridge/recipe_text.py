@@ -10,12 +10,15 @@ from typing import Any
 from muybridge.recipe_schema import check_tree, find_recipe, starter_name
 
 
-def starter(model: str, settings: Mapping[str, Any] | None = None) -> str:
+def starter(
+    model: str, settings: Mapping[str, Any] | None = None, reasons: Mapping[str, tuple[Any, str]] | None = None
+) -> str:
     """The text of a commented recipe to start from.
 
     Args:
         model: as ``muybridge models`` names it.
         settings: values by dotted names, which replace those of the text.
+        reasons: values that follow from the recordings by dotted names, each with the reason, which becomes a comment.
 
     Raises:
         RecipeError: an unknown model or setting, or an impossible value.
@@ -26,33 +29,42 @@ def starter(model: str, settings: Mapping[str, Any] | None = None) -> str:
     for name, value in (settings or {}).items():
         text = _edit(text, name, value)
     assert tomllib.loads(text) == expected
+    for name, (value, reason) in (reasons or {}).items():
+        text = _edit(text, name, value, f"  # {reason}")
     return text
 
 
-def _edit(text: str, name: str, value: Any) -> str:
-    """The text of a recipe with one setting replaced where it stands, or added to its table; comments stay."""
+def _edit(text: str, name: str, value: Any, comment: str = "") -> str:
+    """The text of a recipe with one setting replaced where it stands, or added to its table.
+
+    Comments stay, but for the one of the setting where another is given.
+    """
     table, _, key = name.rpartition(".")
     head, header, body = text.partition(f"[{table}]\n") if table else ("", "", text)
     if not header and table:
         tree = tomllib.loads(text)
         parent = functools.reduce(lambda below, step: below.get(step, {}), table.split("."), tree)
-        return _edit(text, table, {**parent, key: value}) if parent else f"{text}\n[{table}]\n{key} = {_toml(value)}\n"
+        if parent:
+            return _edit(text, table, {**parent, key: value}, comment)
+        return f"{text}\n[{table}]\n{key} = {toml_value(value)}{comment}\n"
     end = re.search(r"^\[", body, re.MULTILINE)
     body, rest = (body[: end.start()], body[end.start() :]) if end else (body, "")
     line = re.compile(
-        rf"^(?:# )?{re.escape(key)} = (?:\{{.*?\}}|\[.*?\]|'[^']*'|\"[^\"]*\"|[^#\n]*?)(?=\s*(?:#|$))", re.MULTILINE
+        rf"^(?:# )?{re.escape(key)} = (?:\{{.*?\}}|\[.*?\]|'[^']*'|\"[^\"]*\"|[^#\n]*?)(?=\s*(?:#|$))"
+        + ("[^\n]*" if comment else ""),
+        re.MULTILINE,
     )
-    entry = f"{key} = {_toml(value)}"
+    entry = f"{key} = {toml_value(value)}{comment}"
     body = line.sub(lambda _: entry, body, count=1) if line.search(body) else f"{entry}\n{body}"
     return f"{head}{header}{body}{rest}"
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
     """A value on one line of TOML."""
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
+        return "{ " + ", ".join(f"{key} = {toml_value(item)}" for key, item in value.items()) + " }"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
+        return "[" + ", ".join(map(toml_value, value)) + "]"
     if isinstance(value, str) and "\\" in value and not {"'", "\n"} & set(value):
         return f"'{value}'"  # a regular expression is easier to read without escapes
     return json.dumps(value, ensure_ascii=False)

@@ -118,17 +118,24 @@ class ChosenRecipe:
         path: its file.
         settings: values by dotted name.
         name: for folders that are named after it.
+        is_starter: whether it is a starting recipe, which adapts to the user's recordings.
     """
 
     path: Path
     settings: Mapping[str, Any]
     name: str
+    is_starter: bool = False
 
-    def load(self) -> "Recipe":
-        """The validated recipe."""
-        from muybridge.recipe import load_recipe
+    def load(self, earlier: "Recipe | None" = None) -> "Recipe":
+        """The validated recipe; a starting recipe with what follows from the recordings.
 
-        return load_recipe(self.path, self.settings)
+        Args:
+            earlier: the recipe of the run that is resumed.
+        """
+        from muybridge.recipe import adapted, load_recipe
+
+        recipe = load_recipe(self.path, self.settings)
+        return adapted(recipe, self.settings, earlier) if self.is_starter else recipe
 
 
 def parse_options(
@@ -163,7 +170,8 @@ def choose_recipe(
     if recipe is not None and model is None and data is None:
         chosen = ChosenRecipe(find_recipe(recipe), settings, Path(recipe).stem)
     elif recipe is None and model is not None and data is not None:
-        chosen = ChosenRecipe(find_recipe(starter_name(model)), settings, f"{model}_{data.resolve().name}")
+        path = find_recipe(starter_name(model))
+        chosen = ChosenRecipe(path, settings, f"{model}_{data.resolve().name}", is_starter=True)
     else:
         raise RecipeError(
             "no recipe given" if recipe is None else "both a recipe and --model or --data",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from muybridge.cli.failures import Failures
 from muybridge.core.errors import DataError
 from muybridge.core.processes import available_cores
+from muybridge.recipe_text import toml_value
 
 if TYPE_CHECKING:
     from muybridge.baseline import BaselineTable
@@ -112,8 +113,17 @@ def describe_training(recipe: "Recipe", recordings: int, runtime: "Runtime") -> 
     for stage in recipe.stages():
         name = f" of stage {stage.name}" if recipe.train.stages else ""
         lines.append(f"training{name}: {_describe_stage(recipe, stage, recordings)}")
+    lines += _describe_reasons(recipe)
     precision = f"{runtime.device}, precision {runtime.precision}"
     return [*lines, f"computed on: {precision}, {recipe.train.num_workers} loading processes, seed {recipe.train.seed}"]
+
+
+def _describe_reasons(recipe: "Recipe") -> list[str]:
+    from muybridge.recipe import flat_settings
+
+    values = flat_settings(recipe)
+    head = ["settings that follow from the recordings (--set replaces them):"] if recipe.reasons else []
+    return head + [f"  {name} = {toml_value(values[name])}: {reason}" for name, reason in recipe.reasons.items()]
 
 
 def _describe_input(recipe: "Recipe") -> str:

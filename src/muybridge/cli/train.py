@@ -105,7 +105,7 @@ def _train(
 
     existing = RunFolder(folder)
     if isinstance(source, ChosenRecipe):
-        recipe = source.load()
+        recipe = source.load(RunFolder.open(folder).recipe() if resume and existing.exists else None)
     elif source == folder:
         recipe = RunFolder.open(folder).recipe().with_settings(given)
     else:
@@ -241,10 +241,21 @@ def init(
     if data is not None and model is None:
         raise RecipeError("--data without --model", expected="both", hint="choose one of `muybridge models`")
     given = parse_options(settings, data, group, epochs, size, seed, no_pretrained)
-    text = starter(model or "drnn", given)
+    text = starter(model or "drnn", given, _reasons(model, data, given) if model and data else None)
     with writable(path):
         path.write_text(text, encoding="utf-8")
     typer.echo(f"wrote {path}; next: {shell_command('train', path)}")
+
+
+def _reasons(model: str, data: Path, given: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
+    """The settings that follow from the recordings, each with its reason; none where there are no recordings yet."""
+    if not data.is_dir():
+        return {}
+    from muybridge.recipe import flat_settings
+
+    recipe = choose_recipe(None, given, model, data).load()
+    values = flat_settings(recipe)
+    return {name: (values[name], reason) for name, reason in recipe.reasons.items()}
 
 
 def _seeds(text: str) -> list[int]:

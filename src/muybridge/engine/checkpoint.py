@@ -34,7 +34,7 @@ from muybridge.data.datasets.base import Excluded
 from muybridge.engine.run_format import FORMAT, check_run
 from muybridge.engine.saved_split import SavedSplit
 from muybridge.engine.weights import load_weights, read_weights_file, save_weights
-from muybridge.recipe import Recipe, dump, load_recipe, save_recipe
+from muybridge.recipe import Recipe, flat_settings, load_recipe, save_recipe
 
 _SHOWN = 4
 
@@ -311,19 +311,12 @@ def comparable_settings(recipe: Recipe) -> dict[str, Any]:
     These are words, expectations, what never changes a result, and where the data is: its content is compared.
     """
     free = {"title", "train.num_workers", "train.save_seconds", *_paths(recipe)}
-    flat = _flat(dump(recipe))
+    flat = flat_settings(recipe)
     return {name: value for name, value in flat.items() if name not in free and not name.startswith("expects.")}
 
 
 def _value(settings: Mapping[str, Any], name: str) -> str:
     return repr(settings[name]) if name in settings else "not set"
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
 
 
 @contextmanager

@@ -219,6 +219,22 @@ def timm_model(name: str, *, pretrained: bool = False, **options: Any) -> Any:
         ) from error
 
 
+def weights_are_at_hand(name: str) -> bool:
+    """Whether pretrained weights are in the hub's local cache, or the hub accepts a connection.
+
+    Args:
+        name: one of our depths, such as "resnet18", whose weights are torchvision's; or timm's name.
+    """
+    import timm
+    from huggingface_hub import try_to_load_from_cache
+
+    settings = timm.get_pretrained_cfg(f"{name}.tv_in1k" if name in BLOCKS else name)
+    if settings is None or not settings.hf_hub_id:
+        return False
+    cached = try_to_load_from_cache(settings.hf_hub_id, "model.safetensors")
+    return isinstance(cached, str) or _can_connect(_hub_address())
+
+
 def _hub_address() -> str:
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 

@@ -17,6 +17,9 @@ FeatureGroup = Literal[
 ]
 """A group of skeleton features, see :class:`muybridge.nn.skeleton_features.SkeletonFeatures`."""
 
+JointGroup = Literal["position", "offset", "offset_first", "movement"]
+"""The groups of skeleton features that are a vector for each joint."""
+
 PAPER_GROUPS: tuple[FeatureGroup, ...] = get_args(FeatureGroup)[:6]
 """The groups of the dRNN paper. The others are ours: "bone", the directions of bones, independent of their length;
 "movement", the change of the pose from the previous to the next frame; "travel", the path of each person's root joint

@@ -1,7 +1,8 @@
 """A recipe joins a model to data and says how to train: one TOML file is one run."""
 
 from muybridge.recipe.files import folder_recipe, load_recipe, save_recipe
-from muybridge.recipe.recipe import Augment, Expects, Recipe, dump, recipe_from
+from muybridge.recipe.own_data import adapted
+from muybridge.recipe.recipe import Augment, Expects, Recipe, dump, flat_settings, recipe_from
 from muybridge.recipe.training import (
     SGD,
     Adam,
@@ -30,7 +31,9 @@ __all__ = [
     "SourceRun",
     "Stage",
     "Train",
+    "adapted",
     "dump",
+    "flat_settings",
     "folder_recipe",
     "load_recipe",
     "parse_settings",

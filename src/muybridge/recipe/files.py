@@ -6,6 +6,7 @@ from typing import Any
 
 import tomli_w
 
+from muybridge.recipe.own_data import adapted
 from muybridge.recipe.recipe import Recipe, dump, recipe_from
 from muybridge.recipe_schema import find_recipe, read_recipe, starter_name
 
@@ -26,8 +27,19 @@ def load_recipe(source: str | Path, settings: Mapping[str, Any] | None = None) -
 
 
 def folder_recipe(model: str, root: Path, settings: Mapping[str, Any] | None = None) -> Recipe:
-    """The starting recipe of a model for a folder of the user's own; raises RecipeError for an unknown model."""
-    return load_recipe(starter_name(model), {"data.root": str(root.expanduser().resolve())} | dict(settings or {}))
+    """The starting recipe of a model for a folder of the user's own, with settings that follow from the recordings.
+
+    Args:
+        model: as ``muybridge models`` names it.
+        root: the folder.
+        settings: values by dotted names, which replace those of the recipe and those that follow from the recordings.
+
+    Raises:
+        RecipeError: an unknown model or setting, or a wrong value.
+        DataError: the recordings cannot be read.
+    """
+    given = {"data.root": str(root.expanduser().resolve())} | dict(settings or {})
+    return adapted(load_recipe(starter_name(model), given), given)
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:

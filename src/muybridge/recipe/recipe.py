@@ -64,6 +64,7 @@ class Recipe(FrozenModel):
         augment: random changes of training samples.
         train: how to train.
         expects: expected accuracy.
+        reasons: why settings of a starting recipe have the values that they have, by dotted name.
     """
 
     title: str = ""
@@ -74,6 +75,7 @@ class Recipe(FrozenModel):
     augment: Augment = Augment()
     train: Train = Train()
     expects: Expects | None = None
+    reasons: Mapping[str, str] = {}
 
     @model_validator(mode="after")
     def _kinds_match(self) -> Self:
@@ -261,6 +263,11 @@ def dump(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json", exclude_none=True)
 
 
+def flat_settings(recipe: Recipe) -> dict[str, Any]:
+    """The settings of a recipe by dotted name, complete."""
+    return _flat(recipe.model_dump(mode="json", exclude={"reasons"}, exclude_none=True), "")
+
+
 def recipe_from(
     tree: Mapping[str, Any], settings: Mapping[str, Any] | None = None, where: str | Path | None = None
 ) -> Recipe:
@@ -282,6 +289,13 @@ def recipe_from(
     except ValidationError as error:
         own = settings if _is_valid(tree) else {}  # where the file by itself is valid, the settings are at fault
         raise refusal([_describe(problem, merged) for problem in error.errors(include_url=False)], own, where) from None
+
+
+def _flat(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
 
 
 def _is_valid(tree: Mapping[str, Any]) -> bool:

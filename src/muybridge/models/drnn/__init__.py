@@ -51,6 +51,7 @@ class DRNNConfig(ModelConfig):
         pca: number of principal components of the features; 0 uses the features themselves.
         smooth: filter the joints along time first.
         face_camera: rotate the body to face the camera first.
+        face_partner: rotate two people first so that the second lies to the right of the first.
         max_frames: longer recordings are subsampled evenly to this many frames; 0 disables the limit.
     """
 
@@ -70,11 +71,17 @@ class DRNNConfig(ModelConfig):
     pca: int = Field(0, ge=0)
     smooth: bool = False
     face_camera: bool = False
+    face_partner: bool = False
     max_frames: int = Field(0, ge=0)
 
     def takes(self) -> SkeletonInput:
         """Joints in the coordinates of the recording; the features center and scale them."""
-        return SkeletonInput(smooth=self.smooth, face_camera=self.face_camera, max_frames=self.max_frames)
+        return SkeletonInput(
+            smooth=self.smooth,
+            face_camera=self.face_camera,
+            face_partner=self.face_partner,
+            max_frames=self.max_frames,
+        )
 
     def build(self, num_classes: int, holds: Holds | None = None) -> "DRNN":
         """The network; without ``holds`` for one person of 20 joints in 3D, as in MSR Action3D."""

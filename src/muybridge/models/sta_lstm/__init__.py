@@ -14,6 +14,7 @@ from muybridge.core.contracts import Center, Holds, SkeletonData, SkeletonInput
 from muybridge.core.skeletons import LAYOUTS
 from muybridge.core.spec import ModelSpec
 from muybridge.models.config import ModelConfig
+from muybridge.nn.options import JointGroup
 
 if TYPE_CHECKING:
     from muybridge.models.sta_lstm.network import STALSTM
@@ -32,6 +33,9 @@ SPEC = ModelSpec(
         "negative has no gradient",
         "rescale_attention": "an option that the paper does not have: joint weights times the number of joints, so "
         "that uniform attention leaves the input unchanged instead of shrinking it",
+        "features": "an option that the paper does not have: the vector of a joint is not its position alone but, for "
+        "example, its position and its movement, scaled by statistics of the training part",
+        "input_dropout": "an option that the paper does not have: dropout of the joints' vectors",
         "dropout": "also before the class scores, and for a single layer; the paper gives the rate, not the positions",
     },
 )
@@ -48,6 +52,9 @@ class STALSTMConfig(ModelConfig):
         rescale_attention: multiply joint weights by the number of joints, so that their mean is 1.
         mean_over_time: average the frames' scores instead of summing them.
         dropout: dropout rate after every layer of the main network.
+        features: what the vector of each joint consists of, see
+            :class:`~muybridge.nn.skeleton_features.SkeletonFeatures`; empty takes the position alone.
+        input_dropout: dropout rate of the joints' vectors.
         lambda_spatial, lambda_temporal, lambda_weights: weights of the three penalties of the objective; 0 omits one.
         init_std: standard deviation of the initial fully connected weights.
         forget_bias, temporal_bias: initial biases of LSTM forget gates and of the temporal gate.
@@ -64,6 +71,8 @@ class STALSTMConfig(ModelConfig):
     rescale_attention: bool = False
     mean_over_time: bool = True
     dropout: float = Field(default=0.5, ge=0, lt=1)
+    features: tuple[JointGroup, ...] = ()
+    input_dropout: float = Field(default=0.0, ge=0, lt=1)
     lambda_spatial: NonNegativeFloat = 1e-3
     lambda_temporal: NonNegativeFloat = 1e-4
     lambda_weights: NonNegativeFloat = 5e-4
@@ -94,4 +103,4 @@ class STALSTMConfig(ModelConfig):
 
         holds = holds or SkeletonData(LAYOUTS["kinect20"])
         assert isinstance(holds, SkeletonData)
-        return STALSTM(self, num_classes, num_joints=holds.people * len(holds.layout), coordinates=holds.coordinates)
+        return STALSTM(self, num_classes, holds)

@@ -1,8 +1,11 @@
 """The network of STA-LSTM: the main network, the spatial gate over joints, the temporal gate over frames.
 
-Legend: B batch, T frames, P people, J joints, D coordinates, K = P J joints of all people, I = K D inputs per frame,
-H hidden units, C classes. The symbols beside equations are those of Song et al., AAAI 2017.
+Legend: B batch, T frames, P people, J joints, D coordinates, V numbers that describe a joint, K = P J joints of all
+people, I = K V inputs per frame, H hidden units, C classes. The symbols beside equations are those of Song et al.,
+AAAI 2017.
 """
+
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -10,18 +13,19 @@ from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from muybridge.core.contracts import SkeletonData
 from muybridge.core.types import Output
 from muybridge.models.base import Model, Targets
 from muybridge.models.sta_lstm import STALSTMConfig
 from muybridge.nn.recurrent import valid_frames
+from muybridge.nn.skeleton_features import SkeletonFeatures
 
 
 class SpatialAttention(nn.Module):
     """The spatial gate: weights the joints of each frame, given it and an LSTM's state of the previous frames."""
 
-    def __init__(self, config: STALSTMConfig, num_joints: int, coordinates: int) -> None:
+    def __init__(self, config: STALSTMConfig, num_joints: int, inputs: int) -> None:
         super().__init__()
-        inputs = num_joints * coordinates
         self.lstm = nn.LSTM(inputs, config.hidden, batch_first=True)
         self.input_projection = nn.Linear(inputs, config.attention_size)
         self.state_projection = nn.Linear(config.hidden, config.attention_size, bias=False)
@@ -38,9 +42,8 @@ class SpatialAttention(nn.Module):
 class TemporalAttention(nn.Module):
     """The temporal gate: weights the scores of each frame, given it and an LSTM's state of the previous frames."""
 
-    def __init__(self, config: STALSTMConfig, num_joints: int, coordinates: int) -> None:
+    def __init__(self, config: STALSTMConfig, inputs: int) -> None:
         super().__init__()
-        inputs = num_joints * coordinates
         self.lstm = nn.LSTM(inputs, config.hidden, batch_first=True)
         self.input_projection = nn.Linear(inputs, 1)
         self.state_projection = nn.Linear(config.hidden, 1, bias=False)
@@ -69,15 +72,21 @@ class MainNetwork(nn.Module):
 class STALSTM(Model):
     """Main network and two gates; stages of the training refer to ``main``, ``spatial`` and ``temporal``."""
 
-    def __init__(self, config: STALSTMConfig, num_classes: int, num_joints: int, coordinates: int) -> None:
+    def __init__(self, config: STALSTMConfig, num_classes: int, holds: SkeletonData) -> None:
         super().__init__()
         self.config = config
-        self.spatial = self.temporal = None
+        num_joints = holds.people * len(holds.layout)
+        inputs = num_joints * holds.coordinates * max(1, len(config.features))
+        self.features = self.spatial = self.temporal = None
+        if config.features:
+            self.features = SkeletonFeatures(
+                holds.layout, holds.people, holds.coordinates, config.features, scaling="group"
+            )
         if config.attention in ("spatial", "both"):
-            self.spatial = SpatialAttention(config, num_joints, coordinates)
+            self.spatial = SpatialAttention(config, num_joints, inputs)
         if config.attention in ("temporal", "both"):
-            self.temporal = TemporalAttention(config, num_joints, coordinates)
-        self.main = MainNetwork(config, num_joints * coordinates, num_classes)
+            self.temporal = TemporalAttention(config, inputs)
+        self.main = MainNetwork(config, inputs, num_classes)
         self._initialize()
 
     def forward(self, joints: Float[Tensor, "B T P J D"], length: Int64[Tensor, " B"]) -> Output:
@@ -89,14 +98,15 @@ class STALSTM(Model):
         _, num_frames, people, num_joints, _ = joints.shape
         maps: dict[str, Tensor] = {}
         valid = valid_frames(length, num_frames).to(joints.dtype)
-        frames = rearrange(joints, "B T P J D -> B T (P J D)")
+        vectors = F.dropout(self._joint_vectors(joints, length), self.config.input_dropout, self.training)
+        frames = rearrange(vectors, "B T P J V -> B T (P J V)")
         weighted = frames
         if self.spatial is not None:
             alpha = rearrange(self.spatial(frames), "B T (P J) -> B T P J", P=people)
             if self.config.rescale_attention:
                 alpha = alpha * (people * num_joints)
             maps["alpha"] = alpha * rearrange(valid, "B T -> B T 1 1")
-            weighted = rearrange(alpha.unsqueeze(-1) * joints, "B T P J D -> B T (P J D)")
+            weighted = rearrange(alpha.unsqueeze(-1) * vectors, "B T P J V -> B T (P J V)")
         frame_weight = valid
         if self.temporal is not None:
             frame_weight = maps["beta"] = self.temporal(frames) * valid
@@ -105,6 +115,21 @@ class STALSTM(Model):
         if self.config.mean_over_time:
             logits = logits / rearrange(length, "B -> B 1")
         return Output(logits, maps)
+
+    def _joint_vectors(
+        self, joints: Float[Tensor, "B T P J D"], length: Int64[Tensor, " B"]
+    ) -> Float[Tensor, "B T P J V"]:
+        """What the network sees of each joint: its position, or the configured features of it side by side."""
+        if self.features is None:
+            return joints
+        _, _, people, num_joints, _ = joints.shape
+        parts = "B T (N P J D) -> B T P J (N D)"
+        return rearrange(self.features(joints, length), parts, N=len(self.config.features), P=people, J=num_joints)
+
+    def calibrate(self, batches: Iterable[dict[str, Tensor]]) -> None:
+        """Fits mean and deviation of the features, where there are any."""
+        if self.features is not None:
+            self.features.fit(batches)
 
     def losses(self, output: Output, labels: Targets, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """The terms of the objective, each multiplied by its λ; a term without its gate or with λ = 0 is omitted.
