@@ -238,7 +238,7 @@ def test_a_dry_run_reports_and_trains_nothing(call, data: Path, tmp_path: Path):
     rows = [line.split() for line in err.splitlines()]
     assert ["up", "24", "12", "12"] in rows  # twelve recordings of each person; one validates and one tests
     assert "input: at most 100 frames, 1 person, 20 joints (plain20), 3 coordinates" in err
-    assert "training: 3 epochs of 3 steps, batches of 16, adamw with learning rate 0.003" in err
+    assert "training: 3 epochs of 2 steps, batches of 32, adamw with learning rate 0.005" in err
     assert "plausibility: " in err
     assert not (tmp_path / "runs").exists()
 

@@ -6,6 +6,7 @@ them.
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 
 from muybridge.core.contracts import ClipInput, SkeletonData
+from muybridge.core.errors import DataError
 from muybridge.core.types import Record
 from muybridge.data.datasets.base import DatasetConfig
 from muybridge.media.video import Video
@@ -117,7 +119,7 @@ def _frame_choices(recipe: Recipe, records: Sequence[Record], pretrained: bool) 
     takes = recipe.model.takes()
     assert isinstance(takes, ClipInput)
     sides = sorted(_short_sides(recipe.data, records))
-    side, small = sides[len(sides) // 2], SMALL_SIZE[pretrained]
+    side, small = sides[len(sides) // 2] if sides else takes.size, SMALL_SIZE[pretrained]
     if side < min(takes.size, small):
         return [Choice("model.size", max(32, side // 16 * 16), f"the short side of the videos is {side} pixels")]
     if takes.size > small and not torch.cuda.is_available():
@@ -129,13 +131,14 @@ def _frame_choices(recipe: Recipe, records: Sequence[Record], pretrained: bool) 
 
 
 def _short_sides(data: DatasetConfig, records: Sequence[Record]) -> list[int]:
-    """The smaller of height and width of some of the videos."""
+    """The smaller of height and width of some of the videos; those that cannot be read are reported later."""
     sides = []
     for record in islice(records, 0, None, max(1, len(records) // _SAMPLE)):
-        video = data.open(record)
-        assert isinstance(video, Video)
-        with video:
-            sides.append(min(video.size))
+        with suppress(DataError):
+            video = data.open(record)
+            assert isinstance(video, Video)
+            with video:
+                sides.append(min(video.size))
     return sides
 
 
