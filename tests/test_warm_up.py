@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -116,24 +117,24 @@ def test_a_warm_up_is_trained_once_and_says_its_price(recordings: Path, tmp_path
     assert_equal_weights(tmp_path / "one", tmp_path / "other")
 
 
-def test_what_the_weights_depend_on_has_a_warm_up_of_its_own(recordings: Path, tmp_path: Path, cache: Path):
+def test_what_the_weights_depend_on_has_a_warm_up_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     here = write_recordings(tmp_path / "recordings")
-    for number, settings in enumerate(
-        (
-            {},
-            {"train.num_workers": 1},  # never changes a result
-            {"train.epochs": 2},  # of the training proper
-            {"train.seed": 1},
-            {"model.hidden": 9},
-            {"train.optimizer.lr": 0.02},
-        )
-    ):
-        train(tiny_recipe(here, epochs=1, warm_up="self").with_settings(settings), tmp_path / str(number))
-    assert len(list(cache.glob("self-*.lock"))) == 5
+
+    def name(**settings) -> str:
+        recipe = tiny_recipe(here, warm_up="self").with_settings(settings).resolved()
+        return warm_up._name(recipe, warm_up_recipe(recipe, CPU))
+
+    first = name()
+    assert first == name(**{"train.num_workers": 1, "train.save_seconds": 9.0})  # never change a result
+    assert first == name(**{"train.epochs": 2, "train.ema_decay": 0.0, "title": "other"})  # of the training proper
+    names = {first, name(**{"train.seed": 1}), name(**{"model.hidden": 9}), name(**{"train.optimizer.lr": 0.02})}
+    names |= {name(**{"train.warm_up": "synthetic"}), name(**{"data.val_groups": ["s03"]})}
     with (here / "a01_s01_e01_skeleton3D.txt").open("a") as file:
         file.write("0 0 0 1\n" * 20)
-    train(tiny_recipe(here, epochs=1, warm_up="self"), tmp_path / "changed")
-    assert len(list(cache.glob("self-*.lock"))) == 6
+    names.add(name())
+    monkeypatch.setattr(warm_up, "VERSION", 0)
+    names.add(name())
+    assert len(names) == 8
 
 
 def test_a_killed_warm_up_and_a_killed_training_are_resumed(recordings: Path, tmp_path: Path, cache: Path):
@@ -153,6 +154,21 @@ def test_a_killed_warm_up_and_a_killed_training_are_resumed(recordings: Path, tm
     assert_equal_weights(tmp_path / "whole", tmp_path / "run")
     rows = Journal(tmp_path / "run" / "journal.jsonl").rows()
     assert [row["event"] for row in rows] == ["warm_up", "epoch", "epoch"]
+
+
+def test_repetitions_in_parallel_train_the_same_warm_up_one_after_the_other(tmp_path: Path):
+    fcntl = pytest.importorskip("fcntl")
+    folder, report = tmp_path / "warm_up" / "self-tsn-0", Listener()
+    with warm_up._one_at_a_time(folder, report), folder.with_suffix(".lock").open() as other:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        waiting = Thread(target=lambda: warm_up._one_at_a_time(folder, report).__enter__(), daemon=True)
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
+        assert report.said == [f"waiting for another training, which trains the same warm-up ({folder})"]
+    waiting.join(10)
+    assert not waiting.is_alive()
 
 
 def test_a_stopped_warm_up_says_to_repeat_the_command(recordings: Path, tmp_path: Path):

@@ -94,6 +94,7 @@ def warm_up_recipe(recipe: Recipe, runtime: Runtime) -> Recipe:
         "title": f"Warm-up of {recipe.model.name} ({recipe.train.warm_up})",
         "data": data.model_dump(mode="json", exclude_none=True),
         "train.warm_up": "",
+        "train.epochs": 1,  # without meaning beside stages; another number is no other warm-up
         "train.stages": [{"name": "warm_up", "iterations": steps}],
         "train.schedule": {"name": "cosine", "warmup_epochs": 1},
         "train.precision": runtime.precision,
