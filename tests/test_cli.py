@@ -27,6 +27,7 @@ COMMANDS = (
     "baseline",
     "features",
     "localize",
+    "export",
     "fuse",
     "layouts",
 )

@@ -13,12 +13,17 @@ def load(run: str | Path, device: str = "auto") -> "Predictor":
     """A trained run as a predictor: ``muybridge.load("runs/mine")("recording.npz")``.
 
     Args:
-        run: a run folder.
+        run: a run folder, or an ONNX file that `muybridge export` made of one.
         device: where the model computes: "cpu", "cuda", or "auto" for the GPU where there is one.
 
     Raises:
         RunError: no such run, not trained, damaged, or made by a newer version.
+        MissingExtraError: an ONNX file, and ONNX Runtime is not installed.
     """
+    if Path(run).suffix.lower() == ".onnx":
+        from muybridge.export import OnnxPredictor
+
+        return OnnxPredictor(run, device)
     from muybridge.predict import Predictor  # torch takes seconds to import; `import muybridge` does not
 
     return Predictor(run, device)

@@ -48,15 +48,19 @@ class Predictor:
     """
 
     def __init__(self, run: str | Path, device: str | torch.device = "auto") -> None:
-        self.run = Path(run).expanduser()
-        folder = RunFolder.open(self.run)
-        self.recipe = folder.recipe()
-        self.labels = folder.labels()
-        self.device = choose_device(device)
-        self.model = folder.model().to(self.device)
+        folder = RunFolder.open(run)
+        self._take(folder, choose_device(device), read_durations(folder.path), read_bodies(folder.path))
+
+    def _take(self, run: RunFolder, device: torch.device, durations: Durations | None, bodies: Bodies | None) -> None:
+        """Sets all attributes from a run."""
+        self.run = run.path
+        self.recipe = run.recipe()
+        self.labels = run.labels()
+        self.device = device
+        self.model = run.model().to(device)
         self.prepare = self.recipe.preparation()
-        self.training_durations: Durations | None = read_durations(self.run)
-        self.training_bodies: Bodies | None = read_bodies(self.run)
+        self.training_durations = durations
+        self.training_bodies = bodies
 
     def __repr__(self) -> str:
         return f"Predictor({self.recipe.model.name}, {len(self.labels)} classes)"

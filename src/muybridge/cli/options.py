@@ -38,6 +38,15 @@ def _check_run(path: Path | None) -> Path | None:
     return path
 
 
+def _check_run_or_file(path: Path | None) -> Path | None:
+    return path if path is not None and is_onnx(path) else _check_run(path)
+
+
+def is_onnx(run: Path) -> bool:
+    """Whether an ONNX file is meant, and not a run folder."""
+    return run.suffix.lower() == ".onnx"
+
+
 SETTINGS_PANEL = "Settings of the recipe"
 RECIPE_HELP = "A TOML file, or the name of a shipped recipe (`muybridge recipes`)."
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help=RECIPE_HELP, autocompletion=_complete_recipe)]
@@ -101,6 +110,12 @@ Settings = Annotated[
     ),
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", callback=_check_run)]
+RunOrFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN", help="A run folder, or an ONNX file of `muybridge export`.", callback=_check_run_or_file
+    ),
+]
 AsJsonLines = Annotated[bool, typer.Option("--json", help="Print a line of JSON for each recording, and nothing else.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first recording that cannot be read.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]

@@ -18,7 +18,7 @@ from muybridge.cli.options import (
     NoPretrained,
     OptionalRecipe,
     RecipeName,
-    Run,
+    RunOrFile,
     Seed,
     Settings,
     Size,
@@ -26,6 +26,7 @@ from muybridge.cli.options import (
     StarterData,
     StarterModel,
     choose_recipe,
+    is_onnx,
     new_run_folder,
     parse_options,
 )
@@ -129,7 +130,7 @@ def _train(
 
 @command("Train", example="muybridge test runs/mine --json")
 def test(
-    run: Run,
+    run: RunOrFile,
     split: Annotated[Split, typer.Option(help="Part of the data.")] = "test",
     as_json: AsJson = False,
     device: Device = "auto",
@@ -149,6 +150,12 @@ def test(
     from muybridge.engine.journal import Reporter
     from muybridge.engine.runtime import Runtime
 
+    if is_onnx(run):
+        from muybridge.export import evaluate_file
+
+        report = Reporter(quiet=as_json)
+        print_scores(evaluate_file(run, split, device, report, data=data, missing=missing), as_json)
+        return
     folder = RunFolder.open(run)
     runtime = Runtime(folder.recipe().train.precision, device)
     report = Reporter(quiet=as_json or not runtime.is_main_process)

@@ -8,14 +8,14 @@ import typer
 
 from muybridge.cli.app import command
 from muybridge.cli.failures import Failures, printable
-from muybridge.cli.options import AsJson, AsJsonLines, Device, Run, Settings, Split, Strict
+from muybridge.cli.options import AsJson, AsJsonLines, Device, Run, RunOrFile, Settings, Split, Strict
 from muybridge.core.errors import RecipeError
 from muybridge.recipe_schema import check_recipe, check_tree, parse_settings
 
 
 @command("Use", example="muybridge predict runs/mine recording.npz more/ --top 3")
 def predict(
-    run: Run,
+    run: RunOrFile,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or folders of them.")],
     top: Annotated[int, typer.Option(metavar="N", min=1, help="Number of classes to print for each.")] = 5,
     strict: Strict = False,
@@ -23,9 +23,9 @@ def predict(
     device: Device = "auto",
 ) -> None:
     """Predict the action in each file."""
-    from muybridge.predict import Predictor
+    from muybridge import load
 
-    predictor = Predictor(run, device)
+    predictor = load(run, device)
     with Failures(strict) as failures:
         for answer in failures.apart(predictor.predict_files(paths, top)):
             if as_json:
@@ -157,3 +157,22 @@ def convert(
 
     convert_checkpoint(file, run, model=model, recipe=recipe, labels=labels, settings=given)
     typer.echo(f"converted; next: muybridge predict {run} VIDEO")
+
+
+@command("Use", example="muybridge export runs/mine --out model.onnx")
+def export(
+    run: Run,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The file to write; by default RUN/model.onnx.")
+    ] = None,
+) -> None:
+    """Export a run as one ONNX file that describes itself, checked against PyTorch."""
+    from muybridge.engine.journal import Reporter
+    from muybridge.export import export_run
+
+    result = export_run(run, out, Reporter())
+    for kind, values in (("input", result.inputs), ("output", result.outputs)):
+        for name, axes in values.items():
+            typer.echo(f"{kind}  {name}  ({', '.join(map(str, axes))})")
+    typer.echo(f"equal to PyTorch within {result.difference:.1e} on {result.checked_on}")
+    typer.echo(f"wrote {result.path} ({result.path.stat().st_size / 1e6:.1f} MB)")

@@ -140,11 +140,15 @@ class RunFolder:
             RecipeError: recipe.toml was made invalid, or the data set has no folder.
         """
         moved = {} if data is None else {"data.root": str(data.expanduser().resolve())}
-        recipe = load_recipe(self.path / "recipe.toml")
+        recipe = self.read_recipe()
         for name, path in _paths(recipe).items():
             if name not in moved and not path.exists() and (found := self._find(name)):
                 moved[name] = str(found)
         return recipe.with_settings(moved) if moved else recipe
+
+    def read_recipe(self) -> Recipe:
+        """The recipe as it was written, with the paths of then; raises RecipeError if it was made invalid."""
+        return load_recipe(self.path / "recipe.toml")
 
     def different_settings(self, recipe: Recipe) -> str:
         """How a recipe differs from the one that the run was started with, in words; empty where it does not."""

@@ -75,7 +75,8 @@ def predict_split(
         loader = make_loader(samples, plan, workers)
     rows: list[Tensor] = []
     labels: list[Tensor] = []
-    was_training, dtype = model.training, next(model.parameters()).dtype
+    was_training = model.training
+    dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
     model.eval()
     if report:
         report.begin("testing", len(loader))

@@ -117,16 +117,19 @@ class SavedSplit:
         """Read ``split.csv``; raises RunError if it is damaged."""
         try:
             with path.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
+                return cls.parse(file, path)
+        except (OSError, ValueError) as error:
+            raise _damaged(error, path) from None
+
+    @classmethod
+    def parse(cls, lines: Iterable[str], where: Path) -> "SavedSplit":
+        """The lines of ``split.csv`` of a run at ``where``; raises RunError if they are damaged."""
+        try:
+            rows = list(csv.DictReader(lines))
             records = [SavedRecord(**{**row, **{name: int(row[name]) for name in _NUMBERS}}) for row in rows]  # pyright: ignore[reportArgumentType]
             return cls(records)
-        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-            raise RunError(
-                f"damaged ({error})",
-                expected="the table of recordings that the training wrote",
-                hint="restore it or train again",
-                where=path,
-            ) from None
+        except (ValueError, KeyError, TypeError, csv.Error) as error:
+            raise _damaged(error, where) from None
 
     def write(self, path: Path) -> None:
         """Write ``split.csv``."""
@@ -162,6 +165,15 @@ class SavedSplit:
         ids, prints = {record.id for record in trained}, {record.fingerprint for record in trained} - {""}
         read = bool(prints)
         return [record.id for record in records if record.id in ids or (read and _fingerprint(record.path) in prints)]
+
+
+def _damaged(error: Exception, where: Path) -> RunError:
+    return RunError(
+        f"damaged ({error})",
+        expected="the table of recordings that the training wrote",
+        hint="restore it or train again",
+        where=where,
+    )
 
 
 def current_indexes(data: DatasetConfig) -> dict[Split, Index]:

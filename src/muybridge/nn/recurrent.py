@@ -19,14 +19,15 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
+from torch._higher_order_ops import scan
 
 from muybridge.core.errors import RecipeError
 from muybridge.nn.differential_scan import DifferentialScan
 from muybridge.nn.options import Truncate
 
 
-def valid_frames(length: Int64[Tensor, " B"], frames: int) -> Bool[Tensor, "B {frames}"]:
-    """True for frames before the end of their sequence, False in the padding."""
+def valid_frames(length: Int64[Tensor, " B"], frames: int | torch.SymInt) -> Bool[Tensor, "B T"]:
+    """True for frames before the end of their sequence, False in the padding; in export ``frames`` is a symbol."""
     return torch.arange(frames, device=length.device) < length[:, None]
 
 
@@ -124,31 +125,46 @@ class DifferentialLSTM(nn.Module):
             return self._scan(sequence.to(self.bias.dtype), length)
 
     def _step_by_step(self, sequence: Tensor, length: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The equations one after the other; ``past`` holds the previous cell states, newest first."""
-        detach = (lambda x: x.detach()) if self.truncate else (lambda x: x)
-        h = sequence.new_zeros(sequence.shape[0], self.hidden_size)
-        past = [h] * self.lags or [h]
-        outputs, states = [], []
-        for t, x in enumerate(F.linear(sequence, self.input_weight, self.bias).unbind(1)):
-            i, f, c, o = (x + F.linear(detach(h), self.hidden_weight)).chunk(4, dim=-1)
-            if self.derivatives:
-                previous = self._derivatives([detach(s) for s in past])
-                i = i + self._derivative_term(previous, gate=0)
-                f = f + self._derivative_term(previous, gate=1)
-            s = f.sigmoid() * past[0] + i.sigmoid() * c.tanh()
-            history = [s, *past][: len(past)]
-            if self.derivatives:
-                current = s.detach() if self.truncate == "strict" else s
-                o = o + self._derivative_term(self._derivatives([current, *map(detach, history[1:])]), gate=2)
-            output = o.sigmoid() * s.tanh()
-            if length is not None:
-                valid = (t < length)[:, None]
-                output = output.where(valid, h)
-                history = [new.where(valid, old) for new, old in zip(history, past, strict=True)]
-            h, past = output, history
-            outputs.append(h)
-            states.append(past[0])
+        """The equations one after the other; if the number of frames is symbolic, as in export, as one loop."""
+        batch, frames, _ = sequence.shape
+        if length is None:
+            length = sequence.new_full((batch,), frames, dtype=torch.int64)
+        carried = tuple(sequence.new_zeros(batch, self.hidden_size) for _ in range(1 + max(self.lags, 1)))
+        inputs = F.linear(sequence, self.input_weight, self.bias).transpose(0, 1)
+        valid = valid_frames(length, frames).transpose(0, 1)[..., None]
+        if isinstance(frames, torch.SymInt):
+            outputs, states = scan(self._scanned_step, carried, (inputs, valid))[1]
+            return outputs.transpose(0, 1), states.transpose(0, 1)
+        steps = []
+        for x, is_valid in zip(inputs.unbind(), valid.unbind(), strict=True):
+            carried = self._step(carried, x, is_valid)
+            steps.append(carried[:2])
+        outputs, states = zip(*steps, strict=True)
         return torch.stack(outputs, 1), torch.stack(states, 1)
+
+    def _step(self, carried: tuple[Tensor, ...], x: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
+        """One frame: h and the previous cell states, newest first, become those after it; unchanged in the padding."""
+        detach = (lambda x: x.detach()) if self.truncate else (lambda x: x)
+        h, *past = carried
+        i, f, c, o = (x + F.linear(detach(h), self.hidden_weight)).chunk(4, dim=-1)
+        if self.derivatives:
+            previous = self._derivatives([detach(s) for s in past])
+            i = i + self._derivative_term(previous, gate=0)
+            f = f + self._derivative_term(previous, gate=1)
+        s = f.sigmoid() * past[0] + i.sigmoid() * c.tanh()
+        history = [s, *past][: len(past)]
+        if self.derivatives:
+            current = s.detach() if self.truncate == "strict" else s
+            o = o + self._derivative_term(self._derivatives([current, *map(detach, history[1:])]), gate=2)
+        new = (o.sigmoid() * s.tanh(), *history)
+        return tuple(after.where(valid, before) for after, before in zip(new, carried, strict=True))
+
+    def _scanned_step(
+        self, carried: tuple[Tensor, ...], frame: tuple[Tensor, Tensor]
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]:
+        """One frame as torch's scan takes it; what it carries and what it collects may not share memory."""
+        after = self._step(carried, *frame)
+        return after, (after[0].clone(), after[1].clone())
 
     def _derivatives(self, history: list[Tensor]) -> list[Tensor]:
         """d^(n) of each term from s_t, s_{t-1}, ... by repeated differences."""

@@ -175,10 +175,11 @@ class SkeletonFeatures(nn.Module):
 
     def _movement(self, pose: Tensor, present: Bool[Tensor, "B T P"]) -> Float[Tensor, "B T P J D"]:
         """Change of the pose from the frame before to the one after; zero at the ends, and where a person is absent."""
-        if pose.shape[1] < 2:
-            return torch.zeros_like(pose)
-        change = F.pad(pose[:, 2:] - pose[:, :-2], (0, 0, 0, 0, 0, 0, 1, 1))
-        around = F.pad(present[:, 2:] & present[:, :-2], (0, 0, 1, 1)) & present
+        # Padded to one frame more at either end, so that the same lines hold for a single frame.
+        around_pose = F.pad(pose, (0, 0, 0, 0, 0, 0, 1, 1))
+        around_present = F.pad(present, (0, 0, 1, 1))
+        change = around_pose[:, 2:] - around_pose[:, :-2]
+        around = around_present[:, 2:] & around_present[:, :-2] & present
         return change.where(around[..., None, None], 0)
 
     def _angles(self, pose: Tensor, present: Tensor) -> Float[Tensor, "B T N"]:
