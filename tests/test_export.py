@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def skeletons(folder: Path) -> Path:
-    recipe = tiny_recipe(write_recordings(folder / "recordings"), epochs=2)
+    recipe = tiny_recipe(write_recordings(folder / "recordings"), epochs=2).with_settings({"model.layers": 2})
     return export_run(train(recipe, folder / "skeletons").path, folder / "skeletons.onnx").path
 
 
@@ -195,7 +195,12 @@ def test_what_cannot_be_converted_or_written_is_said(skeletons: Path, tmp_path: 
         patch.setattr(torch.onnx, "export", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("no such operator\nx")))
         with pytest.raises(RunError, match=r"cannot convert STALSTM to ONNX \(RuntimeError: no such operator\)"):
             export_run(run, tmp_path / "model.onnx")
-    program = SimpleNamespace(model=SimpleNamespace(metadata_props={}))
+    joints = SimpleNamespace(name="joints", shape=("batch", 9, 1, 20, 3))
+    program = SimpleNamespace(model=SimpleNamespace(metadata_props={}, graph=SimpleNamespace(inputs=[joints])))
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.onnx, "export", lambda *_, **__: program)
+        with pytest.raises(RunError, match=r"the axes \[1\] of joints became fixed"):
+            export_run(run, tmp_path / "model.onnx")
     monkeypatch.setattr(write, "convert", lambda *_: program)
     with pytest.raises(RunError, match=r"missing.*cannot be written \(No such file or directory\)"):
         export_run(run, tmp_path / "missing" / "model.onnx")

@@ -22,6 +22,7 @@ from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.journal import Reporter
 from muybridge.export.describe import describe
 from muybridge.export.inputs import Inputs, generated_inputs, inputs_to_check
+from muybridge.export.lstm import with_onnx_lstms
 from muybridge.export.session import OnnxModel, check_extra, open_session
 from muybridge.models.base import Model
 
@@ -103,11 +104,11 @@ def convert(model: Model, example: Inputs) -> Any:
         maps = tuple(model(**example).maps)
     batch, time = torch.export.Dim("batch"), torch.export.Dim("time")
     shapes = {name: {0: batch, 1: time} if name == "joints" else {0: batch} for name in example}
-    callable_model: Any = model  # its forward is known by its arguments alone
+    callable_model: Any = with_onnx_lstms(model)  # its forward is known by its arguments alone
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter warns about itself
-            return torch.onnx.export(
+            program = torch.onnx.export(
                 callable_model,
                 (),
                 kwargs=example,
@@ -118,12 +119,21 @@ def convert(model: Model, example: Inputs) -> Any:
             )
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         cause = error.__cause__ or error  # the exporter wraps the error in advice to its developers
-        raise RunError(
-            f"PyTorch {torch.__version__} cannot convert {type(model).__name__} to ONNX "
-            f"({type(cause).__name__}: {str(cause).splitlines()[0]})",
-            expected="a PyTorch and an onnxscript that fit each other",
-            hint="upgrade both with pip install -U torch onnxscript",
-        ) from error
+        raise _not_convertible(model, f"{type(cause).__name__}: {str(cause).splitlines()[0]}") from error
+    assert program is not None
+    graph: Any = program.model.graph
+    for value in graph.inputs:  # where the exporter fails, it silently tries again with fixed axes
+        if fixed := [axis for axis in shapes[value.name] if isinstance(value.shape[axis], int)]:
+            raise _not_convertible(model, f"the axes {fixed} of {value.name} became fixed")
+    return program
+
+
+def _not_convertible(model: Model, reason: str) -> RunError:
+    return RunError(
+        f"PyTorch {torch.__version__} cannot convert {type(model).__name__} to ONNX ({reason})",
+        expected="a PyTorch and an onnxscript that fit each other",
+        hint="upgrade both with pip install -U torch onnxscript",
+    )
 
 
 def largest_difference(model: Model, other: Model, batches: Sequence[Inputs]) -> float:
