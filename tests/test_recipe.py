@@ -82,7 +82,7 @@ def test_an_unknown_setting_names_the_one_that_was_meant(file: Path, name: str, 
 
 
 VALUES = [
-    ({"train.epochs": 0}, r"train\.epochs is 0, and not above 0"),
+    ({"train.batch_size": 0}, r"train\.batch_size is 0, and not above 0"),
     ({"train.epochs": "many"}, r"train\.epochs is 'many', and not an integer"),
     ({"train.seed": -1}, r"train\.seed is -1, and not at least 0"),
     ({"train.ema_decay": 1.0}, r"train\.ema_decay is 1\.0, and not below 1"),

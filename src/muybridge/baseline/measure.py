@@ -65,7 +65,7 @@ def measure_baselines(
             hint="choose another --split, or set data.val_fraction or data.test_fraction",
         )
     started = time.monotonic()
-    described = list(_describe(data, [*train, *test], progress))
+    described = list(describe_records(data, [*train, *test], progress))
     seconds = time.monotonic() - started
     labels = np.array([record.label for record in train])
     truth = np.array([record.label for record in test])
@@ -83,8 +83,13 @@ def measure_baselines(
     return BaselineTable(split, len(train), len(test), tuple(rows), seconds, tuple(notices))
 
 
-def _describe(data: DatasetConfig, records: Sequence[Record], progress: Progress | None) -> Iterator[Descriptors]:
-    """The descriptors of each recording, read by as many threads as there are cores, which decoding lets work."""
+def describe_records(
+    data: DatasetConfig, records: Sequence[Record], progress: Progress | None = None
+) -> Iterator[Descriptors]:
+    """The descriptors of each recording, in their order.
+
+    They are read by as many threads as there are cores, which decoding lets work.
+    """
     holds = data.holds()
 
     def describe(record: Record) -> Descriptors:

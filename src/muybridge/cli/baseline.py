@@ -38,7 +38,7 @@ def baseline(
         check_run(folder)
         chosen = None
     elif folder.is_dir():
-        chosen = choose_recipe(None, given | {"data.root": str(folder.resolve())}, _starter(folder), folder)
+        chosen = choose_recipe(None, given | {"data.root": str(folder.resolve())}, starter_of(folder), folder)
     else:
         chosen = choose_recipe(source, given)
 
@@ -63,7 +63,7 @@ def _measure(recipe: "Recipe", split: Split, report: "Reporter") -> "BaselineTab
     return measure(recipe.data, split, report=report)
 
 
-def _starter(folder: Path) -> str:
+def starter_of(folder: Path) -> str:
     """A model for the kind of recordings that a folder holds, by the suffixes of its files."""
     from muybridge.core.files import find_files
     from muybridge.media.container import SUFFIXES as VIDEO_SUFFIXES

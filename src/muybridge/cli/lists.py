@@ -152,7 +152,8 @@ def _print_model(config: type["ModelConfig"]) -> None:
     print_list((), [(f"{key}:", value) for key, value in row.items() if value])
     typer.echo("\nDifferences from the paper:")
     print_list((), [(f"  {key}:", reason) for key, reason in differences.items()])
-    typer.echo(f"\nStart with: muybridge train --model {row['name']} --data DIR   (all settings: docs/recipes.md)")
+    start = row["name"] if row["name"] in starter_models() else "auto"
+    typer.echo(f"\nStart with: muybridge train --model {start} --data DIR   (all settings: docs/recipes.md)")
 
 
 def _expected(expects: dict[str, Any]) -> tuple[str, str]:

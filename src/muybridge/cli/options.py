@@ -57,7 +57,7 @@ Model = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Without RECIPE: the model (`muybridge models`), with its starting recipe.",
+        help="Without RECIPE: the model (`muybridge models`), with its starting recipe; `train` also takes auto.",
         autocompletion=_complete_model,
     ),
 ]

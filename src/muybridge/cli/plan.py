@@ -130,19 +130,24 @@ def _describe_input(recipe: "Recipe") -> str:
     from muybridge.core.contracts import SkeletonData, SkeletonInput
 
     takes, holds = recipe.model.takes(), recipe.data.holds()
+    statistics = f"statistics ({takes.statistics.name})" if takes.statistics else ""
     if isinstance(takes, SkeletonInput):
         assert isinstance(holds, SkeletonData)
         people = f"{holds.people} {'person' if holds.people == 1 else 'people'}"
         frames = f"at most {takes.max_frames} frames" if takes.max_frames else "all frames"
-        return f"{frames}, {people}, {len(holds.layout)} joints ({holds.layout.name}), {holds.coordinates} coordinates"
+        joints = f"{people}, {len(holds.layout)} joints ({holds.layout.name}), {holds.coordinates} coordinates"
+        return ", ".join(filter(None, [frames if takes.joints else "", joints, statistics]))
     parts = [name for name, read in (("images", takes.pixels), ("optical flow", takes.flow)) if read]
     frames = f"{takes.segments} x {takes.frames_per_segment} frames of {takes.size} x {takes.size} pixels"
-    return f"{' and '.join(parts)}, {frames} (segments x consecutive frames)"
+    clips = f"{' and '.join(parts)}, {frames} (segments x consecutive frames)" if parts else ""
+    return ", ".join(filter(None, [clips, statistics]))
 
 
 def _describe_stage(recipe: "Recipe", stage: "Stage", recordings: int) -> str:
     from muybridge.data.summary import count
 
+    if stage.epochs == 0:
+        return "none by gradient descent, the weights are solved for"
     optimizer, size = stage.optimizer or recipe.train.optimizer, recipe.train.batch_size
     steps = math.ceil(recordings / size)
     epochs = f"{count(stage.epochs or 0, 'epoch')} of {count(steps, 'step')}"

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from muybridge.cli.app import command, shell_command, writable
+from muybridge.cli.auto import is_search, train_auto
 from muybridge.cli.options import (
     AsJson,
     ChosenRecipe,
@@ -54,6 +55,10 @@ def train(
     size: Size = None,
     seed: Seed = None,
     no_pretrained: NoPretrained = False,
+    minutes: Annotated[
+        float | None,
+        typer.Option(metavar="N", min=0.0, help="With --model auto: time limit of the search; by default 10."),
+    ] = None,
     no_baseline: Annotated[
         bool, typer.Option("--no-baseline", help="On your own recordings: measure no linear model before training.")
     ] = False,
@@ -62,8 +67,21 @@ def train(
     ] = False,
     device: Device = "auto",
 ) -> None:
-    """Train a recipe, or a model on a folder of your own recordings."""
+    """Train a recipe, or a model on a folder of your own recordings; --model auto chooses the model by validation."""
     given = parse_options(settings, data, group, epochs, size, seed, no_pretrained)
+    unnamed = recipe is None and model is None
+    if model == "auto" or (unnamed and resume and is_search(run)):
+        if recipe is not None or init_from is not None:
+            raise RecipeError(
+                "--model auto with a recipe or --init-from",
+                expected="--model auto with --data",
+                hint="leave the other one out",
+            )
+        baseline = not no_baseline
+        train_auto(data, given, run, minutes, resume=resume, dry_run=dry_run, device=device, baseline=baseline)
+        return
+    if minutes is not None:
+        raise RecipeError("--minutes without --model auto", expected="both", hint="set --epochs for a single model")
     source, folder = _what_to_train(recipe, model, data, given, run, init_from, resume)
     _train(source, given, folder, resume, dry_run, device, not no_baseline)
 

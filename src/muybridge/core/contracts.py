@@ -33,6 +33,44 @@ class ClipData:
 
 Holds = SkeletonData | ClipData
 
+StatisticsOf = Literal["as recorded", "relative to the body", "frames", "changes", "frames and changes"]
+"""What statistics are taken of: the first two of skeletons, the others of videos."""
+
+THUMBNAIL = 16
+"""Height and width in pixels to which the frames of a video are reduced before their statistics are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """A whole recording as a vector: mean and standard deviation over each of several equal parts of its time.
+
+    Attributes:
+        of: positions of joints and their changes between frames; or thumbnails of frames, changes between consecutive
+            ones, or both.
+        parts: how many; one part knows no order of events.
+    """
+
+    of: StatisticsOf
+    parts: int = 1
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        return f"{self.of}, {'whole recording' if self.parts == 1 else f'{self.parts} parts'}"
+
+    @property
+    def of_skeletons(self) -> bool:
+        """Whether they are taken of skeletons, and not of videos."""
+        return self.of in ("as recorded", "relative to the body")
+
+    def size(self, holds: Holds) -> int:
+        """How many numbers there are for a recording of a data set."""
+        if isinstance(holds, SkeletonData):
+            streams, numbers = 2, holds.people * len(holds.layout) * holds.coordinates
+        else:
+            streams, numbers = (2 if self.of == "frames and changes" else 1), holds.channels * THUMBNAIL**2
+        return 2 * self.parts * streams * numbers
+
 
 @dataclass(frozen=True, slots=True)
 class SkeletonInput:
@@ -47,6 +85,8 @@ class SkeletonInput:
             frame that contains both; if no frame does, ``face_camera`` applies.
         unit_scale: divide by the torso length of the recording.
         max_frames: longer recordings are subsampled evenly to this many frames; 0 disables the limit.
+        joints: whether the model takes ``joints`` and ``length``.
+        statistics: what the model takes as ``statistics`` (``B N`` float32), of the recording without random changes.
     """
 
     smooth: bool = False
@@ -55,6 +95,8 @@ class SkeletonInput:
     face_partner: bool = False
     unit_scale: bool = False
     max_frames: int = 0
+    joints: bool = True
+    statistics: Statistics | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +112,7 @@ class ClipInput:
         mean, std: of each channel, on the 0..1 scale.
         pixels: whether the model takes frames, as ``video``.
         flow: whether the model takes optical flow, as ``flow``.
+        statistics: what the model takes as ``statistics`` (``B N`` float32), of the video without random changes.
     """
 
     segments: int
@@ -79,6 +122,7 @@ class ClipInput:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     pixels: bool = True
     flow: bool = False
+    statistics: Statistics | None = None
 
 
 Takes = SkeletonInput | ClipInput

@@ -26,6 +26,8 @@ Crops = Literal["center", "three", "ten"]
 Stream = Literal["video", "flow"]
 """An input of a clip: its frames, or the optical flow from each frame to the next."""
 
+STREAMS: tuple[Stream, ...] = ("video", "flow")
+
 Frames = Shaped[Tensor, "T C H W"]
 Resized = Shaped[Tensor, "T C h w"]
 

@@ -20,6 +20,7 @@ from muybridge.core.contracts import ClipData, ClipInput, Holds, SkeletonData, S
 from muybridge.core.errors import DataError, RecipeError
 from muybridge.core.types import Clip, SkeletonSequence
 from muybridge.data.clip_ops import (
+    STREAMS,
     ClipAugment,
     CropConfig,
     Stream,
@@ -34,6 +35,7 @@ from muybridge.data.feature_store import StoredFrames
 from muybridge.data.sampling import Mode, sample_indices
 from muybridge.data.skeleton_augment import SkeletonAugment, augment_skeleton
 from muybridge.data.skeleton_ops import prepare_skeleton
+from muybridge.data.statistics import read_thumbnails, skeleton_statistics, statistics, thumbnail_streams
 from muybridge.media.flow import BOUND, ComputedFlow, Flow, Method
 from muybridge.media.flow_store import StoredFlow, find_flow
 from muybridge.media.video import Video
@@ -206,17 +208,23 @@ class SkeletonPreparation(Preparation[SkeletonSequence]):
 
     def transform(self, read: SkeletonSequence, label: int = -1, rng: torch.Generator | None = None) -> Sample:
         """The second half of a call: changes and normalizes."""
+        inputs: dict[str, Tensor] = {}
+        if self.takes.statistics:
+            inputs["statistics"] = skeleton_statistics(read, self.holds, self.takes.statistics)[None]
         if rng is not None and self.augment is not None:
             read, label = augment_skeleton(read, label, self.augment, self.holds, self.mirror, rng)
-        return {"joints": prepare_skeleton(read, self.takes, self.holds)}, label
+        if self.takes.joints:
+            inputs["joints"] = prepare_skeleton(read, self.takes, self.holds)
+        return inputs, label
 
 
 @dataclass(frozen=True, slots=True)
-class ClipPreparation(Preparation[dict[Stream, Clip]]):
+class ClipPreparation(Preparation[dict[str, Clip]]):
     """Prepares what a model of clips takes from a video: ``video``, ``V T C S S``, a view after the other.
 
     For models that take it there is ``flow``, ``V T 2 S S``, beside it or in its place: of the same moments, cropped
-    and mirrored alike. The last frame of a video, from which there is no flow, is then not used.
+    and mirrored alike. The last frame of a video, from which there is no flow, is then not used. For models that take
+    them there are ``statistics``, ``V N``, the same for every view.
 
     Attributes:
         takes: the model's contract.
@@ -262,13 +270,19 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
 
     def read(
         self, recording: Recording, rng: torch.Generator | None = None, name: str | None = None
-    ) -> dict[Stream, Clip]:
-        """The first half of a call: chooses frames and decodes them; those of all testing clips are concatenated."""
+    ) -> dict[str, Clip]:
+        """The first half of a call: chooses frames and decodes them; those of all testing clips are concatenated.
+
+        There is the clip ``thumbnails`` beside them for a model that takes statistics.
+        """
         assert isinstance(recording, Video | DecodedVideo)
         # All views at once, so that a frame in several of them is decoded once.
         keep = self.augment.temporal_crop if self.augment else 1.0
         numbers = frame_indices(self.usable(recording), self.takes, self.view, keep, rng)
-        return self._decode(recording, numbers, self.short_side(rng is not None), name)
+        clips: dict[str, Clip] = {**self._decode(recording, numbers, self.short_side(rng is not None), name)}
+        if self.takes.statistics:
+            clips["thumbnails"] = read_thumbnails(recording)
+        return clips
 
     def decoded_side(self) -> int | None:
         """See :meth:`Preparation.decoded_side`; flow is not computed from frames that were scaled down."""
@@ -280,16 +294,22 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
             return self._short_side(self.augment or self.view, self.takes.size)
         return self._short_side(self.view, self._test_input().size)
 
-    def transform(self, read: Mapping[Stream, Clip], label: int = -1, rng: torch.Generator | None = None) -> Sample:
+    def transform(self, read: Mapping[str, Clip], label: int = -1, rng: torch.Generator | None = None) -> Sample:
         """The second half of a call: crops, changes and normalizes."""
+        streams: dict[Stream, Clip] = {name: read[name] for name in STREAMS if name in read}
+        views: dict[str, Tensor] = {}
+        if self.takes.statistics:
+            values = thumbnail_streams(read["thumbnails"].pixels)[self.takes.statistics.of]
+            views["statistics"] = statistics(values, self.takes.statistics.parts).expand(self._count(rng), -1)
         if rng is not None:
             if self.augment is None:
-                inputs = {name: prepare_clip(clip, self.takes, self.view, name) for name, clip in read.items()}
+                inputs = {name: prepare_clip(clip, self.takes, self.view, name) for name, clip in streams.items()}
+            elif streams:
+                inputs, label = augment_clips(streams, label, self.augment, self.takes, self.mirror, rng, self.reverse)
             else:
-                inputs, label = augment_clips(read, label, self.augment, self.takes, self.mirror, rng, self.reverse)
-            return {name: rearrange(clip, "t c h w -> 1 t c h w") for name, clip in inputs.items()}, label
-        views = {}
-        for name, clip in read.items():
+                inputs = {}
+            return views | {name: rearrange(clip, "t c h w -> 1 t c h w") for name, clip in inputs.items()}, label
+        for name, clip in streams.items():
             clips = zip(clip.pixels.chunk(self.view.clips), clip.seconds.chunk(self.view.clips), strict=True)
             views[name] = torch.cat([prepare_views(Clip(*part), self._test_input(), self.view, name) for part in clips])
             if self.view.reverse:
@@ -337,6 +357,10 @@ class ClipPreparation(Preparation[dict[Stream, Clip]]):
             with self.flow.of(recording, name) as flow:
                 clips["flow"] = flow.read(numbers, short_side)
         return clips
+
+    def _count(self, rng: torch.Generator | None) -> int:
+        """Views of a sample: one of a training sample."""
+        return 1 if rng is not None else self.views
 
     def _test_input(self) -> ClipInput:
         """The contract with the size of test crops."""
@@ -435,10 +459,11 @@ def collate_inputs(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     ``joints`` of different length are zero-padded at the end, and ``length`` says how many frames are valid; the views
     of a video are consecutive, those of the first sample first.
     """
+    alike = {name: torch.cat([sample[name] for sample in samples]) for name in samples[0] if name != "joints"}
     if "joints" not in samples[0]:
-        return {name: torch.cat([sample[name] for sample in samples]) for name in samples[0]}
+        return alike
     joints = [sample["joints"] for sample in samples]
-    return {
+    return alike | {
         "joints": torch.nn.utils.rnn.pad_sequence(joints, batch_first=True),
         "length": torch.tensor([len(sequence) for sequence in joints]),
     }

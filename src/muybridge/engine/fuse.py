@@ -20,8 +20,14 @@ from muybridge.engine.metrics import Scores, score
 
 
 @dataclass(frozen=True, slots=True)
-class _Predictions:
-    """The predictions of a run, in the order of its test."""
+class RunPredictions:
+    """The predictions of a run, in the order of its test.
+
+    Attributes:
+        ids: record ids.
+        labels: the true classes.
+        probabilities: of every class.
+    """
 
     ids: tuple[str, ...]
     labels: Int64[Tensor, " N"]
@@ -57,7 +63,7 @@ def fuse(sources: Sequence[RunFolder | Path], weights: Sequence[float] = (), spl
             expected="at least one run, which knows the classes and the labels",
             hint="name one beside the files",
         )
-    first, reference = runs[0], _read(runs[0], split)
+    first, reference = runs[0], read_predictions(runs[0], split)
     probabilities: list[Tensor] = []
     for source in sources:
         if isinstance(source, Path):
@@ -71,9 +77,9 @@ def fuse(sources: Sequence[RunFolder | Path], weights: Sequence[float] = (), spl
     return score(mean, reference.labels, first.labels(), superclasses=first.recipe().data.superclasses())
 
 
-def _read_matching(run: RunFolder, first: RunFolder, reference: _Predictions, split: Split) -> Float32[Tensor, "N K"]:
+def _read_matching(run: RunFolder, first: RunFolder, reference: RunPredictions, split: Split) -> Float32[Tensor, "N K"]:
     """The probabilities of a run, if it was tested on the same recordings and classes as the first one."""
-    predictions = _read(run, split)
+    predictions = read_predictions(run, split)
     if run.labels() != first.labels():
         raise RunError(
             "the run has other classes",
@@ -91,7 +97,8 @@ def _read_matching(run: RunFolder, first: RunFolder, reference: _Predictions, sp
     return predictions.probabilities
 
 
-def _read(run: RunFolder, split: Split) -> _Predictions:
+def read_predictions(run: RunFolder, split: Split) -> RunPredictions:
+    """What a test of a run wrote; raises RunError if there was none, or its file is damaged."""
     path, names = run.path / f"{split}-predictions.csv", run.labels()
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -101,7 +108,7 @@ def _read(run: RunFolder, split: Split) -> _Predictions:
         values = [[float(value) for value in row[3:]] for row in rows]
         probabilities = torch.tensor(values, dtype=torch.float32).reshape(-1, len(names))
         assert len(probabilities) == len(rows), "a row lacks a class"
-        return _Predictions(ids, torch.tensor(labels), probabilities)
+        return RunPredictions(ids, torch.tensor(labels), probabilities)
     except FileNotFoundError:
         raise RunError(
             f"the run was not tested on {split}",

@@ -4,9 +4,10 @@ from collections.abc import Generator
 from contextlib import closing
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from muybridge.core.rng import derive_seed
+from muybridge.core.types import Batch
 from muybridge.data.loader import SampleDataset, make_loader, sequential_plan
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.init_from import load_parameters_from
@@ -71,13 +72,15 @@ def freeze_batch_norm(model: nn.Module) -> None:
 
 
 def _calibrate(model: Model, recipe: Recipe, samples: SampleDataset) -> None:
-    """Let the model fit what it does not learn, such as means, on the training set."""
-    with closing(_unaugmented_inputs(recipe, samples)) as inputs:
-        model.calibrate(inputs)
+    """Let the model fit what it does not learn by gradient descent, such as means, on the training set."""
+    with closing(_unaugmented(recipe, samples)) as batches:
+        model.calibrate(batch.inputs for batch in batches)
+    with closing(_unaugmented(recipe, samples)) as batches:
+        model.solve(batches)
 
 
-def _unaugmented_inputs(recipe: Recipe, samples: SampleDataset) -> Generator[dict[str, Tensor]]:
-    """The inputs of the training set in batches; loading starts with the first that is taken."""
+def _unaugmented(recipe: Recipe, samples: SampleDataset) -> Generator[Batch]:
+    """The training set in batches; loading starts with the first that is taken."""
     plan = sequential_plan(len(samples), recipe.train.batch_size)
     loader = make_loader(samples, plan, recipe.train.num_workers)
     try:
@@ -85,6 +88,6 @@ def _unaugmented_inputs(recipe: Recipe, samples: SampleDataset) -> Generator[dic
             if recipe.train.on_error == "raise":
                 batch.raise_on_failure()
             if len(batch):
-                yield batch.inputs
+                yield batch
     finally:
         loader.close()

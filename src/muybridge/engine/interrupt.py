@@ -15,6 +15,10 @@ class InterruptedTrainingError(RunError):
     exit_status = 130
 
 
+class TimeUsedUpError(InterruptedTrainingError):
+    """The training reached its time limit; everything up to here is saved."""
+
+
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:
     """A list that receives the signal when somebody presses Ctrl-C or sends SIGTERM; a second one stops at once."""

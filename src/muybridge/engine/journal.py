@@ -61,7 +61,12 @@ class Reporter:
     """Reports progress to the person who waits: a bar on a terminal, a line now and then in a log, nothing when quiet.
 
     Both show the time that is left. In a log, lines are at least 5 seconds apart, and up to a minute in long tasks.
+
+    Attributes:
+        brief: whether only the progress of tasks is shown, for one training of many.
     """
+
+    brief: bool = False
 
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
@@ -115,6 +120,8 @@ class Reporter:
 
     def epoch(self, row: dict[str, Any], epochs: int) -> None:
         """One epoch is done: its row of the journal, every one on a terminal, now and then in a log."""
+        if self.brief:
+            return
         if self.console.is_terminal or row["epoch"] in (1, epochs) or self._due():
             words = [f"{row['stage']} epoch {row['epoch']}/{epochs}", _figures("training", row["train"])]
             if "val" in row:
@@ -123,6 +130,10 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """One line."""
+        if not self.brief:
+            self._print(text)
+
+    def _print(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
 
     def _due(self) -> bool:
@@ -137,9 +148,9 @@ class Reporter:
         if (
             self.console.is_terminal or not done or self._done == self._total
         ):  # the bar shows the time, or nothing is left
-            self.say(text)
+            self._print(text)
         else:
-            self.say(f"{text}, {_clock(elapsed / done * (self._total - self._done))} left")
+            self._print(f"{text}, {_clock(elapsed / done * (self._total - self._done))} left")
 
 
 def _figures(part: str, figures: dict[str, float]) -> str:

@@ -31,7 +31,7 @@ from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.durations import measure_durations, write_durations
 from muybridge.engine.evaluate import make_samples
 from muybridge.engine.init_from import with_checksums
-from muybridge.engine.interrupt import InterruptedTrainingError, stop_requests
+from muybridge.engine.interrupt import InterruptedTrainingError, TimeUsedUpError, stop_requests
 from muybridge.engine.journal import Journal, Reporter
 from muybridge.engine.runtime import Runtime, explained_errors
 from muybridge.engine.saved_split import SavedSplit
@@ -88,6 +88,7 @@ class Session:
         train: the training set with augmentation.
         plain: the training set without augmentation.
         val: the validation set; None without one.
+        deadline: when the training is stopped, on the clock of ``time.monotonic``.
     """
 
     recipe: Recipe
@@ -99,6 +100,7 @@ class Session:
     train: SampleDataset
     plain: SampleDataset
     val: SampleDataset | None
+    deadline: float = math.inf
 
     @classmethod
     def start(
@@ -123,6 +125,7 @@ def train(
     runtime: Runtime | None = None,
     report: Reporter | None = None,
     baselines: BaselineTable | None = None,
+    seconds: float = math.inf,
 ) -> RunFolder:
     """Train a recipe into a run folder.
 
@@ -133,22 +136,23 @@ def train(
         runtime: device and processes; by default those of :func:`training_precision`.
         report: where progress is shown; by default nowhere.
         baselines: of its data; kept in a new run's folder, and shown beside the results of its test.
+        seconds: time limit, after which the training is saved and stopped.
 
     Raises:
         RunError: the folder contains another run or cannot be written, another training runs in this process or
             trains into the folder, the loss is not finite, memory runs out, or a loading process dies.
         DataError: the training part is empty, a recording cannot be read, or recordings differ from those that the
             training was started with.
-        InterruptedTrainingError: stopped by Ctrl-C or SIGTERM; the run can be resumed.
+        InterruptedTrainingError: stopped by Ctrl-C or SIGTERM, or at the time limit; the run can be resumed.
     """
-    run = RunFolder(folder)
+    run, deadline = RunFolder(folder), time.monotonic() + seconds
     runtime, report = runtime or Runtime(training_precision(recipe, folder)), report or Reporter(quiet=True)
     recipe = recipe.resolved()
     if not run.exists:
         check_folder(recipe, run.path)  # before anything is written
 
     def train_warm_up(warm: Recipe, at: Path, again: bool) -> RunFolder:
-        return train(warm, at, resume=again, runtime=runtime, report=report)
+        return train(warm, at, resume=again, runtime=runtime, report=report, seconds=deadline - time.monotonic())
 
     recipe = with_checksums(with_warm_up(recipe, run, runtime, report, train_warm_up))
     if run.exists:
@@ -157,7 +161,7 @@ def train(
             return run
     is_new_folder = not run.path.exists()
     with _alone(), _locked(run, runtime), explained_errors():
-        session = _open_session(recipe, run, runtime, report)
+        session = replace(_open_session(recipe, run, runtime, report), deadline=deadline)
         if baselines and runtime.is_main_process:
             write_baselines(run, baselines)
         runtime.fabric.barrier()
@@ -257,14 +261,19 @@ def _train_steps(session: Session, trainer: StageTrainer, state: TrainState, sto
             state.seconds = time.monotonic() - started
             _end_epoch(session, trainer, state, sums, lr)
             sums = defaultdict(float)
-        asked, due = runtime.any_process(bool(stop), time.monotonic() - saved_at > session.recipe.train.save_seconds)
-        if asked or due:
+        now = time.monotonic()
+        asked, late, due = runtime.any_process(
+            bool(stop),
+            now > session.deadline and state.step < trainer.total,
+            now - saved_at > session.recipe.train.save_seconds,
+        )
+        if asked or late or due:
             state.sums, state.seconds = _totals(session, sums), time.monotonic() - started
             _save(session, trainer, state)
             sums = defaultdict(float, state.sums if runtime.is_main_process else {})
             saved_at = time.monotonic()
-        if asked:
-            raise InterruptedTrainingError(
+        if asked or late:
+            raise (InterruptedTrainingError if asked else TimeUsedUpError)(
                 f"stopped in stage {stage.name}, step {state.step} of {trainer.total}; everything up to here is saved",
                 expected="all steps",
                 hint=f"resume with `muybridge train --run {session.run.path} --resume`",
@@ -339,7 +348,7 @@ def _end_stage(session: Session, trainer: StageTrainer, state: TrainState) -> Tr
         run.write_weights(f"stages/{trainer.stage.name}", trainer.eval_model)
         if trainer.is_last and settings.checkpoint == "last":
             run.write_weights("weights", trainer.eval_model)
-        if trainer.is_last and session.val:
+        if trainer.is_last and session.val and trainer.total:
             session.report.say(_describe_checkpoint(settings.checkpoint, state))
         run.write_state(_saved_state(following, session.journal.size))
     session.runtime.fabric.barrier()

@@ -9,6 +9,8 @@ from pydantic import Field
 
 from muybridge.models.drnn import DRNNConfig
 from muybridge.models.fisher_vectors import FisherVectorsConfig
+from muybridge.models.fused import FusedConfig
+from muybridge.models.linear import LinearConfig
 from muybridge.models.selfy import SELFYConfig
 from muybridge.models.sta_lstm import STALSTMConfig
 from muybridge.models.tdn import TDNConfig
@@ -16,7 +18,15 @@ from muybridge.models.tsn import TSNConfig
 from muybridge.models.video_lstm import VideoLSTMConfig
 
 AnyModel = Annotated[
-    DRNNConfig | FisherVectorsConfig | SELFYConfig | STALSTMConfig | TDNConfig | TSNConfig | VideoLSTMConfig,
+    DRNNConfig
+    | FisherVectorsConfig
+    | FusedConfig
+    | LinearConfig
+    | SELFYConfig
+    | STALSTMConfig
+    | TDNConfig
+    | TSNConfig
+    | VideoLSTMConfig,
     Field(discriminator="name"),
 ]
 """The config of any model; pydantic chooses the class by ``name``."""
@@ -25,6 +35,8 @@ __all__ = [
     "AnyModel",
     "DRNNConfig",
     "FisherVectorsConfig",
+    "FusedConfig",
+    "LinearConfig",
     "SELFYConfig",
     "STALSTMConfig",
     "TDNConfig",

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from muybridge.core.types import Output
+from muybridge.core.types import Batch, Output
 
 Targets = Int64[Tensor, " B"] | Float[Tensor, "B K"]
 """The class index of each sample, or a probability for every class (label smoothing, mixup)."""
@@ -33,3 +33,6 @@ class Model(nn.Module):
 
     def calibrate(self, batches: Iterable[dict[str, Tensor]]) -> None:
         """Fits statistics (mean, PCA) in one pass over the training set without augmentation, before training."""
+
+    def solve(self, batches: Iterable[Batch]) -> None:
+        """Computes weights that need no gradient, in one pass over the training set with labels, before training."""

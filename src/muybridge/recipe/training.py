@@ -113,7 +113,8 @@ class Stage(FrozenModel):
         init_from: parameters that are initialized from an earlier stage, as {prefix of parameter names: stage}, or from
             another run, as {prefix: { run = "runs/other" }}; the prefix "" matches all. All others are new.
         freeze: prefixes of the names of parameters that are not trained in this stage.
-        epochs: passes over the training set; give this or ``iterations``.
+        epochs: passes over the training set; give this or ``iterations``. 0 keeps the weights that the stage begins
+            with.
         iterations: optimizer steps.
         optimizer, schedule: in place of those of ``train``.
     """
@@ -122,7 +123,7 @@ class Stage(FrozenModel):
     model: dict[str, Any] = {}
     init_from: dict[str, str | SourceRun] = {}
     freeze: tuple[str, ...] = ()
-    epochs: PositiveInt | None = None
+    epochs: NonNegativeInt | None = None
     iterations: PositiveInt | None = None
     optimizer: AnyOptimizer | None = None
     schedule: Schedule | None = None
@@ -132,7 +133,8 @@ class Train(FrozenModel):
     """Training settings.
 
     Attributes:
-        epochs: passes over the training set; ignored with ``stages``, which have their own.
+        epochs: passes over the training set; ignored with ``stages``, which have their own. 0 is for models whose
+            weights are solved for, such as the linear one, and keeps the weights that a training begins with.
         init_from: parameters that are initialized from other runs, as {prefix of their names: { run = "runs/other" }};
             with ``stages``, give it in the stage.
         warm_up: a start where there are no ImageNet weights: a short training before this one, from which all
@@ -170,7 +172,7 @@ class Train(FrozenModel):
         stages: parts of the training, in order; empty trains once with the settings above.
     """
 
-    epochs: PositiveInt = 50
+    epochs: NonNegativeInt = 50
     init_from: dict[str, SourceRun] = {}
     warm_up: Literal["", "synthetic", "self"] = ""
     batch_size: PositiveInt = 16
@@ -214,6 +216,9 @@ class Train(FrozenModel):
             raise ValueError(
                 "with stages, give init_from in the stage; train.init_from is for a training without stages"
             )
+        last = self.stages[-1] if self.stages else None
+        if self.checkpoint == "best" and (last.epochs if last else self.epochs) == 0:
+            raise ValueError('without epochs there is no best one; set checkpoint = "last"')
         for stage in self.stages:
             if stage.name in seen or not stage.name.replace("_", "").replace("-", "").isalnum():
                 raise ValueError(f"stage names must be unique words, and {stage.name!r} is not")

@@ -49,6 +49,8 @@ class ClassFolder(DatasetConfig):
         val_fraction: share of all groups, or of each class, that is drawn from the rest for validation, at least one
             unless it is 0; ignored with ``val_groups`` or a folder of validation recordings. A group is drawn only if
             two others remain for training.
+        val_part: which of such shares is drawn for validation, from 0; others give other recordings, to validate in
+            turn.
         classes: names in label order; empty takes the names of the class folders, numbers in them sorted by value.
         mirror_labels: pairs of classes that are each other's mirror image, by name or number; [] if no class has a
             side. Unless this is given, recordings are not mirrored.
@@ -63,6 +65,7 @@ class ClassFolder(DatasetConfig):
     fold: str = ""
     test_fraction: float = Field(default=0.25, gt=0.0, lt=1.0)
     val_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
+    val_part: int = Field(default=0, ge=0)
     classes: tuple[str, ...] = ()
     mirror_labels: LabelPairs | None = None
 
@@ -288,10 +291,10 @@ class ClassFolder(DatasetConfig):
     def _draw_val(self, records: list[Record], rest: list[Record]) -> set[str]:
         """Ids of the recordings of the validation groups, or of a share of each class, among the rest."""
         if not self.group:
-            return _draw_per_class(records, rest, "val", self.val_fraction)
+            return _draw_per_class(records, rest, "val", self.val_fraction, self.val_part)
         count = self.val_fraction * len({record.group for record in records})
         groups = {record.group for record in rest}
-        val = set(self.val_groups) or _draw_names(groups, "val", count, spare=MIN_TRAINING_GROUPS)
+        val = set(self.val_groups) or _draw_names(groups, "val", count, spare=MIN_TRAINING_GROUPS, part=self.val_part)
         return {record.id for record in rest if record.group in val}
 
     def _shared_groups(self, layout: Layout) -> list[str]:
@@ -306,17 +309,24 @@ class ClassFolder(DatasetConfig):
         return group_of(self.group, source.name, source.path) if self.group else ""
 
 
-def _draw_per_class(records: list[Record], rest: list[Record], purpose: str, fraction: float) -> set[str]:
+def _draw_per_class(
+    records: list[Record], rest: list[Record], purpose: str, fraction: float, part: int = 0
+) -> set[str]:
     """Ids of a share of the recordings of each class, drawn from the rest."""
     sizes = Counter(record.label for record in records)
     ids: dict[int, set[str]] = defaultdict(set)
     for record in rest:
         ids[record.label].add(record.id)
-    drawn = (_draw_names(names, purpose, fraction * sizes[label], spare=1) for label, names in ids.items())
+    drawn = (_draw_names(names, purpose, fraction * sizes[label], spare=1, part=part) for label, names in ids.items())
     return set().union(*drawn)
 
 
-def _draw_names(names: set[str], purpose: str, count: float, *, spare: int) -> set[str]:
-    """About ``count`` of the names, at least one unless it is zero; ``spare`` of them are never drawn."""
-    number = min(max(1, round(count)), len(names) - spare) if count else 0
-    return set(sorted(names, key=lambda name: derive_seed(purpose, name))[: max(0, number)])
+def _draw_names(names: set[str], purpose: str, count: float, *, spare: int, part: int = 0) -> set[str]:
+    """About ``count`` of the names, at least one unless it is zero; ``spare`` of them are never drawn.
+
+    Another ``part`` draws the names that follow in the same order, from its beginning again after its end.
+    """
+    number = max(0, min(max(1, round(count)), len(names) - spare)) if count else 0
+    ordered = sorted(names, key=lambda name: derive_seed(purpose, name))
+    first = part * number
+    return {ordered[index % len(ordered)] for index in range(first, first + number)}
