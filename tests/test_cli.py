@@ -82,7 +82,7 @@ LIGHT = [
     (2, "train --model drnn --data x --size 64"),
     (2, "train --model lstm --data x"),
     (2, "repeat sta_lstm_stick_figures --seeds a"),
-    (2, "bench tdn_moving_shapes --set train.epochs=0"),
+    (2, "bench tdn_moving_shapes --set train.batch_size=0"),
     (2, "features tdn_moving_shapes --set model.hiden=3"),
     (2, "flow video_lstm_ucf101 --set flow.metod=dis"),
     (2, "convert x.pth --run y --model tdn --set model.segmnts=8"),

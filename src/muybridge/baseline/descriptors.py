@@ -48,7 +48,8 @@ class Descriptors:
         series: ``F T`` joint coordinates over time; empty for a video.
         poses: a hash of the pose of each frame, whatever its position and size; empty for a video.
         pictures: the brightness of the background, of the first and of the last frame; empty for skeletons.
-        movement: how the brightness of a video changes, see :func:`movement`; empty for skeletons.
+        movement: how the brightness of a video changes, see :func:`muybridge.baseline.descriptors.movement`; empty for
+            skeletons.
     """
 
     vectors: Mapping[str, Mapping[str, Float32[np.ndarray, " N"]]]
