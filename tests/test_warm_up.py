@@ -91,6 +91,8 @@ def test_all_parameters_but_the_classifiers_are_carried_over(
 
 def test_the_classifier_alone_is_left_out_of_every_model():
     for kind in KINDS:
+        if kind.__name__ == "FusedConfig":  # two models, which are not warmed up together
+            continue
         settings: dict[str, Any] = {name: value for name, value in SMALL.items() if name in kind.model_fields}
         if kind.__name__ == "VideoLSTMConfig":
             settings["backbone"] = "test_efficientnet"

@@ -52,6 +52,7 @@ class FusedConfig(ModelConfig):
     """
 
     spec: ClassVar[ModelSpec] = SPEC
+    learns_features: ClassVar[bool] = False
     name: Literal["fused"] = "fused"
     network: AnyNetwork = DRNNConfig.model_validate({})
     linear: LinearConfig = LinearConfig()

@@ -40,6 +40,7 @@ class LinearConfig(ModelConfig):
     """
 
     spec: ClassVar[ModelSpec] = SPEC
+    learns_features: ClassVar[bool] = False
     name: Literal["linear"] = "linear"
     statistics: StatisticsOf = "relative to the body"
     parts: PositiveInt = 3
