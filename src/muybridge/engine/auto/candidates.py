@@ -105,5 +105,10 @@ def final_fused(recipe: Recipe, epochs: int, linear: LinearConfig, mixture: Mixt
     ]
     tree["train"] |= {"stages": [stage.model_dump(mode="json", exclude_none=True) for stage in stages]}
     tree["train"]["param_groups"] = groups
+    tree["reasons"] = {
+        name.replace("model.", "model.network.", 1) if name.startswith("model.") else name: reason
+        for name, reason in final.reasons.items()
+        if name != "train.epochs"
+    }
     title = f"auto: {recipe.model.spec.name} fused with a linear model"
     return recipe_from(tree | {"model": network.model_dump(mode="json"), "title": title})
