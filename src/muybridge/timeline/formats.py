@@ -1,0 +1,148 @@
+"""Segments as files: JSON lines, CSV, subtitles (WebVTT, SubRip), ActivityNet's JSON; and labelled segments from CSV."""
+
+import csv
+import io
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from muybridge.core.errors import DataError
+from muybridge.core.files import atomic_write
+from muybridge.timeline.segments import Segment
+from muybridge.timeline.timeline import Timeline
+
+Rows = Sequence[Timeline]
+
+_COLUMNS = ("path", "start", "end", "label", "score")
+
+
+def as_rows(timeline: Timeline) -> list[dict[str, object]]:
+    """The segments as JSON types: ``path``, ``start`` and ``end`` in seconds, ``label``, ``score``."""
+    return [
+        {
+            "path": timeline.path,
+            "start": round(segment.start, 3),
+            "end": round(segment.end, 3),
+            "label": segment.label,
+            "score": round(segment.score, 6),
+        }
+        for segment in timeline.segments
+    ]
+
+
+def _jsonl(timelines: Rows) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for timeline in timelines for row in as_rows(timeline))
+
+
+def _csv(timelines: Rows) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row for timeline in timelines for row in as_rows(timeline))
+    return text.getvalue()
+
+
+def _vtt(timelines: Rows) -> str:
+    cues = [f"{_clock(one.start, '.')} --> {_clock(one.end, '.')}\n{_cue(one)}\n" for one in _only(timelines)]
+    return "\n".join(["WEBVTT\n", *cues])
+
+
+def _srt(timelines: Rows) -> str:
+    cues = (
+        f"{number}\n{_clock(one.start, ',')} --> {_clock(one.end, ',')}\n{_cue(one)}\n"
+        for number, one in enumerate(_only(timelines), start=1)
+    )
+    return "\n".join(cues)
+
+
+def _activitynet(timelines: Rows) -> str:
+    results = {
+        Path(timeline.path).stem: [
+            {"label": one.label, "score": one.score, "segment": [one.start, one.end]} for one in timeline.segments
+        ]
+        for timeline in timelines
+    }
+    return json.dumps({"version": "VERSION 1.3", "results": results, "external_data": {}}, ensure_ascii=False, indent=1)
+
+
+FORMATS: dict[str, Callable[[Rows], str]] = {
+    "jsonl": _jsonl,
+    "csv": _csv,
+    "vtt": _vtt,
+    "srt": _srt,
+    "activitynet": _activitynet,
+}
+"""What each format makes of timelines; subtitles are of a single recording."""
+
+
+def write_timelines(path: Path, timelines: Rows, kind: str) -> None:
+    """Write segments into a file, which appears whole.
+
+    Raises:
+        DataError: subtitles of several recordings.
+    """
+    text = FORMATS[kind](timelines)
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_segments(path: Path) -> dict[str, list[Segment]]:
+    """Labelled segments by recording from a CSV file with the header ``path,start,end,label`` in any order.
+
+    Raises:
+        DataError: no such file, a column is missing, or a row is not a segment; the message names the line.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = {"path", "start", "end", "label"} - set(reader.fieldnames or ())
+            if missing:
+                raise _refused(path, 1, f"the column {sorted(missing)[0]!r} is missing")
+            segments: dict[str, list[Segment]] = defaultdict(list)
+            for row in reader:
+                segments[row["path"]].append(_segment(row, path, reader.line_num))
+    except (OSError, UnicodeDecodeError) as problem:
+        raise _refused(path, 0, f"cannot be read ({problem})") from None
+    return dict(segments)
+
+
+def _segment(row: dict[str, str], path: Path, line: int) -> Segment:
+    try:
+        start, end = float(row["start"]), float(row["end"])
+    except (TypeError, ValueError):
+        raise _refused(path, line, f"start {row['start']!r} and end {row['end']!r} are not numbers") from None
+    if not 0 <= start < end:
+        raise _refused(path, line, f"a segment from {start:g} to {end:g}")
+    return Segment(start, end, row["label"])
+
+
+def _refused(path: Path, line: int, problem: str) -> DataError:
+    return DataError(
+        f"line {line}: {problem}" if line else problem,
+        expected="a CSV file with the header path,start,end,label and times in seconds, 0 <= start < end",
+        hint="correct the file",
+        where=path,
+    )
+
+
+def _only(timelines: Rows) -> Iterable[Segment]:
+    if len(timelines) != 1:
+        raise DataError(
+            f"subtitles of {len(timelines)} recordings",
+            expected="one recording, whose player shows them",
+            hint="give one recording, or another --format",
+        )
+    return timelines[0].segments
+
+
+def _cue(segment: Segment) -> str:
+    label = " ".join(segment.label.split()).replace("-->", "->").replace("&", "&amp;").replace("<", "&lt;")
+    return f"{label} {segment.score:.0%}"
+
+
+def _clock(seconds: float, point: str) -> str:
+    total = round(1000 * seconds)
+    hours, rest = divmod(total, 3_600_000)
+    minutes, rest = divmod(rest, 60_000)
+    return f"{hours:02d}:{minutes:02d}:{rest // 1000:02d}{point}{rest % 1000:03d}"

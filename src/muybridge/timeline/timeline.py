@@ -1,0 +1,196 @@
+"""The timeline of a recording of any length: a trained run on sliding windows.
+
+Legend: W windows, N bins of time, K classes.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from muybridge.core.errors import RecipeError
+from muybridge.core.types import SkeletonSequence
+from muybridge.data.decoded import DecodedVideo
+from muybridge.data.prepare import ClipPreparation, collate_inputs
+from muybridge.media.video import Video
+from muybridge.predict import Item, Predictor, check_finite
+from muybridge.timeline.segments import Segment, average_windows, find_segments, smooth
+from muybridge.timeline.windows import Window, cut_decoded, cut_skeletons, cut_video, slide
+
+DEFAULT_WINDOW = 2.0
+"""Seconds of a window where the run does not know how long its training recordings were."""
+
+DEFAULT_FPS = 30.0
+"""Frames a second of skeletons, whose files have no clock."""
+
+Progress = Callable[[int, int], None]
+"""Called with how many windows are done, and of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineConfig:
+    """How a timeline is made; all times are in seconds.
+
+    Attributes:
+        window: length of the sliding window; 0 takes the median length of the training recordings.
+        hop: from one window to the next, and the resolution of the timeline; 0 takes a quarter of the window.
+        smoothing: standard deviation of the Gaussian that smooths probabilities along time.
+        high: a segment reaches this probability somewhere.
+        low: a segment ends where its probability falls below this.
+        shortest: segments and gaps shorter than this are removed; a negative value takes half the window.
+        ignored: classes that give no segments.
+        fps: frames a second of recordings without a clock, such as skeletons; 0 takes 30.
+        batch: windows that are computed together.
+    """
+
+    window: float = 0.0
+    hop: float = 0.0
+    smoothing: float = 0.0
+    high: float = 0.5
+    low: float = 0.3
+    shortest: float = -1.0
+    ignored: tuple[str, ...] = ()
+    fps: float = 0.0
+    batch: int = 8
+
+    def __post_init__(self) -> None:
+        if min(self.window, self.hop, self.smoothing, self.fps) < 0 or self.batch < 1:
+            raise RecipeError(
+                "a negative time, or a batch of less than 1",
+                expected="window, hop, smoothing and fps of 0 or more, batch of 1 or more",
+                hint="correct the option",
+            )
+        if not 0 <= self.low <= self.high <= 1:
+            raise RecipeError(
+                f"low = {self.low:g} and high = {self.high:g}",
+                expected="0 <= low <= high <= 1",
+                hint="a segment begins above high and ends below low",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The probabilities of all classes over the time of a recording, and the segments.
+
+    Attributes:
+        path: of the recording, or its name.
+        labels: class names.
+        edges: of the bins of time in seconds.
+        probabilities: mean of the windows that cover each bin, smoothed.
+        segments: in order of time.
+        window, hop: in seconds.
+    """
+
+    path: str
+    labels: tuple[str, ...]
+    edges: Float64[np.ndarray, " N+1"]
+    probabilities: Float64[np.ndarray, "N K"]
+    segments: tuple[Segment, ...]
+    window: float
+    hop: float
+
+    @property
+    def duration(self) -> float:
+        """Of the recording in seconds."""
+        return float(self.edges[-1])
+
+
+class TimelinePredictor:
+    """A trained run that says when actions happen.
+
+    Args:
+        predictor: of the run.
+        config: how.
+
+    Raises:
+        RecipeError: ``config.ignored`` names no class of the run.
+    """
+
+    def __init__(self, predictor: Predictor, config: TimelineConfig | None = None) -> None:
+        self.predictor = predictor
+        config = config or TimelineConfig()
+        if unknown := [name for name in config.ignored if name not in predictor.labels]:
+            raise RecipeError(
+                f"the run has no class {unknown[0]!r}",
+                expected=f"one of {', '.join(predictor.labels)}",
+                hint="correct the class to ignore",
+            )
+        window = config.window or self._training_length(config.fps or DEFAULT_FPS)
+        hop = config.hop or window / 4
+        shortest = config.shortest if config.shortest >= 0 else window / 2
+        self.config = replace(config, window=window, hop=min(hop, window), shortest=shortest)
+
+    def __call__(self, recording: Item, progress: Progress | None = None) -> Timeline:
+        """The timeline of a recording; see :meth:`Predictor.__call__` for what that may be, and for errors.
+
+        Args:
+            recording: of any length; of a video no more than a window is in memory at any time.
+            progress: called after each batch of windows.
+        """
+        config = self.config
+        with self.predictor.open(recording) as (opened, name):
+            if isinstance(opened, SkeletonSequence):
+                fps = config.fps or DEFAULT_FPS
+                seconds, duration = np.arange(len(opened)) / fps, len(opened) / fps
+            else:
+                seconds, duration = opened.seconds.numpy() - float(opened.seconds[0]), opened.duration
+            windows = slide(seconds, duration, config.window, config.hop)
+            self._warn(opened, windows[len(windows) // 2], name)
+            rows = []
+            for part in self._score(opened, windows):
+                rows.append(part)
+                if progress:
+                    progress(sum(map(len, rows)), len(windows))
+        probabilities = np.concatenate(rows)
+        count = max(1, round(duration / config.hop))
+        edges = np.append(np.arange(count) * config.hop, duration)
+        averaged = smooth(average_windows(windows, probabilities, edges), config.smoothing / config.hop)
+        segments = find_segments(
+            averaged,
+            edges,
+            self.predictor.labels,
+            high=config.high,
+            low=config.low,
+            shortest=min(config.shortest, duration),
+            ignored=config.ignored,
+        )
+        return Timeline(name, self.predictor.labels, edges, averaged, tuple(segments), config.window, config.hop)
+
+    def _score(
+        self, recording: SkeletonSequence | Video, windows: list[Window]
+    ) -> Iterator[Float64[np.ndarray, "B K"]]:
+        """Probabilities of the classes in each window, a batch at a time."""
+        predictor = self.predictor
+        cut = self._cut(recording, windows)
+        while parts := list(islice(cut, self.config.batch)):
+            inputs = collate_inputs([predictor.prepare(part)[0] for part in parts])
+            with torch.inference_mode():
+                output = predictor.model(**{key: value.to(predictor.device) for key, value in inputs.items()})
+            check_finite(output.logits, predictor.run)
+            yield predictor.prepare.average_views(output.logits).exp().double().cpu().numpy()
+
+    def _cut(
+        self, recording: SkeletonSequence | Video, windows: list[Window]
+    ) -> Iterator[SkeletonSequence | Video | DecodedVideo]:
+        if isinstance(recording, SkeletonSequence):
+            return cut_skeletons(recording, windows)
+        prepare = self.predictor.prepare
+        assert isinstance(prepare, ClipPreparation)
+        if prepare.takes.flow:
+            return cut_video(recording, windows)
+        return cut_decoded(recording, windows, prepare.short_side(training=False))
+
+    def _warn(self, recording: SkeletonSequence | Video, window: Window, name: str) -> None:
+        """Warn about a window that is unlike the recordings of training."""
+        part = next(iter(cut_skeletons(recording, [window]) if isinstance(recording, SkeletonSequence) else cut_video(recording, [window])))
+        self.predictor.warn_if_unlike(part, name)
+
+    def _training_length(self, fps: float) -> float:
+        """Median length of the training recordings in seconds."""
+        durations = self.predictor.training_durations
+        if durations is None:
+            return DEFAULT_WINDOW
+        return durations.median if durations.unit == "seconds" else durations.median / fps
