@@ -1,4 +1,4 @@
-"""Segments as files: JSON lines, CSV, subtitles (WebVTT, SubRip), ActivityNet's JSON; and labelled segments from CSV."""
+"""Segments as files: JSON lines, CSV, subtitles (WebVTT, SubRip), ActivityNet's JSON; labelled segments from CSV."""
 
 import csv
 import io
@@ -37,9 +37,9 @@ def _jsonl(timelines: Rows) -> str:
 
 def _csv(timelines: Rows) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(row for timeline in timelines for row in as_rows(timeline))
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    writer.writerows(tuple(row.values()) for timeline in timelines for row in as_rows(timeline))
     return text.getvalue()
 
 

@@ -41,7 +41,9 @@ class SegmentScores:
         return asdict(self)
 
 
-def score_segments(found: Segments, truth: Segments, durations: Mapping[str, float], step: float = 0.1) -> SegmentScores:
+def score_segments(
+    found: Segments, truth: Segments, durations: Mapping[str, float], step: float = 0.1
+) -> SegmentScores:
     """Compare what was found in recordings with what was labelled.
 
     Args:

@@ -185,7 +185,13 @@ class TimelinePredictor:
 
     def _warn(self, recording: SkeletonSequence | Video, window: Window, name: str) -> None:
         """Warn about a window that is unlike the recordings of training."""
-        part = next(iter(cut_skeletons(recording, [window]) if isinstance(recording, SkeletonSequence) else cut_video(recording, [window])))
+        part = next(
+            iter(
+                cut_skeletons(recording, [window])
+                if isinstance(recording, SkeletonSequence)
+                else cut_video(recording, [window])
+            )
+        )
         self.predictor.warn_if_unlike(part, name)
 
     def _training_length(self, fps: float) -> float:

@@ -1,0 +1,155 @@
+"""The command that says when actions happen."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from muybridge.cli.app import command
+from muybridge.cli.failures import Failures, printable
+from muybridge.cli.options import Device, Run, Strict
+from muybridge.core.errors import DataError
+
+if TYPE_CHECKING:
+    from muybridge.core.types import FailedSample
+    from muybridge.engine.journal import Reporter
+    from muybridge.timeline import Segment, Timeline, TimelinePredictor
+
+_SEGMENTS = "Segments"
+
+
+@command("Use", example="muybridge timeline runs/mine long.mp4 --window 2 --hop 0.5")
+def timeline(
+    run: Run,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or folders of them.")],
+    window: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", min=0, help="Length of a window; 0 is the median of the training recordings."),
+    ] = 0.0,
+    hop: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="From a window to the next; 0 is a quarter of the window.")
+    ] = 0.0,
+    fps: Annotated[float, typer.Option(metavar="N", min=0, help="Frames a second of skeletons; 0 is 30.")] = 0.0,
+    smoothing: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0, rich_help_panel=_SEGMENTS, help="Standard deviation of the Gaussian along time."
+        ),
+    ] = 0.0,
+    high: Annotated[
+        float, typer.Option(min=0, max=1, rich_help_panel=_SEGMENTS, help="A segment reaches this probability.")
+    ] = 0.5,
+    low: Annotated[
+        float, typer.Option(min=0, max=1, rich_help_panel=_SEGMENTS, help="A segment ends below this probability.")
+    ] = 0.3,
+    shortest: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            rich_help_panel=_SEGMENTS,
+            help="Shorter segments and gaps are removed; by default half the window.",
+        ),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABEL", rich_help_panel=_SEGMENTS, help="A class that is no action, such as a background class."
+        ),
+    ] = None,
+    kind: Annotated[
+        Literal["jsonl", "csv", "vtt", "srt", "activitynet"], typer.Option("--format", help="Of the output.")
+    ] = "jsonl",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where segments are written; by default they are printed.")
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Draw each timeline as a PNG file in this folder.")
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Labelled segments, a CSV file path,start,end,label: compare with them."),
+    ] = None,
+    batch: Annotated[int, typer.Option(metavar="N", min=1, help="Windows that are computed together.")] = 8,
+    strict: Strict = False,
+    device: Device = "auto",
+) -> None:
+    """Say when actions happen in long recordings: segments with start, end, label and score."""
+    from muybridge.engine.journal import Reporter
+    from muybridge.predict import Predictor
+    from muybridge.timeline import FORMATS, TimelineConfig, TimelinePredictor, read_segments, write_timelines
+
+    shortest = -1.0 if shortest is None else shortest
+    config = TimelineConfig(window, hop, smoothing, high, low, shortest, tuple(ignore or ()), fps, batch)
+    labelled = read_segments(truth) if truth else None
+    predictor, report = TimelinePredictor(Predictor(run, device), config), Reporter()
+    made: list[Timeline] = []
+    with Failures(strict) as failures:
+        for one in failures.apart(_timelines(predictor, paths, report)):
+            made.append(one)
+            if pictures is not None:
+                typer.echo(printable(str(_draw(one, pictures))), err=True)
+            if out is None and kind == "jsonl":
+                typer.echo(FORMATS[kind]([one]), nl=False)
+        if out is not None:
+            write_timelines(out, made, kind)
+        elif kind != "jsonl" and made:
+            typer.echo(FORMATS[kind](made), nl=False)
+        if labelled is not None:
+            _compare(made, labelled, truth)
+
+
+def _timelines(
+    predictor: "TimelinePredictor", paths: list[Path], report: "Reporter"
+) -> "Iterator[Timeline | FailedSample]":
+    """The timeline of each recording, or why there is none."""
+    from muybridge.core.types import FailedSample
+
+    for path in predictor.predictor.find(paths):
+        if isinstance(path, FailedSample):
+            yield path
+            continue
+        try:
+            with report:
+                report.begin(path.name)
+                yield predictor(path, report.update)
+        except DataError as problem:
+            yield FailedSample(str(path), path, problem)
+
+
+def _draw(timeline: "Timeline", folder: Path) -> Path:
+    from muybridge.viz.style import writable
+    from muybridge.viz.timeline import draw_timeline
+
+    with writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return draw_timeline(timeline, folder / f"{Path(timeline.path).stem}.png")
+
+
+def _compare(made: "list[Timeline]", labelled: "dict[str, list[Segment]]", truth: Path | None) -> None:
+    """Print how well the segments agree with the labelled ones, which may name recordings by path or by file name."""
+    from muybridge.timeline import score_segments
+
+    names = {timeline.path: _name_in(labelled, timeline.path) for timeline in made}
+    known = {path: name for path, name in names.items() if name is not None}
+    if not known:
+        raise DataError(
+            "no recording is in the table of labelled segments",
+            expected="the path or the file name of a recording in the column path",
+            hint="correct the column path",
+            where=truth,
+        )
+    found = {timeline.path: timeline.segments for timeline in made if timeline.path in known}
+    durations = {timeline.path: timeline.duration for timeline in made if timeline.path in known}
+    scores = score_segments(found, {path: labelled[name] for path, name in known.items()}, durations)
+    f1 = ", ".join(f"{value:.1f} at IoU {threshold:g}" for threshold, value in scores.f1.items())
+    mean = ", ".join(f"{value:.1f} at IoU {threshold:g}" for threshold, value in scores.map.items())
+    typer.echo(f"{scores.segments} labelled segments in {scores.recordings} recordings", err=True)
+    typer.echo(
+        f"  frame accuracy  {scores.frame_accuracy:.1f}\n  segment F1      {f1}\n  mAP             {mean}", err=True
+    )
+
+
+def _name_in(labelled: "dict[str, list[Segment]]", path: str) -> str | None:
+    return next((name for name in (path, Path(path).name, Path(path).stem) if name in labelled), None)
