@@ -180,15 +180,24 @@ def people_in_a_row(sequences: Sequence[SkeletonSequence]) -> tuple[int, str] | 
     return None
 
 
-def describe_check(check: LayoutCheck, layout: Layout) -> str:
-    """One sentence about the layout of recordings and how well it fits."""
+def describe_check(check: LayoutCheck, layout: Layout, reason: str = "") -> str:
+    """One sentence about the layout of recordings and how well it fits.
+
+    Args:
+        check: of the recordings.
+        layout: theirs.
+        reason: what a layout that has no name was inferred from, or why it could not be; empty where it is given.
+    """
     if not layout.known:
         return (
             f"the {len(layout)} joints are of no known layout"
             + (f" (plausibility: {check})" if check.plausibility else "")
+            + (f", and {reason}" if reason else "")
             + "; without bones there are no bone features, no turn to the camera and no mirroring, which costs "
-            "accuracy: set data.layout where one fits (`muybridge layouts` lists them)"
+            "accuracy: set data.layout where one fits (`muybridge layouts` lists them), or data.joints"
         )
+    if layout.name not in LAYOUTS:
+        return _describe_unnamed(layout, reason)
     score, best = check.plausibility.get(layout.name, 0.0), check.best
     if best not in (None, layout.name):
         return (
@@ -201,6 +210,24 @@ def describe_check(check: LayoutCheck, layout: Layout) -> str:
             f"their order with `muybridge layouts`, which writes it as {', '.join(layout.joints[:4])}, ..."
         )
     return f"the layout is {layout.name} (plausibility of those with {len(layout)} joints: {check})"
+
+
+def _describe_unnamed(layout: Layout, reason: str) -> str:
+    """One sentence about a layout that is described by data.joints, or was inferred."""
+    source = f"inferred {reason}, and written to data.joints in the run's recipe" if reason else "given by data.joints"
+    parts = [f"{len(layout.bones)} bones", f"the body's center ({layout.joints[layout.root]})"]
+    lacking = []
+    for name, known, loss in (
+        (f"{len(layout.mirror)} pairs of left and right", layout.mirror, "nothing is mirrored"),
+        ("the torso", layout.torso, "the size is that of the whole body"),
+        ("the shoulders", layout.shoulders, "nobody is turned to the camera"),
+    ):
+        (parts if known else lacking).append(name if known else loss)
+    text = f"the {len(layout)} joints are of no known layout; {source}: {', '.join(parts)}"
+    return text + (f"; {', '.join(lacking)}" if lacking else "") + (_CORRECT if reason else "")
+
+
+_CORRECT = "; compare the drawing by `muybridge show`, and correct data.joints or set data.layout where it is wrong"
 
 
 def candidates_of(num_joints: int) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from muybridge.core.skeletons import Layout
+from muybridge.core.skeletons import LAYOUTS, Layout
 from muybridge.core.types import Record, SkeletonSequence
 from muybridge.data.datasets.base import DatasetConfig
 from muybridge.data.skeleton_checks import PLAUSIBLE, body_size, check_layout, mean_body, number, vertical_axis
@@ -83,11 +83,12 @@ class Bodies:
         plausibility = check.plausibility.get(layout.name, 1.0)
         if plausibility >= min(PLAUSIBLE, _BELOW * self.plausibility):
             return []
+        name = layout.name
         other = f", and look like {check.best}" if check.best else ""
         return [
-            f"the joints do not look like {layout.name}, in which the model was trained (plausibility "
+            f"the joints do not look like {name}, in which the model was trained (plausibility "
             f"{plausibility:.2f}, in training {self.plausibility:.2f} or more){other}: write them in the order of "
-            f"{layout.name} (`muybridge layouts {layout.name}`)"
+            + (f"{name} (`muybridge layouts {name}`)" if name in LAYOUTS else "the training recordings")
         ]
 
 

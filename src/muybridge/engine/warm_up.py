@@ -16,6 +16,7 @@ from typing import Any
 from muybridge.core.contracts import ClipData, ClipInput, SkeletonData
 from muybridge.core.errors import DataError, RecipeError
 from muybridge.core.files import cache_folder
+from muybridge.core.skeletons import LAYOUTS
 from muybridge.data.clip_ops import eval_short_side
 from muybridge.data.datasets import AnyDataset, MovingShapes, Playback, StickFigures
 from muybridge.data.datasets.base import Split
@@ -132,7 +133,7 @@ def _generated(recipe: Recipe) -> AnyDataset:
     """Generated recordings of the kind that the data set holds."""
     holds, takes = recipe.data.holds(), recipe.model.takes()
     if isinstance(holds, SkeletonData):
-        if not holds.layout.known:
+        if holds.layout.name not in LAYOUTS:
             raise RecipeError(
                 f'train.warm_up = "synthetic" for the layout {holds.layout.name!r}, whose joints are not named',
                 expected="a layout that says which joint is which, so that stick figures can have the same",

@@ -13,12 +13,13 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from muybridge.core.contracts import SkeletonData
-from muybridge.core.errors import DataError
+from muybridge.core.errors import DataError, RecipeError
 from muybridge.core.files import FoundFiles, find_files
-from muybridge.core.skeletons import Layout, get_layout, unnamed_layout
+from muybridge.core.skeletons import LAYOUTS, Layout, get_layout, unnamed_layout
 from muybridge.core.types import Record, SkeletonSequence
 from muybridge.data.datasets.base import preview
 from muybridge.data.datasets.class_folder import ClassFolder
+from muybridge.data.joint_settings import JointSettings
 from muybridge.data.skeleton_checks import (
     LayoutCheck,
     body_size,
@@ -31,12 +32,14 @@ from muybridge.data.skeleton_checks import (
     people_in_a_row,
     vertical_axis,
 )
+from muybridge.data.skeleton_inference import Inference, infer_layout
 from muybridge.data.skeleton_ops import match_layout
 from muybridge.media.arrays import Coordinates, ReadOptions, Up, parse_axes
 from muybridge.media.parsing import NoPersonError
 from muybridge.media.skeleton import SUFFIXES, read_skeleton
 
 _SAMPLE = 32  # recordings by which the layout is judged
+_SAMPLE_OF_MOVEMENT = 100  # recordings by which the bones of an unknown layout are inferred
 _LARGEST_BODY = 50  # metres: coordinates are in centimetres, millimetres or pixels
 _UNITS = 20  # bodies of one unit do not differ in size by such a factor
 
@@ -47,7 +50,10 @@ class SkeletonFolder(ClassFolder):
     """Files ``class/name.ext`` (or deeper) of any format that :func:`read_skeleton` knows.
 
     Attributes:
-        layout: what the joints are; empty chooses the layout of that many joints which the recordings fit.
+        layout: what the joints are; empty chooses the layout of that many joints which the recordings fit. plainN is N
+            joints in any other order.
+        joints: bones, mirror pairs, root, torso and shoulders of joints in no known order; without it they are inferred
+            from how the joints move, where that is safe.
         people: per recording; 0 takes the largest number in any.
         coordinates: 2 or 3, what follows (a score) is dropped; 0 takes what the files have, and refuses scores.
         axes: order of the axes of arrays, such as "MTVC" (T frames, M people, V joints, C coordinates); empty
@@ -61,6 +67,7 @@ class SkeletonFolder(ClassFolder):
     suffixes: ClassVar[Collection[str]] = SUFFIXES
     name: Literal["skeleton_folder"] = "skeleton_folder"
     layout: str = ""
+    joints: JointSettings | None = None
     people: int = Field(default=0, ge=0)
     coordinates: Coordinates = 0
     axes: str = ""
@@ -74,9 +81,10 @@ class SkeletonFolder(ClassFolder):
         return axes
 
     def resolved(self) -> Self:
-        """With an absolute root, and classes, layout, people and coordinates written out."""
+        """With an absolute root, and classes, layout, joints, people and coordinates written out."""
         holds = self.holds()
         derived = {"layout": holds.layout.name, "people": holds.people, "coordinates": holds.coordinates}
+        derived["joints"] = None if holds.layout.name in LAYOUTS else JointSettings.of(holds.layout)
         return super().resolved().model_copy(update=derived)
 
     def holds(self) -> SkeletonData:
@@ -86,11 +94,13 @@ class SkeletonFolder(ClassFolder):
             DataError: a file cannot be read, recordings differ in joints or coordinates, or several layouts fit.
         """
         if self.layout and self.people and self.coordinates:
-            return SkeletonData(get_layout(self.layout), self.people, self.coordinates)
+            return SkeletonData(self._described(get_layout(self.layout)), self.people, self.coordinates)
         usable = self._usable()
         self._check_alike(usable)
         _, facts = usable[0]
-        layout = get_layout(self.layout) if self.layout else self._detect_layout(facts.joints)
+        layout = self._described(get_layout(self.layout) if self.layout else self._detect_layout(facts.joints))
+        if self.joints is None and not layout.known:
+            layout = self._inference().layout
         people = self.people or max(facts.people for _, facts in usable)
         return SkeletonData(layout, people, self.coordinates or facts.coordinates)
 
@@ -131,7 +141,9 @@ class SkeletonFolder(ClassFolder):
         usable, layout = self._usable(), self.holds().layout
         self._check_alike(usable)
         sequences = _sample(self._file_states(), self.read_options())
-        notices = [describe_check(check_layout(sequences, layout), layout), *_layout_oddities(sequences, layout)]
+        reason = "" if self.joints is not None or layout.name in LAYOUTS else self._inference().reason
+        check = check_layout(sequences, layout)
+        notices = [describe_check(check, layout, reason), *_layout_oddities(sequences, layout)]
         notices += _vertical_oddities(usable, layout, self.up)
         return (*notices, *_oddities([facts for _, facts in usable]), *super().notices())
 
@@ -148,6 +160,21 @@ class SkeletonFolder(ClassFolder):
                 "nobody is seen in any recording", expected="people", hint="check the coordinates", where=self.root
             )
         return usable
+
+    def _described(self, layout: Layout) -> Layout:
+        """A layout that is not known with what data.joints says of it."""
+        if self.joints is None:
+            return layout
+        if layout.known:
+            raise RecipeError(
+                f"data.joints is given, and the layout is {layout.name}, whose joints are known",
+                expected="one of them",
+                hint=f"leave out data.joints, or set data.layout = 'plain{len(layout)}'",
+            )
+        return self.joints.layout(layout)
+
+    def _inference(self) -> Inference:
+        return _infer(self._file_states(), self.read_options())
 
     def _detect_layout(self, joints: int) -> Layout:
         """The layout that the recordings fit; a plain one where none does."""
@@ -218,16 +245,22 @@ def _check(states: tuple[_FileState, ...], options: ReadOptions) -> LayoutCheck:
     return check_layout(_sample(states, options))
 
 
-def _sample(states: tuple[_FileState, ...], options: ReadOptions) -> list[SkeletonSequence]:
+@lru_cache(maxsize=16)
+def _infer(states: tuple[_FileState, ...], options: ReadOptions) -> Inference:
+    return infer_layout(_sample(states, options, _SAMPLE_OF_MOVEMENT))
+
+
+def _sample(states: tuple[_FileState, ...], options: ReadOptions, count: int = _SAMPLE) -> list[SkeletonSequence]:
     """Some of the recordings in which somebody is seen, evenly spread."""
     usable = [state for state in states if isinstance(_facts(state, options), _Facts)]
-    step = max(1, len(usable) // _SAMPLE)
-    return [read_skeleton(path, options) for path, _, _ in usable[::step][:_SAMPLE]]
+    count = min(count, len(usable))
+    chosen = [usable[index * len(usable) // count] for index in range(count)]
+    return [read_skeleton(path, options) for path, _, _ in chosen]
 
 
 def _layout_oddities(sequences: Sequence[SkeletonSequence], layout: Layout) -> list[str]:
     """Recordings in another layout than most, and several people stored as one."""
-    if not layout.known:
+    if layout.name not in LAYOUTS:
         if (row := people_in_a_row(sequences)) is None:
             return []
         people, name = row
