@@ -14,6 +14,7 @@ from muybridge.core.contracts import ClipInput, SkeletonData
 from muybridge.core.errors import RecipeError
 from muybridge.engine.evaluate import evaluate
 from muybridge.engine.train import train
+from muybridge.export import export_run
 from muybridge.models import LinearConfig
 from muybridge.models.linear.network import Linear
 from muybridge.recipe import Recipe, dump, recipe_from
@@ -139,6 +140,20 @@ def test_maps_are_those_of_the_network(skeletons: Path, tmp_path: Path):
     assert evaluate(run).count > 0
     prediction = muybridge.load(run.path)(next(skeletons.glob("*.txt")))
     assert {"alpha", "beta"} <= set(prediction.maps)
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter warns about itself
+@pytest.mark.parametrize("kind", ["linear", "fused"])
+def test_a_run_is_exported_with_its_statistics(kind: str, skeletons: Path, tmp_path: Path):
+    recipe = tiny_recipe(skeletons, epochs=1)
+    recipe = linear_recipe(recipe) if kind == "linear" else fused_recipe(recipe, "as recorded")
+    run = train(recipe, tmp_path / "run")
+    exported = export_run(run.path)
+    assert "statistics" in exported.inputs
+    recording = next(skeletons.glob("*.txt"))
+    answers = [muybridge.load(path)(recording) for path in (run.path, exported.path)]
+    assert answers[0].labels == answers[1].labels
+    assert answers[0].scores == pytest.approx(answers[1].scores, abs=1e-4)
 
 
 def test_several_views_of_a_video_have_the_same_statistics(videos: Path, tmp_path: Path):

@@ -85,7 +85,7 @@ class SkeletonInput:
             frame that contains both; if no frame does, ``face_camera`` applies.
         unit_scale: divide by the torso length of the recording.
         max_frames: longer recordings are subsampled evenly to this many frames; 0 disables the limit.
-        joints: whether the model takes ``joints`` and ``length``.
+        positions: whether the model takes ``joints`` and ``length``.
         statistics: what the model takes as ``statistics`` (``B N`` float32), of the recording without random changes.
     """
 
@@ -95,7 +95,7 @@ class SkeletonInput:
     face_partner: bool = False
     unit_scale: bool = False
     max_frames: int = 0
-    joints: bool = True
+    positions: bool = True
     statistics: Statistics | None = None
 
 

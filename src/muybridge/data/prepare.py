@@ -213,7 +213,7 @@ class SkeletonPreparation(Preparation[SkeletonSequence]):
             inputs["statistics"] = skeleton_statistics(read, self.holds, self.takes.statistics)[None]
         if rng is not None and self.augment is not None:
             read, label = augment_skeleton(read, label, self.augment, self.holds, self.mirror, rng)
-        if self.takes.joints:
+        if self.takes.positions:
             inputs["joints"] = prepare_skeleton(read, self.takes, self.holds)
         return inputs, label
 

@@ -93,6 +93,7 @@ def _describe_clip(prepare: ClipPreparation, recipe: Recipe) -> dict[str, Any]:
         "mean": mean,
         "std": std,
         **flow,
+        **({"statistics": asdict(takes.statistics)} if takes.statistics else {}),
     }
 
 
@@ -102,13 +103,14 @@ def _describe_skeleton(prepare: Preparation) -> dict[str, Any]:
     assert isinstance(holds, SkeletonData)
     layout = asdict(holds.layout)
     kept = ("joints", "bones", "root", "torso", "shoulders")
+    hidden = () if prepare.takes.statistics else ("positions", "statistics")
     return {
         "kind": "skeletons",
         "layout": layout["name"],
         **{name: layout[name] for name in kept},
         "people": holds.people,
         "coordinates": holds.coordinates,
-        **asdict(prepare.takes),
+        **{name: value for name, value in asdict(prepare.takes).items() if name not in hidden},
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from muybridge.core.contracts import ClipData
+from muybridge.core.contracts import ClipData, Holds, Takes
 from muybridge.core.errors import MuybridgeError
 from muybridge.core.types import FailedSample
 from muybridge.data.datasets.base import Split
@@ -61,14 +61,22 @@ def _generated(prepare: Preparation, recipe: Recipe, length: int, rng: torch.Gen
         holds = prepare.holds
         shape = (holds.people, len(holds.layout), holds.coordinates)
         drift = 0.05 * torch.randn(length, *shape, generator=rng).cumsum(0)
-        return {"joints": torch.randn(1, *shape, generator=rng) + drift}
+        joints = {"joints": torch.randn(1, *shape, generator=rng) + drift} if prepare.takes.positions else {}
+        return joints | _statistics(prepare.takes, holds, rng)
     assert isinstance(prepare, ClipPreparation)
     takes, holds = prepare.takes, recipe.data.holds()
     assert isinstance(holds, ClipData)
     size = prepare.view.size or takes.size
     channels = ({"video": holds.channels} if takes.pixels else {}) | ({"flow": 2} if takes.flow else {})
     frames = takes.segments * takes.frames_per_segment
-    return {name: torch.randn(1, frames, depth, size, size, generator=rng) for name, depth in channels.items()}
+    clips = {name: torch.randn(1, frames, depth, size, size, generator=rng) for name, depth in channels.items()}
+    return clips | _statistics(takes, holds, rng)
+
+
+def _statistics(takes: Takes, holds: Holds, rng: torch.Generator) -> Inputs:
+    """Random statistics of a recording, for a model that takes them."""
+    size = takes.statistics.size(holds) if takes.statistics else 0
+    return {"statistics": torch.randn(1, size, generator=rng)} if size else {}
 
 
 def _first_view(inputs: Inputs) -> Inputs:

@@ -55,7 +55,7 @@ class LinearConfig(ModelConfig):
         """Statistics alone; of a video, pictures show a frame of each of eight segments."""
         wanted = self.description()
         if wanted.of_skeletons:
-            return SkeletonInput(joints=False, statistics=wanted)
+            return SkeletonInput(positions=False, statistics=wanted)
         return ClipInput(8, pixels=False, statistics=wanted)
 
     def build(self, num_classes: int, holds: Holds | None = None) -> "Linear":
