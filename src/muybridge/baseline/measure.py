@@ -90,6 +90,7 @@ def describe_records(
 
     They are read by as many threads as there are cores, which decoding lets work.
     """
+    data = data.resolved()  # so that opening a recording does not search the folder again
     holds = data.holds()
 
     def describe(record: Record) -> Descriptors:

@@ -51,6 +51,8 @@ def open_recordings(data: "DatasetConfig", report: "Reporter") -> None:
     from muybridge.data.summary import SPLITS
     from muybridge.media.video import Video
 
+    data = data.resolved()  # so that opening a recording does not search the folder again
+
     def attempt(record: "Record") -> "Record | FailedSample":
         try:
             recording = data.open(record)
