@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 import muybridge
 from muybridge.cli import app
-from muybridge.core.errors import MissingExtraError, RecipeError, RunError
+from muybridge.cli.tables import print_quantized
+from muybridge.core.errors import DataError, MissingExtraError, RecipeError, RunError
 from muybridge.core.types import Output
 from muybridge.data.prepare import collate_inputs
 from muybridge.engine.checkpoint import RunFolder
@@ -25,12 +26,13 @@ from muybridge.engine.evaluate import evaluate
 from muybridge.engine.runtime import Runtime
 from muybridge.engine.train import train
 from muybridge.engine.weights import checksum, read_weights
-from muybridge.export import OnnxPredictor, OnnxRun, describe, evaluate_file, export_run, session, write
+from muybridge.export import OnnxPredictor, OnnxRun, describe, evaluate_file, export_run, quantize, session, write
 from muybridge.export.inputs import generated_inputs, recorded_inputs
 from muybridge.models.base import Model
 from muybridge.predict import Predictor
 from tests.tiny import tiny_clip_recipe, tiny_recipe, write_recordings, write_videos
 
+onnx: Any = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
@@ -223,6 +225,55 @@ def test_generated_inputs_have_the_shapes_of_recorded_ones(videos: Path):
         for inputs in (recorded_inputs(recipe, "train", 1), generated_inputs(recipe, (9,)))
     )
     assert next(shapes) == next(shapes)
+
+
+def test_integers_keep_the_answers_and_the_table_says_what_they_cost(
+    videos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(quantize, "CALIBRATION", 8)
+    monkeypatch.setattr(quantize, "TIMED", 2)
+    result = quantize.quantize_file(videos.with_name("clips"), videos)
+    assert result.path == videos.with_name("clips-int8.onnx")
+    given, expected = (
+        {entry.key: entry.value for entry in onnx.load(file).metadata_props} for file in (result.path, videos)
+    )
+    assert json.loads(given.pop("quantized"))["calibrated_on"] == "8 recordings of train"
+    assert given == expected
+    operators = [node.op_type for node in onnx.load(result.path).graph.node]
+    assert operators.count("QuantizeLinear") >= operators.count("Conv") > 5
+    record = OnnxRun.open(videos).recipe().data.index("test").records[0]
+    predictions = [muybridge.load(file, "cpu")(record.path) for file in (result.path, videos)]
+    assert predictions[0].labels == predictions[1].labels
+    np.testing.assert_allclose(predictions[0].scores, predictions[1].scores, atol=0.1)
+    assert [row.name for row in result.rows] == ["PyTorch", "ONNX float32", "ONNX int8"]
+    assert result.rows[1].top1 == evaluate_file(videos).top1
+    table = json.loads(videos.with_name("clips-int8.json").read_text())
+    assert (table["split"], table["recordings"]) == ("test", 4)
+    assert [row["milliseconds"] for row in table["rows"]] == [row.milliseconds for row in result.rows]
+    print_quantized(result)
+    assert re.search(r"int8: -?\d+\.\d\d points lost, \d+\.\d times as fast as float32", capsys.readouterr().out)
+
+
+def test_recurrent_networks_stay_in_float(tmp_path: Path):
+    network = nn.ModuleDict({"trunk": nn.Conv2d(2, 3, 3), "recurrent": nn.Conv2d(3, 4, 3)})
+    network.forward = lambda x: network["recurrent"](network["trunk"](x).relu())
+    source, target = tmp_path / "source.onnx", tmp_path / "target.onnx"
+    program = torch.onnx.export(
+        network.eval(), (torch.zeros(1, 2, 8, 8),), input_names=["x"], dynamo=True, verbose=False
+    )
+    assert program is not None
+    program.save(source)
+    quantize._quantize(source, target, [{"x": torch.randn(1, 2, 8, 8)} for _ in range(2)])
+    made = onnx.load(target).graph
+    producers = {name: node.op_type for node in made.node for name in node.output}
+    weights = [producers.get(node.input[1], "float") for node in made.node if node.op_type == "Conv"]
+    assert weights == ["DequantizeLinear", "float"]
+
+
+def test_integers_need_recordings(videos: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(quantize, "recorded_inputs", lambda *_: [])
+    with pytest.raises(DataError, match="no recording of the training part can be read"):
+        quantize.quantize_file(videos.with_name("clips"), videos)
 
 
 def test_a_missing_extra_is_named(skeletons: Path, monkeypatch: pytest.MonkeyPatch):

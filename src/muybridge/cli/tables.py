@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from muybridge.engine.bench import BenchResult
     from muybridge.engine.metrics import Scores
     from muybridge.engine.repeat import Summary
+    from muybridge.export import Quantized
     from muybridge.localize import LocalizationBenchmark
     from muybridge.recipe import Recipe
 
@@ -166,6 +167,23 @@ def print_summary(summary: "Summary", recipe: "Recipe") -> None:
         low, high = recipe.expects.top1 - recipe.expects.tolerance, recipe.expects.top1 + recipe.expects.tolerance
         verdict = "within" if low <= summary.mean <= high else "outside"
         console.print(f"the recipe expects {recipe.expects.top1} ± {recipe.expects.tolerance}: {verdict}")
+
+
+def print_quantized(result: "Quantized") -> None:
+    """Accuracy, time and size of a model in PyTorch, in ONNX, and in ONNX with integers."""
+    title = f"{_recordings(result.recordings)} of {result.split}; time for one view of one"
+    table = Table("format", _number("top-1 %"), _number("ms"), _number("MB"), title=title)
+    for row in result.rows:
+        top1 = "-" if row.top1 is None else f"{row.top1:.2f}"
+        table.add_row(row.name, top1, f"{row.milliseconds:.1f}", f"{row.megabytes:.1f}")
+    console = Console()
+    console.print(table)
+    _, floats, integers = result.rows
+    assert floats.top1 is not None
+    assert integers.top1 is not None
+    lost, factor = floats.top1 - integers.top1, floats.milliseconds / integers.milliseconds
+    console.print(f"int8: {lost:.2f} points lost, {factor:.1f} times as fast as float32", highlight=False)
+    console.print(f"wrote {result.path} and {result.table}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _number(heading: str) -> Column:

@@ -165,10 +165,14 @@ def export(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The file to write; by default RUN/model.onnx.")
     ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also a file with convolutions in 8-bit integers, and a table of both.")
+    ] = False,
 ) -> None:
     """Export a run as one ONNX file that describes itself, checked against PyTorch."""
+    from muybridge.cli.tables import print_quantized
     from muybridge.engine.journal import Reporter
-    from muybridge.export import export_run
+    from muybridge.export import export_run, quantize_file
 
     result = export_run(run, out, Reporter())
     for kind, values in (("input", result.inputs), ("output", result.outputs)):
@@ -176,3 +180,5 @@ def export(
             typer.echo(f"{kind}  {name}  ({', '.join(map(str, axes))})")
     typer.echo(f"equal to PyTorch within {result.difference:.1e} on {result.checked_on}")
     typer.echo(f"wrote {result.path} ({result.path.stat().st_size / 1e6:.1f} MB)")
+    if int8:
+        print_quantized(quantize_file(run, result.path, Reporter()))
