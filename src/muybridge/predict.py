@@ -5,7 +5,9 @@ Legend: T frames, H and W pixels, C channels, P people, J joints, D coordinates,
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -18,7 +20,7 @@ from torch import Tensor
 from muybridge.core.contracts import ClipData, Holds, SkeletonData
 from muybridge.core.errors import DataError, MuybridgeWarning, RecipeError, RunError
 from muybridge.core.files import find_files
-from muybridge.core.types import FailedSample, Prediction, SkeletonSequence
+from muybridge.core.types import FailedSample, Output, Prediction, SkeletonSequence
 from muybridge.data.prepare import ClipPreparation, SkeletonPreparation, collate_inputs
 from muybridge.data.skeleton_ops import match_layout
 from muybridge.engine.bodies import Bodies, read_bodies
@@ -33,6 +35,9 @@ from muybridge.media.video import Video, find_videos
 
 Item = str | os.PathLike[str] | np.ndarray | Tensor | SkeletonSequence | Video
 """What can be predicted: a path, an array, or a recording that is open already."""
+
+Prepared = tuple[str, dict[str, Tensor]]
+"""The name of a recording and the model's inputs for it."""
 
 
 class Predictor:
@@ -85,40 +90,101 @@ class Predictor:
             TypeError: ``recording`` is none of the above.
             ValueError: ``top`` is less than 1.
         """
-        if top < 1:
-            raise ValueError(f"top is {top}; expected 1 or more classes")
-        with self.open(recording) as (opened, name):
-            self.warn_if_unlike(opened, name)
-            inputs, _ = self.prepare(opened)
-        inputs = {key: value.to(self.device) for key, value in collate_inputs([inputs]).items()}
-        with torch.inference_mode():
-            output = self.model(**inputs)
-        check_finite(output.logits, self.run)
+        _check_top(top)
+        name, inputs = self._prepared(recording)
+        output = self._output([inputs])
         scores = self.prepare.average_views(output.logits)[0].exp().cpu()
         maps = {key: value[0].cpu() for key, value in output.maps.items()}
         return top_classes(name, self.labels, scores, top, maps)
 
-    def predict_files(self, paths: Iterable[str | Path], top: int = 5) -> Iterator[Prediction | FailedSample]:
-        """Predict the action in every recording of a list of files and folders, each as soon as it is computed.
+    def batch(self, recordings: Sequence[Item], top: int = 5) -> list[Prediction]:
+        """Predict the actions in several recordings together, which is faster than one by one.
+
+        Args:
+            recordings: each as for :meth:`__call__`; all of them are in memory at once.
+            top: how many classes to return for each, best first.
+
+        Returns:
+            The predictions in the order of the recordings, without maps.
+
+        Raises:
+            DataError: a recording cannot be read, or is not of the kind that the model was trained on.
+            RunError: the model's scores are not finite.
+            TypeError: an item is no recording.
+            ValueError: ``top`` is less than 1.
+        """
+        _check_top(top)
+        return self._answers([self._prepared(recording) for recording in recordings], top) if recordings else []
+
+    def _prepared(self, recording: Item) -> Prepared:
+        """The name of a recording, and the model's inputs for it."""
+        with self.open(recording) as (opened, name):
+            self.warn_if_unlike(opened, name)
+            return name, self.prepare(opened)[0]
+
+    def _output(self, inputs: list[dict[str, Tensor]]) -> Output:
+        """The output of the model for recordings."""
+        collated = {key: value.to(self.device) for key, value in collate_inputs(inputs).items()}
+        with torch.inference_mode():
+            output = self.model(**collated)
+        check_finite(output.logits, self.run)
+        return output
+
+    def _answers(self, prepared: Sequence[Prepared], top: int) -> list[Prediction]:
+        """The predictions for recordings that are prepared, computed together."""
+        output = self._output([inputs for _, inputs in prepared])
+        rows = self.prepare.average_views(output.logits).exp().cpu()
+        return [top_classes(name, self.labels, row, top) for (name, _), row in zip(prepared, rows, strict=True)]
+
+    def predict_files(
+        self, paths: Iterable[str | Path], top: int = 5, *, batch: int = 8, jobs: int = 1
+    ) -> Iterator[Prediction | FailedSample]:
+        """Predict the action in every recording of a list of files and folders, in their order.
 
         A path or file that cannot be read gives a :class:`FailedSample`, and the others are predicted all the same. A
-        recording that is named several times, by itself and in a folder, is predicted once.
+        recording that is named several times, by itself and in a folder, is predicted once. Predictions have no maps.
 
         Args:
             paths: recordings, and folders of them.
             top: how many classes to return for each, best first.
+            batch: recordings that are computed together; no more than twice as many are in memory.
+            jobs: threads that read recordings ahead.
 
         Raises:
             RunError: the model's scores are not finite.
+            ValueError: ``top`` is less than 1.
         """
-        for path in self.find(paths):
-            if isinstance(path, FailedSample):
-                yield path
-                continue
+        _check_top(top)
+        with ThreadPoolExecutor(jobs) as pool:
+            waiting: deque[Future[Prepared | FailedSample]] = deque()
             try:
-                yield self(path, top)
-            except DataError as problem:
-                yield FailedSample(str(path), path, problem)
+                for path in self.find(paths):
+                    waiting.append(pool.submit(self._attempt, path))
+                    if len(waiting) >= 2 * batch:
+                        yield from self._answer_in_order(waiting, batch, top)
+                while waiting:
+                    yield from self._answer_in_order(waiting, batch, top)
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _attempt(self, path: Path | FailedSample) -> Prepared | FailedSample:
+        """The inputs for a file, or why there are none."""
+        if isinstance(path, FailedSample):
+            return path
+        try:
+            return self._prepared(path)
+        except DataError as problem:
+            return FailedSample(str(path), path, problem)
+
+    def _answer_in_order(
+        self, waiting: deque[Future[Prepared | FailedSample]], batch: int, top: int
+    ) -> Iterator[Prediction | FailedSample]:
+        """The answers to the first recordings that wait, which are computed together."""
+        results = [waiting.popleft().result() for _ in range(min(batch, len(waiting)))]
+        good = [result for result in results if not isinstance(result, FailedSample)]
+        answers = iter(self._answers(good, top) if good else [])
+        for result in results:
+            yield result if isinstance(result, FailedSample) else next(answers)
 
     def find(self, paths: Iterable[str | Path]) -> Iterator[Path | FailedSample]:
         """The recordings of this run's kind in a list of files and folders; see :func:`find_recordings`."""
@@ -206,6 +272,11 @@ class Predictor:
             clips.takes.frames_per_segment > 1 or clips.takes.flow or clips.view.mode != "segments"
         )
         return self.training_durations.warnings_for(recording, check_rate=consecutive)
+
+
+def _check_top(top: int) -> None:
+    if top < 1:
+        raise ValueError(f"top is {top}; expected 1 or more classes")
 
 
 def choose_device(device: str | torch.device) -> torch.device:

@@ -8,7 +8,7 @@ import typer
 
 from muybridge.cli.app import command
 from muybridge.cli.failures import Failures, printable
-from muybridge.cli.options import Device, Run, Strict
+from muybridge.cli.options import Device, RunOrFile, Strict
 from muybridge.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _SEGMENTS = "Segments"
 
 @command("Use", example="muybridge timeline runs/mine long.mp4 --window 2 --hop 0.5")
 def timeline(
-    run: Run,
+    run: RunOrFile,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or folders of them.")],
     window: Annotated[
         float,
@@ -76,14 +76,14 @@ def timeline(
     device: Device = "auto",
 ) -> None:
     """Say when actions happen in long recordings: segments with start, end, label and score."""
+    from muybridge import load
     from muybridge.engine.journal import Reporter
-    from muybridge.predict import Predictor
     from muybridge.timeline import FORMATS, TimelineConfig, TimelinePredictor, read_segments, write_timelines
 
     shortest = -1.0 if shortest is None else shortest
     config = TimelineConfig(window, hop, smoothing, high, low, shortest, tuple(ignore or ()), fps, batch)
     labelled = read_segments(truth) if truth else None
-    predictor, report = TimelinePredictor(Predictor(run, device), config), Reporter()
+    predictor, report = TimelinePredictor(load(run, device), config), Reporter()
     made: list[Timeline] = []
     with Failures(strict) as failures:
         for one in failures.apart(_timelines(predictor, paths, report)):

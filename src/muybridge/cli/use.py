@@ -8,32 +8,9 @@ import typer
 
 from muybridge.cli.app import command
 from muybridge.cli.failures import Failures, printable
-from muybridge.cli.options import AsJson, AsJsonLines, Device, Run, RunOrFile, Settings, Split, Strict
+from muybridge.cli.options import AsJson, Device, Run, Settings, Split, Strict
 from muybridge.core.errors import RecipeError
 from muybridge.recipe_schema import check_recipe, check_tree, parse_settings
-
-
-@command("Use", example="muybridge predict runs/mine recording.npz more/ --top 3")
-def predict(
-    run: RunOrFile,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or folders of them.")],
-    top: Annotated[int, typer.Option(metavar="N", min=1, help="Number of classes to print for each.")] = 5,
-    strict: Strict = False,
-    as_json: AsJsonLines = False,
-    device: Device = "auto",
-) -> None:
-    """Predict the action in each file."""
-    from muybridge import load
-
-    predictor = load(run, device)
-    with Failures(strict) as failures:
-        for answer in failures.apart(predictor.predict_files(paths, top)):
-            if as_json:
-                typer.echo(json.dumps(answer.as_dict()))
-                continue
-            typer.echo(printable(answer.id))
-            for label, score in zip(answer.labels, answer.scores, strict=True):
-                typer.echo(f"  {score:7.2%}  {label}")
 
 
 @command("Use", example="muybridge localize runs/mine video.mp4")

@@ -1,0 +1,111 @@
+"""Many files: computed together, read ahead, and written into a file that grows."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from muybridge.cli import app
+from muybridge.core.errors import DataError
+from muybridge.core.types import FailedSample, Prediction
+from muybridge.engine.train import train
+from muybridge.predict import Predictor
+from tests.tiny import tiny_clip_recipe, tiny_recipe, write_recordings, write_videos
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_videos(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture(scope="module")
+def run(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tiny_clip_recipe(videos, epochs=1), tmp_path_factory.mktemp("runs") / "videos").path
+
+
+def same(answer: Prediction | FailedSample, expected: Prediction) -> None:
+    assert isinstance(answer, Prediction)
+    assert answer.id == expected.id
+    assert answer.labels == expected.labels
+    np.testing.assert_allclose(answer.scores, expected.scores, atol=2e-6)
+
+
+@pytest.mark.parametrize(("batch", "jobs"), [(1, 1), (3, 2), (50, 4)])
+def test_together_they_get_the_answers_of_each(run: Path, videos: Path, batch: int, jobs: int) -> None:
+    predictor = Predictor(run)
+    paths = sorted(videos.rglob("*.mp4"))
+    alone = [predictor(path) for path in paths]
+    for answers in (list(predictor.predict_files([videos], batch=batch, jobs=jobs)), predictor.batch(paths)):
+        assert len(answers) == len(paths)
+        for answer, expected in zip(answers, alone, strict=True):
+            same(answer, expected)
+
+
+def test_skeletons_of_different_lengths(tmp_path: Path) -> None:
+    data = write_recordings(tmp_path / "data")
+    predictor = Predictor(train(tiny_recipe(data, epochs=1), tmp_path / "run").path)
+    paths = sorted(data.iterdir())[:5]
+    assert len({len(predictor.read(path)) for path in paths}) > 1
+    for answer, path in zip(predictor.batch(paths), paths, strict=True):
+        same(answer, predictor(path))
+
+
+def test_broken_files_keep_their_place(run: Path, videos: Path, tmp_path: Path) -> None:
+    good = sorted(videos.rglob("*.mp4"))
+    (tmp_path / "broken.mp4").write_text("no video")
+    paths = [good[0], tmp_path / "broken.mp4", tmp_path / "missing.mp4", good[1]]
+    answers = list(Predictor(run).predict_files(paths, batch=2, jobs=2))
+    assert [type(answer) for answer in answers] == [Prediction, FailedSample, FailedSample, Prediction]
+    assert [answer.id for answer in answers] == list(map(str, paths))
+
+
+def test_nothing_is_asked_of_nothing(run: Path) -> None:
+    assert Predictor(run).batch([]) == []
+    with pytest.raises(ValueError, match="top is 0"):
+        Predictor(run).batch([], top=0)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_file_is_continued(run: Path, videos: Path, tmp_path: Path, kind: str) -> None:
+    out, runner = tmp_path / f"answers.{kind}", CliRunner()
+    words = ["predict", str(run), str(videos), f"--{kind}", str(out), "--top", "2", "--batch", "3"]
+    result = runner.invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "16 recordings asked" in result.stderr
+    whole = out.read_text()
+    rows = list(csv.DictReader(whole.splitlines())) if kind == "csv" else [*map(json.loads, whole.splitlines())]
+    assert {row["path"] for row in rows} == {str(path) for path in videos.rglob("*.mp4")}
+    lines = whole.splitlines(keepends=True)
+    out.write_text("".join(lines[:6]) + lines[6][:7])  # killed while it wrote
+    result = runner.invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "were there already" in result.stderr
+    assert out.read_text() == whole
+    assert "0 recordings asked, 16 were there already" in runner.invoke(app, words).stderr
+
+
+def test_a_file_of_something_else_is_refused(run: Path, videos: Path, tmp_path: Path) -> None:
+    out, runner = tmp_path / "answers.csv", CliRunner()
+    out.write_text("name,age\nAnna,7\n")
+    result = runner.invoke(app, ["predict", str(run), str(videos), "--csv", str(out)])
+    assert isinstance(result.exception, DataError)
+    assert "its columns are name,age" in str(result.exception)
+    assert out.read_text() == "name,age\nAnna,7\n"
+    result = runner.invoke(app, ["predict", str(run), str(videos), "--jsonl", str(out)])
+    assert "holds something else" in str(result.exception)
+    both = runner.invoke(app, ["predict", str(run), str(videos), "--csv", str(out), "--jsonl", str(out)])
+    assert "one of them" in str(both.exception)
+
+
+def test_broken_files_are_listed_and_asked_again(run: Path, videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_text("no video")
+    out, good = tmp_path / "answers.csv", min(videos.rglob("*.mp4"))
+    words = ["predict", str(run), str(tmp_path / "broken.mp4"), str(good), "--csv", str(out)]
+    for _ in range(2):
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 2
+        assert "broken.mp4" in result.stderr
+        assert [row["path"] for row in csv.DictReader(out.read_text().splitlines())] == [str(good)]
