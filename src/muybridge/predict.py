@@ -101,7 +101,7 @@ class Predictor:
         """Predict the actions in several recordings together, which is faster than one by one.
 
         Args:
-            recordings: each as for :meth:`__call__`; all of them are in memory at once.
+            recordings: each as for a call of the predictor; all of them are in memory at once.
             top: how many classes to return for each, best first.
 
         Returns:
