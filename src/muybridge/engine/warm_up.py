@@ -42,7 +42,7 @@ clips of 64 to 112 pixels; about as long as the training proper of a hundred rec
 _SEED = 1000  # of the generated data; no shipped recipe tests on data of this seed
 _LARGEST = 128  # pixels; larger frames are enlarged from it, as the movement is the same and generating takes minutes
 _FIGURES = {"people": 20, "test_people": 1, "repetitions": 5}
-# One large shape before a still background: in so few steps, small ones among others before moving ones are not learned.
+# One large shape before a still background; in so few steps, smaller ones among others are not learned.
 _SCENES = {"scenes": 60, "test_scenes": 1, "distractors": 0, "perturbation": 0.0, "radius": (0.15, 0.35)}
 
 TrainRun = Callable[[Recipe, Path, bool], RunFolder]
