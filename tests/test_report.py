@@ -1,0 +1,90 @@
+"""The page of a run: what it says, and that it needs nothing else."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from muybridge.cli import app
+from muybridge.engine.train import train
+from muybridge.viz.report import collect, write_report
+from muybridge.viz.report.html import Cell, table
+from muybridge.viz.report.statistics import bootstrap_top1, calibration, mcnemar
+from tests.tiny import tiny_clip_recipe, tiny_recipe, write_recordings, write_videos
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two runs on the same skeletons."""
+    root = tmp_path_factory.mktemp("report")
+    data = write_recordings(root / "data")
+    return [train(tiny_recipe(data, epochs=2, seed=seed), root / f"run{seed}").path for seed in (0, 1)]
+
+
+def test_the_interval_resamples_people() -> None:
+    right = np.array([True] * 50 + [False] * 50)
+    by_person = bootstrap_top1(right, ["a"] * 50 + ["b"] * 50)
+    alone = bootstrap_top1(right, [""] * 100)
+    assert (by_person.value, by_person.low, by_person.high) == (50, 0, 100)
+    assert 38 < alone.low < 43
+    assert 57 < alone.high < 62
+
+
+def test_calibration_by_hand() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.35, 0.65], [1.0, 0.0]])
+    result = calibration(probabilities, np.array([0, 1, 1, 0]))
+    assert result.counts == (1, 3)  # 0.65, and 0.9, 0.9 and 1.0
+    np.testing.assert_allclose(result.confidence, [65, 280 / 3])
+    np.testing.assert_allclose(result.accuracy, [100, 200 / 3])
+    assert result.error == pytest.approx((35 * 1 + 80 / 3 * 3) / 4)
+
+
+def test_the_paired_test_counts_differences() -> None:
+    first, second = np.array([1, 1, 1, 1, 1, 1, 0, 0], bool), np.array([0, 0, 0, 0, 0, 0, 0, 1], bool)
+    one, other, p = mcnemar(first, second)
+    assert (one, other) == (6, 1)
+    assert p == pytest.approx(2 * (1 + 7) / 2**7)
+    assert mcnemar(first, first) == (0, 0, 1.0)
+
+
+def test_text_is_escaped() -> None:
+    assert "<b>" not in table(("<b>",), [[Cell("<b>&")]], sortable=True)
+
+
+def test_a_run_becomes_a_page_that_needs_nothing_else(runs: list[Path], tmp_path: Path) -> None:
+    facts = collect(runs[0])
+    text = write_report([facts], tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"{100 * (facts.predicted == facts.truth).mean():.1f} %" in text
+    for name in ("scores", "classes", "mistakes", "training", "data", "recipe"):
+        assert f'<section id="{name}">' in text
+    assert text.count("data:image/png;base64,") == 2
+    assert not re.findall(r"""(?:src|href)=["']?(?!data:|#)""", text)
+    assert "http" not in re.sub(r"data:[^\"]*", "", text).replace("http://www.w3.org", "")
+    assert text.count("<svg") == min(len(facts.wrong()), 48)
+    assert int(facts.confusion.sum()) == len(facts.ids)
+
+
+def test_several_runs_are_compared(runs: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "both.html"
+    result = CliRunner().invoke(app, ["report", *map(str, runs), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    text = out.read_text(encoding="utf-8")
+    first, second = map(collect, runs)
+    one, other, p = mcnemar(first.predicted == first.truth, second.predicted == second.truth)
+    assert f"{one} against {other}" in text
+    assert f"{p:.4f}" in text
+    assert 'id="run2-scores"' in text
+
+
+def test_videos_have_thumbnails_and_gone_ones_are_said(tmp_path: Path) -> None:
+    videos = write_videos(tmp_path / "videos")
+    run = train(tiny_clip_recipe(videos, epochs=1), tmp_path / "run").path
+    facts = collect(run)
+    text = write_report([facts], tmp_path / "a.html").read_text(encoding="utf-8")
+    assert text.count("data:image/jpeg") == len(facts.wrong()) > 0
+    videos.rename(tmp_path / "elsewhere")
+    text = write_report([collect(run)], tmp_path / "b.html").read_text(encoding="utf-8")
+    assert "there are no pictures" in text
+    assert text.count("data:image/jpeg") == 0
