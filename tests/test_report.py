@@ -1,6 +1,8 @@
 """The page of a run: what it says, and that it needs nothing else."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +62,7 @@ def test_a_run_becomes_a_page_that_needs_nothing_else(runs: list[Path], tmp_path
     for name in ("scores", "classes", "mistakes", "training", "data", "recipe"):
         assert f'<section id="{name}">' in text
     assert text.count("data:image/png;base64,") == 2
-    assert not re.findall(r"""(?:src|href)=["']?(?!data:|#)""", text)
+    assert all(link.startswith(("data:", "#")) for link in re.findall(r'(?:src|href)="([^"]*)', text))
     assert "http" not in re.sub(r"data:[^\"]*", "", text).replace("http://www.w3.org", "")
     assert text.count("<svg") == min(len(facts.wrong()), 48)
     assert int(facts.confusion.sum()) == len(facts.ids)
@@ -88,3 +90,22 @@ def test_videos_have_thumbnails_and_gone_ones_are_said(tmp_path: Path) -> None:
     text = write_report([collect(run)], tmp_path / "b.html").read_text(encoding="utf-8")
     assert "there are no pictures" in text
     assert text.count("data:image/jpeg") == 0
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")
+def test_a_click_on_a_heading_sorts_in_a_browser(runs: list[Path], tmp_path: Path) -> None:
+    page = write_report([collect(runs[0])], tmp_path / "report.html")
+    text = page.read_text(encoding="utf-8")
+    click = "<script>const b = document.querySelectorAll('#classes th button')[2]; b.click(); {}</script></body>"
+    orders = []
+    for second in ("", "b.click();"):
+        page.write_text(text.replace("</body>", click.format(second)), encoding="utf-8")
+        words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", page.as_uri()]
+        dom = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+        classes = dom[dom.index('id="classes"') : dom.index('id="mistakes"')]
+        values = re.findall(r'<tr><td>.*?</td><td.*?</td><td class="number" data-value="([^"]*)"', classes)
+        orders.append([float(value) for value in values])
+        assert ('aria-sort="descending"' if second else 'aria-sort="ascending"') in classes
+    assert len(orders[0]) > 2
+    assert orders[0] == sorted(orders[0])
+    assert orders[1] == sorted(orders[0], reverse=True)
