@@ -21,6 +21,7 @@ CLIPS = (
 )
 SMALL = {
     "tdn": CLIPS,
+    "auto": "--no-pretrained --epochs 1 --size 32 --minutes 0.2",
     "my_recipe.toml": CLIPS,
     "drnn": "--epochs 2 --set model.hidden=8",
     "sta_lstm_sbu": "--set train.epochs=1 --set model.hidden=4",
