@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from muybridge.cli import app
+from muybridge.cli.answers import AnswerFile
 from muybridge.core.errors import DataError
 from muybridge.core.types import FailedSample, Prediction
 from muybridge.engine.train import train
@@ -98,6 +100,40 @@ def test_a_file_of_something_else_is_refused(run: Path, videos: Path, tmp_path: 
     assert "holds something else" in str(result.exception)
     both = runner.invoke(app, ["predict", str(run), str(videos), "--csv", str(out), "--jsonl", str(out)])
     assert "one of them" in str(both.exception)
+
+
+def answer(name: str) -> Prediction:
+    return Prediction(name, ("a", "b"), (0.75, 0.25), {})
+
+
+@pytest.mark.parametrize("as_csv", [True, False])
+def test_any_file_name_and_any_cut_are_continued(tmp_path: Path, as_csv: bool) -> None:
+    names = ["a,b", 'a "b"\n,"c"\nd', "a\rb", "a\u2028b\x85c", os.fsdecode(b"\xff"), "\xfc"]
+    whole = tmp_path / "whole"
+    with AnswerFile(whole, as_csv, 2) as file:
+        for name in names:
+            file.add(answer(name))
+    content = whole.read_bytes()
+    for length in range(len(content) + 1):
+        cut = tmp_path / "cut"
+        cut.write_bytes(content[:length])
+        with AnswerFile(cut, as_csv, 2) as file:
+            for name in names:
+                if not file.has(Path(name)):
+                    file.add(answer(name))
+        assert cut.read_bytes() == content
+    if not as_csv:
+        assert [json.loads(line)["path"] for line in content.decode().split("\n")[:-1]] == names
+
+
+@pytest.mark.parametrize("as_csv", [True, False])
+@pytest.mark.parametrize("text", ["one line of notes", "path\tlabel"])
+def test_a_file_of_one_unfinished_line_of_something_else_is_kept(tmp_path: Path, text: str, as_csv: bool) -> None:
+    path = tmp_path / "notes"
+    path.write_text(text)
+    with pytest.raises(DataError, match="not of this kind"), AnswerFile(path, as_csv, 2):
+        pass
+    assert path.read_text() == text
 
 
 def test_broken_files_are_listed_and_asked_again(run: Path, videos: Path, tmp_path: Path) -> None:

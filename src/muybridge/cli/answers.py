@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from muybridge.core.errors import DataError
+from muybridge.core.text import as_utf8, csv_line
 
 if TYPE_CHECKING:
     from muybridge.core.types import Prediction
@@ -41,7 +42,7 @@ class AnswerFile:
             self._file = self.path.open("a", encoding="utf-8", newline="")
             self._file.truncate(kept)
             if not kept and self.as_csv:
-                self._write_row(self.columns)
+                self._file.write(csv_line(self.columns))
         except OSError as problem:
             raise self._refusal(f"cannot be written ({problem.strerror})") from None
         return self
@@ -57,29 +58,35 @@ class AnswerFile:
             if self.as_csv:
                 pairs = zip(answer.labels, (f"{score:.6f}" for score in answer.scores), strict=True)
                 row = [answer.id, *(value for pair in pairs for value in pair)]
-                self._write_row(row + [""] * (len(self.columns) - len(row)))
+                self._file.write(csv_line(row + [""] * (len(self.columns) - len(row))))
             else:
-                self._file.write(json.dumps(answer.as_dict(), ensure_ascii=False) + "\n")
+                self._file.write(as_utf8(json.dumps(answer.as_dict(), ensure_ascii=False)) + "\n")
             self._file.flush()
         except OSError as problem:
             raise self._refusal(f"cannot be written ({problem.strerror})") from None
 
-    def _write_row(self, row: list[str]) -> None:
-        csv.writer(self._file, lineterminator="\n").writerow(row)
+    def has(self, path: Path) -> bool:
+        """Whether the file has the answer for a recording."""
+        return as_utf8(str(path)) in self.done
 
     def _read(self) -> int:
         """Note what is done; returns the length in bytes of the part of the file that is whole."""
         text = self.path.read_bytes()
         kept = text.rfind(b"\n") + 1
+        while self.as_csv and text[:kept].count(b'"') % 2:  # a line end in a quoted file name
+            kept = text.rfind(b"\n", 0, kept - 1) + 1
         lines = text[:kept].decode("utf-8", errors="replace")
+        first = csv_line(self.columns) if self.as_csv else '{"path": "'
         try:
+            if not kept and not first.encode().startswith(text[: len(first)]):
+                raise ValueError("its only line is not of this kind")
             if self.as_csv:
                 rows = list(csv.reader(io.StringIO(lines)))
                 if rows and rows[0] != self.columns:
                     raise ValueError(f"its columns are {','.join(rows[0])}")
                 self.done = {row[0] for row in rows[1:]}
             else:
-                self.done = {str(json.loads(line)["path"]) for line in lines.splitlines()}
+                self.done = {as_utf8(str(json.loads(line)["path"])) for line in lines.split("\n")[:-1]}
         except (ValueError, KeyError, TypeError, IndexError) as problem:
             raise self._refusal(f"holds something else ({problem})") from None
         return kept
@@ -89,6 +96,6 @@ class AnswerFile:
         return DataError(
             problem,
             expected=f"a new file, or one of an earlier `muybridge predict`: {kind}",
-            hint="give another file, or remove this one",
+            hint="give another file, the --top of then, or remove this one",
             where=self.path,
         )

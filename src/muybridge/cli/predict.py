@@ -69,17 +69,19 @@ def predict(
 def _predict_into(answers: AnswerFile, found: "Sequence[Path | FailedSample]", ask: "Ask", failures: Failures) -> None:
     """Predict what is not yet in a file, and show how far it is."""
     from muybridge.core.types import FailedSample
+    from muybridge.data.summary import count
     from muybridge.engine.journal import Reporter
 
     missing = [path for path in found if isinstance(path, FailedSample)]
     paths = [path for path in found if not isinstance(path, FailedSample)]
-    new = [path for path in paths if str(path) not in answers.done]
+    new = [path for path in paths if not answers.has(path)]
     with Reporter() as report:
         report.begin("predicting", len(paths), len(paths) - len(new))
         for answer in failures.apart(chain(missing, _counted(ask(new), report.step))):
             answers.add(answer)
-    kept = f", {len(paths) - len(new)} were there already" if len(new) < len(paths) else ""
-    report.say(f"{len(new)} recordings asked{kept}: {printable(str(answers.path))}")
+    there = len(paths) - len(new)
+    kept = f", {there} {'was' if there == 1 else 'were'} there already" if there else ""
+    report.say(f"{count(len(new), 'recording')} asked{kept}: {printable(str(answers.path))}")
 
 
 def _counted(
