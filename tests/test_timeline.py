@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import shutil
 from pathlib import Path
 
 import av
@@ -14,7 +16,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from muybridge.cli import app
-from muybridge.core.errors import DataError, RecipeError
+from muybridge.core.errors import DataError, MuybridgeWarning, RecipeError
 from muybridge.core.types import Output, SkeletonSequence
 from muybridge.engine.train import train
 from muybridge.media.video import Video
@@ -32,6 +34,7 @@ from muybridge.timeline import (
 from muybridge.timeline.scores import average_precision, overlap
 from muybridge.timeline.segments import average_windows
 from muybridge.timeline.windows import Window, cut_decoded, slide
+from muybridge.viz import timeline as viz
 from tests.tiny import tiny_clip_recipe, tiny_recipe, write_recordings, write_videos
 
 
@@ -164,7 +167,13 @@ def test_skeletons_need_a_clock(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"low": 0.6, "high": 0.5}, "low = 0.6"), ({"window": -1.0}, "a negative time"), ({"batch": 0}, "less than 1")],
+    [
+        ({"low": 0.6, "high": 0.5}, "low = 0.6"),
+        ({"window": -1.0}, "a negative time"),
+        ({"batch": 0}, "less than 1"),
+        ({"fps": float("inf")}, "endless"),
+        ({"hop": 1e-7}, "hop = 1e-07"),
+    ],
 )
 def test_impossible_settings_are_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
@@ -208,6 +217,62 @@ def test_wrong_tables_of_segments_are_refused(tmp_path: Path, text: str, message
         read_segments(tmp_path / "truth.csv")
 
 
+def test_what_cannot_end_well_is_refused_before_the_work(run: Path, film: Path, tmp_path: Path) -> None:
+    (tmp_path / "truth.csv").write_text("path,start,end,label\nother.mp4,0,1,dawn\n")
+    broken = tmp_path / "broken.mp4"
+    broken.write_text("would be listed if it was read")
+    for words, message in (
+        (["--format", "srt"], "subtitles of 2 recordings"),
+        (["--out", str(tmp_path / "none" / "out.jsonl")], "there is no folder"),
+        (["--out", str(tmp_path)], "it is a folder"),
+        (["--truth", str(tmp_path / "truth.csv")], "no recording is in the table"),
+    ):
+        result = CliRunner().invoke(app, ["timeline", str(run), str(broken), str(film), *words])
+        assert message in str(result.exception)
+        assert not result.output
+
+
+def test_recordings_of_one_name_and_of_any_name(run: Path, film: Path, tmp_path: Path) -> None:
+    names = ["x/film.mp4", "y/film.mp4", os.fsdecode(b"y/\xff,\r\n.mp4")]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(film, tmp_path / name)
+    pictures, low = tmp_path / "pictures", ["--low", "0", "--high", "0", "--shortest", "0"]
+    words = ["timeline", str(run), str(tmp_path / "x"), str(tmp_path / "y"), *low, "--pictures", str(pictures)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert {json.loads(line)["path"] for line in result.stdout.splitlines()} == {str(tmp_path / name) for name in names}
+    assert len(list(pictures.iterdir())) == 3
+    out = tmp_path / "out"
+    for kind in ("csv", "activitynet"):
+        result = CliRunner().invoke(app, [*words, "--format", kind, "--out", str(out)])
+        assert result.exit_code == 0, result.output
+        text = out.read_text()
+        assert len(list(csv.reader(io.StringIO(text))) if kind == "csv" else json.loads(text)["results"]) > 2
+
+
+def test_nothing_found_and_unknown_labels_are_said(run: Path, film: Path, tmp_path: Path) -> None:
+    (tmp_path / "truth.csv").write_text("path,start,end,label\nfilm,0,1,noon\n")
+    words = ["timeline", str(run), str(film), "--high", "1", "--truth", str(tmp_path / "truth.csv")]
+    with pytest.warns(MuybridgeWarning, match="no class 'noon'"):
+        result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "no segments; the highest probability is" in result.stderr
+
+
+def test_no_segment_is_missing_in_the_picture(tmp_path: Path) -> None:
+    labels = tuple(f"class {index}" for index in range(12))
+    segments = tuple(Segment(index, index + 1 + (index > 9) / 2, label) for index, label in enumerate(labels))
+    timeline = Timeline("film.mp4", labels, np.arange(13.0), np.full((12, 12), 1 / 12), segments, 2.0, 1.0)
+    shown = viz._classes(timeline)
+    assert len(shown) == 8
+    assert {"class 10", "class 11"} <= set(shown)
+    axes = viz.new_figure(4.0, 4.0).subplots()
+    viz._draw_segments(axes, timeline, shown, dict.fromkeys(shown, "red"))
+    assert len(axes.collections) == 12
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == [*shown, "4 other classes"]
+
+
 def test_the_command(run: Path, film: Path, tmp_path: Path) -> None:
     (tmp_path / "truth.csv").write_text(
         "path,start,end,label\n" + "".join(f"film.mp4,{i},{i + 1},{('dawn', 'dusk')[i % 2]}\n" for i in range(4))
@@ -221,7 +286,7 @@ def test_the_command(run: Path, film: Path, tmp_path: Path) -> None:
     assert {row["label"] for row in rows} == {"dawn", "dusk"}
     assert [row["start"] for row in rows] == sorted(row["start"] for row in rows)
     assert "segment F1" in result.stderr
-    assert "4 labelled segments in 1 recordings" in result.stderr
+    assert "4 labelled segments in 1 recording\n" in result.stderr
     with Image.open(tmp_path / "pictures" / "film.png") as picture:
         assert picture.width > 1000
     out = ["--format", "csv", "--out", str(tmp_path / "segments.csv")]

@@ -1,5 +1,6 @@
 """The Typer application, the groups of its commands, and the entry point."""
 
+import errno
 import functools
 import shlex
 import sys
@@ -7,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Any, Literal, TextIO, get_args
 
 import typer
@@ -151,6 +153,15 @@ def writable(path: Path) -> Iterator[None]:
             hint="choose another place" if exists else "make the folder, or choose another place",
             where=path,
         ) from None
+
+
+def check_writable(path: Path) -> None:
+    """Raises RecipeError, before long work, if a file that the user named could not be written after it."""
+    with writable(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        with TemporaryFile(dir=path.parent):
+            pass
 
 
 def _expand(value: Any) -> Any:

@@ -1,14 +1,14 @@
 """Segments as files: JSON lines, CSV, subtitles (WebVTT, SubRip), ActivityNet's JSON; labelled segments from CSV."""
 
 import csv
-import io
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from muybridge.core.errors import DataError
 from muybridge.core.files import atomic_write
+from muybridge.core.text import as_utf8, csv_line
 from muybridge.timeline.segments import Segment
 from muybridge.timeline.timeline import Timeline
 
@@ -32,15 +32,13 @@ def as_rows(timeline: Timeline) -> list[dict[str, object]]:
 
 
 def _jsonl(timelines: Rows) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for timeline in timelines for row in as_rows(timeline))
+    rows = (row for timeline in timelines for row in as_rows(timeline))
+    return "".join(as_utf8(json.dumps(row, ensure_ascii=False)) + "\n" for row in rows)
 
 
 def _csv(timelines: Rows) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    writer.writerows(tuple(row.values()) for timeline in timelines for row in as_rows(timeline))
-    return text.getvalue()
+    rows = [tuple(row.values()) for timeline in timelines for row in as_rows(timeline)]
+    return "".join(map(csv_line, [_COLUMNS, *rows]))
 
 
 def _vtt(timelines: Rows) -> str:
@@ -57,13 +55,15 @@ def _srt(timelines: Rows) -> str:
 
 
 def _activitynet(timelines: Rows) -> str:
+    stems = Counter(Path(timeline.path).stem for timeline in timelines)
     results = {
-        Path(timeline.path).stem: [
+        timeline.path if stems[stem := Path(timeline.path).stem] > 1 else stem: [
             {"label": one.label, "score": one.score, "segment": [one.start, one.end]} for one in timeline.segments
         ]
         for timeline in timelines
     }
-    return json.dumps({"version": "VERSION 1.3", "results": results, "external_data": {}}, ensure_ascii=False, indent=1)
+    content = {"version": "VERSION 1.3", "results": results, "external_data": {}}
+    return as_utf8(json.dumps(content, ensure_ascii=False, indent=1))
 
 
 FORMATS: dict[str, Callable[[Rows], str]] = {
@@ -74,6 +74,16 @@ FORMATS: dict[str, Callable[[Rows], str]] = {
     "activitynet": _activitynet,
 }
 """What each format makes of timelines; subtitles are of a single recording."""
+
+
+def check_format(kind: str, recordings: int) -> None:
+    """Raises DataError for subtitles of any number of recordings but one."""
+    if kind in ("vtt", "srt") and recordings != 1:
+        raise DataError(
+            f"subtitles of {recordings} recordings",
+            expected="one recording, whose player shows them",
+            hint="give one recording, or another --format",
+        )
 
 
 def write_timelines(path: Path, timelines: Rows, kind: str) -> None:
@@ -127,12 +137,7 @@ def _refused(path: Path, line: int, problem: str) -> DataError:
 
 
 def _only(timelines: Rows) -> Iterable[Segment]:
-    if len(timelines) != 1:
-        raise DataError(
-            f"subtitles of {len(timelines)} recordings",
-            expected="one recording, whose player shows them",
-            hint="give one recording, or another --format",
-        )
+    check_format("srt", len(timelines))
     return timelines[0].segments
 
 

@@ -3,6 +3,7 @@
 Legend: W windows, N bins of time, K classes.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -22,6 +23,9 @@ from muybridge.timeline.windows import Window, cut_decoded, cut_skeletons, cut_v
 
 DEFAULT_WINDOW = 2.0
 """Seconds of a window where the run does not know how long its training recordings were."""
+
+SHORTEST_HOP = 1e-3
+"""Seconds; shorter than a frame of any camera for people."""
 
 DEFAULT_FPS = 30.0
 """Frames a second of skeletons, whose files have no clock."""
@@ -57,17 +61,24 @@ class TimelineConfig:
     batch: int = 8
 
     def __post_init__(self) -> None:
-        if min(self.window, self.hop, self.smoothing, self.fps) < 0 or self.batch < 1:
+        times = (self.window, self.hop, self.smoothing, self.fps)
+        if not all(0 <= time < math.inf for time in times) or self.batch < 1:
             raise RecipeError(
-                "a negative time, or a batch of less than 1",
-                expected="window, hop, smoothing and fps of 0 or more, batch of 1 or more",
+                "a negative time, an endless one, or a batch of less than 1",
+                expected="finite window, hop, smoothing and fps of 0 or more, batch of 1 or more",
                 hint="correct the option",
+            )
+        if 0 < min(self.window or 1, self.hop or 1) < SHORTEST_HOP:
+            raise RecipeError(
+                f"window = {self.window:g} and hop = {self.hop:g}",
+                expected=f"0, which chooses, or at least {SHORTEST_HOP:g} seconds",
+                hint="a hop shorter than a frame computes the same windows again",
             )
         if not 0 <= self.low <= self.high <= 1:
             raise RecipeError(
                 f"low = {self.low:g} and high = {self.high:g}",
                 expected="0 <= low <= high <= 1",
-                hint="a segment begins above high and ends below low",
+                hint="a segment reaches high and ends below low: set both",
             )
 
 
