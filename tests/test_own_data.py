@@ -60,6 +60,17 @@ def test_what_the_user_gives_stays(tmp_path: Path) -> None:
     assert not {"train.epochs", "model.features"} & set(reasons)
 
 
+def test_what_follows_from_a_choice_goes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = skeletons(tmp_path / "skeletons", people=2)
+    settings, reasons = chosen("drnn", root, **{"model.face_partner": False})
+    assert settings["augment.skeleton.rotate"] > 0
+    assert not {"augment.skeleton.rotate", "model.face_partner"} & set(reasons)
+    monkeypatch.setattr(own_data, "weights_are_at_hand", lambda name: False)
+    recipe = folder_recipe("tdn", write_videos(tmp_path / "videos"), {"model.pretrained": True})
+    assert recipe.train.mixup == 0
+    assert not {"train.optimizer.lr", "train.mixup", "view.clips", "model.pretrained"} & set(recipe.reasons)
+
+
 @pytest.mark.parametrize("model", ["drnn", "sta_lstm"])
 def test_two_people_are_seen_with_their_places(tmp_path: Path, model: str) -> None:
     settings, reasons = chosen(model, skeletons(tmp_path, people=2))

@@ -64,7 +64,7 @@ def adapted(recipe: Recipe, given: Mapping[str, Any], earlier: Recipe | None = N
     Raises:
         DataError: the recordings cannot be read.
     """
-    choices = choose_settings(recipe) if earlier is None else _choices_of(earlier)
+    choices = choose_settings(recipe, given) if earlier is None else _choices_of(earlier)
     kept = [choice for choice in choices if not _is_given(choice.setting, given)]
     changed = recipe.with_settings({choice.setting: choice.value for choice in kept}) if kept else recipe
     return changed.model_copy(update={"reasons": {choice.setting: choice.reason for choice in kept}})
@@ -75,14 +75,21 @@ def _choices_of(recipe: Recipe) -> list[Choice]:
     return [Choice(setting, values[setting], reason) for setting, reason in recipe.reasons.items()]
 
 
-def choose_settings(recipe: Recipe) -> list[Choice]:
-    """The settings of a starting recipe that follow from its recordings; raises DataError if they cannot be read."""
+def choose_settings(recipe: Recipe, given: Mapping[str, Any]) -> list[Choice]:
+    """The settings of a starting recipe that follow from its recordings and from the user's own settings.
+
+    Raises:
+        DataError: the recordings cannot be read.
+    """
     records, holds = recipe.data.index("train").records, recipe.data.holds()
     if isinstance(holds, SkeletonData):
-        return [*_skeleton_choices(recipe, holds), *_length_choices(recipe, len(records), SKELETON_STEPS)]
+        unturned = _is_given("model.face_partner", given) and not flat_settings(recipe)["model.face_partner"]
+        choices = _skeleton_choices(holds, turned=not unturned)
+        return [*choices, *_length_choices(recipe, len(records), SKELETON_STEPS)]
     if not isinstance(recipe.model, ClipModelConfig | VideoLSTMConfig):
         return []
-    pretrained = recipe.model.pretrained and weights_are_at_hand(recipe.model.backbone)
+    wanted = _is_given("model.pretrained", given)
+    pretrained = recipe.model.pretrained and (wanted or weights_are_at_hand(recipe.model.backbone))
     choices = [*_frame_choices(recipe, records, pretrained), *_start_choices(recipe, pretrained)]
     return [*choices, *_length_choices(recipe, len(records), VIDEO_STEPS[pretrained])]
 
@@ -97,8 +104,13 @@ def _length_choices(recipe: Recipe, recordings: int, steps: int) -> list[Choice]
     return [Choice("train.epochs", epochs, f"{facts}; this makes {epochs * each}")]
 
 
-def _skeleton_choices(recipe: Recipe, holds: SkeletonData) -> list[Choice]:
-    """Input by the number of people, random changes by the number of coordinates."""
+def _skeleton_choices(holds: SkeletonData, *, turned: bool) -> list[Choice]:
+    """Input by the number of people, random changes by the number of coordinates.
+
+    Args:
+        holds: what the recordings are.
+        turned: whether people who face each other may be turned, after which random turns change nothing.
+    """
     choices: list[Choice] = []
     if holds.people > 1:
         people = f"up to {holds.people} people are seen"
@@ -106,7 +118,7 @@ def _skeleton_choices(recipe: Recipe, holds: SkeletonData) -> list[Choice]:
             Choice("model.features", ("position", "movement"), f"{people}, whose places to each other matter"),
             Choice("augment.skeleton.swap_people", 0.5, f"{people}, in no order that means anything"),
         ]
-        if holds.coordinates == 3:
+        if holds.coordinates == 3 and turned:
             choices.append(Choice("model.face_partner", True, f"{people}: turned so that the first faces the second"))
             choices.append(Choice("augment.skeleton.rotate", 0.0, "model.face_partner undoes turns"))
     if holds.coordinates == 2:
