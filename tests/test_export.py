@@ -203,7 +203,7 @@ def test_what_cannot_be_converted_or_written_is_said(skeletons: Path, tmp_path: 
         patch.setattr(torch.onnx, "export", lambda *_, **__: program)
         with pytest.raises(RunError, match=r"the axes \[1\] of joints became fixed"):
             export_run(run, tmp_path / "model.onnx")
-    monkeypatch.setattr(write, "convert", lambda *_: program)
+    monkeypatch.setattr(write, "convert", lambda *_: pytest.fail("converted before it was known where to"))
     with pytest.raises(RunError, match=r"missing.*cannot be written \(No such file or directory\)"):
         export_run(run, tmp_path / "missing" / "model.onnx")
     monkeypatch.setattr(write, "MOST_BYTES", 100)

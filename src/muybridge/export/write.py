@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -73,6 +74,8 @@ def export_run(run: str | Path, out: Path | None = None, report: Reporter | None
     model = folder.model()
     assert isinstance(model, Model)
     _check_size(model, folder.path)
+    with _write_errors(path), TemporaryFile(dir=path.parent):
+        pass  # a folder that cannot be written is found before minutes of converting
     report.say(f"converting {recipe.model.spec.title}")
     program = convert(model.requires_grad_(False), collate_inputs(generated_inputs(recipe, (9, 7))))
     program.model.metadata_props.update(describe(folder, recipe))

@@ -39,8 +39,8 @@ def group_of(group: str, name: str, path: Path) -> str:
     match = re.search(group, name)
     if match is None:
         raise DataError(
-            f"data.group {group!r} is not found in {name!r}",
-            expected="a group in every name",
+            f"data.group '{group}' is not found in {name!r}",
+            expected="a group in every name, which is that of the class folder and that of the file, class/name.ext",
             hint="correct data.group, or rename the file",
             where=path,
         )
