@@ -10,10 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from muybridge.cli import app
+from muybridge.engine.calibration import reliability
 from muybridge.engine.train import train
 from muybridge.viz.report import collect, write_report
 from muybridge.viz.report.html import Cell, table
-from muybridge.viz.report.statistics import bootstrap_top1, calibration, mcnemar
+from muybridge.viz.report.statistics import bootstrap_top1, mcnemar
 from tests.tiny import tiny_clip_recipe, tiny_recipe, write_recordings, write_videos
 
 
@@ -36,7 +37,7 @@ def test_the_interval_resamples_people() -> None:
 
 def test_calibration_by_hand() -> None:
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.35, 0.65], [1.0, 0.0]])
-    result = calibration(probabilities, np.array([0, 1, 1, 0]))
+    result = reliability(probabilities, np.array([0, 1, 1, 0]))
     assert result.counts == (1, 3)  # 0.65, and 0.9, 0.9 and 1.0
     np.testing.assert_allclose(result.confidence, [65, 280 / 3])
     np.testing.assert_allclose(result.accuracy, [100, 200 / 3])

@@ -53,6 +53,7 @@ if __name__ == "__main__":
     metadata = session.get_modelmeta().custom_metadata_map
     labels, joints = json.loads(metadata["labels"]), prepared(np.load(sys.argv[2]), json.loads(metadata["input"]))
     logits = session.run(["logits"], {"joints": joints[None], "length": np.array([len(joints)])})[0][0]
+    logits = logits / json.loads(metadata.get("calibration", '{"temperature": 1}'))["temperature"]
     scores = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     for best in scores.argsort()[::-1][:5]:
         print(f"{scores[best]:8.4f}  {labels[best]}")

@@ -53,6 +53,7 @@ if __name__ == "__main__":
     metadata = session.get_modelmeta().custom_metadata_map
     labels, spec = json.loads(metadata["labels"]), json.loads(metadata["input"])
     logits = session.run(["logits"], {"video": read_input(sys.argv[2], spec)})[0][0]
+    logits = logits / json.loads(metadata.get("calibration", '{"temperature": 1}'))["temperature"]
     scores = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     for best in scores.argsort()[::-1][:5]:
         print(f"{scores[best]:8.4f}  {labels[best]}")

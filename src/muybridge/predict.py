@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,7 @@ from muybridge.core.types import FailedSample, Output, Prediction, SkeletonSeque
 from muybridge.data.prepare import ClipPreparation, SkeletonPreparation, collate_inputs
 from muybridge.data.skeleton_ops import match_layout
 from muybridge.engine.bodies import Bodies, read_bodies
+from muybridge.engine.calibration import Calibration, calibrated
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.durations import Durations, read_durations
 from muybridge.media.arrays import sequence_from_array
@@ -39,6 +41,9 @@ Item = str | os.PathLike[str] | np.ndarray | Tensor | SkeletonSequence | Video
 Prepared = tuple[str, dict[str, Tensor]]
 """The name of a recording and the model's inputs for it."""
 
+Reject = float | Literal["auto"] | None
+"""A probability below which no class is named; "auto" is the threshold of the run's calibration."""
+
 
 class Predictor:
     """A trained run that predicts actions; ``muybridge.load`` makes one.
@@ -46,18 +51,29 @@ class Predictor:
     Args:
         run: a run folder.
         device: where the model computes; "auto" takes the GPU where there is one.
+        reject: the threshold: what is less probable is ``rejected``, as none of the classes; "auto" is that of
+            `muybridge test RUN --calibrate`, None rejects nothing.
 
     Raises:
-        RunError: no such run, not trained, damaged, or made by a newer version.
-        RecipeError: the device does not exist.
+        RunError: no such run, not trained, damaged, or made by a newer version; or "auto" of a run without a threshold.
+        RecipeError: the device does not exist, or the threshold is no probability.
     """
 
-    def __init__(self, run: str | Path, device: str | torch.device = "auto") -> None:
+    def __init__(self, run: str | Path, device: str | torch.device = "auto", *, reject: Reject = None) -> None:
         folder = RunFolder.open(run)
-        self._take(folder, choose_device(device), read_durations(folder.path), read_bodies(folder.path))
+        self._take(folder, choose_device(device), read_durations(folder.path), read_bodies(folder.path), reject)
 
-    def _take(self, run: RunFolder, device: torch.device, durations: Durations | None, bodies: Bodies | None) -> None:
+    def _take(
+        self,
+        run: RunFolder,
+        device: torch.device,
+        durations: Durations | None,
+        bodies: Bodies | None,
+        reject: Reject = None,
+    ) -> None:
         """Sets all attributes from a run."""
+        self.calibration = run.calibration()
+        self.reject = choose_reject(reject, self.calibration, run.path)
         self.run = run.path
         self.recipe = run.recipe()
         self.labels = run.labels()
@@ -93,9 +109,19 @@ class Predictor:
         _check_top(top)
         name, inputs = self._prepared(recording)
         output = self._output([inputs])
-        scores = self.prepare.average_views(output.logits)[0].exp().cpu()
+        scores = self.probabilities(output.logits)[0].cpu()
         maps = {key: value[0].cpu() for key, value in output.maps.items()}
-        return top_classes(name, self.labels, scores, top, maps)
+        return self._answer(name, scores, top, maps)
+
+    def probabilities(self, logits: Float[Tensor, "BV K"]) -> Float[Tensor, "B K"]:
+        """The probabilities of the classes from the scores of all views, calibrated where the run is."""
+        return calibrated(self.prepare.average_views(logits), self.calibration).exp()
+
+    def _answer(
+        self, name: str, scores: Float[Tensor, " K"], top: int, maps: dict[str, Tensor] | None = None
+    ) -> Prediction:
+        answer = top_classes(name, self.labels, scores, top, maps)
+        return answer if self.reject is None else replace(answer, rejected=answer.scores[0] < self.reject)
 
     def batch(self, recordings: Sequence[Item], top: int = 5) -> list[Prediction]:
         """Predict the actions in several recordings together, which is faster than one by one.
@@ -133,8 +159,8 @@ class Predictor:
     def _answers(self, prepared: Sequence[Prepared], top: int) -> list[Prediction]:
         """The predictions for recordings that are prepared, computed together."""
         output = self._output([inputs for _, inputs in prepared])
-        rows = self.prepare.average_views(output.logits).exp().cpu()
-        return [top_classes(name, self.labels, row, top) for (name, _), row in zip(prepared, rows, strict=True)]
+        rows = self.probabilities(output.logits).cpu()
+        return [self._answer(name, row, top) for (name, _), row in zip(prepared, rows, strict=True)]
 
     def predict_files(
         self, paths: Iterable[str | Path], top: int = 5, *, batch: int = 8, jobs: int = 1
@@ -277,6 +303,36 @@ class Predictor:
 def _check_top(top: int) -> None:
     if top < 1:
         raise ValueError(f"top is {top}; expected 1 or more classes")
+
+
+def choose_reject(reject: Reject, calibration: Calibration | None, run: Path) -> float | None:
+    """The threshold that is meant.
+
+    Raises:
+        RecipeError: it is no probability.
+        RunError: "auto", and the run has none.
+    """
+    if reject is None:
+        return None
+    if reject != "auto":
+        if isinstance(reject, str) or not 0 <= reject <= 1:
+            raise RecipeError(
+                f"the threshold {reject!r}",
+                expected='a probability from 0 to 1, or "auto"',
+                hint="correct it",
+            )
+        return float(reject)
+    if calibration is None or calibration.reject is None:
+        calibrated_before = calibration is not None
+        raise RunError(
+            "no recording of the validation part is answered correctly, so that no threshold was chosen"
+            if calibrated_before
+            else "the run has no threshold",
+            expected="a run that was calibrated",
+            hint="give a number" if calibrated_before else f"run `muybridge test {run} --calibrate`, or give a number",
+            where=run,
+        )
+    return calibration.reject
 
 
 def choose_device(device: str | torch.device) -> torch.device:

@@ -58,6 +58,7 @@ class AnswerFile:
             if self.as_csv:
                 pairs = zip(answer.labels, (f"{score:.6f}" for score in answer.scores), strict=True)
                 row = [answer.id, *(value for pair in pairs for value in pair)]
+                row[1] = answer.label
                 self._file.write(csv_line(row + [""] * (len(self.columns) - len(row))))
             else:
                 self._file.write(as_utf8(json.dumps(answer.as_dict(), ensure_ascii=False)) + "\n")

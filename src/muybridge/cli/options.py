@@ -42,6 +42,18 @@ def _check_run_or_file(path: Path | None) -> Path | None:
     return path if path is not None and is_onnx(path) else _check_run(path)
 
 
+def _parse_reject(value: str | None) -> Any:
+    if value is None or value == "auto":
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise RecipeError(f"--reject {value}", expected="a probability from 0 to 1, or auto", hint="correct it")
+    return number
+
+
 def is_onnx(run: Path) -> bool:
     """Whether an ONNX file is meant, and not a run folder."""
     return run.suffix.lower() == ".onnx"
@@ -118,6 +130,14 @@ RunOrFile = Annotated[
 ]
 AsJsonLines = Annotated[bool, typer.Option("--json", help="Print a line of JSON for each recording, and nothing else.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first recording that cannot be read.")]
+Reject = Annotated[
+    str | None,
+    typer.Option(
+        metavar="P|auto",
+        callback=_parse_reject,
+        help='Answer "none of these" below this probability; auto: the threshold of `muybridge test RUN --calibrate`.',
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; auto uses a GPU if there is one.")

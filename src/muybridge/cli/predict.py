@@ -12,11 +12,12 @@ import typer
 from muybridge.cli.answers import AnswerFile
 from muybridge.cli.app import command
 from muybridge.cli.failures import Failures, printable
-from muybridge.cli.options import AsJsonLines, Device, RunOrFile, Strict
+from muybridge.cli.options import AsJsonLines, Device, Reject, RunOrFile, Strict
 from muybridge.core.errors import RecipeError
 
 if TYPE_CHECKING:
     from muybridge.core.types import FailedSample, Prediction
+    from muybridge.predict import Predictor
 
     Ask = Callable[[Iterable[Path]], Iterator[Prediction | FailedSample]]
 
@@ -42,15 +43,18 @@ def predict(
     jobs: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Threads that read ahead; by default one for each core.")
     ] = None,
+    reject: Reject = None,
     device: Device = "auto",
 ) -> None:
     """Predict the action in each file."""
     from muybridge import load
     from muybridge.core.processes import available_cores
+    from muybridge.core.types import NONE_OF_THESE
 
     if csv is not None and jsonl is not None:
         raise RecipeError("--csv and --jsonl", expected="one of them", hint="run the command twice for both")
-    predictor = load(run, device)
+    predictor = load(run, device, reject=reject)  # pyright: ignore[reportArgumentType] - parsed by its callback
+    announce_calibration(predictor)
     ask = partial(predictor.predict_files, top=top, batch=batch, jobs=jobs or available_cores())
     with Failures(strict) as failures:
         if file := csv or jsonl:
@@ -62,8 +66,18 @@ def predict(
                 typer.echo(json.dumps(answer.as_dict()))
                 continue
             typer.echo(printable(answer.id))
+            if answer.rejected:
+                typer.echo(f"  {NONE_OF_THESE} (below {predictor.reject:.2%})")
             for label, score in zip(answer.labels, answer.scores, strict=True):
                 typer.echo(f"  {score:7.2%}  {label}")
+
+
+def announce_calibration(predictor: "Predictor") -> None:
+    """Say that the probabilities are calibrated, and the threshold, where there is one."""
+    if predictor.calibration:
+        typer.echo(str(predictor.calibration), err=True)
+    if predictor.reject is not None:
+        typer.echo(f"none of these: below {predictor.reject:.2%}", err=True)
 
 
 def _predict_into(answers: AnswerFile, found: "Sequence[Path | FailedSample]", ask: "Ask", failures: Failures) -> None:

@@ -14,6 +14,7 @@ from rich.table import Column, Table
 if TYPE_CHECKING:
     from muybridge.baseline import BaselineTable
     from muybridge.engine.bench import BenchResult
+    from muybridge.engine.calibration import Calibration
     from muybridge.engine.metrics import Scores
     from muybridge.engine.repeat import Summary
     from muybridge.export import Quantized
@@ -77,8 +78,29 @@ def print_scores(scores: "Scores", as_json: bool, baselines: "BaselineTable | No
         f"{_recordings(scores.count)} tested, {_recordings(scores.excluded)} excluded",
         highlight=False,
     )
+    if facts := scores.calibration:
+        console.print(
+            "expected calibration error {error_after:.1f} %, {error_before:.1f} % before the temperature of "
+            "{temperature:.3g}".format(**facts),
+            highlight=False,
+        )
     if baselines:
         print_floor(scores, baselines)
+
+
+def describe_calibration(calibration: "Calibration") -> list[str]:
+    """What a calibration found on validation, in two lines."""
+    lines = [
+        f"calibrated on {_recordings(calibration.recordings)} of val: temperature {calibration.temperature:.3g}, "
+        f"expected calibration error {calibration.error_before:.1f} % before and {calibration.error_after:.1f} % after"
+    ]
+    if calibration.reject is None or calibration.kept is None:
+        return [*lines, "no recording of val is answered correctly, so there is no threshold for --reject auto"]
+    refused = "" if calibration.refused is None else f" and rejects {calibration.refused:.0%} of the wrong ones"
+    lines.append(
+        f"--reject auto: {calibration.reject:.4g} keeps {calibration.kept:.0%} of the correct answers{refused}"
+    )
+    return lines
 
 
 def print_baselines(table: "BaselineTable") -> None:

@@ -11,6 +11,7 @@ import typer
 from muybridge.cli.app import check_writable, command, writable
 from muybridge.cli.failures import Failures, printable
 from muybridge.cli.options import Device, RunOrFile, Strict
+from muybridge.cli.predict import announce_calibration
 from muybridge.core.errors import DataError, MuybridgeWarning
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def timeline(
     config = TimelineConfig(window, hop, smoothing, high, low, shortest, tuple(ignore or ()), fps, batch)
     labelled = read_segments(truth) if truth else None
     predictor, report = TimelinePredictor(load(run, device), config), Reporter()
+    announce_calibration(predictor.predictor)
     found = list(predictor.predictor.find(paths))
     check_format(kind, len(found))
     if out is not None:

@@ -159,16 +159,26 @@ def test(
     missing: Annotated[
         Literal["raise", "exclude"], typer.Option(help="If recordings are gone: refuse, or exclude and count them.")
     ] = "raise",
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate", help="First calibrate the probabilities on the validation part, for all later use."
+        ),
+    ] = False,
 ) -> None:
     """Test a trained run: top-1, top-5 and mean class accuracy."""
-    from muybridge.cli.tables import print_scores
+    from muybridge.cli.tables import describe_calibration, print_scores
     from muybridge.engine.baselines import read_baselines
+    from muybridge.engine.calibrate import calibrate as calibrate_run
+    from muybridge.engine.calibrate import refuse_file
     from muybridge.engine.checkpoint import RunFolder
     from muybridge.engine.evaluate import evaluate
     from muybridge.engine.journal import Reporter
     from muybridge.engine.runtime import Runtime
 
     if is_onnx(run):
+        if calibrate:
+            raise refuse_file(run)
         from muybridge.export import evaluate_file
 
         report = Reporter(quiet=as_json)
@@ -177,6 +187,10 @@ def test(
     folder = RunFolder.open(run)
     runtime = Runtime(folder.recipe().train.precision, device)
     report = Reporter(quiet=as_json or not runtime.is_main_process)
+    if calibrate:
+        calibration = calibrate_run(folder, runtime, report, pixels=pixels, data=data, missing=missing)
+        for line in describe_calibration(calibration):
+            report.say(line)
     scores = evaluate(folder, split, runtime, report, pixels=pixels, data=data, missing=missing)
     if runtime.is_main_process:
         baselines = read_baselines(folder)

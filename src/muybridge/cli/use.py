@@ -148,6 +148,7 @@ def export(
 ) -> None:
     """Export a run as one ONNX file that describes itself, checked against PyTorch."""
     from muybridge.cli.tables import print_quantized
+    from muybridge.engine.checkpoint import RunFolder
     from muybridge.engine.journal import Reporter
     from muybridge.export import export_run, quantize_file
 
@@ -155,6 +156,8 @@ def export(
     for kind, values in (("input", result.inputs), ("output", result.outputs)):
         for name, axes in values.items():
             typer.echo(f"{kind}  {name}  ({', '.join(map(str, axes))})")
+    if calibration := RunFolder.open(run).calibration():
+        typer.echo(f"{calibration}; the metadata has it")
     typer.echo(f"equal to PyTorch within {result.difference:.1e} on {result.checked_on}")
     typer.echo(f"wrote {result.path} ({result.path.stat().st_size / 1e6:.1f} MB)")
     if int8:

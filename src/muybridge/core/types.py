@@ -12,6 +12,9 @@ from torch import Tensor
 
 from muybridge.core.errors import DataError
 
+NONE_OF_THESE = "none of these"
+"""The label of a recording whose highest probability is below the threshold."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -142,27 +145,37 @@ class Prediction:
         labels: class names, most probable first.
         scores: probabilities (0 to 1) of ``labels``.
         maps: the model's maps for this recording, without the batch axis.
+        rejected: whether the highest probability is below the threshold, so that it is none of the classes; None where
+            there is no threshold.
     """
 
     id: str
     labels: tuple[str, ...]
     scores: tuple[float, ...]
     maps: dict[str, Tensor]
+    rejected: bool | None = None
+
+    @property
+    def label(self) -> str:
+        """The most probable class, or "none of these" where it is rejected."""
+        return NONE_OF_THESE if self.rejected else self.labels[0]
 
     def as_dict(self, top: int | None = None) -> dict[str, Any]:
         """For JSON: ``path``, ``label`` and ``score`` of the best class, ``top`` with the best ``top`` (all) of them.
 
-        Probabilities are rounded to 6 digits.
+        Probabilities are rounded to 6 digits. With a threshold there is also ``rejected``, and the ``label`` of what is
+        rejected is "none of these".
         """
         rows = [
             {"label": label, "score": round(score, 6)}
             for label, score in zip(self.labels[:top], self.scores[:top], strict=True)
         ]
-        return {"path": self.id, **rows[0], "top": rows}
+        rejected = {} if self.rejected is None else {"rejected": self.rejected}
+        return {"path": self.id, "label": self.label, "score": rows[0]["score"], **rejected, "top": rows}
 
     def __repr__(self) -> str:
         best = ", ".join(f"{name} {score:.1%}" for name, score in zip(self.labels[:3], self.scores, strict=False))
-        return f"Prediction({self.id}: {best})"
+        return f"Prediction({self.id}: {f'{NONE_OF_THESE}; ' if self.rejected else ''}{best})"
 
 
 def _span(seconds: Tensor) -> str:

@@ -11,6 +11,7 @@ state.pt             the state of an unfinished training
 journal.jsonl        one row for each epoch
 excluded.tsv         recordings that are not in the index, and why
 baseline.json        how far simple baselines get on the same split
+calibration.json     temperature of the probabilities, of a run that was calibrated
 test.json, ...       results of a test; ``pictures/`` what `muybridge show` drew
 """
 
@@ -31,9 +32,11 @@ from torch import nn
 from muybridge.core.errors import RunError
 from muybridge.core.files import atomic_write
 from muybridge.data.datasets.base import Excluded
+from muybridge.engine.calibration import FILE as CALIBRATION
+from muybridge.engine.calibration import Calibration, read_calibration
 from muybridge.engine.run_format import FORMAT, check_run
 from muybridge.engine.saved_split import SavedSplit
-from muybridge.engine.weights import load_weights, read_weights_file, save_weights
+from muybridge.engine.weights import load_weights, read_weights_file, save_weights, stored_checksum
 from muybridge.recipe import Recipe, flat_settings, load_recipe, save_recipe
 
 _SHOWN = 4
@@ -194,6 +197,22 @@ class RunFolder:
         model = recipe.model.without_pretrained().build(len(labels), recipe.data.holds()).to(dtype)
         load_weights(model, weights.tensors, path)
         return model.eval()
+
+    def calibration(self) -> Calibration | None:
+        """How its probabilities are calibrated; None where they are not.
+
+        Raises:
+            RunError: the file is damaged, or belongs to other weights.
+        """
+        return read_calibration(self.path, self.weights_checksum())
+
+    def weights_checksum(self) -> str:
+        """The checksum that the weights file says it has; empty where it has none."""
+        return stored_checksum(self.path / "weights.safetensors")
+
+    def write_calibration(self, calibration: Calibration) -> None:
+        """Save the calibration, with which the run predicts from now on."""
+        self.write_json(CALIBRATION, calibration.as_dict())
 
     def write_weights(self, name: str, model: nn.Module) -> None:
         """Save a model's parameters and buffers as ``NAME.safetensors``, with a checksum and the class names."""

@@ -1,6 +1,7 @@
 """Testing: every recording of a split once, whatever the number of processes."""
 
 import csv
+import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +19,7 @@ from muybridge.data.datasets.base import Split
 from muybridge.data.feature_store import FeatureStore
 from muybridge.data.loader import SampleDataset, make_loader, sequential_plan
 from muybridge.data.playback import PlaybackPreparation
+from muybridge.engine.calibration import Calibration, reliability
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluated_part import EvaluatedPart, Missing, edited_recipe_note, find_evaluated_part
 from muybridge.engine.journal import Reporter
@@ -34,16 +36,21 @@ class SplitPredictions:
     """Predictions for every sample, in index order, on every process alike; means over a sample's views.
 
     Attributes:
-        probabilities: ``N K``, float32.
+        log_probabilities: ``N K``, float32.
         labels: ``N``.
         ids: record ids.
-        loss: mean cross-entropy of ``probabilities``.
+        loss: mean cross-entropy of the probabilities.
     """
 
-    probabilities: Tensor
+    log_probabilities: Tensor
     labels: Tensor
     ids: tuple[str, ...]
     loss: float
+
+    @property
+    def probabilities(self) -> Tensor:
+        """``N K``, float32."""
+        return self.log_probabilities.exp()
 
 
 def predict_split(
@@ -116,7 +123,7 @@ def _gather(runtime: Runtime, samples: SampleDataset, rows: Tensor | None, label
             "train.optimizer.lr",
         )
     loss = torch.nn.functional.nll_loss(all_rows, all_labels).item()
-    return SplitPredictions(all_rows.exp(), all_labels, tuple(record.id for record in samples.records), loss)
+    return SplitPredictions(all_rows, all_labels, tuple(record.id for record in samples.records), loss)
 
 
 def evaluate(
@@ -151,11 +158,44 @@ def evaluate(
     Warns:
         MuybridgeWarning: the results cannot be written into the folder.
     """
+    runtime = runtime or Runtime(run.recipe(data).train.precision)
+    calibration = run.calibration()
+    predictions, part, recipe = predict_part(run, split, runtime, report, pixels=pixels, data=data, missing=missing)
+    uncalibrated = predictions
+    if calibration:
+        predictions = replace(predictions, log_probabilities=calibration.apply(predictions.log_probabilities))
+    scores = score(
+        predictions.probabilities,
+        predictions.labels,
+        run.labels(),
+        excluded=part.excluded,
+        superclasses=recipe.data.superclasses(),
+        precision=runtime.precision,
+    )
+    if calibration:
+        before, after = (_calibration_error(one) for one in (uncalibrated, predictions))
+        facts = {"temperature": calibration.temperature, "error_before": before, "error_after": after}
+        scores = replace(scores, calibration=facts)
+    if runtime.is_main_process:
+        _write_results(run, split, scores, predictions, part)
+    return scores
+
+
+def predict_part(
+    run: RunFolder,
+    split: Split,
+    runtime: Runtime,
+    report: Reporter | None = None,
+    *,
+    pixels: bool = False,
+    data: Path | None = None,
+    missing: Missing = "raise",
+) -> tuple[SplitPredictions, EvaluatedPart, Recipe]:
+    """The predictions of a run for one of its parts, not calibrated; see :func:`evaluate` for arguments and errors."""
     recipe = run.recipe(data)
-    runtime = runtime or Runtime(recipe.train.precision)
+    part = find_evaluated_part(run, recipe, split, missing)
     model = run.model(torch.float64 if runtime.precision == "64-true" else torch.float32)
     assert isinstance(model, Model)
-    part = find_evaluated_part(run, recipe, split, missing)
     samples = make_samples(recipe, split, part.records, pixels=pixels)
     check_features(samples, recipe.model, model)
     report, settings = report or Reporter(quiet=True), recipe.train
@@ -165,17 +205,22 @@ def evaluate(
     model = model.to(runtime.device)
     with explained_errors(), report:
         predictions = predict_split(runtime, model, samples, settings.batch_size, settings.num_workers, report=report)
-    scores = score(
-        predictions.probabilities,
-        predictions.labels,
-        run.labels(),
-        excluded=part.excluded,
-        superclasses=recipe.data.superclasses(),
-        precision=runtime.precision,
-    )
-    if runtime.is_main_process:
-        _write_results(run, split, scores, predictions, part)
-    return scores
+    return predictions, part, recipe
+
+
+def is_tested(run: RunFolder, split: Split, calibration: Calibration | None) -> bool:
+    """Whether the folder has the results of a test on a part, with this calibration."""
+    if not (run.path / f"{split}-predictions.csv").is_file():
+        return False
+    try:
+        used = json.loads((run.path / f"{split}.json").read_text(encoding="utf-8")).get("calibration")
+    except (OSError, ValueError):
+        return calibration is None
+    return (used or {}).get("temperature") == (calibration.temperature if calibration else None)
+
+
+def _calibration_error(predictions: SplitPredictions) -> float:
+    return reliability(predictions.probabilities.numpy(), predictions.labels.numpy()).error
 
 
 def make_samples(

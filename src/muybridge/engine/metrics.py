@@ -21,6 +21,8 @@ class Scores:
         superclass: recordings whose superclass is correct, probabilities summed over the classes in each; None where
             the data set has none.
         precision: number format of the computation; empty where there is not one.
+        calibration: ``temperature``, and the expected calibration error in percent, ``error_before`` and
+            ``error_after``; None where the run is not calibrated.
     """
 
     top1: float
@@ -32,6 +34,7 @@ class Scores:
     confusion: list[list[int]]
     superclass: float | None = None
     precision: str = ""
+    calibration: dict[str, float] | None = None
 
 
 def score(

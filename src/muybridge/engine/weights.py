@@ -70,6 +70,15 @@ def read_weights_file(path: Path) -> WeightsFile:
     return WeightsFile(tensors, tuple(facts["labels"]) if "labels" in facts else None)
 
 
+def stored_checksum(path: Path) -> str:
+    """The checksum that a weights file says it has, without reading the weights; empty where it has none."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return json.loads((file.metadata() or {}).get("muybridge", "{}")).get("checksum", "")
+    except (safetensors.SafetensorError, OSError, ValueError):
+        return ""  # reading the weights says what is wrong with them
+
+
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
     """Load tensors into a model.
 

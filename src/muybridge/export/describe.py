@@ -8,6 +8,7 @@ input             how an input is made from a recording, JSON, see :func:`descri
 recipe            the complete recipe, TOML
 weights_sha256    checksum of the weights
 checked           on what, and how closely, the file agrees with PyTorch, JSON
+calibration       of a calibrated run: ``temperature``, which divides log-probabilities, and the threshold ``reject``, JSON
 training          length and size of the training recordings, how many were excluded, and where the data is, JSON
 quantized         of a file with integers: which operators, and what they were calibrated on, JSON
 split             the recordings of each split (``split.csv``), as Base64 of a zlib stream; absent without a training
@@ -40,7 +41,7 @@ Metadata = dict[str, str]
 
 def describe(run: RunFolder, recipe: Recipe) -> Metadata:
     """The metadata of a run, without ``checked``."""
-    split = run.path / "split.csv"
+    split, calibration = run.path / "split.csv", run.calibration()
     texts = {
         "muybridge": __version__,
         "format": str(FORMAT),
@@ -51,6 +52,8 @@ def describe(run: RunFolder, recipe: Recipe) -> Metadata:
         "weights_sha256": checksum(read_weights(run.path / "weights.safetensors")),
         "training": _json(_describe_training(run)),
     }
+    if calibration:
+        texts["calibration"] = _json(calibration.as_dict())
     return texts | ({"split": compress(split.read_text(encoding="utf-8"))} if split.exists() else {})
 
 

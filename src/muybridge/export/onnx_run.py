@@ -13,6 +13,7 @@ import torch
 from muybridge.core.errors import RunError
 from muybridge.data.datasets.base import Split
 from muybridge.engine.bodies import Bodies
+from muybridge.engine.calibration import Calibration, parse_calibration
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.durations import Durations
 from muybridge.engine.evaluate import evaluate
@@ -23,7 +24,7 @@ from muybridge.engine.runtime import Runtime
 from muybridge.engine.saved_split import SavedSplit
 from muybridge.export.describe import FORMAT, decompress
 from muybridge.export.session import OnnxModel, open_session
-from muybridge.predict import Predictor
+from muybridge.predict import Predictor, Reject
 from muybridge.recipe import Recipe, recipe_from
 
 
@@ -82,6 +83,11 @@ class OnnxRun(RunFolder):
         del dtype
         return OnnxModel(self._session)
 
+    def calibration(self) -> Calibration | None:
+        """How the probabilities of the run were calibrated; None where they were not."""
+        text = self._metadata.get("calibration")
+        return parse_calibration(json.loads(text)) if text else None
+
     def durations(self) -> Durations | None:
         """How long the training recordings are, if that is known."""
         values = self._training["durations"]
@@ -105,6 +111,7 @@ class OnnxPredictor(Predictor):
     Args:
         run: the file.
         device: where ONNX Runtime computes; "auto" takes the GPU if the installed ONNX Runtime has one.
+        reject: the threshold, see :class:`~muybridge.predict.Predictor`.
 
     Raises:
         MissingExtraError: ONNX Runtime is not installed.
@@ -112,9 +119,9 @@ class OnnxPredictor(Predictor):
         RecipeError: "cuda", and the installed ONNX Runtime computes on the CPU alone.
     """
 
-    def __init__(self, run: str | Path, device: str | torch.device = "auto") -> None:
+    def __init__(self, run: str | Path, device: str | torch.device = "auto", *, reject: Reject = None) -> None:
         file = OnnxRun(run, str(device))
-        self._take(file, torch.device("cpu"), file.durations(), file.bodies())
+        self._take(file, torch.device("cpu"), file.durations(), file.bodies(), reject)
 
 
 def evaluate_file(

@@ -21,6 +21,7 @@ from muybridge.core.types import Prediction
 from muybridge.data.clip_ops import crop_boxes, eval_short_side
 from muybridge.data.prepare import ClipPreparation, ViewConfig
 from muybridge.data.sampling import sample_indices, window_indices, window_span
+from muybridge.engine.calibration import calibrated
 from muybridge.localize.linking import LINKING, Linking, Maps, MapSequence, attention_to_tubes, average_over_clips
 from muybridge.media.video import Video
 from muybridge.models.base import Model
@@ -167,7 +168,8 @@ class Localizer:
         cells, places = average_over_clips(clips(), len(recording))
         self._warn_if_coarse(cells, recording.size)
         maps = FrameMaps(cells, places, recording.size, self.prepare.takes, self.prepare.view)
-        return torch.stack(scores).mean(0), maps
+        mean = torch.stack(scores).mean(0)
+        return calibrated(mean.log(), self.predictor.calibration).exp() if self.predictor.calibration else mean, maps
 
     def _clip_maps(self, recording: Video, frames: list[int], name: str | None) -> tuple[Tensor, Tensor, Tensor]:
         """Probability of each class in one input of the model, its maps, and the frame that each map belongs to."""

@@ -181,7 +181,7 @@ class TimelinePredictor:
             with torch.inference_mode():
                 output = predictor.model(**{key: value.to(predictor.device) for key, value in inputs.items()})
             check_finite(output.logits, predictor.run)
-            yield predictor.prepare.average_views(output.logits).exp().double().cpu().numpy()
+            yield predictor.probabilities(output.logits).double().cpu().numpy()
 
     def _cut(
         self, recording: SkeletonSequence | Video, windows: list[Window]

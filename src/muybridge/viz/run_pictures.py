@@ -169,7 +169,7 @@ def _predict(predictor: Predictor, recording: SkeletonSequence | Video, sample: 
     with torch.inference_mode():
         output = model(**{key: value.to(predictor.device) for key, value in collate_inputs([inputs]).items()})
     check_finite(output.logits, predictor.run)
-    scores = prepare.average_views(output.logits)[0].exp()
+    scores = predictor.probabilities(output.logits)[0]
     best = int(scores.argmax())
     label = clean_text(labels[best])
     title = _title(predictor, sample, f"predicted: {label} ({100 * float(scores[best]):.0f} %)")

@@ -13,8 +13,9 @@ from jaxtyping import Float, Int
 from muybridge.baseline import BaselineTable
 from muybridge.data.datasets.base import Split
 from muybridge.engine.baselines import read_baselines
+from muybridge.engine.calibration import Calibration
 from muybridge.engine.checkpoint import RunFolder
-from muybridge.engine.evaluate import evaluate
+from muybridge.engine.evaluate import evaluate, is_tested
 from muybridge.engine.fuse import read_predictions
 from muybridge.recipe import Recipe
 
@@ -35,6 +36,7 @@ class RunFacts:
         baselines: measured on the same recordings; None without.
         counts: recordings of each part.
         excluded: how many recordings were excluded.
+        calibration: of the probabilities; None where the run is not calibrated.
     """
 
     run: RunFolder
@@ -48,6 +50,7 @@ class RunFacts:
     baselines: BaselineTable | None
     counts: dict[str, int]
     excluded: int
+    calibration: Calibration | None = None
 
     @property
     def title(self) -> str:
@@ -73,14 +76,15 @@ class RunFacts:
 
 
 def collect(run: str | Path, split: Split = "test", data: Path | None = None) -> RunFacts:
-    """The facts of a run; it is tested first where that was not done yet.
+    """The facts of a run; it is tested first where that was not done yet, or before it was calibrated.
 
     Raises:
         RunError: no such run, not trained, or damaged.
         DataError: it has to be tested, and its recordings are not there.
     """
     folder = RunFolder.open(run)
-    if not (folder.path / f"{split}-predictions.csv").is_file():
+    calibration = folder.calibration()
+    if not is_tested(folder, split, calibration):
         evaluate(folder, split, data=data)
     predictions, saved = read_predictions(folder, split), folder.split()
     records = saved.records if saved else ()
@@ -100,4 +104,5 @@ def collect(run: str | Path, split: Split = "test", data: Path | None = None) ->
         baselines if comparable else None,
         dict(Counter(record.split for record in records)),
         max(0, len(excluded.read_text(encoding="utf-8").splitlines()) - 1) if excluded.is_file() else 0,
+        calibration,
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from muybridge.core.errors import DataError, RunError
 from muybridge.core.files import atomic_write
+from muybridge.engine.calibration import reliability
 from muybridge.engine.journal import Journal
 from muybridge.recipe import dump
 from muybridge.recipe_text import toml_value
@@ -17,7 +18,7 @@ from muybridge.viz.confusion import draw_confusion
 from muybridge.viz.curves import draw_curves
 from muybridge.viz.report.facts import RunFacts
 from muybridge.viz.report.html import Cell, note, number, picture, section, table
-from muybridge.viz.report.statistics import bootstrap_top1, calibration, mcnemar
+from muybridge.viz.report.statistics import bootstrap_top1, mcnemar
 from muybridge.viz.report.thumbnails import thumbnail
 from muybridge.viz.style import writable
 
@@ -102,12 +103,14 @@ def _baselines(facts: RunFacts) -> str:
 
 
 def _calibration(facts: RunFacts) -> str:
-    result = calibration(facts.probabilities, facts.truth)
+    result = reliability(facts.probabilities, facts.truth)
     rows = [
         [number(confidence), number(accuracy), Cell(str(count), count)]
         for confidence, accuracy, count in zip(result.confidence, result.accuracy, result.counts, strict=True)
     ]
     text = f"Expected calibration error {result.error:.1f} %: how far the probability is from the accuracy, on average."
+    if facts.calibration is not None:
+        text += f" {str(facts.calibration).capitalize()} (temperature scaling)."
     return note(text) + table(("mean probability %", "accuracy %", "recordings"), rows)
 
 
@@ -190,7 +193,7 @@ def _comparison(runs: Sequence[RunFacts]) -> str:
     rows = []
     for facts in runs:
         interval = bootstrap_top1(facts.predicted == facts.truth, facts.groups)
-        error = calibration(facts.probabilities, facts.truth).error
+        error = reliability(facts.probabilities, facts.truth).error
         span = Cell(f"{interval.low:.1f} to {interval.high:.1f}")
         rows.append([Cell(facts.run.path.name), Cell(facts.title), number(interval.value), span, number(error)])
     columns = ("run", "recipe", "top-1 %", "95 % interval", "calibration error %")
