@@ -21,6 +21,7 @@ from muybridge.cli.tables import print_quantized
 from muybridge.core.errors import DataError, MissingExtraError, RecipeError, RunError
 from muybridge.core.types import Output
 from muybridge.data.prepare import collate_inputs
+from muybridge.engine.calibration import Calibration
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import evaluate
 from muybridge.engine.runtime import Runtime
@@ -312,8 +313,13 @@ def test_the_examples_predict_without_torch(skeletons: Path, videos: Path, tmp_p
     recording = data.open(record)
     np.save(tmp_path / "joints.npy", recording.joints.numpy())  # pyright: ignore[reportAttributeAccessIssue]
     video = next((videos.parent / "videos").rglob("d_0.mp4"))
+    model = onnx.load(skeletons)
+    calibration = json.dumps(Calibration(2.5, 0.5, 0, 0, 1.0, None, 9).as_dict())
+    onnx.helper.set_model_props(model, {e.key: e.value for e in model.metadata_props} | {"calibration": calibration})
+    onnx.save(model, tmp_path / "calibrated.onnx")
     for script, file, path, tolerance in (
         ("predict_joints.py", skeletons, tmp_path / "joints.npy", 1e-3),
+        ("predict_joints.py", tmp_path / "calibrated.onnx", tmp_path / "joints.npy", 1e-3),
         ("predict_video.py", videos, video, 0.02),
     ):
         assert len((EXAMPLES / script).read_text().splitlines()) <= 60

@@ -8,7 +8,7 @@ input             how an input is made from a recording, JSON, see :func:`descri
 recipe            the complete recipe, TOML
 weights_sha256    checksum of the weights
 checked           on what, and how closely, the file agrees with PyTorch, JSON
-calibration       of a calibrated run: ``temperature``, which divides log-probabilities, and the threshold ``reject``, JSON
+calibration       of a calibrated run: ``temperature``, which divides log-probabilities, and the threshold, JSON
 training          length and size of the training recordings, how many were excluded, and where the data is, JSON
 quantized         of a file with integers: which operators, and what they were calibrated on, JSON
 split             the recordings of each split (``split.csv``), as Base64 of a zlib stream; absent without a training
