@@ -106,6 +106,11 @@ def test_a_benchmark_of_the_papers(workspace: Path, monkeypatch: pytest.MonkeyPa
     assert len(list((workspace / "runs" / "sbu-repeat").rglob("weights.safetensors"))) == 4
 
 
+def test_with_scikit_learn(workspace: Path, monkeypatch: pytest.MonkeyPatch):
+    variables = run_page("sklearn.md", workspace, monkeypatch)
+    assert variables["recogniser"].score(variables["X"], variables["y"]) == 1  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def test_add_a_model(monkeypatch: pytest.MonkeyPatch):
     """The example's two modules, put where the page says they belong."""
     import sys

@@ -45,7 +45,8 @@ class ClassFolder(DatasetConfig):
             for names that do not show who or which source it is. Empty: no groups.
         test_groups: the groups of the test part.
         fold: one group that is the test part, for leaving each group out in turn.
-        test_fraction: share of the groups, or of each class, that is drawn for testing if neither is given.
+        test_fraction: share of the groups, or of each class, that is drawn for testing if neither is given; 0 tests
+            nothing, to train on everything.
         val_fraction: share of all groups, or of each class, that is drawn from the rest for validation, at least one
             unless it is 0; ignored with ``val_groups`` or a folder of validation recordings. A group is drawn only if
             two others remain for training.
@@ -63,7 +64,7 @@ class ClassFolder(DatasetConfig):
     group: str = ""
     test_groups: tuple[str, ...] = ()
     fold: str = ""
-    test_fraction: float = Field(default=0.25, gt=0.0, lt=1.0)
+    test_fraction: float = Field(default=0.25, ge=0.0, lt=1.0)
     val_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
     val_part: int = Field(default=0, ge=0)
     classes: tuple[str, ...] = ()
@@ -181,6 +182,8 @@ class ClassFolder(DatasetConfig):
             return "the groups in data.test_groups test"
         if self.fold:
             return f"the group {self.fold} tests (data.fold)"
+        if not self.test_fraction:
+            return "nothing tests (data.test_fraction = 0)"
         return f"{self.test_fraction:.0%} of {'the groups' if self.group else 'each class'} test, drawn by name"
 
     def _describe_val(self) -> str:
