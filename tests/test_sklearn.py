@@ -175,7 +175,7 @@ def test_videos_by_path(tmp_path: Path) -> None:
     assert estimator.predict_proba([str(path) for path in videos[:3]]).shape == (3, 2)
     before = {path: path.stat().st_mtime_ns for path in videos}
     assert before == {path: path.stat().st_mtime_ns for path in sorted((tmp_path / "videos").rglob("*.mp4"))}
-    with pytest.raises(DataError, match="has no recordings, but 8 .mp4"):
+    with pytest.raises(DataError, match=r"has no recordings, but 8 \.mp4"):
         Recogniser("drnn", epochs=1).fit(videos, labels)
 
 

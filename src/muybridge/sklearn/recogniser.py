@@ -151,7 +151,8 @@ class Recogniser(ClassifierMixin, BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         # The network is rebuilt from the files of its run, so that pickles do not depend on the device.
-        return {name: value for name, value in super().__getstate__().items() if name != "_loaded"}
+        state: Any = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_loaded"}
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

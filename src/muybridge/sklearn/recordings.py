@@ -24,7 +24,7 @@ GROUP = r"/g(\d+)_"
 _FOLDER_NAME = re.compile(r"[\w(][\w .,()+-]*(?<![ .])", re.ASCII)
 
 
-def check_recordings(X: Any) -> Sequence[Any]:  # noqa: N803 - scikit-learn's name
+def check_recordings(X: Any) -> Any:  # noqa: N803 - scikit-learn's name
     """The recordings as a sequence.
 
     Args:
