@@ -103,8 +103,9 @@ class Recogniser(ClassifierMixin, BaseEstimator):
         """Train on recordings.
 
         Args:
-            X: a list of arrays ``T P J D`` or ``T J D``, of :class:`SkeletonSequence`, or of paths of videos or
-                skeleton files, of the kind that the model takes; or one array of equally long recordings.
+            X: a list of arrays ``T P J D`` or ``T J D``, of :class:`~muybridge.core.types.SkeletonSequence`, or of
+                paths of videos or skeleton files, of the kind that the model takes; or one array of equally long
+                recordings.
             y: the class of each, numbers or texts.
             groups: the person or source of each; what is held out for validation are whole groups.
 
