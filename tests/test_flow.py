@@ -377,7 +377,7 @@ def test_a_missing_opencv_names_the_fix(monkeypatch: pytest.MonkeyPatch) -> None
 def test_metadata_describe_how_the_flow_was_computed(video_file: Path, tmp_path: Path) -> None:
     extract_flow(records(video_file), tmp_path, workers=1, bound=15.0)
     metadata = json.loads((tmp_path / "class/video/flow.json").read_text())
-    assert metadata == {"frames": 9, "height": 48, "width": 64, "method": "dis", "bound": 15.0}
+    assert metadata == {"frames": 9, "height": 48, "width": 64, "method": "dis", "bound": 15.0, "span": None}
 
 
 def test_shapes_are_checked() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from muybridge.core.errors import DataError, RunError
 from muybridge.core.rng import derive_seed
+from muybridge.core.types import Record
 from muybridge.engine import saved_split
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import evaluate
@@ -84,7 +85,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def test_the_split_is_written_out(trained: Path):
     table = rows(trained / "runs" / "mine" / "split.csv")
-    assert list(table[0]) == ["split", "id", "path", "label", "group", "bytes", "modified", "fingerprint"]
+    assert list(table[0]) == ["split", "id", "path", "label", "group", "bytes", "modified", "fingerprint", "span"]
     assert len(table) == 16
     assert {(row["split"], row["group"]) for row in table} == {
         ("train", "s01"),
@@ -304,9 +305,9 @@ def test_fingerprints_see_a_change_in_the_middle_of_a_file(tmp_path: Path):
     size, modified = path.stat().st_size, path.stat().st_mtime_ns
     record = SavedRecord("train", "a", "a", "x", "", size, modified, saved_split._fingerprint(path))
     os.utime(path, ns=(1, 1))
-    assert record.is_content_of(path)
+    assert record.is_content_of(Record("a", path, 0))
     array[500, 3] = 1
     np.save(path, array)
     os.utime(path, ns=(1, 1))
     assert path.stat().st_size == size
-    assert not record.is_content_of(path)
+    assert not record.is_content_of(Record("a", path, 0))

@@ -16,6 +16,10 @@ NONE_OF_THESE = "none of these"
 """The label of a recording whose highest probability is below the threshold."""
 
 
+Span = tuple[float, float]
+"""Start and end of a part of a recording, in seconds from the start of the file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One labelled entry of an index; refers to a recording, contains no data of it.
@@ -26,6 +30,7 @@ class Record:
         label: class index from 0; -1 if unknown.
         group: the person or source by which splits are made; empty if unknown.
         backwards: whether the video is played backwards.
+        span: start and end in seconds of the part of the file that is the recording; None takes the whole file.
     """
 
     id: str
@@ -33,6 +38,7 @@ class Record:
     label: int
     group: str = ""
     backwards: bool = False
+    span: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +182,11 @@ class Prediction:
     def __repr__(self) -> str:
         best = ", ".join(f"{name} {score:.1%}" for name, score in zip(self.labels[:3], self.scores, strict=False))
         return f"Prediction({self.id}: {f'{NONE_OF_THESE}; ' if self.rejected else ''}{best})"
+
+
+def spans_overlap(first: Span | None, second: Span | None) -> bool:
+    """Whether two parts of one file have time in common; None is the whole file."""
+    return first is None or second is None or (first[0] < second[1] and second[0] < first[1])
 
 
 def _span(seconds: Tensor) -> str:

@@ -172,7 +172,7 @@ class PartStore:
         return span if list(numbers) == list(range(first, last + 1)) else span[torch.tensor(numbers) - first]
 
     @cached_property
-    def _sources(self) -> dict[str, str]:
+    def _sources(self) -> dict[Record, str]:
         """The fingerprints of recordings, computed once in this process."""
         return {}
 
@@ -191,9 +191,9 @@ class PartStore:
                 hint=f"delete it and {_COMPLETE}",
                 where=path,
             ) from None
-        if record.id not in self._sources:
-            self._sources[record.id] = fingerprint(record)
-        if self._sources[record.id] != source:
+        if record not in self._sources:
+            self._sources[record] = fingerprint(record)
+        if self._sources[record] != source:
             raise DataError(
                 f"maps of another file than {record.path}",
                 expected="those of the recording as it is now",
@@ -272,12 +272,15 @@ class FeatureStore:
 
 
 def fingerprint(record: Record) -> str:
-    """A hash that identifies a recording: of size, beginning and end of its file, or of names and sizes in its folder.
+    """A hash that identifies a recording: of size, beginning and end of its file, or of names and sizes in its folder;
+    of its span, and whether it is played backwards.
 
     Raises:
         DataError: the recording is gone.
     """
     digest = hashlib.blake2b(b"backwards" if record.backwards else b"", digest_size=16)
+    if record.span is not None:
+        digest.update(f"{record.span}\n".encode())
     try:
         if record.path.is_dir():
             for name, size in sorted((entry.name, entry.stat().st_size) for entry in os.scandir(record.path)):

@@ -1,13 +1,14 @@
 """What a data set contains, before anything is trained on it: counts, how it is split, and what is probably wrong."""
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from muybridge.core.files import describe_unread, find_duplicates
-from muybridge.core.types import Record
+from muybridge.core.types import Record, Span
 from muybridge.data.datasets.base import DatasetConfig, Excluded, Split, preview
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -158,23 +159,42 @@ def _duplicates(records: Mapping[str, tuple[Record, ...]], labels: tuple[str, ..
     if len(places) > MAX_COMPARED:
         return []
     leaks, conflicts, repeated = [], [], []
-    for group in find_duplicates(places):
-        copies = [places[path][0] for path in group]
-        first_split, first = copies[0]
-        pairs = [(f"{first.id} ({first_split})", split, record) for split, record in copies[1:]]
-        leaks += [f"{text} = {record.id} ({split})" for text, split, record in pairs if split != first_split]
-        conflicts += [
-            f"{first.id} ({labels[first.label]}) = {record.id} ({labels[record.label]})"
-            for _, _, record in pairs
-            if record.label != first.label
-        ]
-        repeated += [f"{first.id} = {record.id}" for _, split, record in pairs if split == first_split]
+    for (first_split, first), (split, record) in _copies(places):
+        if split != first_split:
+            leaks.append(f"{first.id} ({first_split}) = {record.id} ({split})")
+        else:
+            repeated.append(f"{first.id} = {record.id}")
+        if record.label != first.label:
+            conflicts.append(f"{first.id} ({labels[first.label]}) = {record.id} ({labels[record.label]})")
     warnings = (
         (leaks, "equal content in several parts of the split, so the test is too easy"),
         (conflicts, "equal content with different labels"),
         (repeated, "equal content in one part of the split"),
     )
     return [f"{text} ({count(len(pairs), 'pair')}): {preview(pairs, _MAX_PAIRS)}" for pairs, text in warnings if pairs]
+
+
+_Placed = tuple[str, Record]
+"""A recording with the part of the split that it is in."""
+
+
+def _copies(places: Mapping[Path, list[_Placed]]) -> Iterator[tuple[_Placed, _Placed]]:
+    """Pairs of recordings that show the same: equal files played alike, or parts of one file that overlap."""
+    equal = find_duplicates(places)
+    repeated = set(places) - {path for group in equal for path in group}
+    for paths in [*equal, *((path,) for path in places if path in repeated and len(places[path]) > 1)]:
+        for backwards in (False, True):
+            group = [placed for path in paths for placed in places[path] if placed[1].backwards == backwards]
+            longest: _Placed | None = None  # of those so far the one that ends last
+            for placed in sorted(group, key=lambda placed: _span_of(placed)[0]):
+                if longest and _span_of(placed)[0] < _span_of(longest)[1]:
+                    yield longest, placed
+                if longest is None or _span_of(placed)[1] > _span_of(longest)[1]:
+                    longest = placed
+
+
+def _span_of(placed: _Placed) -> Span:
+    return placed[1].span or (0.0, math.inf)
 
 
 def count(number: int, noun: str) -> str:

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from muybridge.core.errors import RunError
 from muybridge.core.files import fingerprint
-from muybridge.core.types import Record
+from muybridge.core.types import Record, Span, spans_overlap
 from muybridge.data.datasets.base import DatasetConfig, Index, Split, preview
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -35,6 +36,7 @@ class SavedRecord:
         bytes: size of the file; of a folder, 0.
         modified: time of the last change, in nanoseconds; 0 if there is no such file.
         fingerprint: hash of the content; empty where it was not read.
+        span: start and end in seconds, as ``1.5-3.25``; empty for the whole file.
     """
 
     split: str
@@ -45,9 +47,13 @@ class SavedRecord:
     bytes: int
     modified: int
     fingerprint: str
+    span: str = ""
 
-    def is_content_of(self, path: Path) -> bool:
-        """Whether a file is still what it was; its content is read only if it was written since."""
+    def is_content_of(self, record: Record) -> bool:
+        """Whether a recording is still what it was; the file is read only if it was written since."""
+        if self.span != _span_text(record.span):
+            return False
+        path = record.path
         size, modified = _stamp(path)
         if not self.modified or (size, modified) == (self.bytes, self.modified):
             return True
@@ -108,6 +114,7 @@ class SavedSplit:
                 record.group,
                 *stamps[record.path],
                 prints[record.path],
+                _span_text(record.span),
             )
             for split, record in pairs
         )
@@ -127,8 +134,10 @@ class SavedSplit:
         try:
             rows = list(csv.DictReader(lines))
             records = [SavedRecord(**{**row, **{name: int(row[name]) for name in _NUMBERS}}) for row in rows]  # pyright: ignore[reportArgumentType]
+            for record in records:
+                _parse_span(record.span)
             return cls(records)
-        except (ValueError, KeyError, TypeError, csv.Error) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
             raise _damaged(error, where) from None
 
     def write(self, path: Path) -> None:
@@ -154,17 +163,36 @@ class SavedSplit:
         both = [(record, current[id_]) for id_, record in saved.items() if id_ in current]
         return SplitChanges(
             removed=tuple(id_ for id_ in saved if id_ not in current),
-            changed=tuple(record.id for record, now in both if not record.is_content_of(now.path)),
+            changed=tuple(record.id for record, now in both if not record.is_content_of(now)),
             relabeled=tuple(record.id for record, now in both if record.label != labels[now.label]),
             added=tuple(sorted(current.keys() - saved.keys())),
         )
 
     def trained_on(self, records: Iterable[Record]) -> list[str]:
-        """Ids of those recordings that are in the training part, by id or by content."""
+        """Ids of those recordings that are in the training part, by id or by content, parts of files by the time."""
         trained = [record for record in self.records if record.split == "train"]
-        ids, prints = {record.id for record in trained}, {record.fingerprint for record in trained} - {""}
-        read = bool(prints)
-        return [record.id for record in records if record.id in ids or (read and _fingerprint(record.path) in prints)]
+        ids, spans = {record.id for record in trained}, defaultdict[str, list[Span | None]](list)
+        for record in trained:
+            if record.fingerprint:
+                spans[record.fingerprint].append(_parse_span(record.span))
+        return [record.id for record in records if record.id in ids or (spans and _was_shown(record, spans))]
+
+
+def _was_shown(record: Record, spans: Mapping[str, list[Span | None]]) -> bool:
+    """Whether a part of the recording is among spans of files, by the fingerprints of these."""
+    return any(spans_overlap(record.span, span) for span in spans.get(_fingerprint(record.path), ()))
+
+
+def _span_text(span: Span | None) -> str:
+    return "" if span is None else "-".join(f"{seconds:.6f}".rstrip("0").rstrip(".") for seconds in span)
+
+
+def _parse_span(text: str) -> Span | None:
+    """The span that a text of :func:`_span_text` means; raises ValueError where it means none."""
+    if not text:
+        return None
+    start, end = text.split("-")
+    return float(start), float(end)
 
 
 def _damaged(error: Exception, where: Path) -> RunError:

@@ -155,7 +155,7 @@ def _name(recipe: Recipe, warm: Recipe) -> str:
     records = []
     if recipe.train.warm_up == "self":
         split = SavedSplit.of(warm.data, {"train": warm.data.index("train")})
-        records = [(record.id, record.fingerprint) for record in split.records]
+        records = [(record.id, record.fingerprint, record.span) for record in split.records]
     versions = version("muybridge"), VERSION, stick_figures.VERSION, videos.VERSION
     facts = json.dumps([comparable_settings(warm), records, versions], sort_keys=True)
     return f"{recipe.train.warm_up}-{recipe.model.name}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"

@@ -60,7 +60,7 @@ class _Outcome(NamedTuple):
 
 def open_video(record: Record) -> Video:
     """The file or folder of frames behind a record."""
-    return Video(record.path)
+    return Video(record.path, span=record.span)
 
 
 class _Job(NamedTuple):
@@ -144,7 +144,7 @@ def _extract(job: _Job) -> _Outcome:
                     draft,
                     job.form,
                     _chunks(flow, height, width),
-                    FlowMetadata(len(video), height, width, job.method, job.bound),
+                    FlowMetadata(len(video), height, width, job.method, job.bound, video.span),
                 )
                 draft.rename(job.target)
             return _Outcome(len(flow))

@@ -26,6 +26,7 @@ from einops import rearrange
 from PIL import Image
 
 from muybridge.core.errors import DataError
+from muybridge.core.types import Span
 from muybridge.media.flow import BOUND, Fields, Flow, Method
 from muybridge.media.frames import FrameFolder
 from muybridge.media.npz import NUMPY_PROBLEMS, read_npz
@@ -49,6 +50,7 @@ class FlowMetadata:
         height, width: of the video in pixels.
         method: of computing.
         bound: in pixels; larger motion was clipped to it.
+        span: of the file, see :class:`Video`; None for the whole file.
     """
 
     frames: int
@@ -56,6 +58,7 @@ class FlowMetadata:
     width: int
     method: Method
     bound: float
+    span: Span | None = None
 
 
 class StoredFlow(Flow):
@@ -120,6 +123,13 @@ class StoredFlow(Flow):
             )
         if video is None:
             return
+        if metadata is not None and metadata.span != video.span:
+            raise DataError(
+                f"the flow is that of {_part(metadata.span)}",
+                expected=f"that of {_part(video.span)} of {video.path.name}",
+                hint=_REMAKE_HINT,
+                where=self.path,
+            )
         height, width = video.size
         size = (metadata.height, metadata.width) if metadata else tuple(self._source.read([0]).shape[2:])
         if len(self) != len(video) - 1 or size != (height, width):
@@ -129,6 +139,10 @@ class StoredFlow(Flow):
                 hint="make the flow again from this video, or name the folder that belongs to it",
                 where=self.path,
             )
+
+
+def _part(span: Span | None) -> str:
+    return "the whole video" if span is None else f"the span {span[0]:g} to {span[1]:g} s"
 
 
 def find_flow(folder: Path, name: str) -> Path:
@@ -307,7 +321,13 @@ def _read_metadata(folder: Path) -> FlowMetadata | None:
 
 def _parse_metadata(text: str) -> FlowMetadata:
     """Metadata from JSON; raises ValueError, TypeError or RecursionError where it is invalid."""
-    metadata = FlowMetadata(**json.loads(text))
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise TypeError("metadata are a JSON object")
+    if values.get("span") is not None:
+        start, end = values["span"]
+        values["span"] = float(start), float(end)
+    metadata = FlowMetadata(**values)
     numbers = (metadata.frames, metadata.height, metadata.width)
     if any(type(number) is not int for number in numbers) or not isinstance(metadata.method, str):
         raise TypeError("frames, height and width are whole numbers, and method is a word")

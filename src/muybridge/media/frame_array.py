@@ -81,7 +81,7 @@ class ArrayVideo(Video):
         frames = _numpy(frames)
         _check_frames(frames)
         check_size(ARRAY, frames.shape[1], frames.shape[2])
-        self.path = ARRAY
+        self.path, self.span = ARRAY, None
         source = FrameArray(frames, frames.shape[-1], fps)
         self._source = source  # type: ignore[assignment]  # of the same interface
         self._seconds, self.duration = source.seconds, source.duration

@@ -4,6 +4,7 @@ Legend: T frames, C channels, H and W pixels.
 """
 
 import copy
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from muybridge.core.errors import DataError
 from muybridge.core.files import FoundFiles, find_files
-from muybridge.core.types import Clip
+from muybridge.core.types import Clip, Span
 from muybridge.media.container import IMAGE_SUFFIXES, SUFFIXES
 from muybridge.media.decoders import TorchcodecFile, VideoFile, scaled_size, torchcodec_decoder
 from muybridge.media.frames import FrameFolder, is_numbered
@@ -26,6 +27,11 @@ from muybridge.media.frames import FrameFolder, is_numbered
 __all__ = ["SUFFIXES", "Decoder", "Video", "find_videos", "videos_in"]
 
 Decoder = Literal["pyav", "torchcodec"]
+
+OVERHANG = 0.5
+"""Seconds by which a span may end after the video: labels are rounded, and counted by other players."""
+
+_ROUNDING = 1e-3  # seconds; spans are often written with so few digits
 
 
 class Video:
@@ -50,10 +56,14 @@ class Video:
             in damaged files: it shows FFmpeg's guesses at what is missing, which PyAV refuses.
         fps: frame rate of a folder of images, which stores no times.
         prefix: prefix of the images' names, where a folder contains several series.
+        span: start and end in seconds of the part that is meant: the frames that are shown from its start until before
+            its end. Frames are numbered from the first of these, times stay those of the file, and other frames are
+            decoded only where these are predicted from them. Spans that touch have no frame in common.
 
     Raises:
         DataError: missing, empty, cut off, damaged, encrypted, without video, of a single frame, or of frames smaller
-            than 8 pixels or larger than 4096x4096.
+            than 8 pixels or larger than 4096x4096; or the span is empty, is after the end, or ends more than half a
+            second after it.
     """
 
     def __init__(
@@ -65,8 +75,9 @@ class Video:
         decoder: Decoder = "pyav",
         fps: float = 30.0,
         prefix: str | None = None,
+        span: Span | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path, self.span = Path(path), span
         self._source: VideoFile | FrameFolder
         if self.path.is_dir():
             self._source = FrameFolder(self.path, channels, fps, prefix)
@@ -77,6 +88,12 @@ class Video:
             self._seconds, self.duration = self._source.index.seconds, self._source.index.duration
         self._ranks = range(len(self._seconds))
         self._box: tuple[int, int, int, int] | None = None
+        if span is not None:
+            try:
+                self._limit(*span)
+            except DataError:
+                self.close()
+                raise
 
     def __len__(self) -> int:
         """Number of frames that are shown, counted in the file."""
@@ -111,7 +128,7 @@ class Video:
 
     @cached_property
     def _source_size(self) -> tuple[int, int]:
-        _, height, width, _ = self._source.read([0], None).shape
+        _, height, width, _ = self._source.read([self._ranks.start], None).shape
         return height, width
 
     def read(self, indices: Sequence[int] | Tensor, short_side: int | None = None) -> Clip:
@@ -198,6 +215,30 @@ class Video:
         part._box = top, left, height, width
         return part
 
+    def _limit(self, start: float, end: float) -> None:
+        """Keep the frames of a span; raises DataError where the video does not have it."""
+        check_span((start, end), self.path)
+        shown_until = float(self._seconds[0]) + self.duration
+        if end > shown_until + OVERHANG or start >= shown_until:
+            raise DataError(
+                f"the span {start:g} to {end:g} s is {'outside' if start >= shown_until else 'not all inside'} the "
+                f"video, which ends at {shown_until:.2f} s",
+                expected="a span within the video, in seconds from its start",
+                hint="correct the span; numbers of frames have to be divided by the frame rate",
+                where=self.path,
+            )
+        first, last = np.searchsorted(self._seconds, [start - _ROUNDING, end - _ROUNDING]).tolist()
+        if last - first < 2:
+            raise DataError(
+                f"{'a single frame' if last > first else 'no frame'} is shown from {start:g} to {end:g} s",
+                expected="two frames or more, since motion takes two",
+                hint="make the span longer, or leave it out",
+                where=self.path,
+            )
+        until = self._seconds[last] if last < len(self._seconds) else shown_until
+        self.duration = float(until - self._seconds[first])
+        self._ranks, self._seconds = self._ranks[first:last], self._seconds[first:last]
+
     def _cut(self, ranks: np.ndarray, short_side: int | None) -> UInt8[Tensor, "T H W C"]:
         """The box of the frames with these rising numbers, scaled as if it were the frame."""
         assert self._box is not None
@@ -220,6 +261,27 @@ class Video:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def check_span(span: Span, where: str | Path, place: str = "") -> None:
+    """Refuse a start and an end in seconds that are no span of time.
+
+    Args:
+        span: start and end.
+        where: the file that says so.
+        place: the line of it, for the message.
+
+    Raises:
+        DataError: one of them is no number, the start is negative, or it is not before the end.
+    """
+    start, end = span
+    if not (math.isfinite(start) and math.isfinite(end) and 0 <= start < end):
+        raise DataError(
+            f"{place}the span starts at {start:g} s and ends at {end:g} s",
+            expected="seconds from the start of the file, 0 or more, the start before the end",
+            hint="correct start and end",
+            where=where,
+        )
 
 
 def find_videos(folder: Path, *, check_names: bool = True) -> FoundFiles:

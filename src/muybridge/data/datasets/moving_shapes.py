@@ -136,7 +136,7 @@ class MovingShapes(DatasetConfig):
         Raises:
             DataError: the file is missing or damaged.
         """
-        return Video(record.path, channels=self.channels)
+        return Video(record.path, channels=self.channels, span=record.span)
 
     def boxes(self, record: Record) -> Float32[Tensor, "T 4"]:
         """The true box around the visible part of the shape in each frame: x0, y0, x1, y1 in pixels."""

@@ -71,7 +71,7 @@ class _ListedBenchmark(Benchmark):
 
     def open(self, record: Record) -> Video:
         """See :class:`Video`."""
-        return Video(record.path)
+        return Video(record.path, span=record.span)
 
     def describe_split(self) -> str:
         """The official split, and what is held out from it."""

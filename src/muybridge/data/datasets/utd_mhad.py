@@ -92,7 +92,7 @@ class _Depth(_Recordings):
 
     def open(self, record: Record) -> Video:
         """See :class:`Video`."""
-        video = Video(record.path, channels=self.channels)
+        video = Video(record.path, channels=self.channels, span=record.span)
         if self.crop_foreground:
             video = video.crop(*foreground(record.path))
         # The same frames are cut off whether a recording is reversed or not, so that they do not reveal the direction.

@@ -40,7 +40,7 @@ class VideoFolder(ClassFolder):
 
     def open(self, record: Record) -> Video:
         """See :class:`Video`."""
-        return Video(record.path, channels=self.channels, fps=self.fps)
+        return Video(record.path, channels=self.channels, fps=self.fps, span=record.span)
 
     def reverse(self) -> Mapping[int, int] | None:
         """As ``reverse_labels`` says; forbidden if it is not given."""

@@ -115,7 +115,7 @@ class VideoList(DatasetConfig):
 
     def open(self, record: Record) -> Video:
         """See :class:`Video`."""
-        return Video(record.path, channels=self.channels, fps=self.fps, prefix=self.prefix)
+        return Video(record.path, channels=self.channels, fps=self.fps, prefix=self.prefix, span=record.span)
 
     def describe_split(self) -> str:
         """Which list is which part."""
