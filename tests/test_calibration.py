@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import muybridge
 from muybridge.cli import app
+from muybridge.cli.tables import describe_calibration
 from muybridge.core.errors import DataError, RecipeError, RunError
 from muybridge.engine.calibrate import calibrate
 from muybridge.engine.calibration import Calibration, choose_threshold, fit_calibration, reliability
@@ -177,6 +178,9 @@ def test_the_threshold_of_the_calibration(run: Path) -> None:
     RunFolder.open(run).write_calibration(Calibration(1.0, None, 0, 0, None, None, 3))
     with pytest.raises(RunError, match=r"no recording of the validation part is answered correctly"):
         Predictor(run, "cpu", reject="auto")
+    few, many = (describe_calibration(Calibration(1.0, 0.5, 0, 0, 1.0, None, count)) for count in (3, 50))
+    assert "3 recordings are few" in few[1]
+    assert not any("few" in line for line in many)
     for wrong in (1.5, -0.1, float("nan"), "often"):
         with pytest.raises(RecipeError, match=r"the threshold .*Expected a probability from 0 to 1"):
             Predictor(run, "cpu", reject=wrong)  # pyright: ignore[reportArgumentType]

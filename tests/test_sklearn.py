@@ -23,6 +23,7 @@ from muybridge.core.errors import DataError, MuybridgeWarning, RecipeError, RunE
 from muybridge.core.types import SkeletonSequence
 from muybridge.engine.train import _alone
 from muybridge.sklearn import Recogniser
+from muybridge.sklearn.recogniser import DECIDED
 from muybridge.sklearn.recordings import check_recordings, folder_names
 from tests.tiny import write_videos
 
@@ -205,6 +206,9 @@ def test_what_is_wrong_is_said(data: tuple[list[np.ndarray], list[str], list[str
         ([*X[:-1], np.zeros((3, 3))], y, None, DataError, r"X\[23\]: joints is 3 x 3"),
         ([*X[:-1], tmp_path / "gone.npz"], y, None, DataError, r"gone.npz: no such file.*X\[23\]"),
     ]
+    one_missing = [np.nan, *range(23)]
+    cases.append((X, y, one_missing, ValueError, r"groups\[0\] is nan"))
+    cases.append((X, y, [None, *groups[1:]], ValueError, r"groups\[0\] is None"))
     for recordings, labels, people, error, words in cases:
         with pytest.raises(error, match=words):
             small(epochs=1).fit(recordings, labels, groups=people)
@@ -218,6 +222,39 @@ def test_what_is_wrong_is_said(data: tuple[list[np.ndarray], list[str], list[str
     with _alone(), pytest.raises(RunError, match="another training runs in this process"):
         small(epochs=1).fit(X, y)
     assert leftovers() == []
+
+
+def test_a_part_for_validation_that_would_be_empty_is_refused(
+    data: tuple[list[np.ndarray], list[str], list[str]],
+) -> None:
+    X, y, _ = data
+    with pytest.raises(ValueError, match=r"validation_fraction=0.25 holds out nothing.*three groups"):
+        small(validation_fraction=0.25, epochs=1).fit(X, y, groups=["one"] * 24)
+
+
+@pytest.mark.parametrize("name", DECIDED)
+def test_what_fit_decides_is_no_setting(name: str, data: tuple[list[np.ndarray], list[str], list[str]]) -> None:
+    with pytest.raises(ValueError, match=f"{name} is decided by the estimator; use"):
+        small(**{name: 1}).fit(data[0], data[1])
+
+
+def test_a_sequence_is_not_arranged_twice(data: tuple[list[np.ndarray], list[str], list[str]]) -> None:
+    X, y, _ = data
+    sequences = [SkeletonSequence(torch.tensor(x)[:, None].float(), torch.ones(len(x), 1, dtype=torch.bool)) for x in X]
+    with pytest.raises(DataError, match=r"X\[0\]: a SkeletonSequence is arranged already"):
+        small(data__up="z").fit(sequences, y)
+
+
+def test_a_recording_that_cannot_be_predicted_is_named(
+    fitted: Recogniser, data: tuple[list[np.ndarray], list[str], list[str]]
+) -> None:
+    with pytest.raises(DataError, match=r"^X\[10\]: nobody is seen"):
+        fitted.predict([*data[0][:10], np.full((8, 20, 3), np.nan)])
+
+
+def test_an_unknown_device_is_said(data: tuple[list[np.ndarray], list[str], list[str]]) -> None:
+    with pytest.raises(RunError, match=r"there is no device 'gpu'\. Expected auto, cpu or cuda"):
+        small(device="gpu", epochs=1).fit(data[0], data[1])
 
 
 def test_a_column_of_pandas_is_taken_by_position() -> None:

@@ -123,12 +123,13 @@ class Predictor:
         answer = top_classes(name, self.labels, scores, top, maps)
         return answer if self.reject is None else replace(answer, rejected=answer.scores[0] < self.reject)
 
-    def batch(self, recordings: Sequence[Item], top: int = 5) -> list[Prediction]:
+    def batch(self, recordings: Sequence[Item], top: int = 5, names: Sequence[str] | None = None) -> list[Prediction]:
         """Predict the actions in several recordings together, which is faster than one by one.
 
         Args:
             recordings: each as for a call of the predictor; all of them are in memory at once.
             top: how many classes to return for each, best first.
+            names: of the recordings that have no path, in predictions and errors; by default "recording 0" and so on.
 
         Returns:
             The predictions in the order of the recordings, without maps.
@@ -137,14 +138,16 @@ class Predictor:
             DataError: a recording cannot be read, or is not of the kind that the model was trained on.
             RunError: the model's scores are not finite.
             TypeError: an item is no recording.
-            ValueError: ``top`` is less than 1.
+            ValueError: ``top`` is less than 1, or there are not as many names as recordings.
         """
         _check_top(top)
-        return self._answers([self._prepared(recording) for recording in recordings], top) if recordings else []
+        names = [f"recording {number}" for number in range(len(recordings))] if names is None else names
+        prepared = [self._prepared(item, name) for item, name in zip(recordings, names, strict=True)]
+        return self._answers(prepared, top) if prepared else []
 
-    def _prepared(self, recording: Item) -> Prepared:
+    def _prepared(self, recording: Item, name: str = "") -> Prepared:
         """The name of a recording, and the model's inputs for it."""
-        with self.open(recording) as (opened, name):
+        with self.open(recording, name) as (opened, name):
             self.warn_if_unlike(opened, name)
             return name, self.prepare(opened)[0]
 
@@ -231,8 +234,12 @@ class Predictor:
         return Video(path, channels=_channels(holds))
 
     @contextmanager
-    def open(self, recording: Item) -> Iterator[tuple[SkeletonSequence | Video, str]]:
+    def open(self, recording: Item, name: str = "") -> Iterator[tuple[SkeletonSequence | Video, str]]:
         """A recording as the model needs it, and its name; what was opened here is closed at the end.
+
+        Args:
+            recording: as for a call of the predictor.
+            name: of a recording without a path; by default "recording" or "array".
 
         Raises:
             DataError: the recording cannot be read, or is not of the kind that the model was trained on.
@@ -244,12 +251,13 @@ class Predictor:
             case Video():
                 opened, name = recording, str(recording.path)
             case SkeletonSequence():
-                opened, name = recording, "recording"
+                opened, name = recording, name or "recording"
             case str() | os.PathLike():
                 path = Path(recording).expanduser()
                 opened, name = self.read(path), str(path)
             case np.ndarray() | Tensor():
-                opened, name = self._from_array(recording), "array"
+                name = name or "array"
+                opened = self._from_array(recording, name)
             case _:
                 raise TypeError(_unknown_item(recording))
         _check_kind(opened, holds, name)
@@ -267,10 +275,10 @@ class Predictor:
             if opened is not recording:
                 opened.close()
 
-    def _from_array(self, array: np.ndarray | Tensor) -> SkeletonSequence | Video:
+    def _from_array(self, array: np.ndarray | Tensor, name: str) -> SkeletonSequence | Video:
         if isinstance(self.recipe.data.holds(), ClipData):
             return ArrayVideo(array)
-        return sequence_from_array(array, options=self.recipe.data.read_options(), where=Path("array"))
+        return sequence_from_array(array, options=self.recipe.data.read_options(), where=Path(name))
 
     def warn_if_unlike(self, recording: SkeletonSequence | Video, name: str) -> None:
         """Give a :class:`MuybridgeWarning` for a recording unlike those of training.

@@ -88,12 +88,18 @@ def print_scores(scores: "Scores", as_json: bool, baselines: "BaselineTable | No
         print_floor(scores, baselines)
 
 
+FEW = 50
+"""Recordings of validation below which a calibration is said to be uncertain: one more answer moves accuracy by 2 %."""
+
+
 def describe_calibration(calibration: "Calibration") -> list[str]:
-    """What a calibration found on validation, in two lines."""
+    """What a calibration found on validation, in two or three lines."""
     lines = [
         f"calibrated on {_recordings(calibration.recordings)} of val: temperature {calibration.temperature:.3g}, "
         f"expected calibration error {calibration.error_before:.1f} % before and {calibration.error_after:.1f} % after"
     ]
+    if calibration.recordings < FEW:
+        lines.append(f"note: {_recordings(calibration.recordings)} are few; temperature and threshold are uncertain")
     if calibration.reject is None or calibration.kept is None:
         return [*lines, "no recording of val is answered correctly, so there is no threshold for --reject auto"]
     refused = "" if calibration.refused is None else f" and rejects {calibration.refused:.0%} of the wrong ones"

@@ -40,6 +40,7 @@ def calibrate(
     calibration = fit_calibration(predictions.log_probabilities, predictions.labels, run.weights_checksum())
     if runtime.is_main_process:
         run.write_calibration(calibration)
+    runtime.fabric.barrier()  # a test that follows reads it in every process
     return calibration
 
 

@@ -190,6 +190,12 @@ def _accelerator(device: str) -> str:
     if device == "auto":
         mps = torch.backends.mps.is_available()
         return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    if device not in ("cpu", "cuda", "mps"):
+        raise RunError(
+            f"there is no device {device!r}",
+            expected="auto, cpu or cuda",
+            hint="leave the device out, which takes the GPU where there is one",
+        )
     if device == "cuda" and not torch.cuda.is_available():
         built = cast("str | None", torch.version.cuda or torch.version.hip)
         raise RunError(

@@ -32,6 +32,20 @@ from muybridge.sklearn.recordings import GROUP, check_recordings, folder_names, 
 TABLES = ("model", "data", "view", "flow", "augment", "train")
 """Of a recipe; their settings are parameters of the estimator, with ``__`` in place of dots."""
 
+DECIDED = {
+    "data__root": "the X of fit",
+    "data__split": "validation_fraction",
+    "data__test_fraction": "a split of scikit-learn before fit",
+    "data__test_groups": "a split of scikit-learn before fit",
+    "data__fold": "a split of scikit-learn before fit",
+    "data__val_fraction": "validation_fraction",
+    "data__val_groups": "validation_fraction with the groups of fit",
+    "data__group": "the groups of fit",
+    "data__classes": "the y of fit",
+    "train__seed": "random_state",
+}
+"""Settings that the estimator decides by itself, and from what."""
+
 _BATCH = 8
 _KEPT = ("*.json", "*.toml", "labels.txt", "split.csv", "weights.safetensors", "journal.jsonl")
 """Files of a run that predicting needs, which the estimator keeps in memory."""
@@ -110,7 +124,8 @@ class Recogniser(ClassifierMixin, BaseEstimator):
             groups: the person or source of each; what is held out for validation are whole groups.
 
         Raises:
-            ValueError: ``y`` or ``groups`` do not fit, or there is a single class.
+            ValueError: ``y`` or ``groups`` do not fit, there is a single class, nothing can be held out for validation,
+                or a setting is one that the estimator decides.
             TypeError: ``X`` is no list of recordings.
             RecipeError: an unknown model or setting, or a wrong value.
             DataError: a recording cannot be read.
@@ -118,8 +133,7 @@ class Recogniser(ClassifierMixin, BaseEstimator):
         """
         X, y = self._check(X, y)  # noqa: N806
         if groups is not None:
-            check_consistent_length(X, groups)
-            groups = np.unique(np.asarray(groups), return_inverse=True)[1]
+            groups = _number_groups(X, groups)
         self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y has one class, {str(self.classes_[0])!r}; a classifier needs two or more")
@@ -137,8 +151,9 @@ class Recogniser(ClassifierMixin, BaseEstimator):
         recordings, predictor = check_recordings(X), self._predictor()
         answers: list[Prediction] = []
         for first in range(0, len(recordings), _BATCH):
-            part = [recordings[number] for number in range(first, min(first + _BATCH, len(recordings)))]
-            answers += predictor.batch(part, top=len(self.classes_))
+            numbers = range(first, min(first + _BATCH, len(recordings)))
+            part, names = [recordings[number] for number in numbers], [f"X[{number}]" for number in numbers]
+            answers += predictor.batch(part, top=len(self.classes_), names=names)
         rows = np.empty((len(answers), len(self.classes_)))
         for row, answer in zip(rows, answers, strict=True):
             by_name = dict(zip(answer.labels, answer.scores, strict=True))
@@ -164,6 +179,8 @@ class Recogniser(ClassifierMixin, BaseEstimator):
         return tags
 
     def _check(self, X: Any, y: Any) -> tuple[Sequence[Any], np.ndarray]:  # noqa: N803
+        for name in vars(self).keys() & DECIDED.keys():
+            raise ValueError(f"the setting {name} is decided by the estimator; use {DECIDED[name]} instead")
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None")
         X = check_recordings(X)  # noqa: N806
@@ -225,6 +242,11 @@ class Recogniser(ClassifierMixin, BaseEstimator):
                 expected=f"recordings that the model {self.model!r} takes, each once",
                 hint="give paths of videos to a model of videos, and skeletons to a model of skeletons",
             )
+        if self.validation_fraction and not len(found[1]):
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} holds out nothing. Expected at least two "
+                "recordings of a class, or three groups; give more, or set validation_fraction=0 to train on all of them"
+            )
         runtime, report = Runtime(recipe.train.precision, self.device), Reporter(quiet=not self.verbose)
         run = train(recipe, folder, runtime=runtime, report=report)
         has_val = bool(len(found[1]))
@@ -245,6 +267,17 @@ class Recogniser(ClassifierMixin, BaseEstimator):
                     (Path(folder) / name).write_bytes(content)
                 self._loaded = Predictor(folder, self.device)
         return self._loaded
+
+
+def _number_groups(X: Any, groups: Any) -> np.ndarray:  # noqa: N803
+    """The number of the group of each recording; raises ValueError where one is missing."""
+    check_consistent_length(X, groups)
+    names = list(groups)
+    missing = [number for number, name in enumerate(names) if name is None or name != name]  # NaN
+    if missing:
+        raise ValueError(f"groups[{missing[0]}] is {names[missing[0]]}; give the group of every recording")
+    order = {name: number for number, name in enumerate(sorted({str(name) for name in names}))}
+    return np.asarray([order[str(name)] for name in names])
 
 
 _READ: dict[str, Any] = {"axes": "", "coordinates": 0, "up": ""}

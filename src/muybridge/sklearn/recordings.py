@@ -68,7 +68,7 @@ def write_recordings(
         options: how arrays are read.
 
     Raises:
-        DataError: an array has no joints, or a path does not exist.
+        DataError: an array has no joints, a path does not exist, or settings say how a sequence is to be read.
     """
     for number, (item, label) in enumerate(zip(X, labels, strict=True)):
         place = folder / label
@@ -77,6 +77,7 @@ def write_recordings(
         if isinstance(item, str | os.PathLike):
             _link(Path(item).expanduser(), place / name, number)
         elif isinstance(item, SkeletonSequence):
+            _check_arranged(number, options)
             np.savez(place / f"{name}.npz", joints=item.joints.numpy(), present=item.present.numpy())
         else:
             array = item.numpy(force=True) if isinstance(item, Tensor) else np.asarray(item)
@@ -90,6 +91,17 @@ def folder_names(classes: Sequence[Any]) -> list[str]:
     usable = all(_FOLDER_NAME.fullmatch(name) and name[0] != "_" and not is_system_name(name) for name in names)
     different = len({name.casefold().replace(" ", "").replace("_", "") for name in names}) == len(names)
     return names if usable and different else [f"class {number}" for number in range(len(names))]
+
+
+def _check_arranged(number: int, options: ReadOptions) -> None:
+    """A sequence is as it is: a prediction does not rearrange it, and so neither does the training."""
+    if options != ReadOptions():
+        raise DataError(
+            "a SkeletonSequence is arranged already, and data.axes, data.coordinates or data.up is set",
+            expected="arrays or paths with these settings, or sequences without them",
+            hint="leave the settings out, or give arrays",
+            where=f"X[{number}]",
+        )
 
 
 def _link(path: Path, link: Path, number: int) -> None:
