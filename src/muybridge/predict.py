@@ -111,15 +111,16 @@ class Predictor:
         output = self._output([inputs])
         scores = self.probabilities(output.logits)[0].cpu()
         maps = {key: value[0].cpu() for key, value in output.maps.items()}
-        return self._answer(name, scores, top, maps)
+        return self.answer(name, scores, top, maps)
 
     def probabilities(self, logits: Float[Tensor, "BV K"]) -> Float[Tensor, "B K"]:
         """The probabilities of the classes from the scores of all views, calibrated where the run is."""
         return calibrated(self.prepare.average_views(logits), self.calibration).exp()
 
-    def _answer(
+    def answer(
         self, name: str, scores: Float[Tensor, " K"], top: int, maps: dict[str, Tensor] | None = None
     ) -> Prediction:
+        """The prediction for a recording of a name from the probabilities of all classes."""
         answer = top_classes(name, self.labels, scores, top, maps)
         return answer if self.reject is None else replace(answer, rejected=answer.scores[0] < self.reject)
 
@@ -163,7 +164,7 @@ class Predictor:
         """The predictions for recordings that are prepared, computed together."""
         output = self._output([inputs for _, inputs in prepared])
         rows = self.probabilities(output.logits).cpu()
-        return [self._answer(name, row, top) for (name, _), row in zip(prepared, rows, strict=True)]
+        return [self.answer(name, row, top) for (name, _), row in zip(prepared, rows, strict=True)]
 
     def predict_files(
         self, paths: Iterable[str | Path], top: int = 5, *, batch: int = 8, jobs: int = 1
@@ -286,8 +287,12 @@ class Predictor:
         It is much longer or faster, or, of skeletons, its joints seem to be in another order, along other axes, or in
         another unit.
         """
-        for message in (*self._duration_warnings(recording), *self._body_warnings(recording)):
+        for message in self.warnings_for(recording):
             warnings.warn(f"{name}: {message}", MuybridgeWarning, stacklevel=4)
+
+    def warnings_for(self, recording: SkeletonSequence | Video) -> list[str]:
+        """In what a recording is unlike those of training, as messages; see :meth:`warn_if_unlike`."""
+        return [*self._duration_warnings(recording), *self._body_warnings(recording)]
 
     def _body_warnings(self, recording: SkeletonSequence | Video) -> list[str]:
         """What is unlike training in the bodies of a recording of skeletons."""

@@ -4,7 +4,8 @@ MuybridgeError
 ├── DataError            a recording, an index or a folder of data
 ├── RecipeError          a recipe, a setting, or a model and a data set that do not match
 ├── RunError             a run folder: missing, damaged, of another version, or not writable
-└── MissingExtraError    an optional package that is not installed
+├── MissingExtraError    an optional package that is not installed
+└── RequestError         a request that `muybridge serve` does not answer
 
 The command line prints these without a traceback and exits with status 2. Any other exception is a bug of ours.
 """
@@ -53,6 +54,41 @@ class RunError(MuybridgeError):
 
 class MissingExtraError(MuybridgeError):
     """An optional package is required and not installed; the message names the pip command."""
+
+
+class RequestError(MuybridgeError):
+    """A request that the server does not answer.
+
+    Args:
+        problem, expected, hint, where: see :class:`MuybridgeError`.
+        status: of the HTTP response.
+        retry_after: seconds after which the client may try again; 0 where that does not help.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        expected: str,
+        hint: str,
+        where: str | Path | None = None,
+        status: int = 400,
+        retry_after: int = 0,
+    ) -> None:
+        super().__init__(problem, expected=expected, hint=hint, where=where)
+        self.status, self.retry_after = status, retry_after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        constructor = partial(
+            type(self),
+            self.problem,
+            expected=self.expected,
+            hint=self.hint,
+            where=self.where,
+            status=self.status,
+            retry_after=self.retry_after,
+        )
+        return constructor, ()
 
 
 class MuybridgeWarning(UserWarning):

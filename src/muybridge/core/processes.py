@@ -92,6 +92,11 @@ def require_main_guard(setting: str) -> None:
 def _prepare_worker() -> None:
     """An interrupt ends a worker at once and without a traceback; so does the end of the process that started it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """End this process, which another one started through multiprocessing, as soon as that one has ended."""
     parent = parent_process()
     assert parent is not None
 
