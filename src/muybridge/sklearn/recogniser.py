@@ -245,7 +245,7 @@ class Recogniser(ClassifierMixin, BaseEstimator):
         if self.validation_fraction and not len(found[1]):
             raise ValueError(
                 f"validation_fraction={self.validation_fraction} holds out nothing. Expected at least two "
-                "recordings of a class, or three groups; give more, or set validation_fraction=0 to train on all of them"
+                "recordings of a class, or three groups; give more, or set validation_fraction=0, which trains on all"
             )
         runtime, report = Runtime(recipe.train.precision, self.device), Reporter(quiet=not self.verbose)
         run = train(recipe, folder, runtime=runtime, report=report)
