@@ -91,7 +91,7 @@ def test_without_a_test_folder_the_validation_folder_tests(tmp_path: Path):
     assert ids(data, "test") == set(names("val/"))
     assert len(ids(data, "val")) == 2  # one of each class, drawn from the training folder
     assert all(name.startswith("train/") for name in ids(data, "val") | ids(data, "train"))
-    assert "without a test folder, the validation folder is the test part" in data.describe_split()
+    assert "without a test part, the validation part is the test part" in data.describe_split()
     assert "10% of each class validate, drawn by name" in data.describe_split()
 
 

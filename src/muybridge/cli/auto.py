@@ -44,7 +44,7 @@ def train_auto(
         raise RecipeError("--model auto without --data", expected="both", hint="give the folder of the recordings")
     settings = earlier.settings | dict(given) if earlier else dict(given)
     root = Path(settings["data.root"])
-    folder, report = run or new_run_folder(f"auto_{root.name}"), Reporter()
+    folder, report = run or new_run_folder(f"auto_{root.stem if root.is_file() else root.name}"), Reporter()
     starter = starter_of(root)
     (recipe,) = candidate_recipes([starter], root, settings).values()
     report.say(f"auto: the best model of {root} -> {folder}")

@@ -22,8 +22,8 @@ def baseline(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A folder of recordings, one folder for each class; a TOML file or the name of a shipped recipe; or a "
-            "run folder, whose split is taken and which keeps the result.",
+            help="A folder of recordings, one folder for each class, or a table of them; a TOML file or the name of a "
+            "shipped recipe; or a run folder, whose split is taken and which keeps the result.",
         ),
     ],
     settings: Settings = None,
@@ -37,7 +37,7 @@ def baseline(
     if is_run:
         check_run(folder)
         chosen = None
-    elif folder.is_dir():
+    elif folder.is_dir() or is_table(folder):
         chosen = choose_recipe(None, given | {"data.root": str(folder.resolve())}, starter_of(folder), folder)
     else:
         chosen = choose_recipe(source, given)
@@ -63,16 +63,32 @@ def _measure(recipe: "Recipe", split: Split, report: "Reporter") -> "BaselineTab
     return measure(recipe.data, split, report=report)
 
 
+def is_table(path: Path) -> bool:
+    """Whether a path is a file that names recordings."""
+    if not path.is_file() or path.suffix.lower() == ".toml":
+        return False
+    from muybridge.data.annotations.read import is_annotation_file
+
+    return is_annotation_file(path)
+
+
 def starter_of(folder: Path) -> str:
-    """A model for the kind of recordings that a folder holds, by the suffixes of its files."""
+    """A model for the kind of recordings that a folder holds, or a table names, by the suffixes of the files."""
     from muybridge.core.files import find_files
     from muybridge.media.container import SUFFIXES as VIDEO_SUFFIXES
     from muybridge.media.skeleton import SUFFIXES as SKELETON_SUFFIXES
 
-    videos, skeletons = (len(find_files(folder, kind).files) for kind in (VIDEO_SUFFIXES, SKELETON_SUFFIXES))
+    if is_table(folder):
+        from muybridge.data.annotations.read import read_annotations
+
+        suffixes = [Path(text).suffix.lower() for text in {each.path for each in read_annotations(folder)}]
+        videos, skeletons = (sum(suffix in kind for suffix in suffixes) for kind in (VIDEO_SUFFIXES, SKELETON_SUFFIXES))
+    else:
+        videos, skeletons = (len(find_files(folder, kind).files) for kind in (VIDEO_SUFFIXES, SKELETON_SUFFIXES))
     if videos and skeletons:
         raise DataError(
-            f"the folder holds {videos} videos and {skeletons} files of skeletons",
+            f"the {'table names' if folder.is_file() else 'folder holds'} {videos} videos and {skeletons} files of "
+            "skeletons",
             expected="one kind of recordings",
             hint="give a recipe, such as one that `muybridge init --model drnn --data DIR` writes",
             where=folder,

@@ -74,7 +74,8 @@ Model = Annotated[
     ),
 ]
 Data = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Without RECIPE: recordings, one folder for each class.")
+    Path | None,
+    typer.Option(metavar="DIR|TABLE", help="Without RECIPE: one folder for each class, or a table of recordings."),
 ]
 StarterModel = Annotated[
     str | None,
@@ -82,7 +83,9 @@ StarterModel = Annotated[
         metavar="NAME", help="The model (`muybridge models`); by default drnn.", autocompletion=_complete_model
     ),
 ]
-StarterData = Annotated[Path | None, typer.Option(metavar="DIR", help="Recordings, one folder for each class.")]
+StarterData = Annotated[
+    Path | None, typer.Option(metavar="DIR|TABLE", help="One folder for each class, or a table of recordings.")
+]
 Group = Annotated[
     str | None,
     typer.Option(
@@ -206,7 +209,9 @@ def choose_recipe(
         chosen = ChosenRecipe(find_recipe(recipe), settings, Path(recipe).stem)
     elif recipe is None and model is not None and data is not None:
         path = find_recipe(starter_name(model))
-        chosen = ChosenRecipe(path, settings, f"{model}_{data.resolve().name}", is_starter=True)
+        chosen = ChosenRecipe(
+            path, settings, f"{model}_{data.resolve().stem if data.is_file() else data.resolve().name}", is_starter=True
+        )
     else:
         raise RecipeError(
             "no recipe given" if recipe is None else "both a recipe and --model or --data",

@@ -288,7 +288,7 @@ def init(
 
 def _reasons(model: str, data: Path, given: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
     """The settings that follow from the recordings, each with its reason; none where there are no recordings yet."""
-    if not data.is_dir():
+    if not data.exists():
         return {}
     from muybridge.recipe import flat_settings
 

@@ -83,14 +83,31 @@ def read_numbered_lines(path: Path, *, expected: str, hint: str) -> list[tuple[i
     Raises:
         DataError: it cannot be read, or is not text.
     """
-    try:
-        text = _decode(path.read_bytes())
-    except (OSError, UnicodeDecodeError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None) or problem
-        raise DataError(f"it cannot be read ({reason})", expected=expected, hint=hint, where=path) from None
+    text = read_text(path, expected=expected, hint=hint)
     # Not str.splitlines, which also splits at characters that may be part of a path.
     lines = re.split(r"\r\n|\n|\r", text)
     return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def read_text(path: Path, *, expected: str, hint: str) -> str:
+    """The content of a text file in UTF-8, or in UTF-16 with a byte order mark, which is removed.
+
+    Args:
+        path: the file.
+        expected: what it should be, for the error.
+        hint: what to do if it is not.
+
+    Raises:
+        DataError: it cannot be read, or is not text; names the line.
+    """
+    try:
+        return _decode(path.read_bytes())
+    except UnicodeDecodeError as problem:
+        line = len(re.findall(rb"\r\n|\n|\r", problem.object[: problem.start])) + 1
+        reason = f"line {line} is not in {problem.encoding.upper()}: {problem.reason}"
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or str(problem)
+    raise DataError(f"it cannot be read ({reason})", expected=expected, hint=hint, where=path)
 
 
 def _decode(content: bytes) -> str:

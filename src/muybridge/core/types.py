@@ -3,6 +3,7 @@
 Legend: B batch, T frames, P people, J joints, D coordinates, C channels, H height, W width, K classes.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,12 @@ NONE_OF_THESE = "none of these"
 
 Span = tuple[float, float]
 """Start and end of a part of a recording, in seconds from the start of the file."""
+
+OVERHANG = 0.5
+"""Seconds by which a span may end after its recording: labels are rounded, and counted by other players."""
+
+ROUNDING = 1e-3
+"""Seconds by which a frame may be shown before the start of a span: times are often written with so few digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +189,32 @@ class Prediction:
     def __repr__(self) -> str:
         best = ", ".join(f"{name} {score:.1%}" for name, score in zip(self.labels[:3], self.scores, strict=False))
         return f"Prediction({self.id}: {f'{NONE_OF_THESE}; ' if self.rejected else ''}{best})"
+
+
+def check_span(span: Span, where: str | Path, place: str = "") -> None:
+    """Refuse a start and an end in seconds that are no span of time.
+
+    Args:
+        span: start and end.
+        where: the file that says so.
+        place: which line of it, for the message, such as ``line 3: ``.
+
+    Raises:
+        DataError: one of them is no number, the start is negative, or it is not before the end.
+    """
+    start, end = span
+    if not (math.isfinite(start) and math.isfinite(end) and 0 <= start < end):
+        raise DataError(
+            f"{place}the span starts at {start:g} s and ends at {end:g} s",
+            expected="seconds from the start of the file, 0 or more, the start before the end",
+            hint="correct start and end",
+            where=where,
+        )
+
+
+def span_text(span: Span | None) -> str:
+    """A span as ``1.5-3.25``, to a microsecond; empty for a whole file."""
+    return "" if span is None else "-".join(f"{seconds:.6f}".rstrip("0").rstrip(".") for seconds in span)
 
 
 def spans_overlap(first: Span | None, second: Span | None) -> bool:

@@ -8,6 +8,7 @@ who is present is the main person, who defines the body's center and the directi
 """
 
 import math
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int64
@@ -16,7 +17,7 @@ from torch import Tensor
 from muybridge.core.contracts import Center, SkeletonData, SkeletonInput
 from muybridge.core.errors import DataError
 from muybridge.core.skeletons import Layout
-from muybridge.core.types import SkeletonSequence
+from muybridge.core.types import OVERHANG, ROUNDING, SkeletonSequence, Span, check_span
 
 
 def prepare_skeleton(sequence: SkeletonSequence, takes: SkeletonInput, holds: SkeletonData) -> Float[Tensor, "T P J D"]:
@@ -79,6 +80,32 @@ def match_layout(sequence: SkeletonSequence, holds: SkeletonData, where: str | N
             torch.cat([sequence.present, sequence.present.new_zeros(frames, missing)], dim=1),
         )
     return sequence
+
+
+def cut_span(sequence: SkeletonSequence, span: Span, fps: float, where: str | Path) -> SkeletonSequence:
+    """The frames of a recording from the start of a span until before its end.
+
+    Args:
+        sequence: the recording, whose first frame is at 0 s.
+        span: start and end in seconds.
+        fps: frames per second of the recording.
+        where: its file, for the error.
+
+    Raises:
+        DataError: the span has no frame, or ends more than half a second after the recording.
+    """
+    check_span(span, where)
+    first, last = (max(0, math.ceil((seconds - ROUNDING) * fps)) for seconds in span)
+    duration = len(sequence) / fps
+    if span[1] > duration + OVERHANG or first >= min(last, len(sequence)):
+        raise DataError(
+            f"the span {span[0]:g} to {span[1]:g} s has no frame, or is not all inside the recording, which ends at "
+            f"{duration:.2f} s",
+            expected="a span within the recording, in seconds from its start",
+            hint=f"correct the span, or data.fps, which is {fps:g}",
+            where=where,
+        )
+    return SkeletonSequence(sequence.joints[first:last], sequence.present[first:last])
 
 
 def fill_absent(sequence: SkeletonSequence) -> SkeletonSequence:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from muybridge.core.errors import RunError
 from muybridge.core.files import fingerprint
-from muybridge.core.types import Record, Span, spans_overlap
+from muybridge.core.types import Record, Span, span_text, spans_overlap
 from muybridge.data.datasets.base import DatasetConfig, Index, Split, preview
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -51,7 +51,7 @@ class SavedRecord:
 
     def is_content_of(self, record: Record) -> bool:
         """Whether a recording is still what it was; the file is read only if it was written since."""
-        if self.span != _span_text(record.span):
+        if self.span != span_text(record.span):
             return False
         path = record.path
         size, modified = _stamp(path)
@@ -114,7 +114,7 @@ class SavedSplit:
                 record.group,
                 *stamps[record.path],
                 prints[record.path],
-                _span_text(record.span),
+                span_text(record.span),
             )
             for split, record in pairs
         )
@@ -183,10 +183,6 @@ def _was_shown(record: Record, spans: Mapping[str, list[Span | None]]) -> bool:
     return any(spans_overlap(record.span, span) for span in spans.get(_fingerprint(record.path), ()))
 
 
-def _span_text(span: Span | None) -> str:
-    return "" if span is None else "-".join(f"{seconds:.6f}".rstrip("0").rstrip(".") for seconds in span)
-
-
 def _parse_span(text: str) -> Span | None:
     """The span that a text of :func:`_span_text` means; raises ValueError where it means none."""
     if not text:
@@ -217,7 +213,8 @@ def current_records(indexes: Mapping[Split, Index]) -> dict[str, Record]:
 def _base(data: DatasetConfig) -> Path | None:
     """The folder that paths of recordings are written relative to."""
     root = getattr(data, "root", None) or os.environ.get("MUYBRIDGE_DATA")
-    return Path(root).expanduser().resolve() if root else None
+    folder = Path(root).expanduser().resolve() if root else None
+    return folder.parent if folder and folder.is_file() else folder
 
 
 def _relative(path: Path, base: Path | None) -> str:

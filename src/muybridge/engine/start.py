@@ -26,7 +26,11 @@ def check_folder(recipe: Recipe, folder: Path) -> None:
     Raises:
         RunError: the folder lies in the folder of the class folders.
     """
-    if isinstance(recipe.data, ClassFolder) and folder.resolve().is_relative_to(recipe.data.root.resolve()):
+    if (
+        isinstance(recipe.data, ClassFolder)
+        and recipe.data.root.is_dir()
+        and folder.resolve().is_relative_to(recipe.data.root.resolve())
+    ):
         raise RunError(
             f"the run folder lies in the folder of the recordings, {recipe.data.root}",
             expected="another place, as folders there are classes",

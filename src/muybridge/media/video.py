@@ -4,7 +4,6 @@ Legend: T frames, C channels, H and W pixels.
 """
 
 import copy
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from muybridge.core.errors import DataError
 from muybridge.core.files import FoundFiles, find_files
-from muybridge.core.types import Clip, Span
+from muybridge.core.types import OVERHANG, ROUNDING, Clip, Span, check_span
 from muybridge.media.container import IMAGE_SUFFIXES, SUFFIXES
 from muybridge.media.decoders import TorchcodecFile, VideoFile, scaled_size, torchcodec_decoder
 from muybridge.media.frames import FrameFolder, is_numbered
@@ -27,11 +26,6 @@ from muybridge.media.frames import FrameFolder, is_numbered
 __all__ = ["SUFFIXES", "Decoder", "Video", "find_videos", "videos_in"]
 
 Decoder = Literal["pyav", "torchcodec"]
-
-OVERHANG = 0.5
-"""Seconds by which a span may end after the video: labels are rounded, and counted by other players."""
-
-_ROUNDING = 1e-3  # seconds; spans are often written with so few digits
 
 
 class Video:
@@ -227,7 +221,7 @@ class Video:
                 hint="correct the span; numbers of frames have to be divided by the frame rate",
                 where=self.path,
             )
-        first, last = np.searchsorted(self._seconds, [start - _ROUNDING, end - _ROUNDING]).tolist()
+        first, last = np.searchsorted(self._seconds, [start - ROUNDING, end - ROUNDING]).tolist()
         if last - first < 2:
             raise DataError(
                 f"{'a single frame' if last > first else 'no frame'} is shown from {start:g} to {end:g} s",
@@ -261,27 +255,6 @@ class Video:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def check_span(span: Span, where: str | Path, place: str = "") -> None:
-    """Refuse a start and an end in seconds that are no span of time.
-
-    Args:
-        span: start and end.
-        where: the file that says so.
-        place: the line of it, for the message.
-
-    Raises:
-        DataError: one of them is no number, the start is negative, or it is not before the end.
-    """
-    start, end = span
-    if not (math.isfinite(start) and math.isfinite(end) and 0 <= start < end):
-        raise DataError(
-            f"{place}the span starts at {start:g} s and ends at {end:g} s",
-            expected="seconds from the start of the file, 0 or more, the start before the end",
-            hint="correct start and end",
-            where=where,
-        )
 
 
 def find_videos(folder: Path, *, check_names: bool = True) -> FoundFiles:

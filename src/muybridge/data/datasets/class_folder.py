@@ -1,4 +1,4 @@
-"""A folder with a subfolder for each class, whatever kind of recordings are in it."""
+"""A folder with a subfolder for each class, or a table of recordings, whatever kind of recordings these are."""
 
 import re
 from collections import Counter, defaultdict
@@ -12,6 +12,7 @@ from muybridge.core.errors import DataError
 from muybridge.core.files import FoundFiles, is_system_name, natural_key
 from muybridge.core.rng import derive_seed
 from muybridge.core.types import Record
+from muybridge.data.annotations.read import is_annotation_file
 from muybridge.data.datasets.base import (
     DatasetConfig,
     Index,
@@ -23,6 +24,7 @@ from muybridge.data.datasets.base import (
 )
 from muybridge.data.datasets.folder_layout import Layout, Reader, Source, SplitSource
 from muybridge.data.datasets.groups import group_of, is_table
+from muybridge.data.datasets.table_layout import TableReader
 
 MIN_TRAINING_GROUPS = 2
 """A group is drawn for validation only if at least this many remain for training."""
@@ -31,20 +33,25 @@ MIN_TRAINING_GROUPS = 2
 class ClassFolder(DatasetConfig):
     """Recordings ``class/name``, in deeper folders too, or ``train/class/name`` and ``class/train/name``.
 
+    Or those that a table names, with the columns ``path,label[,start,end][,group][,split][,fold]``.
+
     Folders called train, val, test and the like, in any case, are taken as the split. Otherwise the split is drawn:
     with groups, whole groups, so that no group is in two parts; without groups, a share of each class. Drawing depends
     on names alone: a file added later moves no other group, and few files of its class.
 
     Attributes:
         root: the folder that contains the class folders. Hidden and system folders are never searched; an underscore at
-            the start of its name hides a class folder.
-        split: "folders" if there are folders train, test, ...; "drawn" if such folders are classes; "auto"
-            decides by the names of the folders.
+            the start of its name hides a class folder. Or a table (.csv, .tsv, .json, .jsonl):
+            the part of a file from start to end, in seconds, is a recording of its own.
+        base: the folder that paths of a table are relative to; without it, that of the table.
+        split: "folders" if there are folders train, test, ..., or a column split; "drawn" if such folders are classes,
+            or the column is to be ignored; "auto" takes them where they are.
         group: regular expression with one group of parentheses, searched in ``class/name.ext``; what it captures (such
             as a person) is the recording's group. Or the path of a table (.csv, .tsv) with the columns file and group,
-            for names that do not show who or which source it is. Empty: no groups.
+            for names that do not show who or which source it is. Empty: the column group of a table, or no groups.
         test_groups: the groups of the test part.
-        fold: one group that is the test part, for leaving each group out in turn.
+        fold: one group that is the test part, for leaving each group out in turn; in a table with a column fold, the
+            value of it, by default the first.
         test_fraction: share of the groups, or of each class, that is drawn for testing if neither is given; 0 tests
             nothing, to train on everything.
         val_fraction: share of all groups, or of each class, that is drawn from the rest for validation, at least one
@@ -52,7 +59,8 @@ class ClassFolder(DatasetConfig):
             two others remain for training.
         val_part: which of such shares is drawn for validation, from 0; others give other recordings, to validate in
             turn.
-        classes: names in label order; empty takes the names of the class folders, numbers in them sorted by value.
+        classes: names in label order; empty takes the names of the class folders, or the labels of the table, numbers
+            in them sorted by value. Labels of a table may be numbers from 0 or 1 of these names.
         mirror_labels: pairs of classes that are each other's mirror image, by name or number; [] if no class has a
             side. Unless this is given, recordings are not mirrored.
     """
@@ -60,6 +68,7 @@ class ClassFolder(DatasetConfig):
     recordings: ClassVar[str]
     suffixes: ClassVar[Collection[str]]
     root: Path
+    base: Path | None = None
     split: SplitSource = "auto"
     group: str = ""
     test_groups: tuple[str, ...] = ()
@@ -83,22 +92,29 @@ class ClassFolder(DatasetConfig):
             raise ValueError(f"{pattern!r} has {captures} groups of parentheses and needs one, such as '_(s\\d+)_'")
         return pattern
 
-    @field_validator("root")
+    @field_validator("root", "base")
     @classmethod
-    def _expand_user(cls, root: Path) -> Path:
-        return root.expanduser()
+    def _expand_user(cls, path: Path | None) -> Path | None:
+        return path.expanduser() if path else None
 
     @model_validator(mode="after")
     def _one_test_setting(self) -> Self:
         if self.test_groups and self.fold:
             raise ValueError("test_groups and fold both say which groups test; give one of them")
+        if self.base and not self.is_table:
+            raise ValueError("base is the folder that paths of a table are relative to, and root is no table")
         return self
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the recordings are named by a table."""
+        return is_annotation_file(self.root)
 
     def search(self, folder: Path) -> FoundFiles:
         """The recordings anywhere below a class folder."""
         raise NotImplementedError
 
-    def unusable(self, path: Path) -> str | None:
+    def unusable(self, record: Record) -> str | None:
         """Why a recording is excluded, where that is known without training on it."""
 
     def resolved(self) -> Self:
@@ -107,14 +123,18 @@ class ClassFolder(DatasetConfig):
         self._check(layout)
         split, classes = "folders" if layout.folders else "drawn", self.classes or self._labels(layout)
         group = str(Path(self.group).expanduser().resolve()) if is_table(self.group) else self.group
-        return self.model_copy(update={"root": self.root.resolve(), "split": split, "classes": classes, "group": group})
+        written = {"root": self.root.resolve(), "split": split, "classes": classes, "group": group}
+        return self.model_copy(update={**written, "base": self.base.resolve() if self.base else None})
 
     def scan(self) -> Layout:
-        """All recordings below the root with their classes, and the parts of the split if folders say them.
+        """All recordings with their classes, and the parts of the split if folders or the table say them.
 
         Raises:
-            DataError: see :meth:`Reader.read`.
+            DataError: see :meth:`Reader.read` and :meth:`TableReader.read`.
         """
+        if self.is_table:
+            table = TableReader(self.root, self.base or self.root.parent, self.suffixes, self.recordings)
+            return table.read(self.classes, self.split)
         return Reader(self.search, self.suffixes, self.recordings).read(self.root, self.split)
 
     def labels(self) -> tuple[str, ...]:
@@ -127,17 +147,18 @@ class ClassFolder(DatasetConfig):
 
     def folds(self) -> tuple[str, ...]:
         """The groups, each of which can be left out; none without groups."""
-        return tuple(sorted({self._group(source) for source in self.scan().sources})) if self.group else ()
+        sources = self.scan().sources
+        return tuple(sorted({source.fold or self._group(source) for source in sources} - {""}, key=natural_key))
 
     def files(self) -> list[Path]:
-        """Every recording.
+        """The file of every recording, each once.
 
         Raises:
             DataError: there is no such folder, it has no class folders, or one of them has no recording.
         """
         layout = self.scan()
         self._check(layout)
-        return [source.path for source in layout.sources]
+        return list(dict.fromkeys(source.path for source in layout.sources))
 
     def index(self, split: Split) -> Index:
         """The recordings of one split; see :meth:`~muybridge.data.datasets.base.DatasetConfig.index`."""
@@ -145,14 +166,12 @@ class ClassFolder(DatasetConfig):
         self._check(layout)
         self.holds()
         label = {name: number for number, name in enumerate(self.classes or self._labels(layout))}
-        records, given, excluded = [], {}, {}
-        for source in layout.sources:
-            identity = source.path.relative_to(self.root).as_posix()
-            records.append(Record(identity, source.path, label[source.label], self._group(source)))
-            given[identity] = source.split
-            if reason := self.unusable(source.path):
-                excluded[identity] = reason
-        test, val = self._draw(records, given)
+        records = [
+            Record(source.id, source.path, label[source.label], self._group(source), span=source.span)
+            for source in layout.sources
+        ]
+        excluded = {record.id: reason for record in records if (reason := self.unusable(record))}
+        test, val = self._draw(records, layout)
         return self.split_records(
             split,
             records,
@@ -163,36 +182,43 @@ class ClassFolder(DatasetConfig):
 
     def describe_split(self) -> str:
         """How the split was made, in words."""
-        folders = self.scan().folders
+        layout = self.scan()
+        folders, grouped = layout.folders, self._has_groups(layout)
         given, parts = set(folders.values()), []
         if folders:
-            parts.append("given by the folders " + ", ".join(f"{name} ({part})" for name, part in folders.items()))
+            source = "the column split," if self.is_table else "the folders"
+            parts.append(f"given by {source} " + ", ".join(f"{name} ({part})" for name, part in folders.items()))
         if given and "test" not in given and "val" in given:
-            parts.append("without a test folder, the validation folder is the test part")
+            parts.append("without a test part, the validation part is the test part")
         elif "test" not in given:
-            parts.append(self._describe_test())
+            parts.append(self._describe_test(layout, grouped))
         if not {"val", "test"} <= given:
-            parts.append(self._describe_val())
-        if not self.group:
-            parts.append("no groups are known, so the same person may be in several parts: set data.group (--group)")
+            parts.append(self._describe_val(grouped))
+        if not grouped:
+            column = "add a column group, or " if self.is_table else ""
+            parts.append(
+                f"no groups are known, so the same person may be in several parts: {column}set data.group (--group)"
+            )
         return "; ".join(parts)
 
-    def _describe_test(self) -> str:
+    def _describe_test(self, layout: Layout, grouped: bool) -> str:
         if self.test_groups:
             return "the groups in data.test_groups test"
+        if fold := self._fold(layout):
+            return f"the fold {fold} tests (data.fold chooses it)"
         if self.fold:
             return f"the group {self.fold} tests (data.fold)"
         if not self.test_fraction:
             return "nothing tests (data.test_fraction = 0)"
-        return f"{self.test_fraction:.0%} of {'the groups' if self.group else 'each class'} test, drawn by name"
+        return f"{self.test_fraction:.0%} of {'the groups' if grouped else 'each class'} test, drawn by name"
 
-    def _describe_val(self) -> str:
+    def _describe_val(self, grouped: bool) -> str:
         if self.val_groups:
             return "the groups in data.val_groups validate"
         if not self.val_fraction:
             return "nothing validates (data.val_fraction = 0)"
-        share = f"{self.val_fraction:.0%} of {'the groups' if self.group else 'each class'} validate, drawn by name"
-        return share + (f", if {MIN_TRAINING_GROUPS} others remain for training" if self.group else "")
+        share = f"{self.val_fraction:.0%} of {'the groups' if grouped else 'each class'} validate, drawn by name"
+        return share + (f", if {MIN_TRAINING_GROUPS} others remain for training" if grouped else "")
 
     def unread(self) -> Mapping[str, int]:
         """Files below the class folders that are no recordings, by suffix."""
@@ -206,9 +232,19 @@ class ClassFolder(DatasetConfig):
             notices.append(f"{len(layout.stray)} recordings lie in no class folder and are ignored: {paths}")
         if layout.ignored:
             notices.append(f"folders that are ignored: {preview(layout.ignored)}")
-        if self.group and layout.folders:
+        if layout.grouped_by_file and not self.group:
+            notices.append("no groups are known, so the parts of each file stay together in the split")
+        if layout.folders and self._has_groups(layout):
             notices += self._shared_groups(layout)
         return tuple(notices)
+
+    def _has_groups(self, layout: Layout) -> bool:
+        return bool(self.group) or any(source.group for source in layout.sources)
+
+    def _fold(self, layout: Layout) -> str:
+        """The fold of a table that tests; empty if the table has no folds."""
+        folds = {source.fold for source in layout.sources} - {""}
+        return (self.fold or min(folds, key=natural_key)) if folds else ""
 
     def _labels(self, layout: Layout) -> tuple[str, ...]:
         return tuple(sorted(layout.classes, key=natural_key))
@@ -217,7 +253,9 @@ class ClassFolder(DatasetConfig):
         """Refuse classes without recordings, names that are probably one class, and a single class."""
         names = self._labels(layout)
         used = {source.label for source in layout.sources}
-        if empty := [name for name in names if name not in used]:
+        if self.is_table:
+            self._check_table(used)
+        elif empty := [name for name in names if name not in used]:
             folder = layout.classes[empty[0]][0]
             unread = ", ".join(f"{count} {kind}" for kind, count in sorted(self.search(folder).unread.items()))
             raise DataError(
@@ -226,7 +264,7 @@ class ClassFolder(DatasetConfig):
                 hint="add recordings, or remove the folder (an underscore before its name hides it)",
                 where=folder,
             )
-        if self.classes and (odd := sorted(set(names) ^ set(self.classes), key=natural_key)):
+        elif self.classes and (odd := sorted(set(names) ^ set(self.classes), key=natural_key)):
             raise DataError(
                 f"the class {odd[0]!r} " + ("is not among data.classes" if odd[0] in names else "has no folder"),
                 expected=f"a folder for each of {', '.join(self.classes)}, and no other",
@@ -240,37 +278,68 @@ class ClassFolder(DatasetConfig):
                 f"the class {unknown[0].label!r} has no training recordings",
                 expected=f"classes among {preview(sorted(trained, key=natural_key), most=12)}",
                 hint="rename the class folder, or add training recordings",
-                where=unknown[0].path.parent,
+                where=self.root if self.is_table else unknown[0].path.parent,
+            )
+
+    def _check_table(self, used: Collection[str]) -> None:
+        """Refuse a table that lacks a class."""
+        if lacking := [name for name in self.classes if name not in used]:
+            raise DataError(
+                f"the class {lacking[0]!r} has no recordings",
+                expected="a recording of each of data.classes at least",
+                hint="add recordings, or correct data.classes or the labels",
+                where=self.root,
             )
 
     def _hint(self, layout: Layout) -> str:
         """What to do about a single class: give the folder in it, if that has class folders."""
+        if self.is_table:
+            return "add recordings of another class, such as of anything else"
         (folder, *_) = next(iter(layout.classes.values()))
         inner = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_system_name(path.name))
         if len(inner) > 1:
             return f"if {preview(inner)} are the classes, give the folder {folder.resolve()}"
         return "add a folder with recordings of another class, such as of anything else"
 
-    def _draw(self, records: list[Record], given: Mapping[str, Split | None]) -> tuple[set[str], set[str]]:
+    def _draw(self, records: list[Record], layout: Layout) -> tuple[set[str], set[str]]:
         """Ids of the test part and of the validation part."""
+        given = {source.id: source.split for source in layout.sources}
         test = {id_ for id_, part in given.items() if part == "test"}
         val = {id_ for id_, part in given.items() if part == "val"}
         if (test or val) and (self.test_groups or self.fold or (self.val_groups and test and val)):
             raise DataError(
-                "folders make up the split, and data.test_groups, data.fold or data.val_groups make up another",
+                f"{'the column split' if self.is_table else 'folders'} make{'s' * self.is_table} up the split, and "
+                "data.test_groups, data.fold or data.val_groups make up another",
                 expected="one of them",
-                hint="leave these settings out, or move all recordings into class folders",
+                hint='set data.split = "drawn" to ignore the column, or leave these settings out'
+                if self.is_table
+                else "leave these settings out, or move all recordings into class folders",
                 where=self.root,
             )
         if val and not test:
             test, val = val, set()
-        test = test or self._draw_test(records)
+        test = test or self._fold_ids(layout) or self._draw_test(records)
         val = val or self._draw_val(records, [record for record in records if record.id not in test])
         return test, val
 
+    def _fold_ids(self, layout: Layout) -> set[str]:
+        """Ids of the recordings of the fold that tests, if a table has folds and no groups are named."""
+        fold = self._fold(layout)
+        if not fold or self.test_groups:
+            return set()
+        folds = {source.fold for source in layout.sources}
+        if fold not in folds:
+            raise DataError(
+                f"there are no recordings of the fold {fold}",
+                expected=f"one of the folds {', '.join(sorted(folds, key=natural_key))}",
+                hint="correct data.fold",
+                where=self.root,
+            )
+        return {source.id for source in layout.sources if source.fold == fold}
+
     def _draw_test(self, records: list[Record]) -> set[str]:
         """Ids of the recordings of the test groups, or of a share of each class."""
-        if not self.group:
+        if not any(record.group for record in records):
             if self.test_groups or self.fold:
                 raise DataError(
                     "test_groups or fold is given, and there are no groups",
@@ -293,7 +362,7 @@ class ClassFolder(DatasetConfig):
 
     def _draw_val(self, records: list[Record], rest: list[Record]) -> set[str]:
         """Ids of the recordings of the validation groups, or of a share of each class, among the rest."""
-        if not self.group:
+        if not any(record.group for record in records):
             return _draw_per_class(records, rest, "val", self.val_fraction, self.val_part)
         count = self.val_fraction * len({record.group for record in records})
         groups = {record.group for record in rest}
@@ -309,7 +378,7 @@ class ClassFolder(DatasetConfig):
         return [f"{len(shared)} groups are in several parts of the split: {preview(shared)}"] if shared else []
 
     def _group(self, source: Source) -> str:
-        return group_of(self.group, source.name, source.path) if self.group else ""
+        return group_of(self.group, source.name, source.path) if self.group else source.group
 
 
 def _draw_per_class(

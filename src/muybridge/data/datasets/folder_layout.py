@@ -9,6 +9,7 @@ from typing import Literal
 
 from muybridge.core.errors import DataError
 from muybridge.core.files import FoundFiles, is_system_name
+from muybridge.core.types import Span
 from muybridge.data.datasets.base import Split
 
 SplitSource = Literal["auto", "folders", "drawn"]
@@ -21,7 +22,7 @@ SPLIT_NAMES: Mapping[str, Split] = {
 """Usual names of the folders of a split, in lower case."""
 
 _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"}
-_LISTS = {".txt", ".csv", ".tsv", ".json"}
+_LISTS = {".txt", ".lst", ".xlsx", ".ods"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +34,35 @@ class Source:
         label: the name of its class.
         split: the part of the split it lies in; None if the split is to be drawn.
         name: ``class/name.ext``, without the folder of the split.
+        id: unique below the root.
+        span: the part of the file that is the recording; None takes the whole file.
+        group, fold: what a table says of it; empty elsewhere.
     """
 
     path: Path
     label: str
     split: Split | None
     name: str
+    id: str
+    span: Span | None = None
+    group: str = ""
+    fold: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The recordings below a root, and what else is there.
+    """The recordings below a root or in a table, and what else is there.
 
     Attributes:
-        sources: the recordings, in the order of their paths.
-        classes: the folders of each class, empty ones included.
-        folders: the folders that make up a split, such as ``{"valid": "val"}``; empty if the split is to be drawn.
+        sources: the recordings, in the order of their paths, or of the table.
+        classes: the folders of each class, empty ones included; a table has none.
+        folders: the folders that make up a split, such as ``{"valid": "val"}``, or the words of a table; empty if the
+            split is to be drawn.
         unread: files that are no recordings, by suffix.
         ignored: folders that were not searched because their names begin with an underscore, or because they lie
             beside the folders of a split and contain no recordings.
         stray: recordings that lie in no class folder.
+        grouped_by_file: whether the group of each part of a file is the file, as a table names no groups.
     """
 
     sources: tuple[Source, ...]
@@ -61,6 +71,7 @@ class Layout:
     unread: Counter[str]
     ignored: tuple[str, ...]
     stray: tuple[Path, ...]
+    grouped_by_file: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,7 +127,7 @@ class Reader:
             classes[part.label].append(part.folder)
             for path in search.files:
                 name = f"{part.label}/{path.relative_to(part.folder).as_posix()}"
-                sources.append(Source(path, part.label, part.split, name))
+                sources.append(Source(path, part.label, part.split, name, path.relative_to(root).as_posix()))
         above = {root} | {part.folder.parent for part in parts}
         return Layout(
             tuple(sorted(sources, key=lambda source: source.path)),
@@ -210,7 +221,10 @@ class Reader:
         elif suffix in self.suffixes:
             problem, hint = "this is a single recording", "give the folder that contains the class folders"
         elif suffix in _LISTS:
-            problem, hint = "this is a file", 'give a folder; for lists of videos use the data set name = "video_list"'
+            problem, hint = (
+                "this is a file",
+                'give a folder or a table (.csv, .json); for other lists of videos use name = "video_list"',
+            )
         else:
             problem, hint = "this is a file", "give the folder that contains the class folders"
         raise DataError(problem, expected="a folder that contains one folder for each class", hint=hint, where=root)

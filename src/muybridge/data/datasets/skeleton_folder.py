@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 from jaxtyping import Float
-from pydantic import Field, field_validator
+from pydantic import Field, PositiveFloat, field_validator
 from torch import Tensor
 
 from muybridge.core.contracts import SkeletonData
 from muybridge.core.errors import DataError, RecipeError
 from muybridge.core.files import FoundFiles, find_files
 from muybridge.core.skeletons import LAYOUTS, Layout, get_layout, unnamed_layout
-from muybridge.core.types import Record, SkeletonSequence
+from muybridge.core.types import Record, SkeletonSequence, Span
 from muybridge.data.datasets.base import preview
 from muybridge.data.datasets.class_folder import ClassFolder
 from muybridge.data.joint_settings import JointSettings
@@ -33,7 +33,7 @@ from muybridge.data.skeleton_checks import (
     vertical_axis,
 )
 from muybridge.data.skeleton_inference import Inference, infer_layout
-from muybridge.data.skeleton_ops import match_layout
+from muybridge.data.skeleton_ops import cut_span, match_layout
 from muybridge.media.arrays import Coordinates, ReadOptions, Up, parse_axes
 from muybridge.media.parsing import NoPersonError
 from muybridge.media.skeleton import SUFFIXES, read_skeleton
@@ -58,6 +58,7 @@ class SkeletonFolder(ClassFolder):
         coordinates: 2 or 3, what follows (a score) is dropped; 0 takes what the files have, and refuses scores.
         axes: order of the axes of arrays, such as "MTVC" (T frames, M people, V joints, C coordinates); empty
             is "TMVC", refused where the content contradicts it.
+        fps: frames per second of the recordings, for a table that gives parts of them in seconds.
         up: the axis that points up in recordings in 3-D, which is turned to y; "-y" where y points down; empty does not
             turn them.
     """
@@ -71,6 +72,7 @@ class SkeletonFolder(ClassFolder):
     people: int = Field(default=0, ge=0)
     coordinates: Coordinates = 0
     axes: str = ""
+    fps: PositiveFloat | None = None
     up: Up = ""
 
     @field_validator("axes")
@@ -124,17 +126,32 @@ class SkeletonFolder(ClassFolder):
         return ReadOptions(self.axes, self.coordinates, self.up)
 
     def open(self, record: Record) -> SkeletonSequence:
-        """See :func:`read_skeleton`."""
-        return match_layout(read_skeleton(record.path, self.read_options()), self.holds(), where=str(record.path))
+        """See :func:`read_skeleton`; of a recording with a span, the frames of it."""
+        sequence = match_layout(read_skeleton(record.path, self.read_options()), self.holds(), where=str(record.path))
+        return sequence if record.span is None else cut_span(sequence, record.span, self._rate(), record.path)
 
     def search(self, folder: Path) -> FoundFiles:
         """The files with known suffixes anywhere below a folder."""
         return find_files(folder, SUFFIXES)
 
-    def unusable(self, path: Path) -> str | None:
+    def unusable(self, record: Record) -> str | None:
         """Nobody is seen in it; each file is read once to know."""
-        facts = _facts(_file_state(path), self.read_options())
-        return facts if isinstance(facts, str) else None
+        facts = _facts(_file_state(record.path), self.read_options())
+        if isinstance(facts, str) or record.span is None:
+            return facts if isinstance(facts, str) else None
+        seen = _is_seen(_file_state(record.path), self.read_options(), record.span, self._rate())
+        return None if seen else "nobody is seen in its span"
+
+    def _rate(self) -> float:
+        """Frames per second, which a span needs."""
+        if self.fps is None:
+            raise DataError(
+                "the table gives parts of recordings in seconds, and files of skeletons have no clock",
+                expected="the frames per second of the recordings",
+                hint="set data.fps, such as --set data.fps=30",
+                where=self.root,
+            )
+        return self.fps
 
     def notices(self) -> tuple[str, ...]:
         """What the recordings show that a user should know: how well the layout fits, joints that were filled, ..."""
@@ -238,6 +255,12 @@ def _facts(state: _FileState, options: ReadOptions) -> _Facts | str:
         size=body_size(sequence),
         body=mean_body(sequence),
     )
+
+
+@lru_cache(maxsize=1_000_000)
+def _is_seen(state: _FileState, options: ReadOptions, span: Span, fps: float) -> bool:
+    """Whether there is anybody in a part of a recording; read again when the file changes."""
+    return bool(cut_span(read_skeleton(state[0], options), span, fps, state[0]).present.any())
 
 
 @lru_cache(maxsize=16)

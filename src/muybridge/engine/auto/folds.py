@@ -46,7 +46,7 @@ def make_folds(data: ClassFolder) -> list[Fold]:
     groups = Counter(record.group for record in records if record.group)
     if data.val_groups or {"val", "test"} <= set(data.scan().folders.values()):
         ways: list[dict[str, Any]] = [{}]
-    elif data.group:
+    elif groups:
         ways = [{"data.val_groups": sorted(part)} for part in share_groups(groups) if len(part) < len(groups)]
     else:
         total = sum(len(data.index(split).records) for split in ("train", "val", "test"))

@@ -1,0 +1,179 @@
+"""The recordings that a file of annotations names, as sources of a data set."""
+
+import os
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from muybridge.core.errors import DataError
+from muybridge.core.files import check_name
+from muybridge.core.types import span_text
+from muybridge.data.annotations.annotation import Annotation
+from muybridge.data.annotations.read import read_annotations
+from muybridge.data.datasets.base import Split, preview
+from muybridge.data.datasets.folder_layout import SPLIT_NAMES, Layout, Source, SplitSource
+from muybridge.data.datasets.lists import normalize_path
+
+_REMEDY = "correct the line, or data.classes"
+
+
+@dataclass(frozen=True)
+class TableReader:
+    """Reads the recordings of a file of annotations.
+
+    Attributes:
+        file: of annotations.
+        base: the folder that its paths are relative to.
+        suffixes: of files that are recordings.
+        expected: the recordings in words.
+    """
+
+    file: Path
+    base: Path
+    suffixes: Collection[str]
+    expected: str
+
+    def read(self, classes: Sequence[str], source: SplitSource) -> Layout:
+        """The recordings.
+
+        Args:
+            classes: names in label order, which numbers as labels refer to; empty takes the labels as names.
+            source: "drawn" ignores what the file says of the split, "folders" demands it, "auto" takes it if it is
+                there.
+
+        Raises:
+            DataError: the file cannot be read, a recording does not exist or is listed twice, a label is out of range,
+                or a column is incomplete.
+        """
+        annotations = read_annotations(self.file)
+        paths = self._paths(annotations)
+        splits = {} if source == "drawn" else self._splits(annotations)
+        if source == "folders" and not splits:
+            raise DataError(
+                'data.split = "folders", and no recording has a part of the split',
+                expected="the column split",
+                hint='add it, or leave data.split at "auto"',
+                where=self.file,
+            )
+        self._check_complete(annotations, "group")
+        self._check_complete(annotations, "fold")
+        names = self._class_names(annotations, classes)
+        by_file = len(paths) < len(annotations) and not any(each.group for each in annotations)
+        sources: dict[str, tuple[Annotation, Source]] = {}
+        for each in annotations:
+            path, label = paths[each.path], names[self._label(each)]
+            id_ = path if each.span is None else f"{path}@{span_text(each.span)}"
+            found = Source(
+                self.base / path,
+                label,
+                splits.get(each.split),
+                f"{label}/{path}",
+                id=id_,
+                span=each.span,
+                group=path if by_file else each.group,
+                fold=each.fold,
+            )
+            if id_ in sources:
+                raise self._listed_twice(sources[id_], (each, found))
+            sources[id_] = each, found
+        found = tuple(source for _, source in sources.values())
+        return Layout(found, {source.label: () for source in found}, splits, Counter(), (), (), by_file)
+
+    def _paths(self, annotations: Sequence[Annotation]) -> dict[str, str]:
+        """The path of every recording in one form, by that of the file; refused if there is no such recording."""
+        paths = {each.path: normalize_path(each.path, self.base) for each in annotations}
+        missing = {text for text, path in paths.items() if not os.path.exists(self.base / path)}
+        for each in annotations:
+            path = self.base / paths[each.path]
+            check_name(path)
+            if each.path in missing:
+                raise DataError(
+                    f"{each.place}, {each.path!r}: there is no such file"
+                    + (f"; {len(missing)} of {len(paths)} recordings are missing" if len(missing) > 1 else ""),
+                    expected=f"a path relative to {self.base}",
+                    hint="correct the path, set data.base to the folder that paths are relative to, or remove the line",
+                    where=self.file,
+                )
+            if path.suffix.lower() not in self.suffixes and not path.is_dir():
+                raise DataError(
+                    f"{each.place}, {each.path!r} is no recording",
+                    expected=self.expected,
+                    hint="correct the path, or remove the line",
+                    where=self.file,
+                )
+        return paths
+
+    def _splits(self, annotations: Sequence[Annotation]) -> dict[str, Split]:
+        """The parts of the split by the words of the file; empty if it has none."""
+        self._check_complete(annotations, "split")
+        splits: dict[str, Split] = {}
+        for each in annotations:
+            if each.split and each.split.lower() not in SPLIT_NAMES:
+                raise DataError(
+                    f"{each.place} has the split {each.split!r}",
+                    expected="train, val or test",
+                    hint='correct it, or set data.split = "drawn" to ignore the column',
+                    where=self.file,
+                )
+            if each.split:
+                splits[each.split] = SPLIT_NAMES[each.split.lower()]
+        return splits
+
+    def _check_complete(self, annotations: Sequence[Annotation], column: str) -> None:
+        """Refuse a column that some recordings have a value in and others have not."""
+        lacking = [each for each in annotations if not getattr(each, column)]
+        if lacking and len(lacking) < len(annotations):
+            raise DataError(
+                f"{lacking[0].place} has no {column}, and others have one",
+                expected=f"a {column} for every recording, or for none",
+                hint="complete it",
+                where=self.file,
+            )
+
+    def _label(self, annotation: Annotation) -> str:
+        if isinstance(annotation.label, str):
+            return annotation.label
+        raise DataError(
+            f"{annotation.place} has a list of labels, {', '.join(annotation.label)}",
+            expected="one label",
+            hint="choose one of them",
+            where=self.file,
+        )
+
+    def _class_names(self, annotations: Sequence[Annotation], classes: Sequence[str]) -> Mapping[str, str]:
+        """The class name that each label stands for: the label itself, or that of the number.
+
+        Numbers count from 0, or from 1 if no label is 0 and one is the number of classes.
+        """
+        places = {self._label(each): each.place for each in reversed(annotations)}  # the first with each label
+        if not classes or places.keys() <= set(classes):
+            return {label: label for label in places}
+        numbers = {int(label) for label in places if _is_number(label)}
+        if len(numbers) < len(places):
+            label, place = next((label, places[label]) for label in reversed(places) if label not in classes)
+            raise self._unknown(place, label, f"one of data.classes, {preview(classes, 12)}")
+        first = 1 if 0 not in numbers and len(classes) in numbers else 0
+        if max(numbers) - first >= len(classes):
+            label = next(label for label in reversed(places) if int(label) - first >= len(classes))
+            last = first + len(classes) - 1
+            raise self._unknown(places[label], label, f"a number from {first} to {last}, or a name, of data.classes")
+        return {label: classes[int(label) - first] for label in places}
+
+    def _unknown(self, place: str, label: str, expected: str) -> DataError:
+        return DataError(f"{place} has the label {label!r}", expected=expected, hint=_REMEDY, where=self.file)
+
+    def _listed_twice(self, first: tuple[Annotation, Source], second: tuple[Annotation, Source]) -> DataError:
+        labels = [source.label for _, source in (first, second)]
+        alike = labels[0] == labels[1]
+        return DataError(
+            f"{second[1].id!r} is listed in {first[0].place} and in {second[0].place}"
+            + ("" if alike else f", as {labels[0]!r} and as {labels[1]!r}"),
+            expected="each recording once" if alike else "one label for each recording",
+            hint="remove one of them",
+            where=self.file,
+        )
+
+
+def _is_number(label: str) -> bool:
+    return label.isascii() and label.isdecimal()
