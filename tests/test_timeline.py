@@ -206,9 +206,9 @@ def test_formats_are_read_back() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,start,end\nx,0,1\n", "the column 'label' is missing"),
-        ("path,start,end,label\nx,0,1,a\nx,zero,1,a\n", "line 3: start 'zero'"),
-        ("path,start,end,label\nx,2,1,a\n", "line 2: a segment from 2 to 1"),
+        ("path,start,end\nx,0,1\n", "names no label"),
+        ("path,start,end,label\nx,0,1,a\nx,zero,1,a\n", "line 3 has the start 'zero'"),
+        ("path,start,end,label\nx,2,1,a\n", "line 2: the span starts at 2 s and ends at 1 s"),
     ],
 )
 def test_wrong_tables_of_segments_are_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -72,7 +72,14 @@ def timeline(
     ] = None,
     truth: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Labelled segments, a CSV file path,start,end,label: compare with them."),
+        typer.Option(
+            metavar="FILE",
+            help="Labelled segments to compare with: a table path,start,end,label, or an export of CVAT, ELAN, ...",
+        ),
+    ] = None,
+    truth_fps: Annotated[
+        float | None,
+        typer.Option(metavar="N", min=0.001, help="Frames per second of CVAT or Label Studio, in --truth."),
     ] = None,
     batch: Annotated[int, typer.Option(metavar="N", min=1, help="Windows that are computed together.")] = 8,
     strict: Strict = False,
@@ -92,7 +99,7 @@ def timeline(
 
     shortest = -1.0 if shortest is None else shortest
     config = TimelineConfig(window, hop, smoothing, high, low, shortest, tuple(ignore or ()), fps, batch)
-    labelled = read_segments(truth) if truth else None
+    labelled = read_segments(truth, truth_fps) if truth else None
     predictor, report = TimelinePredictor(load(run, device), config), Reporter()
     announce_calibration(predictor.predictor)
     found = list(predictor.predictor.find(paths))

@@ -1,6 +1,5 @@
-"""Segments as files: JSON lines, CSV, subtitles (WebVTT, SubRip), ActivityNet's JSON; labelled segments from CSV."""
+"""Segments as files: JSON lines, CSV, subtitles (WebVTT, SubRip), ActivityNet's JSON; labelled segments."""
 
-import csv
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -9,6 +8,8 @@ from pathlib import Path
 from muybridge.core.errors import DataError
 from muybridge.core.files import atomic_write
 from muybridge.core.text import as_utf8, csv_line
+from muybridge.data.annotations.exports import ExportOptions, file_name
+from muybridge.data.annotations.read import read_annotations
 from muybridge.timeline.segments import Segment
 from muybridge.timeline.timeline import Timeline
 
@@ -97,43 +98,27 @@ def write_timelines(path: Path, timelines: Rows, kind: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_segments(path: Path) -> dict[str, list[Segment]]:
-    """Labelled segments by recording from a CSV file with the header ``path,start,end,label`` in any order.
+def read_segments(path: Path, fps: float | None = None) -> dict[str, list[Segment]]:
+    """Labelled segments by recording, from a table ``path,start,end,label`` or the export of an annotation tool.
+
+    Args:
+        path: a table (.csv, .tsv, .json, .jsonl), or an export of CVAT, ELAN, Label Studio or in ActivityNet's form.
+        fps: frames per second at which CVAT or Label Studio counted frames.
 
     Raises:
-        DataError: no such file, a column is missing, or a row is not a segment; the message names the line.
+        DataError: no such file, a column is missing, or a line is not a segment; the message names the line.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = {"path", "start", "end", "label"} - set(reader.fieldnames or ())
-            if missing:
-                raise _refused(path, 1, f"the column {sorted(missing)[0]!r} is missing")
-            segments: dict[str, list[Segment]] = defaultdict(list)
-            for row in reader:
-                segments[row["path"]].append(_segment(row, path, reader.line_num))
-    except (OSError, UnicodeDecodeError) as problem:
-        raise _refused(path, 0, f"cannot be read ({problem})") from None
+    segments: dict[str, list[Segment]] = defaultdict(list)
+    for each in read_annotations(path, ExportOptions(fps)):
+        if each.span is None or not isinstance(each.label, str):
+            raise DataError(
+                f"{each.place} is no segment",
+                expected="a start, an end and one label",
+                hint="complete the line, or remove it",
+                where=path,
+            )
+        segments[file_name(each.path) if each.by_name else each.path].append(Segment(*each.span, each.label))
     return dict(segments)
-
-
-def _segment(row: dict[str, str], path: Path, line: int) -> Segment:
-    try:
-        start, end = float(row["start"]), float(row["end"])
-    except (TypeError, ValueError):
-        raise _refused(path, line, f"start {row['start']!r} and end {row['end']!r} are not numbers") from None
-    if not 0 <= start < end:
-        raise _refused(path, line, f"a segment from {start:g} to {end:g}")
-    return Segment(start, end, row["label"])
-
-
-def _refused(path: Path, line: int, problem: str) -> DataError:
-    return DataError(
-        f"line {line}: {problem}" if line else problem,
-        expected="a CSV file with the header path,start,end,label and times in seconds, 0 <= start < end",
-        hint="correct the file",
-        where=path,
-    )
 
 
 def _only(timelines: Rows) -> Iterable[Segment]:

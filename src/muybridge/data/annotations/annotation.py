@@ -21,6 +21,7 @@ class Annotation:
         group: the person or source; empty if it is not given.
         split: the part of the split, such as ``train``; empty if it is not given.
         fold: the part for cross-validation; empty if it is not given.
+        by_name: whether the recording may lie elsewhere under the same file name, as tools give paths of their own.
     """
 
     path: str
@@ -30,6 +31,7 @@ class Annotation:
     group: str = ""
     split: str = ""
     fold: str = ""
+    by_name: bool = False
 
 
 _CLOCK = re.compile(r"(?:([0-9]+):)?([0-5]?[0-9]):([0-5]?[0-9](?:[.,][0-9]*)?)")

@@ -6,12 +6,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import ClassVar, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from muybridge.core.errors import DataError
 from muybridge.core.files import FoundFiles, is_system_name, natural_key
 from muybridge.core.rng import derive_seed
 from muybridge.core.types import Record
+from muybridge.data.annotations.exports import ExportOptions
 from muybridge.data.annotations.read import is_annotation_file
 from muybridge.data.datasets.base import (
     DatasetConfig,
@@ -43,7 +44,10 @@ class ClassFolder(DatasetConfig):
         root: the folder that contains the class folders. Hidden and system folders are never searched; an underscore at
             the start of its name hides a class folder. Or a table (.csv, .tsv, .json, .jsonl):
             the part of a file from start to end, in seconds, is a recording of its own.
+            Or labelled segments of CVAT (.xml), ELAN (.eaf), Label Studio or ActivityNet (.json).
         base: the folder that paths of a table are relative to; without it, that of the table.
+        label_fps: frames per second at which CVAT or Label Studio counted frames.
+        tier: the tier of ELAN, or the control of Label Studio, that has the labels, where there are several.
         split: "folders" if there are folders train, test, ..., or a column split; "drawn" if such folders are classes,
             or the column is to be ignored; "auto" takes them where they are.
         group: regular expression with one group of parentheses, searched in ``class/name.ext``; what it captures (such
@@ -69,6 +73,8 @@ class ClassFolder(DatasetConfig):
     suffixes: ClassVar[Collection[str]]
     root: Path
     base: Path | None = None
+    label_fps: PositiveFloat | None = None
+    tier: str = ""
     split: SplitSource = "auto"
     group: str = ""
     test_groups: tuple[str, ...] = ()
@@ -133,7 +139,8 @@ class ClassFolder(DatasetConfig):
             DataError: see :meth:`Reader.read` and :meth:`TableReader.read`.
         """
         if self.is_table:
-            table = TableReader(self.root, self.base or self.root.parent, self.suffixes, self.recordings)
+            options = ExportOptions(self.label_fps, self.tier)
+            table = TableReader(self.root, self.base or self.root.parent, self.suffixes, self.recordings, options)
             return table.read(self.classes, self.split)
         return Reader(self.search, self.suffixes, self.recordings).read(self.root, self.split)
 

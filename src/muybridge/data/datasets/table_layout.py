@@ -1,15 +1,17 @@
 """The recordings that a file of annotations names, as sources of a data set."""
 
 import os
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from muybridge.core.errors import DataError
-from muybridge.core.files import check_name
+from muybridge.core.files import check_name, find_files
 from muybridge.core.types import span_text
 from muybridge.data.annotations.annotation import Annotation
+from muybridge.data.annotations.exports import ExportOptions, file_name
 from muybridge.data.annotations.read import read_annotations
 from muybridge.data.datasets.base import Split, preview
 from muybridge.data.datasets.folder_layout import SPLIT_NAMES, Layout, Source, SplitSource
@@ -33,6 +35,7 @@ class TableReader:
     base: Path
     suffixes: Collection[str]
     expected: str
+    options: ExportOptions = field(default_factory=ExportOptions)
 
     def read(self, classes: Sequence[str], source: SplitSource) -> Layout:
         """The recordings.
@@ -46,7 +49,7 @@ class TableReader:
             DataError: the file cannot be read, a recording does not exist or is listed twice, a label is out of range,
                 or a column is incomplete.
         """
-        annotations = read_annotations(self.file)
+        annotations = _once(read_annotations(self.file, self.options))
         paths = self._paths(annotations)
         splits = {} if source == "drawn" else self._splits(annotations)
         if source == "folders" and not splits:
@@ -83,6 +86,7 @@ class TableReader:
     def _paths(self, annotations: Sequence[Annotation]) -> dict[str, str]:
         """The path of every recording in one form, by that of the file; refused if there is no such recording."""
         paths = {each.path: normalize_path(each.path, self.base) for each in annotations}
+        self._find_by_name([each for each in annotations if each.by_name], paths)
         missing = {text for text, path in paths.items() if not os.path.exists(self.base / path)}
         for each in annotations:
             path = self.base / paths[each.path]
@@ -103,6 +107,31 @@ class TableReader:
                     where=self.file,
                 )
         return paths
+
+    def _find_by_name(self, annotations: Sequence[Annotation], paths: dict[str, str]) -> None:
+        """Replaces paths that do not exist by the file of the same name, or of that name with a suffix, below the base.
+
+        Label Studio puts eight characters before the name of a file that is uploaded, and ActivityNet's files may begin
+        with ``v_``.
+        """
+        lost = {each.path: each for each in annotations if not os.path.exists(self.base / paths[each.path])}
+        if not lost:
+            return
+        known: dict[str, list[str]] = defaultdict(list)
+        for file in find_files(self.base, self.suffixes).files:
+            for name in {file.name, file.stem, file.stem.removeprefix("v_")}:
+                known[name].append(os.path.relpath(file, self.base))
+        for text, each in lost.items():
+            name = file_name(text)
+            places = known.get(name) or known.get(re.sub("^[0-9a-f]{8}-", "", name)) or []
+            if len(places) > 1:
+                raise DataError(
+                    f"{each.place}, {name!r} may be {' or '.join(places[:3])}",
+                    expected="one file of this name",
+                    hint="set data.base to the folder that contains the right one",
+                    where=self.file,
+                )
+            paths[text] = places[0] if places else paths[text]
 
     def _splits(self, annotations: Sequence[Annotation]) -> dict[str, Split]:
         """The parts of the split by the words of the file; empty if it has none."""
@@ -173,6 +202,14 @@ class TableReader:
             hint="remove one of them",
             where=self.file,
         )
+
+
+def _once(annotations: Sequence[Annotation]) -> list[Annotation]:
+    """The annotations of an export, each segment with the same label once: of two people, both may do the same."""
+    seen: dict[object, Annotation] = {}
+    for each in annotations:
+        seen.setdefault((each.path, each.label, each.span) if each.by_name else id(each), each)
+    return list(seen.values())
 
 
 def _is_number(label: str) -> bool:
