@@ -1,13 +1,16 @@
 """Baselines: what they see, how they are chosen, and where their results are shown."""
 
 import json
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from muybridge import cli
 from muybridge.baseline import Baseline, BaselineTable
@@ -15,10 +18,15 @@ from muybridge.baseline.classifiers import fit_linear, training_folds
 from muybridge.baseline.descriptors import moving_statistics, statistics
 from muybridge.baseline.measure import measure_baselines
 from muybridge.core.errors import DataError, RunError
+from muybridge.data.datasets import VideoFolder
 from muybridge.engine.baselines import measure_run, read_baselines
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.train import train
+from muybridge.models.fisher_vectors import FisherVectorsConfig
 from tests.tiny import tiny_clip_recipe, tiny_recipe, write_recordings, write_videos
+
+
+SMALL = FisherVectorsConfig(frames=12, size=32, pca_components=8, gaussians=2)
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +139,46 @@ def test_hands_that_rise_or_sink(tmp_path: Path):
         assert rows["MiniROCKET"].top1 > rows["majority class"].interval[1]
 
 
+def write_slides(root: Path) -> VideoFolder:
+    """A texture that slides to the left, or to the right, as folders of 14 pictures of 32 pixels; person d tests."""
+    rng = np.random.default_rng(0)
+    for label, way in (("left", 2), ("right", -2)):
+        for name in ("a_0", "a_1", "b_0", "b_1", "c_0", "c_1", "d_0", "d_1"):
+            folder = root / label / name
+            folder.mkdir(parents=True)
+            texture = cv2.GaussianBlur(rng.uniform(0, 255, (32, 96)).astype(np.float32), (0, 0), 2)
+            texture = cv2.normalize(texture, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+            for step in range(14):
+                start = 32 + way * step
+                Image.fromarray(texture[:, start : start + 32]).save(folder / f"{step:03}.png")
+    return VideoFolder(root=root, group="/([a-z])_", test_groups=("d",))
+
+
+def test_fisher_vectors_tell_movements_apart(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("muybridge.baseline.fisher.CONFIG", SMALL)
+    table = measure_baselines(write_slides(tmp_path / "slides"), fisher_vectors=True)
+    row = table.rows[-1]
+    assert row.name == "Fisher vectors"
+    assert row.choice.startswith("penalty ")
+    assert row.top1 == 100
+    assert row.validation == 100
+    data = tiny_clip_recipe(videos).data
+    table = measure_baselines(data, fisher_vectors=True)
+    others = measure_baselines(data)
+    assert [one.name for one in others.rows] == [one.name for one in table.rows[:-1]]
+    assert not table.notices
+
+
+def test_fisher_vectors_that_are_left_out_are_told(videos: Path, monkeypatch: pytest.MonkeyPatch):
+    data = tiny_clip_recipe(videos).data
+    monkeypatch.setattr("muybridge.baseline.measure.MAX_VIDEOS", 3)
+    (notice,) = measure_baselines(data, fisher_vectors=True).notices
+    assert re.match(r"Fisher vectors are left out: \d+ videos, and at most 3 are held in memory", notice)
+    monkeypatch.setattr("muybridge.baseline.measure.has_optical_flow", lambda: False)
+    (notice,) = measure_baselines(data, fisher_vectors=True).notices
+    assert "muybridge[flow]" in notice
+
+
 def test_an_empty_part_is_refused(videos: Path):
     with pytest.raises(DataError, match=r"the part val is empty.*Choose another --split"):
         measure_baselines(tiny_clip_recipe(videos).data, "val")
@@ -139,18 +187,21 @@ def test_an_empty_part_is_refused(videos: Path):
 # Commands
 
 
-def test_of_a_folder_a_recipe_and_a_run(call, videos: Path, tmp_path: Path):
-    code, out, err = call("baseline", str(videos), "--group", "/([a-z])_", "--json")
+def test_of_a_folder_a_recipe_and_a_run(call, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    code, out, err = call("baseline", str(videos), "--group", "/([a-z])_", "--no-fisher-vectors", "--json")
     assert code == 0, err
     of_folder = json.loads(out)
     assert of_folder["floor"] == "linear model"
     (tmp_path / "mine.toml").write_text(
         f'[model]\nname = "tsn"\n[data]\nname = "video_folder"\nroot = "{videos}"\ngroup = "/([a-z])_"\n'
     )
+    monkeypatch.setattr("muybridge.baseline.fisher.CONFIG", SMALL)
     code, out, err = call("baseline", "mine.toml", "--json")
     assert code == 0, err
-    assert [row["top1"] for row in json.loads(out)["rows"]] == [row["top1"] for row in of_folder["rows"]]
-    code, out, err = call("baseline", "mine.toml")
+    *rows, fisher = json.loads(out)["rows"]
+    assert [row["top1"] for row in rows] == [row["top1"] for row in of_folder["rows"]]
+    assert fisher["name"] == "Fisher vectors"
+    code, out, err = call("baseline", "mine.toml", "--no-fisher-vectors")
     assert code == 0, err
     assert f"a network should exceed: linear model, {of_folder['rows'][-1]['top1']:.1f} %" in out
     assert all(len(line) <= 80 for line in out.splitlines())

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from muybridge.core.errors import RecipeError
+from muybridge.core.types import Batch
 from muybridge.engine.evaluate import evaluate
 from muybridge.engine.train import train
 from muybridge.models.fisher_vectors import FisherVectorsConfig
@@ -121,7 +122,39 @@ def test_a_block_that_does_not_fit_is_refused_with_the_cure():
         FisherVectorsConfig(pca_components=97)
 
 
-@pytest.mark.slow
+def test_the_classifier_is_solved_for():
+    """The gradient of the penalized squared error is zero at the weights, and views count as clips."""
+    config = FisherVectorsConfig(frames=12, size=32, pca_components=4, gaussians=2, temperature=0.5, penalty=0.2)
+    model = config.build(3)
+    rng = torch.Generator().manual_seed(0)
+    batches = [
+        Batch(
+            {
+                "video": torch.rand(4, 12, 1, 32, 32, generator=rng),
+                "flow": torch.randn(4, 12, 2, 32, 32, generator=rng),
+            },
+            torch.tensor(labels),
+            ("a", "b"),
+            views=2,
+        )
+        for labels in ([0, 1], [2, 1])
+    ]
+    model.calibrate(batch.inputs for batch in batches)
+    model.solve(batches)
+    vectors = torch.cat([model.encode(**batch.inputs) for batch in batches])
+    targets = 2 * torch.eye(3)[[0, 0, 1, 1, 2, 2, 1, 1]] - 1
+    weight = (0.5 * model.classifier.weight.detach()).requires_grad_()
+    bias = (0.5 * model.classifier.bias.detach()).requires_grad_()
+    loss = (vectors @ weight.T + bias - targets).pow(2).sum() + 0.2 * 8 * weight.pow(2).sum()
+    loss.backward()
+    assert weight.grad is not None
+    assert bias.grad is not None
+    assert weight.grad.abs().max() < 1e-4
+    assert bias.grad.abs().max() < 1e-4
+    scores = model(**batches[0].inputs).logits
+    torch.testing.assert_close(scores, (vectors[:4] @ weight.T + bias) / 0.5)
+
+
 def test_it_learns_how_shapes_move(tmp_path: Path):
     recipe = Recipe.model_validate(
         {
@@ -137,12 +170,9 @@ def test_it_learns_how_shapes_move(tmp_path: Path):
                 "test_scenes": 3,
                 "perturbation": 0.0,
             },
-            "train": {
-                "epochs": 8,
-                "batch_size": 12,
-                "save_seconds": 0.0,
-                "optimizer": {"name": "adamw", "lr": 0.02},
-            },
+            "view": {"mode": "uniform"},
+            "flow": {"between": "frames read", "bound": 8.0},
+            "train": {"epochs": 0, "batch_size": 12},
         }
     )
     run = train(recipe, tmp_path / "run")

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 
 import muybridge
 from muybridge import cli
@@ -18,6 +20,7 @@ from muybridge.core.rng import make_generator
 from muybridge.core.types import Clip, Record
 from muybridge.data.clip_ops import ClipAugment, augment_clips, prepare_views
 from muybridge.data.datasets import MovingShapes
+from muybridge.data.decoded import DecodedVideo
 from muybridge.data.prepare import ClipPreparation, FlowSource, ViewConfig, frame_indices, preparation
 from muybridge.engine.bench import bench
 from muybridge.engine.evaluate import evaluate, make_samples
@@ -69,6 +72,38 @@ def test_flow_is_the_motion_as_a_share_of_the_bound(sliding: Path):
     torch.testing.assert_close(medians, torch.tensor([2 / 20, 1 / 20]).expand(6, 2), atol=0.01, rtol=0)
     torch.testing.assert_close(halved["flow"].median(), 2 * inputs["flow"].median(), atol=0.01, rtol=0.1)
     assert turned["flow"][:, :, 0].median() == pytest.approx(-2 / 20, abs=0.01)
+
+
+def test_flow_between_the_frames_that_are_read(sliding: Path):
+    """Every third frame moves three times as far, in pixels of half the size; the last has the flow before it."""
+    source = FlowSource(between="frames read", bound=10.0)
+    view_config = ViewConfig(mode="clips", stride=3, short_side=24, clips=2)
+    prepare = ClipPreparation(replace(TAKES, frames_per_segment=4, size=24), view_config, {}, flow=source)
+    with Video(sliding) as video:
+        assert prepare.usable(video) == FRAMES
+        inputs, _ = prepare(video)
+        cached = DecodedVideo(video.path, 24, video.read(range(FRAMES), 24))
+        again, _ = prepare(cached)
+    assert inputs["flow"].shape == (2, 4, 2, 24, 24)
+    medians = inputs["flow"].flatten(3).median(-1).values
+    torch.testing.assert_close(medians, torch.tensor([0.3, 0.15]).expand(2, 4, 2), atol=0.03, rtol=0)
+    assert torch.equal(inputs["flow"][:, 2], inputs["flow"][:, 3])
+    assert torch.equal(inputs["flow"], again["flow"])
+    assert prepare.decoded_side() == 24
+
+
+def test_flow_of_a_still_picture_is_none(sliding: Path):
+    takes = replace(TAKES, pixels=False)
+    prepare = ClipPreparation(takes, CLIPS, {}, flow=FlowSource(between="frames read"))
+    with Video(sliding) as video:
+        inputs, _ = prepare(video.slice_frames(0, 1))
+    assert inputs.keys() == {"flow"}
+    assert inputs["flow"].abs().max() < 0.005
+
+
+def test_flow_in_folders_is_between_consecutive_frames(tmp_path: Path):
+    with pytest.raises(ValidationError, match=r"folders hold flow between consecutive frames; leave folder or"):
+        FlowSource(between="frames read", folder=tmp_path)
 
 
 @pytest.mark.parametrize("augment", [None, ClipAugment(flip=0.0, crop="center", temporal_crop=0.6)])

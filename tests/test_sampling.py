@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muybridge.core.contracts import ClipInput
-from muybridge.data.sampling import clip_starts, dense_starts, sample_indices, window_indices, window_starts
+from muybridge.data.sampling import (
+    clip_starts,
+    dense_starts,
+    sample_indices,
+    uniform_indices,
+    window_indices,
+    window_starts,
+)
 
 FRAMES = st.integers(1, 400)
 SEGMENTS = st.sampled_from([1, 2, 3, 8, 16])
@@ -145,6 +152,27 @@ def test_a_stride_spreads_clips_and_windows() -> None:
     assert sample_indices(100, ClipInput(4, 3), stride=4) == window_indices(window_starts(100, 4, 9), 3, 100, 4)
     last = {sample_indices(100, ClipInput(1, 5), "clips", make_rng(seed), stride=10)[-1] for seed in range(500)}
     assert (min(last), max(last)) == (40, 99)
+
+
+def test_uniform_by_hand() -> None:
+    assert uniform_indices(10, 5) == [1, 3, 5, 7, 9]
+    assert uniform_indices(3, 6) == [0, 0, 1, 1, 2, 2]
+    assert uniform_indices(1, 4) == [0, 0, 0, 0]
+    assert uniform_indices(12, 3, view=0, views=2) == [1, 5, 9]
+    assert uniform_indices(12, 3, view=1, views=2) == [3, 7, 11]
+    assert sample_indices(10, ClipInput(5, 1), "uniform") == uniform_indices(10, 5)
+    assert sample_indices(10, ClipInput(1, 5), "uniform") == uniform_indices(10, 5)
+
+
+@pytest.mark.parametrize("frames", [3, 32, 100])
+def test_uniform_training_takes_one_frame_of_each_part(frames: int) -> None:
+    rng, seen = torch.Generator().manual_seed(0), set()
+    for _ in range(200):
+        numbers = uniform_indices(frames, 8, rng)
+        assert numbers == sorted(numbers)
+        assert all(int(k * frames / 8) <= number <= (k + 1) * frames / 8 for k, number in enumerate(numbers))
+        seen |= set(numbers)
+    assert seen == set(range(frames))
 
 
 def test_sample_indices_uses_the_named_mode() -> None:

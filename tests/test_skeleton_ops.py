@@ -426,3 +426,26 @@ def test_an_absent_person_stays_absent_in_another_body():
     gone.present[:, 1] = False
     other = scale_bones(gone, SMALL, torch.tensor([1.5, 0.5, 2.0]))
     assert not other.joints[:, 1].any()
+
+
+def test_hidden_joints_lie_in_the_center_of_their_person_throughout():
+    two = moving_body(5, people=2)
+    changed = augment(two, joint_dropout=0.5)[0].joints
+    centers = two.joints[:, :, [SMALL.root]]
+    hidden = ((changed - two.joints).abs() > 1e-6).any(0).any(-1)
+    assert hidden.any()
+    assert not hidden.all()
+    expected = torch.where(hidden[None, :, :, None], centers.expand_as(two.joints), two.joints)
+    assert torch.allclose(changed, expected, atol=1e-5)
+
+
+def test_as_many_joints_are_hidden_as_said():
+    counts = [
+        ((augment(moving_body(2), seed, joint_dropout=0.3)[0].joints - moving_body(2).joints).abs() > 1e-6)
+        .any(0)
+        .any(-1)
+        .sum()
+        for seed in range(200)
+    ]
+    others = len(SMALL) - 1  # the root lies in the center anyway
+    assert float(sum(counts)) == pytest.approx(200 * 0.3 * others, rel=0.15)

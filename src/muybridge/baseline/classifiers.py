@@ -15,6 +15,11 @@ PENALTIES = (0.01, 0.1, 0.3, 1.0, 10.0)
 """L2 penalties for each training recording, among which cross-validation chooses, for standardized features."""
 
 DEFAULT_PENALTY = 0.3
+
+UNIT_PENALTIES = (0.0001, 0.001, 0.01, 0.1)
+"""L2 penalties for each training recording, for features that are not standardized, of about unit length."""
+
+DEFAULT_UNIT_PENALTY = 0.01
 MAX_FOLDS = 5
 
 
@@ -36,7 +41,10 @@ class Fitted:
 
 
 def fit_linear(
-    descriptions: Mapping[str, Float32[np.ndarray, "N D"]], labels: Int[np.ndarray, " N"], groups: Sequence[str]
+    descriptions: Mapping[str, Float32[np.ndarray, "N D"]],
+    labels: Int[np.ndarray, " N"],
+    groups: Sequence[str],
+    standardize: bool = True,
 ) -> Fitted:
     """Fit a ridge classifier; cross-validation over the training groups chooses first description, then penalty.
 
@@ -46,18 +54,22 @@ def fit_linear(
         descriptions: alternative descriptions of the same recordings, by name.
         labels: class of each recording.
         groups: person or source of each recording; empty names where unknown.
+        standardize: whether features are divided by their standard deviation; else they are only centered, and
+            ``UNIT_PENALTIES`` apply, for vectors of about unit length.
     """
+    penalties, default = (PENALTIES, DEFAULT_PENALTY) if standardize else (UNIT_PENALTIES, DEFAULT_UNIT_PENALTY)
+    scaler = StandardScaler(with_std=standardize)
     folds = training_folds(labels, groups)
     if not folds:
-        return _fit(descriptions, labels, next(iter(descriptions)), DEFAULT_PENALTY, None)
+        return _fit(descriptions, labels, next(iter(descriptions)), default, None, scaler)
     first = {
-        name: _cross_validate(features, labels, folds, [DEFAULT_PENALTY]) for name, features in descriptions.items()
+        name: _cross_validate(features, labels, folds, [default], scaler) for name, features in descriptions.items()
     }
-    name = max(first, key=lambda name: first[name][DEFAULT_PENALTY])
-    others = [penalty for penalty in PENALTIES if penalty != DEFAULT_PENALTY]
-    scores = first[name] | _cross_validate(descriptions[name], labels, folds, others)
+    name = max(first, key=lambda name: first[name][default])
+    others = [penalty for penalty in penalties if penalty != default]
+    scores = first[name] | _cross_validate(descriptions[name], labels, folds, others, scaler)
     penalty = max(scores, key=lambda penalty: scores[penalty])
-    return _fit(descriptions, labels, name, penalty, 100 * scores[penalty])
+    return _fit(descriptions, labels, name, penalty, 100 * scores[penalty], scaler)
 
 
 def training_folds(
@@ -83,11 +95,12 @@ def _cross_validate(
     labels: Int[np.ndarray, " N"],
     folds: Sequence[tuple[Int[np.ndarray, " A"], Int[np.ndarray, " B"]]],
     penalties: Sequence[float],
+    scaler: StandardScaler,
 ) -> dict[float, float]:
     """Share of the validation recordings that are classified correctly, for each penalty."""
     correct: Counter[float] = Counter()
     for train, val in folds:
-        scaler = StandardScaler().fit(features[train])
+        scaler = scaler.fit(features[train])
         known, unknown = scaler.transform(features[train]), scaler.transform(features[val])
         for penalty in penalties:
             model = RidgeClassifier(alpha=penalty * len(train)).fit(known, labels[train])
@@ -102,7 +115,8 @@ def _fit(
     name: str,
     penalty: float,
     validation: float | None,
+    scaler: StandardScaler,
 ) -> Fitted:
     """The chosen classifier, trained on all recordings."""
-    model = make_pipeline(StandardScaler(), RidgeClassifier(alpha=penalty * len(labels)))
+    model = make_pipeline(scaler, RidgeClassifier(alpha=penalty * len(labels)))
     return Fitted(model.fit(descriptions[name], labels), name, penalty, validation)

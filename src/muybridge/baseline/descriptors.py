@@ -14,7 +14,8 @@ from torch import Tensor
 
 from muybridge.core.contracts import THUMBNAIL, SkeletonData, Statistics, StatisticsOf
 from muybridge.core.rng import make_generator
-from muybridge.core.types import Record, SkeletonSequence
+from muybridge.core.types import Clip, Record, SkeletonSequence
+from muybridge.data.prepare import ClipPreparation
 from muybridge.data.statistics import (
     joint_positions,
     moving_statistics,
@@ -48,6 +49,7 @@ class Descriptors:
         series: ``F T`` joint coordinates over time; empty for a video.
         poses: a hash of the pose of each frame, whatever its position and size; empty for a video.
         pictures: the brightness of the background, of the first and of the last frame; empty for skeletons.
+        motion: frames and flow for the Fisher vectors; empty where they are not asked for.
         movement: how the brightness of a video changes, see :func:`muybridge.baseline.descriptors.movement`; empty for
             skeletons.
     """
@@ -57,6 +59,7 @@ class Descriptors:
     poses: frozenset[int] = frozenset()
     pictures: Float32[np.ndarray, "3 S S"] = field(default_factory=lambda: np.zeros((0, 0, 0), np.float32))
     movement: Float32[np.ndarray, " M"] = field(default_factory=lambda: np.zeros(0, np.float32))
+    motion: Mapping[str, Clip] = field(default_factory=dict)
 
 
 def describe_skeleton(sequence: SkeletonSequence, holds: SkeletonData, record: Record) -> Descriptors:
@@ -82,12 +85,13 @@ def describe_skeleton(sequence: SkeletonSequence, holds: SkeletonData, record: R
     )
 
 
-def describe_video(video: Video, record: Record) -> Descriptors:
+def describe_video(video: Video, record: Record, prepare: ClipPreparation | None = None) -> Descriptors:
     """Statistics of thumbnails of frames and of the changes between consecutive frames; one frame; the background.
 
     Args:
         video: a recording.
         record: its id decides on the random frame.
+        prepare: reads the frames and the flow for Fisher vectors, where they are asked for.
     """
     streams = thumbnail_streams(read_thumbnails(video).pixels)
     frames, changes = streams["frames"], streams["changes"]
@@ -104,6 +108,7 @@ def describe_video(video: Video, record: Record) -> Descriptors:
         },
         pictures=_array(_gray(torch.stack([background, frames[0], frames[-1]]))),
         movement=_array(movement(_gray(frames).flatten(1), _gray(changes).flatten(1))),
+        motion=prepare.read(video) if prepare else {},
     )
 
 

@@ -12,14 +12,16 @@ from scipy.stats import binomtest
 
 from muybridge.baseline.classifiers import Fitted, fit_linear
 from muybridge.baseline.descriptors import Descriptors, describe_skeleton, describe_video
+from muybridge.baseline.fisher import MAX_VIDEOS, fisher_features, has_optical_flow, motion_preparation
 from muybridge.baseline.minirocket import has_minirocket, minirocket_features
 from muybridge.baseline.near_duplicates import describe_near_duplicates
 from muybridge.baseline.table import Baseline, BaselineTable
-from muybridge.core.contracts import SkeletonData
+from muybridge.core.contracts import ClipData, SkeletonData
 from muybridge.core.errors import DataError
 from muybridge.core.processes import available_cores
 from muybridge.core.types import Record, SkeletonSequence
 from muybridge.data.datasets.base import DatasetConfig, Split
+from muybridge.data.prepare import ClipPreparation
 
 MAX_OWN = 3000
 """A training measures the baselines of larger data sets only when it is asked to."""
@@ -44,6 +46,7 @@ def measure_baselines(
     split: Split = "test",
     parts: Mapping[str, Sequence[Record]] | None = None,
     progress: Progress | None = None,
+    fisher_vectors: bool = False,
 ) -> BaselineTable:
     """Fit the baselines on the training part of a data set and test each once.
 
@@ -52,6 +55,8 @@ def measure_baselines(
         split: the part to test on.
         parts: recordings of ``train`` and of ``split``; by default those that the data set has now.
         progress: called now and then.
+        fisher_vectors: whether Fisher vectors of hand-crafted motion are among the baselines of videos; they take
+            minutes where all others take seconds.
 
     Raises:
         DataError: a part is empty, or a recording cannot be read.
@@ -64,8 +69,11 @@ def measure_baselines(
             expected="recordings to fit on and recordings to test on",
             hint="choose another --split, or set data.val_fraction or data.test_fraction",
         )
+    prepare, notices = None, []
+    if fisher_vectors and isinstance(holds := data.holds(), ClipData):
+        prepare, notices = _prepare_motion(holds, len(train) + len(test))
     started = time.monotonic()
-    described = list(describe_records(data, [*train, *test], progress))
+    described = list(describe_records(data, [*train, *test], progress, prepare))
     seconds = time.monotonic() - started
     labels = np.array([record.label for record in train])
     truth = np.array([record.label for record in test])
@@ -74,7 +82,9 @@ def measure_baselines(
     for name in described[0].vectors:
         features = {key: np.stack([one.vectors[name][key] for one in described]) for key in described[0].vectors[name]}
         rows.append(_measure(TITLES[name], METHODS[name], features, labels, truth, groups))
-    notices = describe_near_duplicates(train, test, described, data.holds())
+    if prepare:
+        rows.append(_measure_fisher_vectors(described, prepare, labels, truth, groups))
+    notices += describe_near_duplicates(train, test, described, data.holds())
     if isinstance(data.holds(), SkeletonData):
         if has_minirocket():
             rows.append(_measure_minirocket([one.series for one in described], labels, truth, groups))
@@ -84,9 +94,12 @@ def measure_baselines(
 
 
 def describe_records(
-    data: DatasetConfig, records: Sequence[Record], progress: Progress | None = None
+    data: DatasetConfig,
+    records: Sequence[Record],
+    progress: Progress | None = None,
+    prepare: ClipPreparation | None = None,
 ) -> Iterator[Descriptors]:
-    """The descriptors of each recording, in their order.
+    """The descriptors of each recording, in their order; ``prepare`` reads videos for Fisher vectors.
 
     They are read by as many threads as there are cores, which decoding lets work.
     """
@@ -99,7 +112,7 @@ def describe_records(
             assert isinstance(holds, SkeletonData)
             return describe_skeleton(recording, holds, record)
         with recording:
-            return describe_video(recording, record)
+            return describe_video(recording, record, prepare)
 
     with ThreadPoolExecutor(available_cores()) as pool:
         for done, described in enumerate(pool.map(describe, records), start=1):
@@ -115,10 +128,11 @@ def _measure(
     labels: Int[np.ndarray, " A"],
     truth: Int[np.ndarray, " B"],
     groups: Sequence[str],
+    standardize: bool = True,
 ) -> Baseline:
     """Fit on the first rows, those of the training recordings, and test on the others."""
     started = time.monotonic()
-    fitted = fit_linear({key: rows[: len(labels)] for key, rows in features.items()}, labels, groups)
+    fitted = fit_linear({key: rows[: len(labels)] for key, rows in features.items()}, labels, groups, standardize)
     predicted = fitted.model.predict(features[fitted.description][len(labels) :])
     return _result(name, method, predicted, truth, fitted, time.monotonic() - started)
 
@@ -134,6 +148,30 @@ def _measure_minirocket(
     prepared = time.monotonic() - started
     method = "ridge classifier on random convolutions of joint series (Dempster et al., KDD 2021)"
     row = _measure("MiniROCKET", method, features, labels, truth, groups)
+    return replace(row, seconds=prepared + row.seconds)
+
+
+def _prepare_motion(holds: ClipData, count: int) -> tuple[ClipPreparation | None, list[str]]:
+    """What reads videos for Fisher vectors; or a notice of why they are left out."""
+    if not has_optical_flow():
+        return None, ["Fisher vectors are left out; install OpenCV with `pip install 'muybridge[flow]'`"]
+    if count > MAX_VIDEOS:
+        return None, [f"Fisher vectors are left out: {count} videos, and at most {MAX_VIDEOS} are held in memory"]
+    return motion_preparation(holds), []
+
+
+def _measure_fisher_vectors(
+    described: Sequence[Descriptors],
+    prepare: ClipPreparation,
+    labels: Int[np.ndarray, " A"],
+    truth: Int[np.ndarray, " B"],
+    groups: Sequence[str],
+) -> Baseline:
+    started = time.monotonic()
+    features = {"": fisher_features([one.motion for one in described], prepare, len(labels))}
+    prepared = time.monotonic() - started
+    method = "ridge classifier on Fisher vectors of HOG, HOF and MBH (Wang and Schmid, ICCV 2013)"
+    row = _measure("Fisher vectors", method, features, labels, truth, groups, standardize=False)
     return replace(row, seconds=prepared + row.seconds)
 
 

@@ -8,12 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import torch
 from einops import rearrange
 from jaxtyping import Float, Float32
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 from torch import Tensor
 
 from muybridge.core.contracts import ClipData, ClipInput, Holds, SkeletonData, SkeletonInput, Takes
@@ -36,7 +36,7 @@ from muybridge.data.sampling import Mode, sample_indices
 from muybridge.data.skeleton_augment import SkeletonAugment, augment_skeleton
 from muybridge.data.skeleton_ops import prepare_skeleton
 from muybridge.data.statistics import read_thumbnails, skeleton_statistics, statistics, thumbnail_streams
-from muybridge.media.flow import BOUND, ComputedFlow, Flow, Method
+from muybridge.media.flow import BOUND, ComputedFlow, Flow, Method, flow_between
 from muybridge.media.flow_store import StoredFlow, find_flow
 from muybridge.media.video import Video
 
@@ -58,7 +58,8 @@ class ViewConfig(CropConfig):
         clips: testing takes the video this many times, at places evenly spread in time; each with every crop, and
             probabilities averaged over all.
         stride: from one frame of a clip, or of a segment's window, to its next; consecutive frames are 1 apart. Flow is
-            that from each of these frames to the very next of the video, whatever the stride.
+            that from each of these frames to the very next of the video, whatever the stride, unless
+            ``flow.between = "frames read"``.
         size: side of the crops of testing; 0 takes the model's. Networks of convolutions may be tested on larger crops
             than they were trained on.
         reverse: testing uses every view backwards too, and moves the score of each label to its reversal; needs a data
@@ -98,13 +99,30 @@ class FlowSource(BaseModel):
             not exist is searched under the environment variable MUYBRIDGE_DATA. Without a folder, flow is computed
             whenever it is read.
         method: "dis" is dense inverse search; "tvl1" is TV-L1, the papers' choice, about a hundred times slower.
-        bound: in pixels of the video; larger motion is clipped to it. Models take flow as shares of it.
+        bound: in pixels; larger motion is clipped to it. Models take flow as shares of it.
+        between: "consecutive frames" of the video, at its own size and in its pixels; or the "frames read", which are
+            those of a clip at the size that they are read at: much cheaper, it needs no folder, and the motion of a
+            whole recording fits into a clip.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     folder: Path | None = None
     method: Method = "dis"
     bound: PositiveFloat = BOUND
+    between: Literal["consecutive frames", "frames read"] = "consecutive frames"
+
+    @model_validator(mode="after")
+    def _check_folder(self) -> "FlowSource":
+        if self.folder is not None and self.of_clips:
+            raise ValueError(
+                'folders hold flow between consecutive frames; leave folder or between = "frames read" out'
+            )
+        return self
+
+    @property
+    def of_clips(self) -> bool:
+        """Whether flow is computed between the frames that are read."""
+        return self.between == "frames read"
 
     def resolved(self) -> "FlowSource":
         """With an absolute folder, where one is given."""
@@ -279,14 +297,16 @@ class ClipPreparation(Preparation[dict[str, Clip]]):
         # All views at once, so that a frame in several of them is decoded once.
         keep = self.augment.temporal_crop if self.augment else 1.0
         numbers = frame_indices(self.usable(recording), self.takes, self.view, keep, rng)
-        clips: dict[str, Clip] = {**self._decode(recording, numbers, self.short_side(rng is not None), name)}
+        training = rng is not None
+        count = 1 if training else self.view.clips
+        clips: dict[str, Clip] = {**self._decode(recording, numbers, self.short_side(training), name, count)}
         if self.takes.statistics:
             clips["thumbnails"] = read_thumbnails(recording)
         return clips
 
     def decoded_side(self) -> int | None:
-        """See :meth:`Preparation.decoded_side`; flow is not computed from frames that were scaled down."""
-        return None if self.takes.flow else self.short_side(training=True)
+        """See :meth:`Preparation.decoded_side`; flow of a video is not computed from frames that were scaled down."""
+        return None if self._reads_flow else self.short_side(training=True)
 
     def short_side(self, training: bool) -> int:
         """The shorter side at which frames are read for a sample of training, or of testing."""
@@ -326,37 +346,48 @@ class ClipPreparation(Preparation[dict[str, Clip]]):
         return torch.cat([forwards, backwards[:, :, reversed_labels]], dim=1)
 
     def usable(self, recording: Video | DecodedVideo) -> int:
-        """How many frames of a video can be used: a video of n frames has flow at n - 1 of them.
+        """How many frames of a video can be used: a video of n frames has n - 1 flow fields between them.
 
         Raises:
             DataError: there is none.
         """
-        if self.takes.flow and len(recording) < 2:
+        if self._reads_flow and len(recording) < 2:
             raise DataError(
                 "a video of a single frame has no optical flow",
                 expected="two frames or more",
                 hint="leave it out, or take a model that reads no flow",
                 where=recording.path,
             )
-        return len(recording) - self.takes.flow
+        return len(recording) - self._reads_flow
 
     def frames(self, recording: Video, numbers: Sequence[int], name: str | None = None) -> dict[str, Tensor]:
         """The frames with these numbers as testing sees their first crop, ``T C S S`` by the model's arguments."""
         takes = self._test_input()
-        clips = self._decode(recording, numbers, self.short_side(training=False), name)
+        clips = self._decode(recording, numbers, self.short_side(training=False), name, 1)
         return {stream: prepare_clip(clip, takes, self.view, stream) for stream, clip in clips.items()}
 
+    @property
+    def _reads_flow(self) -> bool:
+        """Whether there is flow that belongs to the frames of the video, whichever of them are read."""
+        return self.takes.flow and not self.flow.of_clips
+
     def _decode(
-        self, recording: Video | DecodedVideo, numbers: Sequence[int], short_side: int, name: str | None
+        self, recording: Video | DecodedVideo, numbers: Sequence[int], short_side: int, name: str | None, count: int
     ) -> dict[Stream, Clip]:
+        """The frames of ``count`` clips, and their flow."""
         clips: dict[Stream, Clip] = {}
-        if self.takes.pixels:
+        if self.takes.pixels or self.flow.of_clips:
             clips["video"] = recording.read(numbers, short_side)
-        if self.takes.flow:
+        if self.takes.flow and self.flow.of_clips:
+            parts = [
+                flow_between(part, self.flow.method, self.flow.bound) for part in clips["video"].pixels.chunk(count)
+            ]
+            clips["flow"] = Clip(torch.cat(parts), clips["video"].seconds)
+        elif self.takes.flow:
             assert isinstance(recording, Video)
             with self.flow.of(recording, name) as flow:
                 clips["flow"] = flow.read(numbers, short_side)
-        return clips
+        return clips if self.takes.pixels else {name: clip for name, clip in clips.items() if name != "video"}
 
     def _count(self, rng: torch.Generator | None) -> int:
         """Views of a sample: one of a training sample."""

@@ -10,7 +10,7 @@ import torch
 
 from muybridge.core.contracts import ClipInput
 
-Mode = Literal["segments", "dense", "clips"]
+Mode = Literal["segments", "dense", "clips", "uniform"]
 
 DENSE_SPAN = 64
 """Length of a dense window in frames."""
@@ -31,7 +31,8 @@ def sample_indices(
         frames: of the video.
         takes: how many segments of how many frames.
         mode: "segments" cuts the whole video into pieces (TSN, TSM, SELFY, TDN); "dense" spreads the segments over a
-            window of 64 frames (I3D); "clips" takes consecutive frames, 25 clips to a video in the paper (VideoLSTM).
+            window of 64 frames (I3D); "clips" takes consecutive frames, 25 clips to a video in the paper (VideoLSTM);
+            "uniform" spreads all frames evenly over the whole video, however short or long it is.
         rng: of a training sample; None gives the fixed frames of testing.
         view, views: which input of how many that testing takes from one video.
         stride: from each frame of a window or clip to the next; 1, consecutive frames, in the published systems.
@@ -39,6 +40,8 @@ def sample_indices(
     segments, length = takes.segments, takes.frames_per_segment
     if mode == "dense":
         return window_indices(dense_starts(frames, segments, rng, view, views), length, frames, stride)
+    if mode == "uniform":
+        return uniform_indices(frames, segments * length, rng, view, views)
     if mode == "clips":
         total = segments * length
         starts = clip_starts(frames, window_span(total, stride), views, rng)[view : view + 1]
@@ -102,6 +105,19 @@ def dense_starts(
     else:
         start = last * view // (views - 1) if views > 1 else last // 2
     return [(start + stride * k) % frames for k in range(segments)]
+
+
+def uniform_indices(
+    frames: int, count: int, rng: torch.Generator | None = None, view: int = 0, views: int = 1
+) -> list[int]:
+    """One frame from each of ``count`` equal parts of a video; frames of a shorter video are repeated.
+
+    With a generator anywhere in each part, otherwise its middle; several views are evenly spaced in each part.
+
+    Source: uniform sampling as in PoseC3D (Duan et al., CVPR 2022).
+    """
+    places = torch.rand(count, generator=rng, dtype=torch.float64) if rng is not None else (view + 0.5) / views
+    return ((torch.arange(count) + places) * (frames / count)).long().clamp(max=frames - 1).tolist()
 
 
 def clip_starts(frames: int, length: int, clips: int, rng: torch.Generator | None = None) -> list[int]:

@@ -7,14 +7,22 @@ import math
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor
 
 from muybridge.core.contracts import SkeletonData
 from muybridge.core.skeletons import Layout
 from muybridge.core.types import SkeletonSequence
-from muybridge.data.skeleton_ops import about_vertical, body_centers, fill_absent, rotate, torso_length, translate
+from muybridge.data.skeleton_ops import (
+    about_vertical,
+    body_centers,
+    fill_absent,
+    person_centers,
+    rotate,
+    torso_length,
+    translate,
+)
 
 
 class SkeletonAugment(BaseModel):
@@ -32,6 +40,8 @@ class SkeletonAugment(BaseModel):
         mirror: probability of a mirror image, with left and right joints swapped and the label changed where the data
             set gives its mirror image; where it forbids mirroring, or the layout has no sides, nothing is mirrored.
         swap_people: probability that the order of the people is reversed, where all of them appear.
+        joint_dropout: probability of each joint to be hidden throughout, as if the estimator had not found it; it then
+            lies in the person's center.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +54,7 @@ class SkeletonAugment(BaseModel):
     noise: NonNegativeFloat = 0.0
     mirror: float = Field(default=0.0, ge=0.0, le=1.0)
     swap_people: float = Field(default=0.0, ge=0.0, le=1.0)
+    joint_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
 
     @model_validator(mode="after")
     def _ordered(self) -> "SkeletonAugment":
@@ -93,6 +104,9 @@ def augment_skeleton(
         sequence = translate(sequence, sequence.joints + sigma * noise)
     if draws[8] < settings.swap_people and sequence.present.any(dim=0).all():
         sequence = SkeletonSequence(sequence.joints.flip(1), sequence.present.flip(1))
+    if settings.joint_dropout:
+        hidden = torch.rand(sequence.joints.shape[1:3], generator=rng) < settings.joint_dropout
+        sequence = hide_joints(sequence, layout, hidden)
     return sequence, label
 
 
@@ -124,6 +138,12 @@ def scale_bones(sequence: SkeletonSequence, layout: Layout, factors: Float[Tenso
         chain[child, bone] = 1
     bones = sequence.joints[:, :, children] - sequence.joints[:, :, parents]
     return translate(sequence, sequence.joints + chain @ (bones * (factors - 1)[:, None]))
+
+
+def hide_joints(sequence: SkeletonSequence, layout: Layout, hidden: Bool[Tensor, "P J"]) -> SkeletonSequence:
+    """The recording with these joints in the center of their person in every frame, where they tell nothing."""
+    centers = person_centers(sequence.joints, layout)[:, :, None]
+    return translate(sequence, torch.where(hidden[None, :, :, None], centers, sequence.joints))
 
 
 def resample(sequence: SkeletonSequence, speed: float) -> SkeletonSequence:

@@ -189,16 +189,17 @@ def center(sequence: SkeletonSequence, layout: Layout, mode: Center) -> Skeleton
         case "frame":
             centers = body_centers(sequence, layout)
         case "people":
-            centers = _centers(sequence.joints[:1, sequence.present[0]], layout).mean(dim=1)
+            centers = person_centers(sequence.joints[:1, sequence.present[0]], layout).mean(dim=1)
     return translate(sequence, sequence.joints - centers[:, None, None])
 
 
 def body_centers(sequence: SkeletonSequence, layout: Layout) -> Float[Tensor, "T D"]:
     """The center of the main person in every frame; zero where nobody is seen."""
-    return _centers(sequence.joints[torch.arange(len(sequence)), _main_person(sequence)], layout)
+    return person_centers(sequence.joints[torch.arange(len(sequence)), _main_person(sequence)], layout)
 
 
-def _centers(bodies: Float[Tensor, "*any J D"], layout: Layout) -> Float[Tensor, "*any D"]:
+def person_centers(bodies: Float[Tensor, "*any J D"], layout: Layout) -> Float[Tensor, "*any D"]:
+    """The root joint of each body, or the mean of its joints where the layout is not known."""
     return bodies[..., layout.root, :] if layout.known else bodies.mean(dim=-2)
 
 
@@ -226,7 +227,7 @@ def face_partner(sequence: SkeletonSequence, layout: Layout) -> SkeletonSequence
     frame = _first_with_both(sequence)
     if frame is None or sequence.joints.shape[-1] == 2:
         return sequence
-    first, second = _centers(sequence.joints[frame, :2], layout)
+    first, second = person_centers(sequence.joints[frame, :2], layout)
     return _rotate_to_x(sequence, layout, second - first)
 
 

@@ -19,6 +19,7 @@ def measure(
     split: Split = "test",
     parts: Mapping[str, Sequence[Record]] | None = None,
     report: Reporter | None = None,
+    fisher_vectors: bool = False,
 ) -> BaselineTable:
     """The baselines of a data set; see :func:`~muybridge.baseline.measure.measure_baselines`.
 
@@ -27,16 +28,19 @@ def measure(
         split: the part to test on.
         parts: recordings of ``train`` and of ``split``; by default those that the data set has now.
         report: where progress is shown; by default nowhere.
+        fisher_vectors: whether they are among the baselines of videos.
     """
     from muybridge.baseline.measure import measure_baselines  # here, as scikit-learn takes a second to import
 
     report = report or Reporter(quiet=True)
     with report:
         report.begin("reading recordings for the baselines")
-        return measure_baselines(data, split, parts, report.update)
+        return measure_baselines(data, split, parts, report.update, fisher_vectors)
 
 
-def measure_run(run: RunFolder, split: Split = "test", report: Reporter | None = None) -> BaselineTable:
+def measure_run(
+    run: RunFolder, split: Split = "test", report: Reporter | None = None, fisher_vectors: bool = False
+) -> BaselineTable:
     """The baselines on the split that a run was trained with; those on its test part are kept in its folder.
 
     Raises:
@@ -45,7 +49,7 @@ def measure_run(run: RunFolder, split: Split = "test", report: Reporter | None =
     """
     recipe = run.recipe()
     parts = {name: find_evaluated_part(run, recipe, name).records for name in ("train", split)}
-    table = measure(recipe.data, split, parts, report)
+    table = measure(recipe.data, split, parts, report, fisher_vectors)
     if split == "test":
         write_baselines(run, table)
     return table

@@ -8,6 +8,7 @@ Legend: N fields, H and W pixels; the axis of 2 is x, y.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -144,6 +145,34 @@ class ComputedFlow(Flow):
         frames = dict(zip(needed, self._video.read(needed).pixels[:, 0].numpy(), strict=True))
         fields = [to_bytes(self._solve(frames[number], frames[number + 1]), self.bound) for number in numbers]
         return torch.from_numpy(np.stack(fields))
+
+
+def flow_between(
+    frames: UInt8[Tensor, "T C H W"], method: Method = "dis", bound: float = BOUND
+) -> UInt8[Tensor, "T 2 H W"]:
+    """The flow from each frame to the next of the same clip, as bytes; the last frame has the flow before it once more.
+
+    Args:
+        frames: of one clip, RGB or of any other number of channels; flow is computed from their brightness.
+        method: see :class:`FlowSolver`.
+        bound: in pixels of these frames; larger motion is clipped to it.
+
+    Raises:
+        MissingExtraError: OpenCV is not installed, or lacks TV-L1.
+    """
+    solve = FlowSolver(method)
+    gray = _brightness(frames).numpy()
+    fields = [to_bytes(solve(before, after), bound) for before, after in pairwise(gray)]
+    still = to_bytes(np.zeros((2, *gray.shape[1:]), np.float32), bound)
+    return torch.from_numpy(np.stack([*fields, fields[-1] if fields else still]))
+
+
+def _brightness(frames: UInt8[Tensor, "T C H W"]) -> UInt8[Tensor, "T H W"]:
+    """Luma of RGB (ITU-R BT.601); the mean of any other channels."""
+    if frames.shape[1] == 1:
+        return frames[:, 0]
+    weights = torch.tensor([0.299, 0.587, 0.114]) if frames.shape[1] == 3 else torch.ones(frames.shape[1])
+    return torch.einsum("tchw,c->thw", frames.float(), weights / weights.sum()).round().to(torch.uint8).contiguous()
 
 
 def to_bytes(flow: Float32[np.ndarray, "2 H W"], bound: float = BOUND) -> UInt8[np.ndarray, "2 H W"]:

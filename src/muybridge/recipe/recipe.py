@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import ValidationError, model_validator
 
 from muybridge.core.contracts import ClipInput, SkeletonData, SkeletonInput
+from muybridge.core.errors import RecipeError
 from muybridge.data.clip_ops import ClipAugment, eval_short_side
 from muybridge.data.datasets import AnyDataset, Playback
 from muybridge.data.feature_store import FeatureStore
@@ -225,6 +226,12 @@ class Recipe(FrozenModel):
             "video": {"model.mean": takes.mean, "model.std": takes.std},
             "flow": {"flow.method": flow.method, "flow.bound": flow.bound, "flow.folder": folder},
         }
+        if flow.of_clips and any(part.input == "flow" for part in model.frozen_parts()):
+            raise RecipeError(
+                'features of flow are kept for every frame, and flow.between = "frames read" depends on which are read',
+                expected='flow.between = "consecutive frames"',
+                hint="leave it out, or train without a feature store",
+            )
         return {
             part.name: {f"model.{name}": value for name, value in part.settings.items()} | shared | of_input[part.input]
             for part in model.frozen_parts()

@@ -7,7 +7,7 @@ Source: Wang and Schmid, Action Recognition with Improved Trajectories, ICCV 201
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from muybridge.core.contracts import ClipInput, Holds
 from muybridge.core.spec import ModelSpec
@@ -25,7 +25,7 @@ SPEC = ModelSpec(
     differences={
         "blocks": "on a dense grid, where the paper's follow trajectories after compensating for camera motion",
         "positions": "time, row and column are appended to each descriptor; the paper does not use them",
-        "classifier": "logistic regression by gradient descent, which gives probabilities; the paper uses SVMs",
+        "classifier": "ridge regression, whose scores on each class enter a softmax; the paper uses SVMs",
     },
 )
 
@@ -33,8 +33,10 @@ SPEC = ModelSpec(
 class FisherVectorsConfig(ModelConfig):
     """The settings of hand-crafted motion descriptors.
 
+    The classifier is solved for before training begins, so that ``train.epochs = 0`` is the complete training.
+
     Attributes:
-        frames: consecutive frames of a clip.
+        frames: of a clip; which of the video's they are, the recipe's ``view.mode`` says.
         size, mean, std: of the frames, see :class:`~muybridge.core.contracts.ClipInput`.
         cell_size: side of a cell in pixels, 1 or even; a block has 2 by 2 cells, and the stride is half a cell.
         cell_frames: frames of a cell, 1 or even; a block is 3 cells long.
@@ -43,7 +45,9 @@ class FisherVectorsConfig(ModelConfig):
         position_weight: factor on a block's position relative to its descriptor; 0 ignores positions.
         samples_per_clip: blocks of each training clip to which PCA and mixtures are fitted; fewer if there are many
             clips.
-        dropout: before the classifier.
+        penalty: the L2 penalty of the classifier for each training clip.
+        temperature: divides the scores, before the softmax.
+        dropout: before the classifier, while it is trained further by gradient descent.
     """
 
     spec: ClassVar[ModelSpec] = SPEC
@@ -59,6 +63,8 @@ class FisherVectorsConfig(ModelConfig):
     gaussians: PositiveInt = 64
     position_weight: NonNegativeFloat = 2.0
     samples_per_clip: PositiveInt = 60
+    penalty: PositiveFloat = 0.01
+    temperature: PositiveFloat = 0.1
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -77,7 +83,7 @@ class FisherVectorsConfig(ModelConfig):
         return self
 
     def takes(self) -> ClipInput:
-        """Consecutive frames, and the optical flow of the same frames."""
+        """Frames in their order, and the optical flow from them."""
         return ClipInput(1, self.frames, size=self.size, mean=self.mean, std=self.std, flow=True)
 
     def build(self, num_classes: int, holds: Holds | None = None) -> "FisherVectors":

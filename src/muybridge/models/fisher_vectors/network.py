@@ -9,19 +9,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from muybridge.core.types import Output
+from muybridge.core.types import Batch, Output
 from muybridge.models.base import Model
 from muybridge.models.fisher_vectors import FisherVectorsConfig
 from muybridge.nn.fisher import FisherVector
 from muybridge.nn.local_descriptors import block_positions, descriptors
 from muybridge.nn.options import DESCRIPTORS, descriptor_sizes
+from muybridge.nn.ridge import ridge_regression
 
 MAX_SAMPLES = 200_000
 """Largest number of blocks to which Gaussian mixtures are fitted; beyond it, each clip contributes half as many."""
 
 
 class FisherVectors(Model):
-    """Classifies a clip by its Fisher vectors; only the classifier is trained by gradient descent."""
+    """Classifies a clip by its Fisher vectors; nothing needs gradient descent."""
 
     def __init__(self, config: FisherVectorsConfig, num_classes: int) -> None:
         super().__init__()
@@ -39,13 +40,16 @@ class FisherVectors(Model):
         self.positions: Tensor
 
     def forward(self, video: Float[Tensor, "B T C H W"], flow: Float[Tensor, "B T 2 H W"]) -> Output:
-        """Class scores; there is no gradient below the classifier, which alone is trained."""
-        with torch.no_grad(), torch.autocast(video.device.type, enabled=False):
+        """Class scores; there is no gradient below the classifier."""
+        return Output(self.classifier(self.dropout(self.encode(video, flow))), {})
+
+    @torch.no_grad()
+    def encode(self, video: Float[Tensor, "B T C H W"], flow: Float[Tensor, "B T 2 H W"]) -> Float[Tensor, "B V"]:
+        """The Fisher vectors of all descriptors, one after the other; each has unit length."""
+        with torch.autocast(video.device.type, enabled=False):
             by_kind = descriptors(video.float(), flow.float(), self._cell)
-            vectors = [
-                encoder(values, self.positions) for encoder, values in zip(self.encoders.values(), by_kind, strict=True)
-            ]
-        return Output(self.classifier(self.dropout(torch.cat(vectors, dim=1))), {})
+            pairs = zip(self.encoders.values(), by_kind, strict=True)
+            return torch.cat([encoder(values, self.positions) for encoder, values in pairs], dim=1)
 
     def calibrate(self, batches: Iterable[dict[str, Tensor]]) -> None:
         """Fits PCA and Gaussian mixtures to randomly chosen blocks, the same number from every clip."""
@@ -65,6 +69,23 @@ class FisherVectors(Model):
         for encoder, values in zip(self.encoders.values(), by_kind, strict=True):
             assert isinstance(encoder, FisherVector)
             encoder.fit(values, positions)
+
+    def solve(self, batches: Iterable[Batch]) -> None:
+        """Solves for the classifier; every view of a recording counts as a clip."""
+        device = self.classifier.weight.device
+        vectors: list[Tensor] = []
+        labels: list[Tensor] = []
+        for batch in batches:
+            inputs = (batch.inputs[name].to(device) for name in ("video", "flow"))
+            vectors.append(self.encode(*inputs).cpu())
+            labels.append(batch.labels.cpu().repeat_interleave(batch.views))
+        values = torch.cat(vectors)
+        mean = values.mean(0)
+        penalty = self.config.penalty * len(values)
+        weight, bias = ridge_regression(values - mean, torch.cat(labels), self.classifier.out_features, penalty)
+        with torch.no_grad():
+            self.classifier.weight.copy_(weight / self.config.temperature)
+            self.classifier.bias.copy_((bias - weight @ mean) / self.config.temperature)
 
     @property
     def _cell(self) -> tuple[int, int, int]:

@@ -4,7 +4,8 @@ Legend: B recordings, N numbers of a recording.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -44,6 +45,19 @@ class Fused(Model):
         self.network.calibrate(batches)
 
     def solve(self, batches: Iterable[Batch]) -> None:
-        """Fits the linear model."""
+        """Fits what the network solves for, and the linear model, in the same pass."""
+        kept: list[Batch] = []
+        remaining = self._keep_statistics(batches, kept)
+        self.network.solve(remaining)
         if self.linear is not None:
-            self.linear.solve(batches)
+            for _ in remaining:  # most networks solve for nothing, and take no batch
+                pass
+            self.linear.solve(kept)
+
+    def _keep_statistics(self, batches: Iterable[Batch], kept: list[Batch]) -> Iterator[Batch]:
+        """The batches for the network; their statistics are added to ``kept``."""
+        for batch in batches:
+            inputs = dict(batch.inputs)
+            if self.linear is not None:
+                kept.append(replace(batch, inputs={"statistics": inputs.pop("statistics")}))
+            yield replace(batch, inputs=inputs)

@@ -1,4 +1,4 @@
-"""The linear model, and the regression that its weights come from.
+"""The linear model.
 
 Legend: B recordings, N numbers of a recording, K classes.
 """
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from muybridge.core.types import Batch, Output
 from muybridge.models.base import Model
 from muybridge.models.linear import LinearConfig
+from muybridge.nn.ridge import ridge_regression
 
 
 class Linear(Model):
@@ -51,25 +52,3 @@ class Linear(Model):
             self.scale.copy_(scale)
             self.classifier.weight.copy_(weight / self.config.temperature)
             self.classifier.bias.copy_(bias / self.config.temperature)
-
-
-def ridge_regression(
-    values: Float[Tensor, "B N"], labels: Int64[Tensor, " B"], num_classes: int, penalty: float
-) -> tuple[Float[Tensor, "K N"], Float[Tensor, " K"]]:
-    """Weights and biases of the regression on indicators of the classes, -1 or 1, whose bias is not penalized.
-
-    Args:
-        values: of mean zero.
-        labels: the class of each row.
-        num_classes: how many there are.
-        penalty: factor of the sum of the squared weights, beside the sum of the squared errors.
-    """
-    targets = 2 * nn.functional.one_hot(labels, num_classes).to(values.dtype) - 1
-    bias = targets.mean(0)
-    count, size = values.shape
-    if size <= count:
-        gram = values.T @ values + penalty * torch.eye(size, dtype=values.dtype)
-        return torch.linalg.solve(gram, values.T @ (targets - bias)).T, bias
-    # The same weights by the dual problem, which is smaller where there are fewer recordings than numbers.
-    gram = values @ values.T + penalty * torch.eye(count, dtype=values.dtype)
-    return (values.T @ torch.linalg.solve(gram, targets - bias)).T, bias
