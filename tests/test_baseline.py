@@ -25,7 +25,6 @@ from muybridge.engine.train import train
 from muybridge.models.fisher_vectors import FisherVectorsConfig
 from tests.tiny import tiny_clip_recipe, tiny_recipe, write_recordings, write_videos
 
-
 SMALL = FisherVectorsConfig(frames=12, size=32, pca_components=8, gaussians=2)
 
 

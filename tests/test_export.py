@@ -1,5 +1,7 @@
 """An ONNX file gives the answers of its run, describes itself, and is not written if it would differ."""
 
+import importlib.util
+import itertools
 import json
 import re
 import subprocess
@@ -7,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,9 +20,11 @@ from typer.testing import CliRunner
 import muybridge
 from muybridge.cli import app
 from muybridge.cli.tables import print_quantized
+from muybridge.core.contracts import ClipInput
 from muybridge.core.errors import DataError, MissingExtraError, RecipeError, RunError
 from muybridge.core.types import Output
 from muybridge.data.prepare import collate_inputs
+from muybridge.data.sampling import Mode, sample_indices
 from muybridge.engine.calibration import Calibration
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import evaluate
@@ -336,3 +340,16 @@ def run_without_torch(script: Path, *arguments: Path) -> str:
     code = f"{blocked}sys.argv = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name='__main__')"
     command = [sys.executable, "-c", code, str(script), *map(str, arguments)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("mode", get_args(Mode))
+def test_the_example_reads_the_frames_that_the_package_reads(mode: Mode):
+    spec = importlib.util.spec_from_file_location("predict_video", EXAMPLES / "predict_video.py")
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    for frames, (segments, length) in itertools.product((1, 5, 9, 12, 40, 200), ((8, 1), (1, 8), (4, 3))):
+        described = {"segments": segments, "frames_per_segment": length, "stride": 1, "mode": mode}
+        expected = sample_indices(frames, ClipInput(segments, length), mode)
+        assert example.frame_numbers(frames, described) == expected, (frames, described)

@@ -217,6 +217,8 @@ def test_a_stride_that_would_change_nothing_is_refused():
     with pytest.raises(ValidationError, match=r"view\.stride lies between the frames of a window"):
         Recipe.model_validate(tree)
     assert Recipe.model_validate(tree | {"view": {"stride": 2, "mode": "clips"}})
+    with pytest.raises(ValidationError, match=r"spreads the frames over the whole video; leave view\.stride out"):
+        Recipe.model_validate(tree | {"view": {"stride": 2, "mode": "uniform"}})
     assert Recipe.model_validate(tree | {"model": {"name": "tdn", "backbone": "resnet18"}})
 
 

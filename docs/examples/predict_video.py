@@ -12,14 +12,17 @@ import onnxruntime
 
 
 def frame_numbers(frames: int, spec: dict) -> list[int]:
-    """Which frames make the input: a window in the middle of each segment, or of the video."""
+    """Which frames make the input: a window in the middle of each segment, or of the video, or frames of all of it."""
     segments, length, stride = spec["segments"], spec["frames_per_segment"], spec["stride"]
-    if spec["mode"] == "clips":
-        segments, length = 1, segments * length
+    if spec["mode"] == "uniform":
+        return [(2 * part + 1) * frames // (2 * segments * length) for part in range(segments * length)]
+    segments, length = (1, segments * length) if spec["mode"] == "clips" else (segments, length)
     span = (length - 1) * stride + 1
     places = max(frames - span + 1, 0)
     short = spec["mode"] == "segments" and frames < segments + span
     starts = [0 if short else int(places * (part + 0.5) / segments) for part in range(segments)]
+    if spec["mode"] == "dense":
+        starts = [(max(0, frames - 64) // 2 + max(1, 64 // segments) * part) % frames for part in range(segments)]
     return [min(start + step * stride, frames - 1) for start in starts for step in range(length)]
 
 
@@ -32,8 +35,7 @@ def scaled(frame: av.VideoFrame, spec: dict) -> np.ndarray:
         scale = spec["short_side"] / min(height, width)
         height, width = round(height * scale), round(width * scale)
     layout = "rgb24" if spec["channels"] == 3 else "gray"
-    pixels = frame.reformat(width, height, layout, interpolation="BILINEAR").to_ndarray()
-    return pixels.reshape(height, width, spec["channels"])
+    return frame.reformat(width, height, layout, interpolation="BILINEAR").to_ndarray().reshape(height, width, -1)
 
 
 def read_input(path: str, spec: dict) -> np.ndarray:
@@ -43,8 +45,7 @@ def read_input(path: str, spec: dict) -> np.ndarray:
     clip = np.stack([scaled(frames[number], spec) for number in frame_numbers(len(frames), spec)])
     size = spec["size"]
     top, left = (clip.shape[1] - size) // 2, (clip.shape[2] - size) // 2
-    clip = clip[:, top : top + size, left : left + size] / 255
-    clip = (clip - spec["mean"]) / spec["std"]
+    clip = (clip[:, top : top + size, left : left + size] / 255 - spec["mean"]) / spec["std"]
     return clip.transpose(0, 3, 1, 2)[None].astype(np.float32)
 
 

@@ -116,8 +116,10 @@ def uniform_indices(
 
     Source: uniform sampling as in PoseC3D (Duan et al., CVPR 2022).
     """
-    places = torch.rand(count, generator=rng, dtype=torch.float64) if rng is not None else (view + 0.5) / views
-    return ((torch.arange(count) + places) * (frames / count)).long().clamp(max=frames - 1).tolist()
+    if rng is None:
+        return [(2 * (part * views + view) + 1) * frames // (2 * views * count) for part in range(count)]
+    places = torch.arange(count) + torch.rand(count, generator=rng, dtype=torch.float64)
+    return (places * frames / count).long().clamp(max=frames - 1).tolist()
 
 
 def clip_starts(frames: int, length: int, clips: int, rng: torch.Generator | None = None) -> list[int]:

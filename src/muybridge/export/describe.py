@@ -85,7 +85,7 @@ def _describe_clip(prepare: ClipPreparation, recipe: Recipe) -> dict[str, Any]:
     size = view.size or takes.size
     mean, std = (_by_channel(values, holds.channels) for values in (takes.mean, takes.std))
     crop = {"resize": view.resize} if view.resize else {"short_side": view.short_side or eval_short_side(size)}
-    flow = {"flow": {"method": prepare.flow.method, "bound": prepare.flow.bound}} if takes.flow else {}
+    flow = {name: getattr(prepare.flow, name) for name in ("method", "bound", "between")}
     return {
         "kind": "video",
         "channels": holds.channels,
@@ -96,7 +96,7 @@ def _describe_clip(prepare: ClipPreparation, recipe: Recipe) -> dict[str, Any]:
         "size": size,
         "mean": mean,
         "std": std,
-        **flow,
+        **({"flow": flow} if takes.flow else {}),
         **({"statistics": asdict(takes.statistics)} if takes.statistics else {}),
     }
 

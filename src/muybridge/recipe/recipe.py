@@ -109,6 +109,8 @@ class Recipe(FrozenModel):
         if self.flow is not None and not any(map(_takes_flow, models)):
             raise ValueError(f"[flow] is for models that take optical flow, and {self.model.name!r} takes none here")
         takes = self.model.takes()
+        if self.view is not None and self.view.mode == "uniform" and self.view.stride > 1:
+            raise ValueError('view.mode = "uniform" spreads the frames over the whole video; leave view.stride out')
         strided = self.view is not None and self.view.mode != "clips" and self.view.stride > 1
         if strided and isinstance(takes, ClipInput) and takes.frames_per_segment == 1:
             raise ValueError(
