@@ -16,11 +16,12 @@ from muybridge.core.types import Record
 from muybridge.data.datasets.skeleton_folder import SkeletonFolder
 from muybridge.engine.auto import Attempt, SearchTable, search
 from muybridge.engine.auto.folds import make_folds, share_groups, training_records
-from muybridge.engine.auto.fusion import accuracy, best_temperature, learn_mixture
+from muybridge.engine.auto.fusion import Mixture, accuracy, best_temperature, learn_mixture
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import evaluate
 from muybridge.engine.interrupt import InterruptedTrainingError, TimeUsedUpError
 from muybridge.engine.train import train
+from muybridge.models import LinearConfig
 from tests.tiny import tiny_clip_recipe, write_videos
 
 GROUP = r"_(s\d+)_"
@@ -365,6 +366,32 @@ def test_of_videos(call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert code == 0, err
     code, _, err = call("show", "run")
     assert code == 0, err
+
+
+def test_what_is_solved_for_is_a_candidate_and_can_be_fused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    candidates = sys.modules["muybridge.engine.auto.candidates"]
+    monkeypatch.setattr(candidates, "VIDEO_MODELS", ("fisher_vectors",))
+    root = write_videos(tmp_path / "videos", takes=1)
+    settings = {"data.group": "/([a-z])_", "train.epochs": 3, "train.num_workers": 0, "model.size": 32}
+    recipes = candidates.candidate_recipes(("fisher_vectors",), root, settings)
+    assert recipes["fisher_vectors"].train.epochs == 0
+    assert recipes["fisher_vectors"].model.size == 64
+    small = {"model.gaussians": 2, "model.pca_components": 4, "model.frames": 12}
+    found = {name: recipe.with_settings(small) for name, recipe in recipes.items()}
+    monkeypatch.setattr(sys.modules["muybridge.engine.auto.search"], "candidate_recipes", lambda *_: found)
+    run = search(root, tmp_path / "run", starter="fisher_vectors", settings=settings, minutes=5)
+    table = SearchTable.read(tmp_path / "run")
+    assert table is not None
+    states = {(one.model, one.epochs, one.part): one.state for one in table.attempts}
+    assert set(states.values()) == {"done"}
+    assert {("fisher_vectors", 0, 0), ("fisher_vectors", 0, 1), ("fused", 0, None)} <= states.keys()
+    # The fused answer has the weights of both, whichever was chosen here.
+    mixture = Mixture(weight=0.4, temperature=1.0, top1=0.0, loss=0.0)
+    answer = candidates.final_fused(found["fisher_vectors"], 0, LinearConfig(statistics="frames"), mixture)
+    fused = train(answer, tmp_path / "fused").model()
+    assert fused.network.classifier.weight.abs().max() > 0
+    assert fused.linear.classifier.weight.abs().max() > 0
+    assert run.finished
 
 
 @pytest.mark.parametrize(

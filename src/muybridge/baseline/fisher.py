@@ -32,7 +32,7 @@ def motion_preparation(holds: ClipData) -> ClipPreparation:
     takes = CONFIG.takes()
     channels = {"mean": takes.mean[: holds.channels], "std": takes.std[: holds.channels]}
     view = ViewConfig(mode="uniform", short_side=CONFIG.size)
-    return ClipPreparation(replace(takes, **channels), view, flow=FlowSource(between="frames read", bound=8.0))
+    return ClipPreparation(replace(takes, **channels), view, flow=FlowSource(between="frames read"))
 
 
 def fisher_features(

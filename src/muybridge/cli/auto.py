@@ -79,7 +79,8 @@ def _announce(recipe: "Recipe", settings: Mapping[str, Any], root: Path, report:
 
     assert isinstance(recipe.data, ClassFolder)
     recipes = candidate_recipes(models_of(recipe.data), root, settings)
-    names = ", ".join(f"{name} ({candidate.train.epochs} epochs)" for name, candidate in recipes.items())
+    lengths = {name: candidate.train.epochs for name, candidate in recipes.items()}
+    names = ", ".join(f"{name} ({epochs} epochs)" if epochs else name for name, epochs in lengths.items())
     sizes = " and ".join(str(len(fold.val)) for fold in make_folds(recipe.data))
     report.say("\n".join(summarize(recipe.data).lines()))
     report.say(f"to try: linear, {names}; validated inside the training part, on {sizes or 'no'} recordings in turn")

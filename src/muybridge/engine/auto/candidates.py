@@ -14,7 +14,7 @@ from muybridge.models import FusedConfig, LinearConfig
 from muybridge.recipe import Recipe, Stage, Train, dump, folder_recipe, recipe_from
 
 SKELETON_MODELS = ("drnn", "sta_lstm")
-VIDEO_MODELS = ("tsn", "tsm", "tdn")
+VIDEO_MODELS = ("fisher_vectors", "tsn", "tsm", "tdn")
 """In the order of their cost."""
 
 SHORT = 0.25
@@ -42,6 +42,8 @@ def candidate_recipes(models: Iterable[str], root: Path, settings: Mapping[str, 
 def _recipe(name: str, root: Path, settings: Mapping[str, Any]) -> Recipe:
     plain = {key: value for key, value in settings.items() if not key.startswith("model.")}
     recipe = folder_recipe(name, root, plain)
+    if not recipe.model.learns_features:  # it is solved for, and its frames have a size of their own
+        return recipe.with_settings({"train.epochs": 0})
     fields = type(recipe.model).model_fields
     more = {key: settings[key] for key in _SHARED if key in settings and key.removeprefix("model.") in fields}
     return folder_recipe(name, root, plain | more) if more else recipe
@@ -51,17 +53,17 @@ def models_of(data: ClassFolder) -> tuple[str, ...]:
     """The names of the models that fit the recordings of a data set, the cheapest first."""
     if isinstance(data.holds(), SkeletonData):
         return SKELETON_MODELS
-    return (*VIDEO_MODELS, "fisher_vectors") if find_spec("cv2") else VIDEO_MODELS
+    return tuple(name for name in VIDEO_MODELS if name != "fisher_vectors" or find_spec("cv2"))
 
 
 def short_epochs(recipe: Recipe) -> int:
-    """Epochs of the first training of a candidate."""
-    return max(1, round(SHORT * recipe.train.epochs))
+    """Epochs of the first training of a candidate; 0 where weights are solved for."""
+    return max(1, round(SHORT * recipe.train.epochs)) if recipe.train.epochs else 0
 
 
 def attempt_recipe(recipe: Recipe, epochs: int, fold: Mapping[str, Any]) -> Recipe:
     """A recipe for so many epochs, without the recordings of a validation part, which are validated on at the end."""
-    return recipe.with_settings({**fold, "train.epochs": epochs, "train.val_interval": epochs})
+    return recipe.with_settings({**fold, "train.epochs": epochs, "train.val_interval": max(1, epochs)})
 
 
 def final_network(recipe: Recipe, epochs: int) -> Recipe:

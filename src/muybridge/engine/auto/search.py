@@ -232,13 +232,15 @@ class _Search:
         """Seconds that an attempt may take, so that there is time to train the answer on all recordings."""
         more = len(self.records) / len(self.folds[part].train)
         left = 60 * self.table.minutes - (time.monotonic() - self.started)
-        longest = max((one.seconds for one in self.table.attempts if one.epochs and one.state == "done"), default=0.0)
+        done = (one for one in self.table.attempts if one.part is not None and one.state == "done")
+        longest = max((one.seconds for one in done), default=0.0)
         return min(left / (1 + more), left - more * longest)
 
     def _expected(self, name: str, epochs: int) -> float:
         """Seconds that an attempt will probably take; 0 where nothing is known."""
         known = [one for one in self.table.attempts if one.model == name and one.state == "done"]
-        return statistics.fmean(one.seconds / one.epochs for one in known) * epochs if known else 0.0
+        each = [one.seconds / max(1, one.epochs) for one in known]
+        return statistics.fmean(each) * max(1, epochs) if each else 0.0
 
     def _choose(self, linear: ValidatedLinear, finalists: Sequence[str]) -> tuple[Recipe, str, str]:
         """The recipe of the answer, its name and the reason."""
@@ -248,7 +250,9 @@ class _Search:
             return floor, "linear", "linear, as the training part is too small to validate anything else on"
         if not finalists:
             why = (
-                "failed" if all(one.state == "failed" for one in self.table.attempts if one.epochs) else "ended in time"
+                "failed"
+                if all(one.state == "failed" for one in self.table.attempts if one.part is not None)
+                else "ended in time"
             )
             text = "all candidates failed" if why == "failed" else "no candidate ended within the time limit"
             return floor, "linear", f"linear, as {text}"

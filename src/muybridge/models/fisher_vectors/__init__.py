@@ -63,7 +63,7 @@ class FisherVectorsConfig(ModelConfig):
     gaussians: PositiveInt = 64
     position_weight: NonNegativeFloat = 2.0
     samples_per_clip: PositiveInt = 60
-    penalty: PositiveFloat = 0.01
+    penalty: PositiveFloat = 0.001
     temperature: PositiveFloat = 0.1
     dropout: float = Field(default=0.0, ge=0, lt=1)
 

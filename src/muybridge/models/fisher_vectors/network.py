@@ -4,11 +4,14 @@ Legend: B clips, T frames, C channels, H and W pixels.
 """
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from muybridge.core.processes import available_cores
 from muybridge.core.types import Batch, Output
 from muybridge.models.base import Model
 from muybridge.models.fisher_vectors import FisherVectorsConfig
@@ -66,9 +69,13 @@ class FisherVectors(Model):
                 per_clip //= 2
                 samples = [[values[:, :per_clip].clone() for values in tensors] for tensors in samples]
         *by_kind, positions = (torch.cat(values).flatten(0, 1) for values in zip(*samples, strict=True))
-        for encoder, values in zip(self.encoders.values(), by_kind, strict=True):
-            assert isinstance(encoder, FisherVector)
-            encoder.fit(values, positions)
+        with ThreadPoolExecutor(available_cores()) as pool:  # each fit is mostly one thread's work
+            fits = [
+                pool.submit(encoder.fit, values, positions)
+                for encoder, values in zip(cast("Iterable[FisherVector]", self.encoders.values()), by_kind, strict=True)
+            ]
+            for fit in fits:
+                fit.result()
 
     def solve(self, batches: Iterable[Batch]) -> None:
         """Solves for the classifier; every view of a recording counts as a clip."""
