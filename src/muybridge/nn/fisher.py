@@ -6,7 +6,6 @@ Source: Perronnin, Sánchez, Mensink, Improving the Fisher Kernel for Large-Scal
 """
 
 import math
-import warnings
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +50,8 @@ class FisherVector(nn.Module):
     def fit(self, descriptors: Float[Tensor, "M E"], positions: Float[Tensor, "M 3"]) -> None:
         """Fits principal components, then a Gaussian mixture with diagonal covariances.
 
+        scikit-learn warns where the mixture has not converged after 40 iterations; it serves as well.
+
         Args:
             descriptors: of many clips.
             positions: of their blocks.
@@ -67,7 +68,6 @@ class FisherVector(nn.Module):
                 hint="lower model.gaussians or model.pca_components, raise model.samples_per_clip, or add recordings",
             )
         from sklearn.decomposition import PCA
-        from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
 
         pca = PCA(components, random_state=0).fit(descriptors.double().cpu().numpy())
@@ -76,9 +76,7 @@ class FisherVector(nn.Module):
         self.mean.copy_(torch.from_numpy(pca.mean_))
         projected = self._project(descriptors[None], positions)[0].double().cpu().numpy()
         mixture = GaussianMixture(gaussians, covariance_type="diag", max_iter=40, reg_covar=1e-4, random_state=0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # an almost converged mixture serves as well
-            mixture.fit(projected)
+        mixture.fit(projected)
         self.weights.copy_(torch.from_numpy(mixture.weights_))
         self.means.copy_(torch.from_numpy(mixture.means_))
         self.deviations.copy_(torch.from_numpy(mixture.covariances_).sqrt())

@@ -34,18 +34,18 @@ def orientation_histogram(
     With ``min_length``, shorter vectors go to one additional bin, each with the value ``min_length``.
     """
     length = torch.sqrt(right**2 + down**2)  # not torch.hypot, which ONNX does not support
-    moving = length > min_length
-    magnitude = torch.where(moving, length, 0.0)
+    magnitude = torch.where(length > min_length, length, 0.0) if min_length else length
     angle = torch.atan2(down, right) * (ORIENTATIONS / math.tau)
     lower = torch.floor(angle)
     upper_value = magnitude * (angle - lower)
-    lower_value, lower_bin = magnitude - upper_value, torch.remainder(lower, ORIENTATIONS)
-    in_bin = [lower_bin == index for index in range(ORIENTATIONS)]
-    bins = [
-        torch.where(in_bin[index], lower_value, torch.where(in_bin[index - 1], upper_value, 0.0))
-        for index in range(ORIENTATIONS)
-    ]
-    return torch.stack([*bins, torch.where(moving, 0.0, min_length)] if min_length else bins, dim=1)
+    nearest = lower.long()[:, None] & (ORIENTATIONS - 1)  # the remainder of the division by eight, faster
+    batch, *rest = magnitude.shape
+    bins = magnitude.new_zeros(batch, ORIENTATIONS + bool(min_length), *rest)
+    bins.scatter_(1, nearest, (magnitude - upper_value)[:, None])
+    bins.scatter_(1, (nearest + 1) & (ORIENTATIONS - 1), upper_value[:, None])
+    if min_length:
+        bins[:, ORIENTATIONS] = torch.where(length > min_length, 0.0, min_length)
+    return bins
 
 
 def gradients(x: Float[Tensor, "*shape H W"]) -> tuple[Float[Tensor, "*shape H W"], Float[Tensor, "*shape H W"]]:
@@ -63,8 +63,9 @@ def block_histograms(bins: Float[Tensor, "B O T H W"], cell: Cell) -> Float[Tens
         cell: frames, rows and columns of a cell.
     """
     stride = _block_stride(cell)
-    cells = F.avg_pool3d(bins, cell, stride=stride)
+    # Overlapping cells are means of disjoint ones, which are pooled in an eighth of the time.
     cell_step = [side // step for side, step in zip(cell, stride, strict=True)]
+    cells = F.avg_pool3d(F.avg_pool3d(bins, stride), cell_step, stride=1)
     extent = [step * (count - 1) for step, count in zip(cell_step, BLOCK_CELLS, strict=True)]
     blocks = [size - margin for size, margin in zip(cells.shape[2:], extent, strict=True)]
     starts = [range(0, margin + 1, step) for margin, step in zip(extent, cell_step, strict=True)]

@@ -3,6 +3,7 @@
 Legend: B clips, T frames, C channels, H and W pixels.
 """
 
+import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
@@ -69,7 +70,11 @@ class FisherVectors(Model):
                 per_clip //= 2
                 samples = [[values[:, :per_clip].clone() for values in tensors] for tensors in samples]
         *by_kind, positions = (torch.cat(values).flatten(0, 1) for values in zip(*samples, strict=True))
-        with ThreadPoolExecutor(available_cores()) as pool:  # each fit is mostly one thread's work
+        # Each fit is mostly one thread's work. Warnings are switched off here, as threads share what is switched off.
+        with (
+            warnings.catch_warnings(action="ignore", category=UserWarning),
+            ThreadPoolExecutor(available_cores()) as pool,
+        ):
             fits = [
                 pool.submit(encoder.fit, values, positions)
                 for encoder, values in zip(cast("Iterable[FisherVector]", self.encoders.values()), by_kind, strict=True)
