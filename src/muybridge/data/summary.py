@@ -159,7 +159,7 @@ def _duplicates(records: Mapping[str, tuple[Record, ...]], labels: tuple[str, ..
     if len(places) > MAX_COMPARED:
         return []
     leaks, conflicts, repeated = [], [], []
-    for (first_split, first), (split, record) in _copies(places):
+    for (first_split, first), (split, record) in equal_recordings(places):
         if split != first_split:
             leaks.append(f"{first.id} ({first_split}) = {record.id} ({split})")
         else:
@@ -174,18 +174,18 @@ def _duplicates(records: Mapping[str, tuple[Record, ...]], labels: tuple[str, ..
     return [f"{text} ({count(len(pairs), 'pair')}): {preview(pairs, _MAX_PAIRS)}" for pairs, text in warnings if pairs]
 
 
-_Placed = tuple[str, Record]
+Placed = tuple[str, Record]
 """A recording with the part of the split that it is in."""
 
 
-def _copies(places: Mapping[Path, list[_Placed]]) -> Iterator[tuple[_Placed, _Placed]]:
-    """Pairs of recordings that show the same: equal files played alike, or parts of one file that overlap."""
+def equal_recordings(places: Mapping[Path, list[Placed]]) -> Iterator[tuple[Placed, Placed]]:
+    """Pairs of recordings that are the same: equal files played alike, or parts of one file that overlap."""
     equal = find_duplicates(places)
     repeated = set(places) - {path for group in equal for path in group}
     for paths in [*equal, *((path,) for path in places if path in repeated and len(places[path]) > 1)]:
         for backwards in (False, True):
             group = [placed for path in paths for placed in places[path] if placed[1].backwards == backwards]
-            longest: _Placed | None = None  # of those so far the one that ends last
+            longest: Placed | None = None  # of those so far the one that ends last
             for placed in sorted(group, key=lambda placed: _span_of(placed)[0]):
                 if longest and _span_of(placed)[0] < _span_of(longest)[1]:
                     yield longest, placed
@@ -193,7 +193,7 @@ def _copies(places: Mapping[Path, list[_Placed]]) -> Iterator[tuple[_Placed, _Pl
                     longest = placed
 
 
-def _span_of(placed: _Placed) -> Span:
+def _span_of(placed: Placed) -> Span:
     return placed[1].span or (0.0, math.inf)
 
 

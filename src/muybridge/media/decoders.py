@@ -20,7 +20,7 @@ from torch import Tensor
 from muybridge.core.errors import DataError
 from muybridge.media.container import check_size, readable
 from muybridge.media.frame_decoder import FrameDecoder
-from muybridge.media.orientation import orientation_of
+from muybridge.media.orientation import Orientation, orientation_of
 from muybridge.media.packets import PacketIndex
 
 SCALER = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT
@@ -108,9 +108,14 @@ class VideoFile:
     def pixel_aspect(self) -> float:
         """Width of a pixel divided by its height, in the frames as they are given."""
         stored = self._decoder.pixel_aspect
+        return 1 / stored if self.orientation.transpose else stored
+
+    @functools.cached_property
+    def orientation(self) -> Orientation:
+        """How stored frames are turned or mirrored to be shown; decodes the first."""
         with readable(self.path, "decoding"):
             _, frame = next(self._decoder.frames([0]))
-            return 1 / stored if orientation_of(frame, self.path).transpose else stored
+            return orientation_of(frame, self.path)
 
     def close(self) -> None:
         """Closes the file and the decoder."""

@@ -19,12 +19,22 @@ from muybridge.core.files import is_system_name
 from muybridge.media.container import IMAGE_SUFFIXES, check_regular_file, check_size
 from muybridge.media.decoders import Image as Pixels
 from muybridge.media.decoders import Images, another_size, gather, scaled_size
+from muybridge.media.orientation import Orientation
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
 """Pillow's names of the formats that are read, whatever the suffix says; others might start external programs."""
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 _EXTRACT_AGAIN = "extract or fetch the frames again, or leave the folder out"
+_EXIF = {
+    2: Orientation(flip_x=True),
+    3: Orientation(flip_x=True, flip_y=True),
+    4: Orientation(flip_y=True),
+    5: Orientation(True),
+    6: Orientation(True, flip_x=True),
+    7: Orientation(True, flip_x=True, flip_y=True),
+    8: Orientation(True, flip_y=True),
+}
 _SWAPPED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
 
@@ -62,6 +72,12 @@ class FrameFolder:
         twin = copy.copy(self)
         twin.channels = channels
         return twin
+
+    @cached_property
+    def orientation(self) -> Orientation:
+        """How the first image is turned or mirrored to be shown, as its EXIF says."""
+        with _open_image(self.files[0]) as image:
+            return _EXIF.get(image.getexif().get(ExifTags.Base.Orientation, 1), Orientation())
 
     def read(self, ranks: Sequence[int], short_side: int | None) -> Images:
         """The frames with these rising numbers."""

@@ -22,6 +22,7 @@ from muybridge.core.types import OVERHANG, ROUNDING, Clip, Span, check_span
 from muybridge.media.container import IMAGE_SUFFIXES, SUFFIXES
 from muybridge.media.decoders import TorchcodecFile, VideoFile, scaled_size, torchcodec_decoder
 from muybridge.media.frames import FrameFolder, is_numbered
+from muybridge.media.orientation import Orientation
 
 __all__ = ["SUFFIXES", "Decoder", "Video", "find_videos", "videos_in"]
 
@@ -114,6 +115,11 @@ class Video:
         matters, convert with ``ffmpeg -i OLD -vf scale=iw*sar:ih,setsar=1 NEW.mp4``.
         """
         return self._source.pixel_aspect
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether stored frames are turned or mirrored to be shown, as here; other tools may not do it."""
+        return self._source.orientation != Orientation()
 
     @cached_property
     def size(self) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -63,6 +64,7 @@ class ClassFolder(DatasetConfig):
             two others remain for training.
         val_part: which of such shares is drawn for validation, from 0; others give other recordings, to validate in
             turn.
+        exclude: ids of recordings that are left out: their paths below the root, or those that a table gives.
         classes: names in label order; empty takes the names of the class folders, or the labels of the table, numbers
             in them sorted by value. Labels of a table may be numbers from 0 or 1 of these names.
         mirror_labels: pairs of classes that are each other's mirror image, by name or number; [] if no class has a
@@ -82,6 +84,7 @@ class ClassFolder(DatasetConfig):
     test_fraction: float = Field(default=0.25, ge=0.0, lt=1.0)
     val_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
     val_part: int = Field(default=0, ge=0)
+    exclude: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     mirror_labels: LabelPairs | None = None
 
@@ -141,8 +144,17 @@ class ClassFolder(DatasetConfig):
         if self.is_table:
             options = ExportOptions(self.label_fps, self.tier)
             table = TableReader(self.root, self.base or self.root.parent, self.suffixes, self.recordings, options)
-            return table.read(self.classes, self.split)
-        return Reader(self.search, self.suffixes, self.recordings).read(self.root, self.split)
+            layout = table.read(self.classes, self.split)
+        else:
+            layout = Reader(self.search, self.suffixes, self.recordings).read(self.root, self.split)
+        if unknown := sorted(set(self.exclude) - {source.id for source in layout.sources}):
+            raise DataError(
+                f"data.exclude names {preview(unknown)}, and there is no such recording",
+                expected="ids of recordings, such as walk/a_0.mp4",
+                hint="correct data.exclude",
+                where=self.root,
+            )
+        return replace(layout, sources=tuple(each for each in layout.sources if each.id not in self.exclude))
 
     def labels(self) -> tuple[str, ...]:
         """Class names: those given, or those of the folders."""

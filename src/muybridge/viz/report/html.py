@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+_HERE = Path(__file__).parent
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -63,3 +65,22 @@ def section(name: str, title: str, *parts: str) -> str:
 def note(text: str) -> str:
     """A remark in small type."""
     return f'<p class="note">{escape(text)}</p>'
+
+
+def page(title: str, links: Iterable[tuple[str, str]], parts: Iterable[str]) -> str:
+    """A whole page with its style, which needs no other file.
+
+    Args:
+        title: of the page.
+        links: to sections, by their names, with the text of each.
+        parts: sections; empty ones are left out.
+    """
+    navigation = "".join(f'<a href="#{name}">{escape(text)}</a> ' for name, text in links)
+    style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("style.css", "sort.js"))
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>\n{style}</style></head>\n<body>\n"
+        f"<h1>{escape(title)}</h1>\n<nav>{navigation}</nav>\n" + "\n".join(filter(None, parts)) + "\n"
+        f"<script>\n{script}</script>\n</body></html>\n"
+    )

@@ -17,12 +17,11 @@ from muybridge.recipe_text import toml_value
 from muybridge.viz.confusion import draw_confusion
 from muybridge.viz.curves import draw_curves
 from muybridge.viz.report.facts import RunFacts
-from muybridge.viz.report.html import Cell, note, number, picture, section, table
+from muybridge.viz.report.html import Cell, note, number, page, picture, section, table
 from muybridge.viz.report.statistics import bootstrap_top1, mcnemar
 from muybridge.viz.report.thumbnails import thumbnail
 from muybridge.viz.style import writable
 
-_HERE = Path(__file__).parent
 _SHOWN = 48
 """Wrong recordings with a picture."""
 
@@ -44,16 +43,8 @@ def write_report(runs: Sequence[RunFacts], path: Path) -> Path:
         if prefix:
             parts.append(f'<h1 id="{prefix}top">{escape(facts.run.path.name)}: {escape(facts.title)}</h1>')
         parts += _sections(facts, prefix)
-    links = "".join(f'<a href="#{name}">{escape(text)}</a>' for name, text in _links(runs))
-    page = (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>\n{(_HERE / 'style.css').read_text(encoding='utf-8')}</style></head>\n<body>\n"
-        f"<h1>{escape(title)}</h1>\n<nav>{links}</nav>\n" + "\n".join(filter(None, parts)) + "\n"
-        f"<script>\n{(_HERE / 'sort.js').read_text(encoding='utf-8')}</script>\n</body></html>\n"
-    )
     with writable(path), atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page(title, _links(runs), parts), encoding="utf-8")
     return path
 
 
