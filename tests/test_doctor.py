@@ -262,6 +262,13 @@ def test_sound_videos_have_no_fault(tmp_path: Path):
     assert {name for name, each in found.items() if each.level == "warning"} <= {"what a single random frame tells"}
 
 
+def test_frames_that_are_spread_over_a_video_need_as_many(tmp_path: Path):
+    root = write_videos(tmp_path / "data", "abcd", 1)
+    short = write(next(root.iterdir()) / "a_short.mp4", 5)
+    found = diagnose(root, "folder_fisher_vectors", **{"data.group": "/([a-z])_", "model.frames": 12})
+    assert ids(found["too short"]) == [(str(short.relative_to(root)),)]
+
+
 def test_rotated_and_still_videos(tmp_path: Path):
     folder = tmp_path / "x"
     folder.mkdir()

@@ -155,6 +155,7 @@ def test_the_classifier_is_solved_for():
     torch.testing.assert_close(scores, (vectors[:4] @ weight.T + bias) / 0.5)
 
 
+@pytest.mark.slow
 def test_it_learns_how_shapes_move(tmp_path: Path):
     recipe = Recipe.model_validate(
         {

@@ -1,7 +1,6 @@
 """Fisher vectors of hand-crafted motion as a baseline of videos: what movement tells without learning to see."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -9,7 +8,6 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from muybridge.core.contracts import ClipData
 from muybridge.core.types import Clip
 from muybridge.data.prepare import ClipPreparation, FlowSource, ViewConfig
 from muybridge.models.fisher_vectors import FisherVectorsConfig
@@ -27,12 +25,10 @@ def has_optical_flow() -> bool:
     return find_spec("cv2") is not None
 
 
-def motion_preparation(holds: ClipData) -> ClipPreparation:
+def motion_preparation() -> ClipPreparation:
     """Reads frames that are spread evenly over a whole video, and the flow between them."""
-    takes = CONFIG.takes()
-    channels = {"mean": takes.mean[: holds.channels], "std": takes.std[: holds.channels]}
     view = ViewConfig(mode="uniform", short_side=CONFIG.size)
-    return ClipPreparation(replace(takes, **channels), view, flow=FlowSource(between="frames read"))
+    return ClipPreparation(CONFIG.takes(), view, flow=FlowSource(between="frames read"))
 
 
 def fisher_features(

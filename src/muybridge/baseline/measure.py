@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +17,7 @@ from muybridge.baseline.near_duplicates import describe_near_duplicates
 from muybridge.baseline.table import Baseline, BaselineTable
 from muybridge.core.contracts import ClipData, SkeletonData
 from muybridge.core.errors import DataError
-from muybridge.core.processes import available_cores
+from muybridge.core.processes import map_in_threads
 from muybridge.core.types import Record, SkeletonSequence
 from muybridge.data.datasets.base import DatasetConfig, Split
 from muybridge.data.prepare import ClipPreparation
@@ -70,8 +69,8 @@ def measure_baselines(
             hint="choose another --split, or set data.val_fraction or data.test_fraction",
         )
     prepare, notices = None, []
-    if fisher_vectors and isinstance(holds := data.holds(), ClipData):
-        prepare, notices = _prepare_motion(holds, len(train) + len(test))
+    if fisher_vectors and isinstance(data.holds(), ClipData):
+        prepare, notices = _prepare_motion(len(train) + len(test))
     started = time.monotonic()
     described = list(describe_records(data, [*train, *test], progress, prepare))
     seconds = time.monotonic() - started
@@ -114,11 +113,7 @@ def describe_records(
         with recording:
             return describe_video(recording, record, prepare)
 
-    with ThreadPoolExecutor(available_cores()) as pool:
-        for done, described in enumerate(pool.map(describe, records), start=1):
-            if progress:
-                progress(done, len(records))
-            yield described
+    yield from map_in_threads(describe, records, progress)
 
 
 def _measure(
@@ -151,13 +146,13 @@ def _measure_minirocket(
     return replace(row, seconds=prepared + row.seconds)
 
 
-def _prepare_motion(holds: ClipData, count: int) -> tuple[ClipPreparation | None, list[str]]:
+def _prepare_motion(count: int) -> tuple[ClipPreparation | None, list[str]]:
     """What reads videos for Fisher vectors; or a notice of why they are left out."""
     if not has_optical_flow():
         return None, ["Fisher vectors are left out; install OpenCV with `pip install 'muybridge[flow]'`"]
     if count > MAX_VIDEOS:
         return None, [f"Fisher vectors are left out: {count} videos, and at most {MAX_VIDEOS} are held in memory"]
-    return motion_preparation(holds), []
+    return motion_preparation(), []
 
 
 def _measure_fisher_vectors(

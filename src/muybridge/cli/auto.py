@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muybridge.cli.app import shell_command
-from muybridge.cli.baseline import starter_of
 from muybridge.cli.options import new_run_folder
+from muybridge.cli.sources import starter_of
 from muybridge.core.errors import RecipeError
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from muybridge.cli.app import command, expand_user
-from muybridge.cli.options import AsJson, Group, Settings, Split, choose_recipe, parse_options
-from muybridge.core.errors import DataError
+from muybridge.cli.options import AsJson, Group, Settings, Split, parse_options
+from muybridge.cli.sources import choose_source
 from muybridge.engine.run_format import check_run
 
 if TYPE_CHECKING:
@@ -45,10 +45,8 @@ def baseline(
     if is_run:
         check_run(folder)
         chosen = None
-    elif folder.is_dir() or is_table(folder):
-        chosen = choose_recipe(None, given | {"data.root": str(folder.resolve())}, starter_of(folder), folder)
     else:
-        chosen = choose_recipe(source, given)
+        chosen = choose_source(source, given)
 
     from muybridge.cli.tables import print_baselines, print_json
     from muybridge.engine.baselines import measure_run
@@ -69,36 +67,3 @@ def _measure(recipe: "Recipe", split: Split, report: "Reporter", fisher_vectors:
 
     generate_data(recipe.data, report)
     return measure(recipe.data, split, report=report, fisher_vectors=fisher_vectors)
-
-
-def is_table(path: Path) -> bool:
-    """Whether a path is a file that names recordings."""
-    if not path.is_file() or path.suffix.lower() == ".toml":
-        return False
-    from muybridge.data.annotations.read import is_annotation_file
-
-    return is_annotation_file(path)
-
-
-def starter_of(folder: Path) -> str:
-    """A model for the kind of recordings that a folder holds, or a table names, by the suffixes of the files."""
-    from muybridge.core.files import find_files
-    from muybridge.media.container import SUFFIXES as VIDEO_SUFFIXES
-    from muybridge.media.skeleton import SUFFIXES as SKELETON_SUFFIXES
-
-    if is_table(folder):
-        from muybridge.data.annotations.read import read_annotations
-
-        suffixes = [Path(text).suffix.lower() for text in {each.path for each in read_annotations(folder)}]
-        videos, skeletons = (sum(suffix in kind for suffix in suffixes) for kind in (VIDEO_SUFFIXES, SKELETON_SUFFIXES))
-    else:
-        videos, skeletons = (len(find_files(folder, kind).files) for kind in (VIDEO_SUFFIXES, SKELETON_SUFFIXES))
-    if videos and skeletons:
-        raise DataError(
-            f"the {'table names' if folder.is_file() else 'folder holds'} {videos} videos and {skeletons} files of "
-            "skeletons",
-            expected="one kind of recordings",
-            hint="give a recipe, such as one that `muybridge init --model drnn --data DIR` writes",
-            where=folder,
-        )
-    return "drnn" if skeletons else "tdn"

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from muybridge.cli.app import check_writable, command, expand_user, writable
-from muybridge.cli.baseline import is_table, starter_of
+from muybridge.cli.app import check_writable, command, writable
 from muybridge.cli.failures import printable
-from muybridge.cli.options import Group, Settings, choose_recipe, parse_options
+from muybridge.cli.options import Group, Settings, parse_options
+from muybridge.cli.sources import choose_source
 from muybridge.core.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def doctor(
 
     Exits with status 0 if training can start, 1 if it should not (something is an error), 2 for a wrong command line.
     """
-    folder, given = expand_user(Path(source)), parse_options(settings, group=group)
+    given = parse_options(settings, group=group)
     if fix is not None and fix.suffix.lower() != ".csv":
         raise RecipeError(
             "a list of this kind is not written",
@@ -56,10 +56,7 @@ def doctor(
         )
     for file in filter(None, (as_json, page, fix)):
         check_writable(file)
-    if folder.is_dir() or is_table(folder):
-        chosen = choose_recipe(None, given | {"data.root": str(folder.resolve())}, starter_of(folder), folder)
-    else:
-        chosen = choose_recipe(source, given)
+    chosen = choose_source(source, given)
 
     from muybridge.cli.plan import generate_data
     from muybridge.doctor import data_of, examine

@@ -36,8 +36,11 @@ class MuybridgeError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Loader processes pickle their errors; by default pickle calls __init__ without the keyword arguments.
-        constructor = partial(type(self), self.problem, expected=self.expected, hint=self.hint, where=self.where)
-        return constructor, ()
+        return partial(type(self), self.problem, **self._arguments()), ()
+
+    def _arguments(self) -> dict[str, Any]:
+        """The keyword arguments that make an equal error."""
+        return {"expected": self.expected, "hint": self.hint, "where": self.where}
 
 
 class DataError(MuybridgeError):
@@ -78,17 +81,8 @@ class RequestError(MuybridgeError):
         super().__init__(problem, expected=expected, hint=hint, where=where)
         self.status, self.retry_after = status, retry_after
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        constructor = partial(
-            type(self),
-            self.problem,
-            expected=self.expected,
-            hint=self.hint,
-            where=self.where,
-            status=self.status,
-            retry_after=self.retry_after,
-        )
-        return constructor, ()
+    def _arguments(self) -> dict[str, Any]:
+        return super()._arguments() | {"status": self.status, "retry_after": self.retry_after}
 
 
 class MuybridgeWarning(UserWarning):

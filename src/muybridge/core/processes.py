@@ -6,8 +6,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, parent_process
 from pathlib import Path
@@ -23,6 +23,27 @@ Result = TypeVar("Result")
 def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def map_in_threads(
+    function: Callable[[Argument], Result],
+    arguments: Sequence[Argument],
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Result]:
+    """The result for each argument, in their order, by as many threads as there are cores.
+
+    This is for work that releases the interpreter's lock, such as decoding.
+
+    Args:
+        function: called in the threads.
+        arguments: one for each result.
+        progress: called with how many are done, and of how many.
+    """
+    with ThreadPoolExecutor(available_cores()) as pool:
+        for done, result in enumerate(pool.map(function, arguments), start=1):
+            if progress:
+                progress(done, len(arguments))
+            yield result
 
 
 def run_parallel(

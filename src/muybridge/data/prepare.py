@@ -379,15 +379,16 @@ class ClipPreparation(Preparation[dict[str, Clip]]):
         if self.takes.pixels or self.flow.of_clips:
             clips["video"] = recording.read(numbers, short_side)
         if self.takes.flow and self.flow.of_clips:
-            parts = [
-                flow_between(part, self.flow.method, self.flow.bound) for part in clips["video"].pixels.chunk(count)
-            ]
-            clips["flow"] = Clip(torch.cat(parts), clips["video"].seconds)
+            views = clips["video"].pixels.chunk(count)
+            flow = torch.cat([flow_between(pixels, self.flow.method, self.flow.bound) for pixels in views])
+            clips["flow"] = Clip(flow, clips["video"].seconds)
         elif self.takes.flow:
             assert isinstance(recording, Video)
             with self.flow.of(recording, name) as flow:
                 clips["flow"] = flow.read(numbers, short_side)
-        return clips if self.takes.pixels else {name: clip for name, clip in clips.items() if name != "video"}
+        if not self.takes.pixels:
+            clips.pop("video", None)
+        return clips
 
     def _count(self, rng: torch.Generator | None) -> int:
         """Views of a sample: one of a training sample."""

@@ -17,7 +17,7 @@ from muybridge.data.datasets.skeleton_folder import SkeletonFolder
 from muybridge.data.sampling import window_span
 from muybridge.data.summary import SPLITS
 from muybridge.doctor.files import check_files, check_videos, describe, unreadable
-from muybridge.doctor.findings import Diagnosis, Finding, Item, item, ordered
+from muybridge.doctor.findings import Diagnosis, Finding, Item, finding_of, item, ordered
 from muybridge.doctor.observe import Observed, observe
 from muybridge.doctor.shortcuts import check_shortcuts
 from muybridge.doctor.skeletons import check_skeletons
@@ -155,7 +155,7 @@ def _too_short(observed: list[Observed], recipe: Recipe) -> list[Finding]:
     takes, view = recipe.model.takes(), recipe.view
     if isinstance(takes, ClipInput):
         stride = view.stride if view else 1
-        if view is not None and view.mode == "clips":
+        if view is not None and view.mode in ("clips", "uniform"):
             fewest = window_span(takes.segments * takes.frames_per_segment, stride)
         else:
             fewest = takes.segments + window_span(takes.frames_per_segment, stride) - 1
@@ -166,24 +166,18 @@ def _too_short(observed: list[Observed], recipe: Recipe) -> list[Finding]:
         facts = one.video or one.skeleton
         if facts is not None and facts.frames < fewest:
             short.append(item(one.record, f"{facts.frames} frames"))
-    if not short:
-        return []
-    return [
-        Finding(
-            "too short",
-            "warning",
-            f"the model {recipe.model.name} reads {fewest} frames, and repeats those that there are",
-            "leave them out, or set fewer segments or frames",
-            tuple(short),
-        )
-    ]
+    return finding_of(
+        "too short",
+        "warning",
+        f"the model {recipe.model.name} reads {fewest} frames, and repeats those that there are",
+        "leave them out, or set fewer segments or frames",
+        short,
+    )
 
 
 def _excluded(indexes: dict[Split, Index]) -> list[Finding]:
     items = tuple(Item((one.id,), (one.path,), one.reason) for index in indexes.values() for one in index.excluded)
-    if not items:
-        return []
-    return [Finding("excluded", "note", "the data set leaves these recordings out by itself", "nothing", items)]
+    return finding_of("excluded", "note", "the data set leaves these recordings out by itself", "nothing", items)
 
 
 def _notices(data: DatasetConfig) -> list[Finding]:
@@ -192,7 +186,5 @@ def _notices(data: DatasetConfig) -> list[Finding]:
         notices = data.notices()
     except DataError as error:
         notices = (str(error),)
-    if not notices:
-        return []
     items = tuple(Item((), (), notice) for notice in notices)
-    return [Finding("about the data set", "note", "what reading it shows", "see each", items)]
+    return finding_of("about the data set", "note", "what reading it shows", "see each", items)

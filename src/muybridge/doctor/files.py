@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from muybridge.core.errors import DataError
-from muybridge.doctor.findings import Finding, Item, item
+from muybridge.doctor.findings import Finding, Item, finding_of, item
 from muybridge.doctor.observe import Observed
 
 _KINDS = (
@@ -70,17 +70,13 @@ def _timing(seen: Sequence[Observed]) -> list[Finding]:
         for one in seen
         if one.video and one.video.uneven > _UNEVEN
     ]
-    if not uneven:
-        return []
-    return [
-        Finding(
-            "variable frame rate",
-            "warning",
-            "frames are taken by number, so equal movements look faster or slower",
-            "re-encode with a constant rate: ffmpeg -i OLD -r 25 NEW.mp4",
-            tuple(uneven),
-        )
-    ]
+    return finding_of(
+        "variable frame rate",
+        "warning",
+        "frames are taken by number, so equal movements look faster or slower",
+        "re-encode with a constant rate: ffmpeg -i OLD -r 25 NEW.mp4",
+        uneven,
+    )
 
 
 def _orientation(seen: Sequence[Observed]) -> list[Finding]:
@@ -90,28 +86,22 @@ def _orientation(seen: Sequence[Observed]) -> list[Finding]:
         for one in seen
         if one.video and abs(one.video.pixel_aspect - 1) > 0.01
     ]
-    findings = []
-    if turned:
-        findings.append(
-            Finding(
-                "rotated videos",
-                "note",
-                "the header turns or mirrors the frames; muybridge shows them upright, other tools may not",
-                "check that they are upright in the page of thumbnails (--page)",
-                tuple(turned),
-            )
-        )
-    if stretched and len(stretched) < len(seen):
-        findings.append(
-            Finding(
-                "pixels that are not square",
-                "warning",
-                "in some videos people look wider or narrower than in others",
-                "ffmpeg -i OLD -vf scale=iw*sar:ih,setsar=1 NEW.mp4",
-                tuple(stretched),
-            )
-        )
-    return findings
+    return [
+        *finding_of(
+            "rotated videos",
+            "note",
+            "the header turns or mirrors the frames; muybridge shows them upright, other tools may not",
+            "check that they are upright in the page of thumbnails (--page)",
+            turned,
+        ),
+        *finding_of(
+            "pixels that are not square",
+            "warning",
+            "in some videos people look wider or narrower than in others",
+            "ffmpeg -i OLD -vf scale=iw*sar:ih,setsar=1 NEW.mp4",
+            stretched if len(stretched) < len(seen) else [],
+        ),
+    ]
 
 
 def _sizes(seen: Sequence[Observed]) -> list[Finding]:
@@ -125,32 +115,24 @@ def _sizes(seen: Sequence[Observed]) -> list[Finding]:
         for one in seen
         if one.video and not 1 / _SHAPE < shapes[one.record.id] / usual < _SHAPE
     ]
-    if not odd:
-        return []
-    return [
-        Finding(
-            "odd sizes",
-            "warning",
-            "a few videos have another shape, so that cropping shows another part of them",
-            "check them in the page of thumbnails (--page); crop or rotate them, or leave them out",
-            tuple(odd),
-        )
-    ]
+    return finding_of(
+        "odd sizes",
+        "warning",
+        "a few videos have another shape, so that cropping shows another part of them",
+        "check them in the page of thumbnails (--page); crop or rotate them, or leave them out",
+        odd,
+    )
 
 
 def _still(seen: Sequence[Observed]) -> list[Finding]:
     still = [item(one.record, f"{one.video.frames} equal frames") for one in seen if one.video and one.video.still]
-    if not still:
-        return []
-    return [
-        Finding(
-            "nothing moves",
-            "warning",
-            "no frame of these videos differs from the next",
-            "export the recording again; leave it out otherwise",
-            tuple(still),
-        )
-    ]
+    return finding_of(
+        "nothing moves",
+        "warning",
+        "no frame of these videos differs from the next",
+        "export the recording again; leave it out otherwise",
+        still,
+    )
 
 
 def _lengths(seen: Sequence[Observed]) -> list[Finding]:
@@ -161,14 +143,10 @@ def _lengths(seen: Sequence[Observed]) -> list[Finding]:
         for one in seen
         if one.video and one.video.seconds > _LONG * usual
     ]
-    if not long:
-        return []
-    return [
-        Finding(
-            "very long videos",
-            "warning",
-            "one label for so long a recording mostly shows something else",
-            "cut the part out that shows the action (a list takes start and end)",
-            tuple(long),
-        )
-    ]
+    return finding_of(
+        "very long videos",
+        "warning",
+        "one label for so long a recording mostly shows something else",
+        "cut the part out that shows the action (a list takes start and end)",
+        long,
+    )

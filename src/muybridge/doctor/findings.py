@@ -1,7 +1,7 @@
 """What the checks of a data set find, and what follows from it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -125,6 +125,13 @@ def item(record: Record, detail: str = "") -> Item:
 def pair(first: Record, second: Record, detail: str = "") -> Item:
     """Two recordings as part of a finding."""
     return Item((first.id, second.id), (first.path, second.path), detail)
+
+
+def finding_of(
+    check: str, level: Level, problem: str, cure: str, items: Sequence[Item], remove: Iterable[str] = ()
+) -> list[Finding]:
+    """The finding about some recordings, or none where there are none; see :class:`Finding`."""
+    return [Finding(check, level, problem, cure, tuple(items), tuple(dict.fromkeys(remove)))] if items else []
 
 
 def ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:

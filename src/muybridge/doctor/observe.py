@@ -4,7 +4,6 @@ Legend: T frames, P people, J joints, D coordinates.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from muybridge.baseline.descriptors import Descriptors, describe_skeleton, describe_video
 from muybridge.core.contracts import SkeletonData
 from muybridge.core.errors import DataError
-from muybridge.core.processes import available_cores
+from muybridge.core.processes import map_in_threads
 from muybridge.core.types import Record, SkeletonSequence
 from muybridge.data.datasets.base import DatasetConfig, Split
 from muybridge.doctor.skeletons import SkeletonFacts, skeleton_facts
@@ -91,11 +90,7 @@ def observe(
         except DataError as error:
             return Observed(record, split, error=error)
 
-    with ThreadPoolExecutor(available_cores()) as pool:
-        for done, observed in enumerate(pool.map(look, records), start=1):
-            if progress:
-                progress(done, len(records))
-            yield observed
+    yield from map_in_threads(look, records, progress)
 
 
 def _video_facts(video: Video, described: Descriptors) -> VideoFacts:

@@ -14,7 +14,7 @@ from torch import Tensor
 from muybridge.core.contracts import SkeletonData
 from muybridge.core.types import SkeletonSequence
 from muybridge.data.skeleton_checks import body_size, count_swaps
-from muybridge.doctor.findings import Finding, item
+from muybridge.doctor.findings import Finding, finding_of, item
 
 if TYPE_CHECKING:
     from muybridge.doctor.observe import Observed
@@ -105,11 +105,10 @@ def _stretched(joints: Float[Tensor, "T P J D"], present: Bool[Tensor, "T P"], h
 def check_skeletons(observed: Sequence["Observed"]) -> list[Finding]:
     """Findings about what is inside recordings of skeletons."""
     seen = [(one, one.skeleton) for one in observed if one.skeleton is not None]
-    findings = []
+    findings: list[Finding] = []
     for name, problem, cure, describe in _KINDS:
         items = [item(one.record, text) for one, facts in seen if (text := describe(facts))]
-        if items:
-            findings.append(Finding(name, "warning", problem, cure, tuple(items)))
+        findings += finding_of(name, "warning", problem, cure, items)
     return findings
 
 

@@ -14,13 +14,13 @@ from muybridge.core.contracts import Holds
 from muybridge.core.types import Record
 from muybridge.data.datasets.base import Split
 from muybridge.data.summary import equal_recordings
-from muybridge.doctor.findings import Finding, Item, Level, pair
+from muybridge.doctor.findings import Finding, Item, Level, finding_of, pair
 from muybridge.doctor.observe import Observed
 
 IMBALANCE = 10
 """Recordings of the largest class for each of the smallest, from which on classes are unbalanced."""
 
-_PLACES: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
+_PLACES: dict[str, int] = {"train": 0, "val": 1, "test": 2}
 
 
 def check_duplicates(records: Sequence[tuple[Split, Record]], labels: Sequence[str]) -> list[Finding]:
@@ -37,14 +37,14 @@ def check_duplicates(records: Sequence[tuple[Split, Record]], labels: Sequence[s
             remove_conflicts += [first[1].id, second[1].id]
         elif first[0] != second[0]:
             across.append(pair(first[1], second[1], f"{first[0]}, and {second[0]}"))
-            remove_across.append(_for_training(first, second).id)
+            remove_across.append(min((first, second), key=lambda placed: _PLACES[placed[0]])[1].id)  # the test stays
         else:
             repeated.append(pair(first[1], second[1], f"both in {first[0]}"))
             remove_repeated.append(second[1].id)
     return [
-        *_finding("the same recording in several parts", "error", _LEAK, across, remove_across),
-        *_finding("the same recording in two classes", "error", _CONFLICT, conflicts, remove_conflicts),
-        *_finding("repeated recordings", "warning", _REPEATED, repeated, remove_repeated),
+        *finding_of("the same recording in several parts", "error", *_LEAK, across, remove_across),
+        *finding_of("the same recording in two classes", "error", *_CONFLICT, conflicts, remove_conflicts),
+        *finding_of("repeated recordings", "warning", *_REPEATED, repeated, remove_repeated),
     ]
 
 
@@ -81,10 +81,10 @@ def check_near_duplicates(observed: Sequence[Observed], holds: Holds, known: Seq
             elif kind == "copies" and _are_apart(first.record, second.record):
                 inside.append(pair(first.record, second.record, f"both in {first.split}"))
     return [
-        *_finding("near-duplicates in several parts", "error", _NEAR, copies["error"], remove),
-        *_finding("very similar recordings in several parts", "warning", _SIMILAR, copies["warning"], []),
-        *_finding("near-duplicates in one part", "warning", _NEAR_INSIDE, inside, []),
-        *_finding("one scene in several parts", "warning", _SCENE, scenes, []),
+        *finding_of("near-duplicates in several parts", "error", *_NEAR, copies["error"], remove),
+        *finding_of("very similar recordings in several parts", "warning", *_SIMILAR, copies["warning"], []),
+        *finding_of("near-duplicates in one part", "warning", *_NEAR_INSIDE, inside, []),
+        *finding_of("one scene in several parts", "warning", *_SCENE, scenes, []),
     ]
 
 
@@ -121,7 +121,7 @@ def check_groups(records: Sequence[tuple[Split, Record]], *, official: bool) -> 
         )
         last = max(parts, key=_PLACES.__getitem__)
         remove += [record.id for split, part in parts.items() if split != last for record in part]
-    return _finding("one person or source in several parts", "note" if official else "error", _GROUP, items, remove)
+    return finding_of("one person or source in several parts", "note" if official else "error", *_GROUP, items, remove)
 
 
 def check_classes(records: Sequence[tuple[Split, Record]], labels: Sequence[str]) -> list[Finding]:
@@ -194,16 +194,6 @@ def _one_letter_apart(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
         at = next(index for index, (a, b) in enumerate(zip(short, long, strict=True)) if a != b)
         return short[:at] + short[at : at + 2][::-1] + short[at + 2 :] == long
     return any(long[:index] + long[index + 1 :] == short for index in range(len(long)))
-
-
-def _for_training(first: tuple[str, Record], second: tuple[str, Record]) -> Record:
-    """Of two copies the one that a clean split does without: the test stays as it is."""
-    return min((first, second), key=lambda placed: ("train", "val", "test").index(placed[0]))[1]
-
-
-def _finding(check: str, level: Level, words: tuple[str, str], items: list[Item], remove: list[str]) -> list[Finding]:
-    problem, cure = words
-    return [Finding(check, level, problem, cure, tuple(items), tuple(dict.fromkeys(remove)))] if items else []
 
 
 _LEAK = (

@@ -35,7 +35,6 @@ _EXIF = {
     7: Orientation(True, flip_x=True, flip_y=True),
     8: Orientation(True, flip_y=True),
 }
-_SWAPPED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
 
 class FrameFolder:
@@ -77,7 +76,7 @@ class FrameFolder:
     def orientation(self) -> Orientation:
         """How the first image is turned or mirrored to be shown, as its EXIF says."""
         with _open_image(self.files[0]) as image:
-            return _EXIF.get(image.getexif().get(ExifTags.Base.Orientation, 1), Orientation())
+            return _orientation_of(image)
 
     def read(self, ranks: Sequence[int], short_side: int | None) -> Images:
         """The frames with these rising numbers."""
@@ -102,8 +101,7 @@ class FrameFolder:
     def _first_size(self) -> tuple[int, int]:
         """Height and width of the first image as shown, from its header."""
         with _open_image(self.files[0]) as image:
-            # Pillow turns TIFF images by itself.
-            turned = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation) in _SWAPPED
+            turned = image.format != "TIFF" and _orientation_of(image).transpose  # Pillow turns TIFF images by itself
             return (image.width, image.height) if turned else (image.height, image.width)
 
 
@@ -121,6 +119,11 @@ def _open_image(file: Path) -> Iterator[Image.Image]:
         raise DataError(
             f"the frame cannot be read ({reason})", expected="an undamaged image", hint=_EXTRACT_AGAIN, where=file
         ) from problem
+
+
+def _orientation_of(image: Image.Image) -> Orientation:
+    """How an image is turned or mirrored to be shown, as its EXIF says."""
+    return _EXIF.get(image.getexif().get(ExifTags.Base.Orientation, 1), Orientation())
 
 
 def _check_kind(file: Path, image: Image.Image) -> None:

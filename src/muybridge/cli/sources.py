@@ -1,0 +1,55 @@
+"""What a command is pointed at: a recipe, or recordings of the user's own, for which a starter recipe is taken."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from muybridge.cli.app import expand_user
+from muybridge.cli.options import ChosenRecipe, choose_recipe
+from muybridge.core.errors import DataError
+
+
+def choose_source(source: str, settings: Mapping[str, Any]) -> ChosenRecipe:
+    """The recipe of a name or TOML file; of a folder or a table of recordings, the starter recipe that fits them.
+
+    Raises:
+        DataError: the recordings are of several kinds.
+        RecipeError: no such recipe, or a wrong setting.
+    """
+    path = expand_user(Path(source))
+    if path.is_dir() or is_table(path):
+        return choose_recipe(None, {**settings, "data.root": str(path.resolve())}, starter_of(path), path)
+    return choose_recipe(source, dict(settings))
+
+
+def is_table(path: Path) -> bool:
+    """Whether a path is a file that names recordings."""
+    if not path.is_file() or path.suffix.lower() == ".toml":
+        return False
+    from muybridge.data.annotations.read import is_annotation_file
+
+    return is_annotation_file(path)
+
+
+def starter_of(folder: Path) -> str:
+    """A model for the kind of recordings that a folder holds, or a table names, by the suffixes of the files."""
+    from muybridge.core.files import find_files
+    from muybridge.media.container import SUFFIXES as VIDEO_SUFFIXES
+    from muybridge.media.skeleton import SUFFIXES as SKELETON_SUFFIXES
+
+    if is_table(folder):
+        from muybridge.data.annotations.read import read_annotations
+
+        suffixes = [Path(text).suffix.lower() for text in {each.path for each in read_annotations(folder)}]
+        videos, skeletons = (sum(suffix in kind for suffix in suffixes) for kind in (VIDEO_SUFFIXES, SKELETON_SUFFIXES))
+    else:
+        videos, skeletons = (len(find_files(folder, kind).files) for kind in (VIDEO_SUFFIXES, SKELETON_SUFFIXES))
+    if videos and skeletons:
+        raise DataError(
+            f"the {'table names' if folder.is_file() else 'folder holds'} {videos} videos and {skeletons} files of "
+            "skeletons",
+            expected="one kind of recordings",
+            hint="give a recipe, such as one that `muybridge init --model drnn --data DIR` writes",
+            where=folder,
+        )
+    return "drnn" if skeletons else "tdn"
