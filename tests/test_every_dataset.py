@@ -18,15 +18,19 @@ from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError, RecipeError
 from muybridge.data.datasets import (
     HMDB51,
+    KTH,
     NTURGBD,
     SBU,
     UCF101,
     UTDMHAD,
     AnyDataset,
+    Jester,
     MovingShapes,
     MSRAction3D,
     Playback,
     SkeletonFolder,
+    SomethingV1,
+    SomethingV2,
     StickFigures,
     UTDMHADArrow,
     UTDMHADDepth,
@@ -35,6 +39,7 @@ from muybridge.data.datasets import (
 )
 from muybridge.data.datasets.base import Benchmark, DatasetConfig
 from muybridge.data.datasets.utd_mhad import foreground
+from tests.official import fabricate_jester, fabricate_kth, fabricate_something_v1, fabricate_something_v2
 from tests.skeletons import figures, pixels
 from tests.videos import write
 
@@ -210,6 +215,10 @@ FABRICATE = {
     VideoList: fabricate_video_list,
     UCF101: fabricate_ucf,
     HMDB51: fabricate_hmdb,
+    SomethingV1: fabricate_something_v1,
+    SomethingV2: fabricate_something_v2,
+    Jester: fabricate_jester,
+    KTH: fabricate_kth,
 }
 
 
@@ -242,10 +251,10 @@ def test_index_is_stable_and_splits_are_disjoint(data):
     assert splits == {split: data.index(split) for split in splits}
     records = [record for index in splits.values() for record in index.records]
     assert len({record.id for record in records}) == len(records)
-    assert len({(record.path, record.backwards) for record in records}) == len(records)
+    assert len({(record.path, record.span, record.backwards) for record in records}) == len(records)
     if data.name == "video_list":  # whose parts are lists, not groups
         return
-    groups = {split: {record.group for record in index.records} for split, index in splits.items()}
+    groups = {split: {record.group for record in index.records} - {""} for split, index in splits.items()}
     assert groups["val"] == set(data.val_groups)
     assert not groups["train"] & groups["val"]
     assert not groups["train"] & groups["test"]

@@ -1,6 +1,7 @@
 """Files: atomic writes, text files with an entry on each line, searching folders, comparing contents."""
 
 import codecs
+import functools
 import hashlib
 import os
 import re
@@ -10,8 +11,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 from muybridge.core.errors import DataError
+
+_Options = ParamSpec("_Options")
+_Content = TypeVar("_Content")
 
 SYSTEM_FOLDERS = frozenset(
     name.casefold()
@@ -108,6 +113,30 @@ def read_text(path: Path, *, expected: str, hint: str) -> str:
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or str(problem)
     raise DataError(f"it cannot be read ({reason})", expected=expected, hint=hint, where=path)
+
+
+def read_once(
+    read: Callable[Concatenate[Path, _Options], _Content],
+) -> Callable[Concatenate[Path, _Options], _Content]:
+    """A function that reads a file, which remembers what it returned until the file changes.
+
+    Its other arguments are hashable, and nobody changes what it returns. Of 32 files the content is remembered.
+    """
+
+    @lru_cache(maxsize=32)
+    def remember(file: Path, changed: int, size: int, *options: _Options.args, **named: _Options.kwargs) -> _Content:
+        del changed, size
+        return read(file, *options, **named)
+
+    @functools.wraps(read)
+    def read_unless_known(file: Path, *options: _Options.args, **named: _Options.kwargs) -> _Content:
+        try:
+            stamp = _stamp(file)
+        except OSError:
+            return read(file, *options, **named)  # which says what is wrong
+        return remember(file, *stamp, *options, **named)
+
+    return read_unless_known
 
 
 def _decode(content: bytes) -> str:

@@ -4,6 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from muybridge.data.datasets.jester import Jester
+from muybridge.data.datasets.kth import KTH
 from muybridge.data.datasets.labelled import Labelled
 from muybridge.data.datasets.moving_shapes import MovingShapes
 from muybridge.data.datasets.msr_action3d import MSRAction3D
@@ -11,6 +13,7 @@ from muybridge.data.datasets.ntu_rgbd import NTURGBD
 from muybridge.data.datasets.playback import Playback
 from muybridge.data.datasets.sbu import SBU
 from muybridge.data.datasets.skeleton_folder import SkeletonFolder
+from muybridge.data.datasets.something import SomethingV1, SomethingV2
 from muybridge.data.datasets.stick_figures import StickFigures
 from muybridge.data.datasets.ucf_hmdb import HMDB51, UCF101
 from muybridge.data.datasets.utd_mhad import UTDMHAD, UTDMHADArrow, UTDMHADDepth
@@ -19,15 +22,19 @@ from muybridge.data.datasets.video_list import VideoList
 
 __all__ = [
     "HMDB51",
+    "KTH",
     "NTURGBD",
     "SBU",
     "UCF101",
     "UTDMHAD",
     "AnyDataset",
+    "Jester",
     "MSRAction3D",
     "MovingShapes",
     "Playback",
     "SkeletonFolder",
+    "SomethingV1",
+    "SomethingV2",
     "StickFigures",
     "UTDMHADArrow",
     "UTDMHADDepth",

@@ -1,7 +1,7 @@
 """A folder with a subfolder for each class, or a table of recordings, whatever kind of recordings these are."""
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,6 @@ from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from muybridge.core.errors import DataError
 from muybridge.core.files import FoundFiles, is_system_name, natural_key
-from muybridge.core.rng import derive_seed
 from muybridge.core.types import Record
 from muybridge.data.annotations.exports import ExportOptions
 from muybridge.data.annotations.read import is_annotation_file
@@ -24,12 +23,10 @@ from muybridge.data.datasets.base import (
     parse_swap_pairs,
     preview,
 )
+from muybridge.data.datasets.drawing import MIN_TRAINING_GROUPS, draw_names, draw_per_class
 from muybridge.data.datasets.folder_layout import Layout, Reader, Source, SplitSource
 from muybridge.data.datasets.groups import group_of, is_table
 from muybridge.data.datasets.table_layout import TableReader
-
-MIN_TRAINING_GROUPS = 2
-"""A group is drawn for validation only if at least this many remain for training."""
 
 
 class ClassFolder(DatasetConfig):
@@ -366,7 +363,7 @@ class ClassFolder(DatasetConfig):
                     hint="set data.group, or leave the others out",
                     where=self.root,
                 )
-            return _draw_per_class(records, records, "test", self.test_fraction)
+            return draw_per_class(records, records, "test", self.test_fraction)
         groups = {record.group for record in records}
         test = set(self.test_groups) or ({self.fold} if self.fold else set())
         if unknown := sorted(test - groups):
@@ -376,16 +373,16 @@ class ClassFolder(DatasetConfig):
                 hint="correct data.test_groups, data.fold or data.group",
                 where=self.root,
             )
-        test = test or _draw_names(groups, "test", self.test_fraction * len(groups), spare=1)
+        test = test or draw_names(groups, "test", self.test_fraction * len(groups), spare=1)
         return {record.id for record in records if record.group in test}
 
     def _draw_val(self, records: list[Record], rest: list[Record]) -> set[str]:
         """Ids of the recordings of the validation groups, or of a share of each class, among the rest."""
         if not any(record.group for record in records):
-            return _draw_per_class(records, rest, "val", self.val_fraction, self.val_part)
+            return draw_per_class(records, rest, "val", self.val_fraction, self.val_part)
         count = self.val_fraction * len({record.group for record in records})
         groups = {record.group for record in rest}
-        val = set(self.val_groups) or _draw_names(groups, "val", count, spare=MIN_TRAINING_GROUPS, part=self.val_part)
+        val = set(self.val_groups) or draw_names(groups, "val", count, spare=MIN_TRAINING_GROUPS, part=self.val_part)
         return {record.id for record in rest if record.group in val}
 
     def _shared_groups(self, layout: Layout) -> list[str]:
@@ -398,26 +395,3 @@ class ClassFolder(DatasetConfig):
 
     def _group(self, source: Source) -> str:
         return group_of(self.group, source.name, source.path) if self.group else source.group
-
-
-def _draw_per_class(
-    records: list[Record], rest: list[Record], purpose: str, fraction: float, part: int = 0
-) -> set[str]:
-    """Ids of a share of the recordings of each class, drawn from the rest."""
-    sizes = Counter(record.label for record in records)
-    ids: dict[int, set[str]] = defaultdict(set)
-    for record in rest:
-        ids[record.label].add(record.id)
-    drawn = (_draw_names(names, purpose, fraction * sizes[label], spare=1, part=part) for label, names in ids.items())
-    return set().union(*drawn)
-
-
-def _draw_names(names: set[str], purpose: str, count: float, *, spare: int, part: int = 0) -> set[str]:
-    """About ``count`` of the names, at least one unless it is zero; ``spare`` of them are never drawn.
-
-    Another ``part`` draws the names that follow in the same order, from its beginning again after its end.
-    """
-    number = max(0, min(max(1, round(count)), len(names) - spare)) if count else 0
-    ordered = sorted(names, key=lambda name: derive_seed(purpose, name))
-    first = part * number
-    return {ordered[index % len(ordered)] for index in range(first, first + number)}

@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from muybridge.core.errors import DataError
-from muybridge.core.files import read_numbered_lines
+from muybridge.core.files import read_numbered_lines, read_once
 from muybridge.data.datasets.lists import split_fields
 
 TABLE_SUFFIXES = (".csv", ".tsv")
@@ -72,13 +71,11 @@ def _read(file: Path) -> Mapping[str, str | None]:
     """Groups by every name of their recording; None where recordings of one name have different groups."""
     if not file.is_file():
         raise DataError("there is no such file", expected=_EXPECTED, hint="correct data.group (--group)", where=file)
-    status = file.stat()
-    return _read_unchanged(file, status.st_mtime_ns, status.st_size)
+    return _read_table(file)
 
 
-@lru_cache(maxsize=8)
-def _read_unchanged(file: Path, changed: int, size: int) -> Mapping[str, str | None]:
-    del changed, size  # a file that is written anew is read anew
+@read_once
+def _read_table(file: Path) -> Mapping[str, str | None]:
     lines = read_numbered_lines(file, expected=_EXPECTED, hint="correct the table")
     delimiter = max(",;\t", key=(lines[0][1] if lines else "").count)
     rows = [(number, split_fields(line, delimiter)) for number, line in lines]

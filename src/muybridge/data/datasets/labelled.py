@@ -4,11 +4,14 @@ from typing import Annotated
 
 from pydantic import Field
 
+from muybridge.data.datasets.jester import Jester
+from muybridge.data.datasets.kth import KTH
 from muybridge.data.datasets.moving_shapes import MovingShapes
 from muybridge.data.datasets.msr_action3d import MSRAction3D
 from muybridge.data.datasets.ntu_rgbd import NTURGBD
 from muybridge.data.datasets.sbu import SBU
 from muybridge.data.datasets.skeleton_folder import SkeletonFolder
+from muybridge.data.datasets.something import SomethingV1, SomethingV2
 from muybridge.data.datasets.stick_figures import StickFigures
 from muybridge.data.datasets.ucf_hmdb import HMDB51, UCF101
 from muybridge.data.datasets.utd_mhad import UTDMHAD, UTDMHADArrow, UTDMHADDepth
@@ -18,9 +21,13 @@ from muybridge.data.datasets.video_list import VideoList
 Labelled = (
     SkeletonFolder
     | HMDB51
+    | Jester
+    | KTH
     | MovingShapes
     | MSRAction3D
     | NTURGBD
+    | SomethingV1
+    | SomethingV2
     | StickFigures
     | SBU
     | UCF101

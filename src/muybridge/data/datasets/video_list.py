@@ -1,7 +1,6 @@
 """Videos named by list files, in which most benchmarks publish their splits."""
 
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -9,6 +8,7 @@ from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError
+from muybridge.core.files import read_once
 from muybridge.core.types import Record
 from muybridge.data.datasets.base import (
     DatasetConfig,
@@ -171,18 +171,9 @@ class VideoList(DatasetConfig):
         return entries
 
 
+@read_once
 def _read(file: Path, form: ListFormat, setting: str) -> tuple[Entry, ...]:
-    """The entries of a list, read again when the file has changed."""
-    try:
-        status = file.stat()
-    except OSError:
-        return tuple(form.read(file, hint=_hint(setting)))  # which says what is wrong
-    return _read_once(file, form, setting, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=32)
-def _read_once(file: Path, form: ListFormat, setting: str, changed: int, size: int) -> tuple[Entry, ...]:
-    del changed, size
+    """The entries of a list."""
     return tuple(form.read(file, hint=_hint(setting)))
 
 
