@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from muybridge.data.datasets import KTH, Jester, SomethingV1, SomethingV2
+from muybridge.data.datasets import KTH, Diving48, FineGym, Jester, Kinetics, SomethingV1, SomethingV2
 from tests.videos import write
 
 SWAPPED = (
@@ -113,3 +113,76 @@ def fabricate_kth(root: Path) -> KTH:
     lines.append("person13_handclapping_d3\t*missing*")
     put(root / "00sequences.txt", "\r\n".join(lines) + "\r\n")
     return KTH(root=root, val_groups=("person01",))
+
+
+def fabricate_kinetics(root: Path, *, train: Sequence[str] = ("abseiling", "zumba", "air drumming, loud")) -> Kinetics:
+    """With classes in quotes, times with fractions, a clip with a replacement, and one that no longer exists."""
+    rows = [f'"{label}",-3B32lodo2{place},{place}.0,{place + 10}.0,train,0' for place, label in enumerate(train)]
+    rows.append("zumba,GoneGoneGo0,7,17,train,0")
+    put(root / "annotations" / "train.csv", "\r\n".join(["label,youtube_id,time_start,time_end,split,is_cc", *rows]))
+    put(
+        root / "annotations" / "val.csv",
+        "label,youtube_id,time_start,time_end,split\nzumba,_Xy-Xy_Xy-1,3,13,val\nabseiling,Bcd0bcd0bc0,12,22,val\n",
+    )
+    video = write(root.parent / "any.mp4", 50)
+    names = [f"{label}/-3B32lodo2{place}_{place:06}_{place + 10:06}" for place, label in enumerate(train)]
+    places = [f"train/{name}" for name in names] + ["val/zumba/_Xy-Xy_Xy-1_000003_000013"]
+    places += [
+        "val/abseiling/Bcd0bcd0bc0_000012_000022",
+        "replacement/replacement_for_corrupted_k400/Bcd0bcd0bc0_000012_000022",
+    ]
+    for place in places:
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(video, root / f"{place}.mp4")
+    return Kinetics(root=root)
+
+
+def fabricate_diving48(
+    root: Path, *, train: Sequence[tuple[str, int]] = (("a_b_00000", 0), ("a_b_00001", 2))
+) -> Diving48:
+    """Three classes of four attributes, one of which never occurs; one file has more frames than are listed."""
+    put(
+        root / "Diving48_vocab.json",
+        json.dumps([["Back", "15som", "05Twis", kind] for kind in ("FREE", "PIKE", "TUCK")]),
+    )
+    listed = {"train": train, "test": [("cd_00000", 0), ("cd_00003", 2)]}
+    video = write(root.parent / "any.mp4", 50)
+    (root / "rgb").mkdir()
+    for part, items in listed.items():
+        entries = [{"vid_name": name, "label": label, "start_frame": 0, "end_frame": 49} for name, label in items]
+        put(root / f"Diving48_V2_{part}.json", json.dumps(entries))
+        for name, _ in items:
+            shutil.copy(video, root / "rgb" / f"{name}.mp4")
+    return Diving48(root=root)
+
+
+def fabricate_finegym(
+    root: Path,
+    *,
+    train: Sequence[tuple[str, str, int]] = (
+        ("ab_E_123456", "A_0000_0001", 0),
+        ("ab_E_123456", "A_0001_0002", 2),
+        ("-val-val-va", "A_0000_0001", 1),
+    ),
+) -> FineGym:
+    """Long videos with one event each, which begins after half a second, of two elements; an element has two stages."""
+    names = ["(VT) round-off", "(FX) switch leap, (1 turn)", "(FX) salto backward tucked"]
+    lines = [f"Clabel: {label}; set: {label}; Glabel: {7 + label}; {name}" for label, name in enumerate(names)]
+    put(root / "gym99_categories.txt", "\n".join(lines) + "\n")
+    segments = {
+        "A_0000_0001": {"stages": 1, "timestamps": [[0.0, 0.8]]},
+        "A_0001_0002": {"stages": 2, "timestamps": [[0.8, 1.2], [1.2, 1.6]]},
+    }
+    event = {"event": 1, "timestamps": [[0.5, 2.5]], "segments": segments}
+    test = [("0LtLS9wROrk", "A_0000_0001", 0), ("GoneGoneGo0", "A_0001_0002", 2)]
+    videos = {video for video, _, _ in (*train, *test)}
+    info = {video: {"E_000000_000002": event, "E_000003_000004": event | {"segments": None}} for video in videos}
+    put(root / "finegym_annotation_info_v1.0.json", json.dumps(info))
+    for name, elements in (("train_element_v1.0", train), ("val_element", test)):
+        lines = [f"{video}_E_000000_000002_{element} {label}" for video, element, label in elements]
+        put(root / f"gym99_{name}.txt", "\n".join(lines) + "\n")
+    file = write(root.parent / "any.mp4", 100)
+    (root / "videos").mkdir()
+    for video in videos - {"GoneGoneGo0"}:
+        shutil.copy(file, root / "videos" / f"{video}.mp4")
+    return FineGym(root=root)

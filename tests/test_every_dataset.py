@@ -24,7 +24,10 @@ from muybridge.data.datasets import (
     UCF101,
     UTDMHAD,
     AnyDataset,
+    Diving48,
+    FineGym,
     Jester,
+    Kinetics,
     MovingShapes,
     MSRAction3D,
     Playback,
@@ -39,7 +42,15 @@ from muybridge.data.datasets import (
 )
 from muybridge.data.datasets.base import Benchmark, DatasetConfig
 from muybridge.data.datasets.utd_mhad import foreground
-from tests.official import fabricate_jester, fabricate_kth, fabricate_something_v1, fabricate_something_v2
+from tests.official import (
+    fabricate_diving48,
+    fabricate_finegym,
+    fabricate_jester,
+    fabricate_kinetics,
+    fabricate_kth,
+    fabricate_something_v1,
+    fabricate_something_v2,
+)
 from tests.skeletons import figures, pixels
 from tests.videos import write
 
@@ -218,6 +229,9 @@ FABRICATE = {
     SomethingV1: fabricate_something_v1,
     SomethingV2: fabricate_something_v2,
     Jester: fabricate_jester,
+    Kinetics: fabricate_kinetics,
+    Diving48: fabricate_diving48,
+    FineGym: lambda root: fabricate_finegym(root).model_copy(update={"val_groups": ("-val-val-va",)}),
     KTH: fabricate_kth,
 }
 

@@ -5,10 +5,8 @@ import tomllib
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from muybridge.core.rng import make_generator
 from muybridge.data.datasets.official import OfficialVideos
@@ -16,7 +14,13 @@ from muybridge.data.prepare import ClipPreparation
 from muybridge.engine.optim import build_optimizer, rate_factor
 from muybridge.media.video import Video
 from muybridge.recipe import Recipe, load_recipe, shipped_recipes
-from tests.official import fabricate_something_v1, fabricate_something_v2
+from tests.official import (
+    fabricate_diving48,
+    fabricate_finegym,
+    fabricate_kinetics,
+    fabricate_something_v1,
+    fabricate_something_v2,
+)
 
 NAMES = sorted(shipped_recipes())
 TREES = {name: tomllib.loads(path.read_text(encoding="utf-8")) for name, path in shipped_recipes().items()}
@@ -40,6 +44,9 @@ def count_classes(recipe: Recipe) -> int:
 OFFICIAL = {
     "something_v1": partial(fabricate_something_v1, frames=50, train=((1, 86),)),
     "something_v2": partial(fabricate_something_v2, frames=50, train=((1, 86),)),
+    "kinetics": partial(fabricate_kinetics, train=("abseiling",)),
+    "diving48": partial(fabricate_diving48, train=(("a_00000", 0),)),
+    "finegym": partial(fabricate_finegym, train=(("ab_E_123456", "A_0000_0001", 0),)),
 }
 
 
@@ -86,21 +93,11 @@ def test_every_claim_stands_in_the_results():
 @pytest.fixture
 def made_up(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     """A recipe that trains on one video of 50 frames, where its comment says the files belong; label 86."""
-    tree = TREES[name]["data"]
     monkeypatch.setenv("MUYBRIDGE_DATA", str(tmp_path))
-    if tree["name"] in OFFICIAL:
-        OFFICIAL[tree["name"]](tmp_path / tree["name"])
-        return load_recipe(name)
-    root = tmp_path / tree["root"]
-    (root / "frames" / "1").mkdir(parents=True)
-    frame = Image.fromarray(np.arange(48 * 64 * 3, dtype=np.uint8).reshape(48, 64, 3))
-    for number in range(1, 51):
-        frame.save(root / "frames" / "1" / f"{number:05d}.jpg")
-    label = min(86, tree["classes"] - 1)
-    count = "50 " if "frames" in tree.get("columns", ()) else ""  # as the recipe's comment says
-    (root / tree["train"]).write_text(f"frames/1 {count}{label}\n")
-    (root / tree["test"]).write_text("")
-    return load_recipe(name)
+    recipe = load_recipe(name)
+    assert isinstance(recipe.data, OfficialVideos)
+    OFFICIAL[recipe.data.name](tmp_path / recipe.data.default_folder_name())
+    return recipe
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

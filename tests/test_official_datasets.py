@@ -9,12 +9,16 @@ import torch
 from pydantic import ValidationError
 
 from muybridge.core.errors import DataError
-from muybridge.data.datasets import KTH, Jester, SomethingV1, SomethingV2
+from muybridge.data.datasets import KTH, Diving48, FineGym, Jester, Kinetics, SomethingV1, SomethingV2
 from muybridge.data.datasets.official import OfficialVideos
 from muybridge.data.datasets.official_lists import read_class_lines
+from muybridge.media import frame_decoder, packet_cache
 from tests import videos
 from tests.official import (
+    fabricate_diving48,
+    fabricate_finegym,
     fabricate_jester,
+    fabricate_kinetics,
     fabricate_kth,
     fabricate_something_v1,
     fabricate_something_v2,
@@ -300,3 +304,219 @@ def test_the_real_list_of_kth(real_data: Path, recordings: str, count: tuple[int
     assert len({entry.id for entry in listed}) == sum(count)
     assert isinstance(data, OfficialVideos)
     assert (data.official_counts()["train"], data.official_counts()["test"]) == count
+
+
+# Kinetics
+
+
+def test_clips_of_kinetics_that_are_gone_are_counted_by_class(tmp_path: Path):
+    data = fabricate_kinetics(tmp_path)
+    index = data.index("train")
+    assert data.labels() == ("abseiling", "air drumming, loud", "zumba")
+    assert {record.id: record.label for record in index.records} == {
+        "-3B32lodo20_000000_000010": 0,
+        "-3B32lodo21_000001_000011": 2,
+        "-3B32lodo22_000002_000012": 1,
+    }
+    assert [each.id for each in index.excluded] == ["GoneGoneGo0_000007_000017"]
+    assert data.missing_by_class() == {"zumba": (1, 3)}
+    assert data.notices()[-1] == "1 of 6 recordings are missing, of 1 classes: zumba (1 of 3)"
+    replaced, _ = data.index("test").records
+    assert replaced.path.parent.name == "replacement_for_corrupted_k400"
+    with pytest.raises(
+        DataError, match=r"1 of 6 videos .* do not exist: GoneGoneGo0_000007_000017 \(the first in train"
+    ):
+        data.model_copy(update={"missing_videos": "error"}).index("train")
+
+
+@pytest.mark.parametrize("name", ["val.csv", "annotations/validate.csv", "kinetics400/validation.csv"])
+def test_places_of_the_lists_of_kinetics(tmp_path: Path, name: str):
+    data = fabricate_kinetics(tmp_path)
+    expected = data.index("test")
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    (tmp_path / "annotations" / "val.csv").rename(file)
+    assert data.index("test") == expected
+    file.unlink()
+    with pytest.raises(DataError, match=r"it cannot be read \(there is no such file\).*official file val\.csv or "):
+        data.index("test")
+
+
+def test_the_folder_of_each_edition_of_kinetics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MUYBRIDGE_DATA", str(tmp_path))
+    (tmp_path / "kinetics700" / "kinetics700_2020").mkdir(parents=True)
+    assert Kinetics(version=700).folder() == tmp_path / "kinetics700"
+    put(
+        tmp_path / "kinetics700" / "kinetics700_2020" / "train.csv",
+        "label,youtube_id,time_start,time_end,split\na,b,1,2,t",
+    )
+    assert Kinetics(version=700).labels() == ("a",)
+
+
+def test_a_clip_in_two_classes_is_a_recording_of_each(tmp_path: Path):
+    data = fabricate_kinetics(tmp_path)
+    file = tmp_path / "annotations" / "train.csv"
+    put(file, file.read_text() + "\nabseiling,-3B32lodo21,1,11,train,0\nabseiling,-3B32lodo21,1,11,train,0\n")
+    clips = [(record.id, record.label) for record in data.index("train").records if "21_" in record.id]
+    assert clips == [("-3B32lodo21_000001_000011", 2), ("-3B32lodo21_000001_000011 (abseiling)", 0)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("abseiling,abc,1,2,train\n", "line 1 names no column label and no column youtube_id"),
+        ("", "line 1 names no column label"),
+        ("label,youtube_id,time_start,time_end\na,b,1\n", "line 2 has 3 values, and the header 4"),
+        ("label,youtube_id,time_start,time_end\na,b,one,2\n", "line 2 has the values 'a', 'one', '2'"),
+        ('label,youtube_id,time_start,time_end\n\n"a,b,1,2\n', "line 4 is not CSV"),
+        ("label,youtube_id,time_start,time_end\na,../b,1,2\n", r"line 2 names the video '\.\./b'"),
+        ("label,youtube_id,time_start,time_end\na,b,1,2\nb,c,1,2\n", r"val\.csv: line 2 has the class 'zumba'"),
+    ],
+)
+def test_lists_of_kinetics_that_are_wrong(tmp_path: Path, text: str, message: str):
+    data = fabricate_kinetics(tmp_path)
+    put(tmp_path / "annotations" / "train.csv", text)
+    with pytest.raises(DataError, match=message):
+        data.index("train")
+
+
+# Diving-48
+
+
+def test_the_frames_of_a_dive_are_those_that_are_listed(tmp_path: Path):
+    data = fabricate_diving48(tmp_path)
+    assert data.labels() == ("Back+15som+05Twis+FREE", "Back+15som+05Twis+PIKE", "Back+15som+05Twis+TUCK")
+    records = data.index("train").records
+    assert [(record.label, record.group) for record in records] == [(0, "a_b"), (2, "a_b")]
+    every = videos.sequential(records[0].path)
+    for first, last, expected in ((0, 49, range(50)), (0, 50, range(50)), (10, 19, range(10, 20))):
+        dive = {"vid_name": "a_b_00000", "label": 0, "start_frame": first, "end_frame": last}
+        put(tmp_path / "Diving48_V2_train.json", json.dumps([dive]))
+        with data.open(data.index("train").records[0]) as video:
+            assert len(video) == len(expected)
+            seen = video.read([0]).pixels[0]
+            assert torch.equal(seen, torch.from_numpy(every[expected[0]]).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("dive", "message"),
+    [
+        ({"end_frame": 80}, "the video has 50 frames, and is listed to end with number 80"),
+        ({"label": 3}, "entry 1 has the label 3"),
+        ({"label": "0"}, "entry 1 has no 'label' as it should be"),
+        ({"start_frame": 49}, "entry 1 has the frames 49 to 49"),
+    ],
+)
+def test_dives_that_are_wrong(tmp_path: Path, dive: dict[str, object], message: str):
+    data = fabricate_diving48(tmp_path)
+    whole = {"vid_name": "a_b_00000", "label": 0, "start_frame": 0, "end_frame": 49}
+    put(tmp_path / "Diving48_V2_train.json", json.dumps([whole | dive]))
+    with pytest.raises(DataError, match=message):
+        data.open(data.index("train").records[0])
+
+
+def test_the_first_edition_of_diving48_has_lists_of_its_own(tmp_path: Path):
+    data = fabricate_diving48(tmp_path)
+    for part in ("train", "test"):
+        (tmp_path / f"Diving48_V2_{part}.json").rename(tmp_path / f"Diving48_{part}.json")
+    assert len(data.model_copy(update={"version": 1}).index("train")) == 2
+    put(tmp_path / "Diving48_vocab.json", '[["Back"], "Front"]')
+    with pytest.raises(DataError, match=r"Diving48_vocab\.json: entry 2 is Front"):
+        Diving48(root=tmp_path).labels()
+
+
+# FineGym
+
+
+def test_elements_are_shown_relative_to_their_event(tmp_path: Path):
+    data = fabricate_finegym(tmp_path)
+    records = {record.id: record for record in data.index("train").records}
+    first, second = (records[f"ab_E_123456_E_000000_000002_A_{times}"] for times in ("0000_0001", "0001_0002"))
+    assert first.span == pytest.approx((0.5, 1.3))
+    assert second.span == pytest.approx((1.3, 2.1))
+    assert (first.group, first.path.name) == ("ab_E_123456", "ab_E_123456.mp4")
+    every = videos.sequential(first.path)
+    with data.open(second) as video:
+        assert len(video) == 20
+        assert torch.equal(video.read([0]).pixels[0], torch.from_numpy(every[33]).permute(2, 0, 1))
+    assert [each.id for each in data.index("test").excluded] == ["GoneGoneGo0_E_000000_000002_A_0001_0002"]
+    assert data.superclasses() == ("VT", "FX", "FX")
+
+
+def test_videos_of_finegym_that_are_cut_already(tmp_path: Path):
+    data = fabricate_finegym(tmp_path)
+    folder, event = tmp_path / "videos", "ab_E_123456_E_000000_000002"
+    shutil.copy(folder / "ab_E_123456.mp4", folder / f"{event}.mp4")
+    (folder / "ab_E_123456.mp4").rename(folder / f"{event}_A_0001_0002.mp4")
+    places = {record.id: (record.path.stem, record.span) for record in data.index("train").records}
+    assert places[f"{event}_A_0000_0001"] == (event, pytest.approx((0.0, 0.8)))
+    assert places[f"{event}_A_0001_0002"] == (f"{event}_A_0001_0002", None)
+
+
+def test_classes_of_one_name_are_kept_apart(tmp_path: Path):
+    fabricate_finegym(tmp_path)
+    names = ["(UB) giant", "(FX) split", "(UB) giant"]
+    lines = [f"Clabel: {label}; set: 1; Glabel: {label + 40}; {name}" for label, name in enumerate(names)]
+    put(tmp_path / "gym288_categories.txt", "\n".join(lines))
+    assert FineGym(root=tmp_path, subset="gym288").labels() == (
+        "(UB) giant (class 0)",
+        "(FX) split",
+        "(UB) giant (class 2)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("gym99_train_element_v1.0.txt", "ab_E_123456_A_0000_0001 0", "line 1 is 'ab_E_123456_A_0000_0001 0'"),
+        ("gym99_train_element_v1.0.txt", "ab_E_123456_E_000000_000002_A_0000_0001 3", "with a label of 0 to 2"),
+        ("gym99_categories.txt", "Clabel: 1; set: 1; Glabel: 1; (VT) a", "line 1 is .*numbered from 0"),
+        ("finegym_annotation_info_v1.0.json", '{"a": {"E_0": {}}}', "a, E_0 has another form"),
+        ("finegym_annotation_info_v1.0.json", '{"a": {"E_0": {"timestamps": [[1]]}}}', "a, E_0 has another form"),
+        ("finegym_annotation_info_v1.0.json", '{"a": []}', "a has another form"),
+        ("finegym_annotation_info_v1.0.json", "[]", "it has another form"),
+    ],
+)
+def test_files_of_finegym_that_are_wrong(tmp_path: Path, file: str, text: str, message: str):
+    data = fabricate_finegym(tmp_path)
+    put(tmp_path / file, text)
+    with pytest.raises(DataError, match=message):
+        data.index("train")
+
+
+def test_elements_without_an_annotation_are_excluded(tmp_path: Path):
+    data = fabricate_finegym(tmp_path)
+    info = json.loads((tmp_path / "finegym_annotation_info_v1.0.json").read_text())
+    segments = info["ab_E_123456"]["E_000000_000002"]["segments"]
+    del segments["A_0000_0001"]
+    segments["A_0001_0002"]["timestamps"] = [[0.8, 0.8]]
+    put(tmp_path / "finegym_annotation_info_v1.0.json", json.dumps(info))
+    assert {each.reason for each in data.index("train").excluded} == {
+        "finegym_annotation_info_v1.0.json has no such element",
+        "it is annotated to start at 1.3 s and to end at 1.3 s",
+    }
+
+
+def test_the_packets_of_a_long_video_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    data = fabricate_finegym(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(packet_cache, "LARGE", 1000)
+    read, original = [], frame_decoder.index_packets
+    monkeypatch.setattr(frame_decoder, "index_packets", lambda path, *rest: read.append(path) or original(path, *rest))
+    records = [record for record in data.index("train").records if record.group == "ab_E_123456"]
+    frames = []
+    for record in [*records, *records]:
+        with data.open(record) as video:
+            frames.append(video.read(range(len(video))).pixels)
+    assert len(read) == 1
+    assert torch.equal(frames[0], frames[2])
+    assert torch.equal(frames[1], frames[3])
+    (kept,) = (tmp_path / "cache" / "muybridge" / "packets").iterdir()
+    kept.write_bytes(kept.read_bytes()[:100])
+    packet_cache._read_whole.cache_clear()
+    data.open(records[0]).close()
+    assert len(read) == 2  # an index that is damaged is read anew
+    file = records[0].path
+    videos.write(file, 80)
+    data.open(records[0]).close()
+    assert len(read) == 3  # so is that of a file that has changed

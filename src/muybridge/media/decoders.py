@@ -85,14 +85,15 @@ class VideoFile:
         path: the file.
         channels: 3 for RGB, 1 for brightness.
         threads: threads of the decoder.
+        keep_index: see :class:`FrameDecoder`.
 
     Raises:
         DataError: see :class:`FrameDecoder`.
     """
 
-    def __init__(self, path: Path, channels: int, threads: int) -> None:
+    def __init__(self, path: Path, channels: int, threads: int, *, keep_index: bool = False) -> None:
         self.path, self.channels, self.threads = path, channels, threads
-        self._decoder = FrameDecoder(path, threads)
+        self._decoder = FrameDecoder(path, threads, keep_index=keep_index)
         self._frame_size, self._is_size_certain = self._decoder.stated_size, False
         self._begin()
 

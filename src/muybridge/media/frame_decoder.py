@@ -12,6 +12,7 @@ import numpy as np
 from av.video.frame import PictureType
 
 from muybridge.core.errors import DataError
+from muybridge.media import packet_cache
 from muybridge.media.container import REPAIR, open_container, readable
 from muybridge.media.packets import PacketIndex, check_length, index_packets
 
@@ -37,12 +38,14 @@ class FrameDecoder:
     Args:
         path: the file.
         threads: threads of the decoder.
+        keep_index: whether the index of a large file is kept on disk, since the file will be opened for each of its
+            parts.
 
     Raises:
         DataError: see :func:`open_container` and :func:`index_packets`.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, *, keep_index: bool = False) -> None:
         self.path, self.threads = path, threads
         self._playback: _Playback | None = None
         self._open()
@@ -51,12 +54,16 @@ class FrameDecoder:
         self.color_matrix = self._stream.codec_context.colorspace
         # The decoder overwrites it where the size changes within the video.
         self.stated_size = self._stream.codec_context.height, self._stream.codec_context.width
+        known = packet_cache.known_index(path) if keep_index else None
         try:
-            self.index: PacketIndex = index_packets(path, self._container, self._stream)
-            self._drop_leading_frames()
+            self.index: PacketIndex = known or index_packets(path, self._container, self._stream)
+            if known is None:
+                self._drop_leading_frames()
         except DataError:
             self.close()
             raise
+        if keep_index and known is None:
+            packet_cache.keep_index(path, self.index)
 
     @property
     def stream_index(self) -> int:

@@ -79,7 +79,7 @@ class Video:
             self._seconds, self.duration = self._source.seconds, self._source.duration
         else:
             reader = TorchcodecFile if decoder == "torchcodec" and torchcodec_decoder() else VideoFile
-            self._source = reader(self.path, channels, threads)
+            self._source = reader(self.path, channels, threads, keep_index=span is not None)
             self._seconds, self.duration = self._source.index.seconds, self._source.index.duration
         self._ranks = range(len(self._seconds))
         self._box: tuple[int, int, int, int] | None = None

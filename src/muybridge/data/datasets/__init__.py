@@ -4,7 +4,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from muybridge.data.datasets.diving48 import Diving48
+from muybridge.data.datasets.finegym import FineGym
 from muybridge.data.datasets.jester import Jester
+from muybridge.data.datasets.kinetics import Kinetics
 from muybridge.data.datasets.kth import KTH
 from muybridge.data.datasets.labelled import Labelled
 from muybridge.data.datasets.moving_shapes import MovingShapes
@@ -28,7 +31,10 @@ __all__ = [
     "UCF101",
     "UTDMHAD",
     "AnyDataset",
+    "Diving48",
+    "FineGym",
     "Jester",
+    "Kinetics",
     "MSRAction3D",
     "MovingShapes",
     "Playback",

@@ -313,6 +313,10 @@ class Benchmark(DatasetConfig):
     root: Path | None = None
     folder_name: ClassVar[str]
 
+    def default_folder_name(self) -> str:
+        """The name of the folder under MUYBRIDGE_DATA, ``folder_name`` unless editions have folders of their own."""
+        return self.folder_name
+
     def resolved(self) -> Self:
         """With an absolute root, where one is given."""
         return self.model_copy(update={"root": self.root.expanduser().resolve()}) if self.root else self
@@ -323,20 +327,21 @@ class Benchmark(DatasetConfig):
         Raises:
             DataError: it is not known, or does not exist.
         """
+        name = self.default_folder_name()
         root = self.root.expanduser() if self.root else None
         if root is None:
             data = os.environ.get("MUYBRIDGE_DATA", "")
             if not data:
                 raise DataError(
-                    f"the folder of {self.folder_name} is not known",
+                    f"the folder of {name} is not known",
                     expected="data.root in the recipe, or the environment variable MUYBRIDGE_DATA",
-                    hint=f"set MUYBRIDGE_DATA to the folder that contains {self.folder_name}, or set data.root",
+                    hint=f"set MUYBRIDGE_DATA to the folder that contains {name}, or set data.root",
                 )
-            root = Path(data) / self.folder_name
+            root = Path(data) / name
         if not root.is_dir():
             raise DataError(
                 "there is no such folder",
-                expected=f"the folder of {self.folder_name}",
+                expected=f"the folder of {name}",
                 hint="correct data.root or the environment variable MUYBRIDGE_DATA",
                 where=root,
             )

@@ -4,7 +4,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from muybridge.data.datasets.diving48 import Diving48
+from muybridge.data.datasets.finegym import FineGym
 from muybridge.data.datasets.jester import Jester
+from muybridge.data.datasets.kinetics import Kinetics
 from muybridge.data.datasets.kth import KTH
 from muybridge.data.datasets.moving_shapes import MovingShapes
 from muybridge.data.datasets.msr_action3d import MSRAction3D
@@ -20,8 +23,11 @@ from muybridge.data.datasets.video_list import VideoList
 
 Labelled = (
     SkeletonFolder
+    | Diving48
+    | FineGym
     | HMDB51
     | Jester
+    | Kinetics
     | KTH
     | MovingShapes
     | MSRAction3D

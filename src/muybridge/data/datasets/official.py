@@ -11,7 +11,7 @@ from pydantic import Field, PositiveFloat, model_validator
 from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError
 from muybridge.core.files import find_files, is_system_name
-from muybridge.core.types import Record
+from muybridge.core.types import Record, Span
 from muybridge.data.datasets.base import Benchmark, Index, Split, check_class_names, preview, swap_map
 from muybridge.data.datasets.drawing import MIN_TRAINING_GROUPS, draw_names, draw_per_class
 from muybridge.data.datasets.official_lists import Listed, check_ids
@@ -96,7 +96,11 @@ class OfficialVideos(Benchmark):
             records,
             is_test=lambda record: record.id in tested,
             is_val=lambda record: record.id in val,
-            excluded={**dict.fromkeys(missing, "the video does not exist"), **self.unusable(records)},
+            excluded={
+                **dict.fromkeys(missing, "the video does not exist"),
+                **{entry.id: entry.problem for entry in entries if entry.problem},
+                **self.unusable(records),
+            },
         )
 
     def unusable(self, records: Sequence[Record]) -> Mapping[str, str]:
@@ -126,15 +130,25 @@ class OfficialVideos(Benchmark):
         files: dict[str, Path] = {}
         for path in found:
             name = self.video_name(path)
-            if name in files:
+            chosen = self.choose(files[name], path) if name in files else path
+            if chosen is None:
                 raise DataError(
                     f"{files[name].relative_to(folder)} and {path.relative_to(folder)} may both be the video {name!r}",
                     expected="one of them",
                     hint="move the others elsewhere",
                     where=folder,
                 )
-            files[name] = path
+            files[name] = chosen
         return files
+
+    def locate(self, entry: Listed, files: Mapping[str, Path]) -> tuple[Path, Span | None] | None:
+        """The file of a listed recording, and which part of it that is; None if there is no such file."""
+        path = files.get(entry.video)
+        return (path, entry.span) if path else None
+
+    def choose(self, first: Path, second: Path) -> Path | None:
+        """Which of two files of one name is read; None refuses both."""
+        del first, second
 
     def video_name(self, path: Path) -> str:
         """The name by which lists know a file."""
@@ -173,14 +187,15 @@ class OfficialVideos(Benchmark):
         """For each class of which recordings are missing, how many, and of how many that are listed."""
         entries, names = self.listed(), self.labels()
         files = self.files()
-        missing = Counter(entry.label for entry in entries if entry.video not in files)
+        missing = Counter(entry.label for entry in entries if self.locate(entry, files) is None)
         listed = Counter(entry.label for entry in entries)
         return {names[label]: (count, listed[label]) for label, count in sorted(missing.items())}
 
     def _records(self, entries: Sequence[Listed]) -> tuple[list[Record], list[str]]:
         """A record for each entry, and the ids of those whose video does not exist."""
         files, folder = self.files(), self.folder() / self.videos.expanduser()
-        missing = [entry for entry in entries if entry.video not in files]
+        located = [self.locate(entry, files) for entry in entries]
+        missing = [entry for entry, place in zip(entries, located, strict=True) if place is None]
         if missing and (self.missing_videos == "error" or len(missing) == len(entries)):
             names = list(dict.fromkeys(entry.video for entry in missing))
             total = len({entry.video for entry in entries})
@@ -193,9 +208,10 @@ class OfficialVideos(Benchmark):
                 + (go_on if len(missing) < len(entries) else ""),
                 where=folder,
             )
+        places = [place or (folder / entry.video, entry.span) for place, entry in zip(located, entries, strict=True)]
         records = [
-            Record(entry.id, files.get(entry.video, folder / entry.video), entry.label, entry.group, span=entry.span)
-            for entry in entries
+            Record(entry.id, path, entry.label, entry.group, span=span)
+            for entry, (path, span) in zip(entries, places, strict=True)
         ]
         return records, [entry.id for entry in missing]
 

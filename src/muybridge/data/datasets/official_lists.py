@@ -26,6 +26,7 @@ class Listed:
         file, line: where it is listed.
         group: the source that it was cut from; empty if unknown.
         span: the part of the video, in seconds; None takes the whole.
+        problem: why it cannot be used; empty otherwise.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Listed:
     line: int
     group: str = ""
     span: Span | None = None
+    problem: str = ""
 
     @property
     def place(self) -> str:
