@@ -1,15 +1,20 @@
 """Time and memory of TSN, TSM, SELFYNet and TDN compared with timm's ResNet-50 on the same 8 frames, in one run.
 
-    python benchmarks/video_models.py [--threads 4] [--repeats 15] [--batch 1] [--mode inference training]
+    python benchmarks/video_models.py [--threads 4] [--repeats 15] [--batch 1] [--mode inference training onnx]
 
 Every repetition runs all networks one after the other, so that other load on the machine affects all of them; the ratio
 is the median over repetitions of (network / ResNet-50) within the repetition. All are channels-last; bfloat16
-inference casts the parameters, bfloat16 training is under autocast as the engine runs it.
+inference casts the parameters, bfloat16 training is under autocast as the engine runs it. The mode ``onnx`` runs our
+networks in ONNX Runtime, in float32 and in 8-bit integers, beside the ResNet-50 in PyTorch in both precisions.
 """
 
 import argparse
+import copy
 import statistics
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import timm
@@ -24,7 +29,7 @@ from muybridge.models.tsn import TSNConfig
 SEGMENTS, SIZE, CLASSES = 8, 224, 174
 
 
-def networks(batch: int) -> dict[str, tuple[nn.Module, torch.Tensor]]:
+def networks(batch: int) -> dict[str, tuple[Any, torch.Tensor]]:
     """Each network with its input; the ResNet-50 takes the frames of all clips as a batch."""
     torch.manual_seed(0)
     resnet = timm.create_model("resnet50", num_classes=CLASSES).to(memory_format=torch.channels_last)
@@ -73,30 +78,72 @@ def training(model: nn.Module, x: torch.Tensor, bfloat16: bool) -> Callable[[], 
     return call
 
 
+def exported(batch: int, folder: Path) -> dict[str, Callable[[], object]]:
+    """Our networks in ONNX Runtime, in both formats, after the ResNet-50 in PyTorch in both precisions."""
+    from muybridge.export.quantize import quantize
+    from muybridge.export.session import OnnxModel, open_session
+    from muybridge.export.write import convert
+
+    (name, (resnet, image)), *ours = networks(batch).items()
+    calls: dict[str, Callable[[], object]] = {
+        f"{name}, bfloat16": inference(copy.deepcopy(resnet), image, True),
+        f"{name}, float32": inference(resnet, image, False),
+    }
+    for name, (model, clip) in ours:
+        path, small = folder / f"{name}.onnx", folder / f"{name}-int8.onnx"
+        convert(model.eval().requires_grad_(False), {"video": torch.cat([clip, clip])}).save(path)
+        quantize(path, small, [{"video": clip}])
+        for kind, file in (("float32", path), ("int8", small)):
+            calls[f"{name}, {kind}"] = partial(OnnxModel(open_session(file)), video=clip)
+    return calls
+
+
+def vector_units() -> str:
+    """What the processor computes with, as torch sees it and as the system lists it."""
+    names = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16")
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:  # only Linux has it
+        flags = set()
+    return " ".join([torch.backends.cpu.get_cpu_capability(), *(name for name in names if name in flags)])
+
+
+def print_table(title: str, times: dict[str, list[float]], peaks: dict[str, float]) -> None:
+    """The rows of one table; the first is what all are compared with."""
+    base = next(iter(times.values()))
+    print(f"\n{title}: median ms, minimum ms, ratio to {next(iter(times))}{', peak MiB' if peaks else ''}")
+    for name, series in times.items():
+        ratio = statistics.median(ours / theirs for ours, theirs in zip(series, base, strict=True))
+        peak = f"{peaks[name]:9.0f}" if peaks else ""
+        print(f"  {name:25} {statistics.median(series):8.1f} {min(series):8.1f} {ratio:7.2f} {peak}")
+
+
 def main() -> None:
     """Print one table per mode and precision."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--mode", nargs="+", choices=["inference", "training"], default=["inference", "training"])
+    parser.add_argument(
+        "--mode", nargs="+", choices=["inference", "training", "onnx"], default=["inference", "training"]
+    )
     parser.add_argument("--precision", nargs="+", choices=["float32", "bfloat16"], default=["float32", "bfloat16"])
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print(f"torch {torch.__version__}, {arguments.threads} threads, batch {arguments.batch}")
+    print(f"torch {torch.__version__}, {vector_units()}, {arguments.threads} threads, batch {arguments.batch}")
     for mode in arguments.mode:
+        if mode == "onnx":
+            with TemporaryDirectory() as folder:
+                times = time_alternating(exported(arguments.batch, Path(folder)), arguments.repeats)
+            print_table("ONNX Runtime", times, {})
+            continue
         for precision in arguments.precision:
             prepare = inference if mode == "inference" else training
             pairs = networks(arguments.batch).items()
             calls = {name: prepare(model, x, precision == "bfloat16") for name, (model, x) in pairs}
             times = time_alternating(calls, arguments.repeats)
             peaks = {name: peak_megabytes(call) for name, call in calls.items()}
-            base = times["timm ResNet-50"]
-            print(f"\n{mode}, {precision}: median ms, minimum ms, ratio to ResNet-50, peak MiB")
-            for name, series in times.items():
-                ratio = statistics.median(ours / theirs for ours, theirs in zip(series, base, strict=True))
-                median = statistics.median(series)
-                print(f"  {name:15} {median:8.1f} {min(series):8.1f} {ratio:7.2f} {peaks[name]:9.0f}")
+            print_table(f"{mode}, {precision}", times, peaks)
 
 
 if __name__ == "__main__":

@@ -259,20 +259,43 @@ def test_integers_keep_the_answers_and_the_table_says_what_they_cost(
     assert re.search(r"int8: -?\d+\.\d\d points lost, \d+\.\d times as fast as float32", capsys.readouterr().out)
 
 
-def test_recurrent_networks_stay_in_float(tmp_path: Path):
-    network = nn.ModuleDict({"trunk": nn.Conv2d(2, 3, 3), "recurrent": nn.Conv2d(3, 4, 3)})
-    network.forward = lambda x: network["recurrent"](network["trunk"](x).relu())
+class Shortcut(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.conv(x) + x).relu()
+
+
+class Quantizable(nn.Module):
+    """An addition in a stage of a backbone and one outside, and a convolution in a recurrent network."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.stages, self.recurrent = nn.Conv2d(2, 3, 3), nn.ModuleList([Shortcut()]), nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stages[0](self.stem(x).relu())
+        return self.recurrent(x + x.flip(2))
+
+
+def test_backbones_are_in_integers_and_recurrent_networks_in_float(tmp_path: Path):
+    network = Quantizable()
     source, target = tmp_path / "source.onnx", tmp_path / "target.onnx"
     program = torch.onnx.export(
         network.eval(), (torch.zeros(1, 2, 8, 8),), input_names=["x"], dynamo=True, verbose=False
     )
     assert program is not None
     program.save(source)
-    quantize._quantize(source, target, [{"x": torch.randn(1, 2, 8, 8)} for _ in range(2)])
+    quantize.quantize(source, target, [{"x": torch.randn(1, 2, 8, 8)} for _ in range(2)])
     made = onnx.load(target).graph
     producers = {name: node.op_type for node in made.node for name in node.output}
     weights = [producers.get(node.input[1], "float") for node in made.node if node.op_type == "Conv"]
-    assert weights == ["DequantizeLinear", "float"]
+    assert weights == ["DequantizeLinear", "DequantizeLinear", "float"]
+    inside, outside = ([producers[name] for name in node.input] for node in made.node if node.op_type == "Add")
+    assert inside == ["DequantizeLinear", "DequantizeLinear"]
+    assert "DequantizeLinear" not in outside[1:]
 
 
 def test_integers_need_recordings(videos: Path, monkeypatch: pytest.MonkeyPatch):

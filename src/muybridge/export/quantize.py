@@ -1,7 +1,9 @@
 """Convolutions in 8-bit integers: static quantization, calibrated on training recordings, beside the float file.
 
-Only convolutions and products with fixed weights are quantized, as pairs of QuantizeLinear and DequantizeLinear, which
-ONNX Runtime fuses. Recurrent networks stay in float, since their rounding errors would add up over the frames.
+Convolutions and products with fixed weights are quantized, as pairs of QuantizeLinear and DequantizeLinear, which ONNX
+Runtime fuses; so is what lies between them in the stages of a backbone, such as shortcuts and shifts in time: maps need
+not become floats and integers again at each. Recurrent networks stay in float, since their rounding errors would add up
+over the frames.
 """
 
 import json
@@ -31,7 +33,8 @@ CALIBRATION = 64
 TIMED = 15
 """Calls of a model of which the median is reported."""
 
-_QUANTIZED = ("Conv", "Gemm", "MatMul")
+_QUANTIZED = ("Conv", "Gemm", "MatMul", "MaxPool")
+_QUANTIZED_IN_STAGES = ("Add", "Concat", "Pad", "Relu", "Reshape", "Slice", "Split", "Transpose")
 _SCOPES = "pkg.torch.onnx.name_scopes"  # where PyTorch's exporter says which module a node comes from
 
 
@@ -97,7 +100,7 @@ def quantize_file(run: str | Path, path: Path, report: Reporter | None = None) -
         )
     report.say(f"calibrating on {len(inputs)} recordings of train")
     with write_errors(target), atomic_write(target) as draft:
-        _quantize(path, draft, inputs)
+        quantize(path, draft, inputs)
     saved = folder.split()
     split = "val" if saved is None or saved.ids("val") else "test"
     scores = [evaluate_file(file, split, "cpu", report) for file in (path, target)]
@@ -114,8 +117,14 @@ def quantize_file(run: str | Path, path: Path, report: Reporter | None = None) -
     return Quantized(target, table, split, scores[0].count, rows)
 
 
-def _quantize(source: Path, target: Path, inputs: Sequence[Inputs]) -> None:
-    """The file with integers; the metadata is that of the source, and says that it is quantized."""
+def quantize(source: Path, target: Path, inputs: Sequence[Inputs]) -> None:
+    """Write a file with integers; the metadata is that of the source, and says that it is quantized.
+
+    Args:
+        source: a file of :func:`export_run`.
+        target: the file that is written.
+        inputs: batches whose activations give the ranges of the integers.
+    """
     onnx, quantization = import_extra("onnx"), import_extra("onnxruntime.quantization")
     model = onnx.load(source)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
@@ -126,7 +135,7 @@ def _quantize(source: Path, target: Path, inputs: Sequence[Inputs]) -> None:
         str(target),
         _reader(quantization, inputs),
         quant_format=quantization.QuantFormat.QDQ,
-        op_types_to_quantize=list(_QUANTIZED),
+        op_types_to_quantize=[*_QUANTIZED, *_QUANTIZED_IN_STAGES],
         nodes_to_exclude=floats,
         per_channel=True,
         reduce_range=True,  # 7 bits of weights: processors without VNNI would overflow with 8
@@ -141,9 +150,14 @@ def _quantize(source: Path, target: Path, inputs: Sequence[Inputs]) -> None:
 
 
 def _nodes_in_float(model: Any) -> list[str]:
-    """Names of the nodes of recurrent networks, which all models call ``recurrent``."""
-    scopes = {node.name: {entry.key: entry.value for entry in node.metadata_props} for node in model.graph.node}
-    return [name for name, entries in scopes.items() if "'recurrent'" in entries.get(_SCOPES, "")]
+    """Names of the nodes of recurrent networks, which all models call ``recurrent``, and of some outside backbones."""
+    kept = []
+    for node in model.graph.node:
+        scopes = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "")
+        outside = node.op_type in _QUANTIZED_IN_STAGES and ".stages." not in scopes
+        if outside or "'recurrent'" in scopes:
+            kept.append(node.name)
+    return kept
 
 
 def _set_metadata(model: Any, metadata: dict[str, str]) -> None:
