@@ -30,6 +30,7 @@ COMMANDS = (
     "export",
     "fuse",
     "layouts",
+    "prepare",
 )
 PAPERS = Path(__file__).parents[1] / "docs" / "papers"
 RECIPE = shipped_recipes()["sta_lstm_sbu"].read_text()
@@ -87,6 +88,9 @@ LIGHT = [
     (2, "flow video_lstm_ucf101 --set flow.metod=dis"),
     (2, "convert x.pth --run y --model tdn --set model.segmnts=8"),
     (2, "fuse a b --weights one"),
+    (2, "prepare something_v3"),
+    (2, "prepare kth --out x"),
+    (2, "prepare kth --set data.protocl=random"),
     (2, "test nowhere"),
     (2, "test ~no-such-user/run"),
     (2, "init ~no-such-user/recipe.toml"),

@@ -4,7 +4,21 @@ A module holds the commands of one topic, and importing it registers them.
 Heavy imports stand inside the commands, so that ``muybridge --help`` starts at once.
 """
 
-from muybridge.cli import baseline, data, demo, doctor, lists, look, predict, report, serve, timeline, train, use  # noqa: F401 - importing registers the commands
+from muybridge.cli import (  # noqa: F401 - importing registers the commands
+    baseline,
+    data,
+    demo,
+    doctor,
+    lists,
+    look,
+    predict,
+    prepare,
+    report,
+    serve,
+    timeline,
+    train,
+    use,
+)
 from muybridge.cli.app import GROUPS, app, main
 
 __all__ = ["app", "main"]

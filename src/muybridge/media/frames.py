@@ -90,15 +90,15 @@ class FrameFolder:
         with _open_image(self.files[rank]) as image:
             upright = ImageOps.exif_transpose(image).convert("RGB" if self.channels == 3 else "L")
         size = upright.height, upright.width
-        if size != self._first_size:
-            raise another_size(self.path, rank, size, self._first_size)
+        if size != self.size:
+            raise another_size(self.path, rank, size, self.size)
         height, width = scaled_size(*size, short_side)
         if (height, width) != size:
             upright = upright.resize((width, height), Image.Resampling.BILINEAR)
         return np.asarray(upright).reshape(height, width, self.channels)
 
     @cached_property
-    def _first_size(self) -> tuple[int, int]:
+    def size(self) -> tuple[int, int]:
         """Height and width of the first image as shown, from its header."""
         with _open_image(self.files[0]) as image:
             turned = image.format != "TIFF" and _orientation_of(image).transpose  # Pillow turns TIFF images by itself

@@ -317,6 +317,10 @@ class Benchmark(DatasetConfig):
         """The name of the folder under MUYBRIDGE_DATA, ``folder_name`` unless editions have folders of their own."""
         return self.folder_name
 
+    def official_counts(self) -> Mapping[str, int]:
+        """How many recordings were published for ``train`` and ``test``, and how many ``classes``, where known."""
+        return {}
+
     def resolved(self) -> Self:
         """With an absolute root, where one is given."""
         return self.model_copy(update={"root": self.root.expanduser().resolve()}) if self.root else self

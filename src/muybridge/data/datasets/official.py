@@ -58,10 +58,6 @@ class OfficialVideos(Benchmark):
         """Class names from the official file."""
         raise NotImplementedError
 
-    def official_counts(self) -> Mapping[str, int]:
-        """How many recordings were published in the lists that ``train`` and ``test``, and how many ``classes``."""
-        raise NotImplementedError
-
     def resolved(self) -> Self:
         """With an absolute root, and class names written out."""
         return super().resolved().model_copy(update={"classes": self.labels()})

@@ -77,6 +77,12 @@ class _ListedBenchmark(Benchmark):
         """The official split, and what is held out from it."""
         return f"official split {self.fold}; " + super().describe_split()
 
+    def file_of(self, id_: str) -> Path:
+        """The video of a line of the lists; its copy as mp4 where the original does not exist."""
+        path = self.folder() / self.videos / id_
+        copy = path.with_suffix(".mp4")
+        return copy if not path.exists() and copy.exists() else path
+
     def match_lines(self, name: str, pattern: re.Pattern[str], form: str) -> list[re.Match[str]]:
         """The lines of one official list.
 
@@ -112,6 +118,11 @@ class UCF101(_ListedBenchmark):
     lists: Path = Path("ucfTrainTestlist")
     videos: Path = Path("UCF-101")
 
+    def official_counts(self) -> Mapping[str, int]:
+        """Of the official split."""
+        train = (9_537, 9_586, 9_624)[self.fold - 1]
+        return {"train": train, "test": 13_320 - train, "classes": 101}
+
     def index(self, split: Split) -> Index:
         """The videos of one split; see :meth:`~muybridge.data.datasets.base.DatasetConfig.index`."""
         train, test = (self._records(f"{part}list{self.fold:02}.txt") for part in ("train", "test"))
@@ -130,7 +141,7 @@ class UCF101(_ListedBenchmark):
                     hint='fetch the official lists, or use name = "video_list" for lists of your own',
                     where=self.folder() / self.lists / name,
                 )
-            records.append(Record(id_, self.folder() / self.videos / id_, labels[label], match["group"]))
+            records.append(Record(id_, self.file_of(id_), labels[label], match["group"]))
         return records
 
 
@@ -147,6 +158,10 @@ class HMDB51(_ListedBenchmark):
     lists: Path = Path("testTrainMulti_7030_splits")
     videos: Path = Path("hmdb51_org")
 
+    def official_counts(self) -> Mapping[str, int]:
+        """Of each official split."""
+        return {"train": 3_570, "test": 1_530, "classes": 51}
+
     def index(self, split: Split) -> Index:
         """The videos of one split; see :meth:`~muybridge.data.datasets.base.DatasetConfig.index`."""
         marks: dict[str, str] = {}
@@ -156,6 +171,6 @@ class HMDB51(_ListedBenchmark):
                 id_ = f"{label}/{match['file']}"
                 marks[id_] = match["mark"]
                 group = match["file"].partition(f"_{label}_")[0]
-                records.append(Record(id_, self.folder() / self.videos / id_, number, group))
+                records.append(Record(id_, self.file_of(id_), number, group))
         used = [record for record in records if marks[record.id] in (_TRAIN_MARK, _TEST_MARK)]
         return self.split_records(split, used, is_test=lambda record: marks[record.id] == _TEST_MARK)
