@@ -183,6 +183,15 @@ def test_a_part_that_is_missing_is_named(tmp_path: Path):
         find_archives(tmp_path)
 
 
+def test_an_archive_that_would_fill_the_disk_is_refused(tmp_path: Path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        info = tarfile.TarInfo("huge.mp4")
+        info.size = 1 << 60
+        archive.addfile(info)
+    with pytest.raises(DataError, match=r"it holds a file of 1152921504\.6 GB, huge\.mp4, and .* are free"):
+        unpack_all(tmp_path)
+
+
 # Probing
 
 
@@ -259,6 +268,7 @@ def test_from_archives_to_copies_that_train_alike(tmp_path: Path):
         True,
     )
     assert "unpacked" not in output
+    assert not list(root.with_name("kth_48").glob(".*"))
 
 
 def test_a_copy_has_many_keyframes_and_none_that_refer_onwards(tmp_path: Path):
@@ -341,6 +351,15 @@ def test_an_index_survives_interruption_and_damage(tmp_path: Path, monkeypatch: 
     assert (set(table["frames"]), set(table["codec"])) == ({40, 26}, {"mpeg4"})
     (tmp_path / "kth" / video_index.NAME).write_bytes(b"PAR1")
     assert prepare(data).probed == 12
+
+
+def test_the_index_of_a_folder_that_is_read_only_is_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    data = fabricate_kth(tmp_path / "kth")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert prepare(data).index.is_relative_to(tmp_path / "cache")
+    assert not (tmp_path / "kth" / video_index.NAME).exists()
+    assert prepare(data).probed == 0
 
 
 def test_copies_that_cannot_be_made_are_reported(tmp_path: Path):

@@ -126,7 +126,9 @@ def _print(name: str, prepared: "Prepared") -> None:
     for line in prepared.census.lines():
         typer.echo(printable(line))
     known = prepared.videos - prepared.probed
-    typer.echo(f"{prepared.videos:,} videos are indexed, {known:,} of which were known")
+    typer.echo(
+        f"{prepared.videos:,} videos are indexed, {known:,} of which were known: {printable(str(prepared.index))}"
+    )
 
 
 def _print_copies(prepared: "Prepared", out: Path) -> None:

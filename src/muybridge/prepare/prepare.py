@@ -12,7 +12,7 @@ from muybridge.data.datasets.official import OfficialVideos
 from muybridge.prepare.census import Census, list_entries, take_census
 from muybridge.prepare.reencode import Reencoded, copy_lists, reencode
 from muybridge.prepare.unpack import find_archives, unpack
-from muybridge.prepare.video_index import check_extra, index_videos
+from muybridge.prepare.video_index import check_extra, index_file, index_videos
 
 Begin = Callable[[str], Callable[[int, int], None]]
 """Called with the name of a task; gives what is called with how many of its steps are done, and of how many."""
@@ -25,6 +25,7 @@ class Prepared:
     Attributes:
         root: its folder.
         unpacked: the archives that were unpacked.
+        index: the file of the index.
         videos: how many there are.
         probed: how many of these were not in the index.
         census: what is expected, found, missing and broken.
@@ -33,6 +34,7 @@ class Prepared:
 
     root: Path
     unpacked: tuple[Path, ...]
+    index: Path
     videos: int
     probed: int
     census: Census
@@ -48,6 +50,7 @@ class Prepared:
         return {
             "root": str(self.root),
             "unpacked": [str(path) for path in self.unpacked],
+            "index": str(self.index),
             "videos": self.videos,
             "probed": self.probed,
             **self.census.as_dict(),
@@ -101,7 +104,7 @@ def prepare(
         progress = begin("copying videos")
         copies = reencode(root, sound, target, short_side=short_side, fps=fps, workers=workers, progress=progress)
         copy_lists(root, target, leave_out=root / data.videos if _has_flat_folder(data) else None)
-    return Prepared(root, unpacked, len(paths), probed, census, copies)
+    return Prepared(root, unpacked, index_file(root), len(paths), probed, census, copies)
 
 
 def copies_of(root: Path, short_side: int) -> Path:

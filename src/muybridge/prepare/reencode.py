@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muybridge.core.errors import DataError
-from muybridge.core.files import atomic_write, find_files
+from muybridge.core.files import atomic_write, find_files, is_system_name
 from muybridge.core.processes import available_cores, run_parallel
 from muybridge.media.encode import encode_copy, is_copied
 from muybridge.media.video import SUFFIXES
@@ -96,8 +96,9 @@ def copy_lists(root: Path, out: Path, *, leave_out: Path | None = None) -> int:
         out: the other folder.
         leave_out: a folder in ``root`` that is not searched, as that of the videos.
     """
-    files = [path for path in root.iterdir() if path.is_file() and path.suffix.lower() in LISTS]
-    for folder in (path for path in root.iterdir() if path.is_dir() and path not in (out, leave_out)):
+    visible = [path for path in root.iterdir() if not is_system_name(path.name)]
+    files = [path for path in visible if path.is_file() and path.suffix.lower() in LISTS]
+    for folder in (path for path in visible if path.is_dir() and path not in (out, leave_out)):
         files += find_files(folder, LISTS).files
     for file in files:
         target = out / file.relative_to(root)

@@ -32,6 +32,7 @@ _PART = re.compile(r"(?P<name>.+)-(?P<number>[0-9]{2})")
 _FOREIGN = (".rar", ".7z")
 _DRAFT = ".unpacking-"
 _BLOCK = 1 << 20
+_SPARE = 1 << 30  # bytes that are left free on the disk
 _DAMAGED = (
     *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError),
     *(NotImplementedError, RuntimeError),  # zip files packed in unknown ways, or with a password
@@ -113,9 +114,22 @@ def _write(name: str, size: int, content: IO[bytes], draft: Path, archive: Archi
     if not _exists(archive.path.parent / name, size, archive.path):
         file = draft / name
         file.parent.mkdir(parents=True, exist_ok=True)
+        _check_space(size, file, archive.path)
         with file.open("wb") as out:
             shutil.copyfileobj(content, out, _BLOCK)
     return 1
+
+
+def _check_space(size: int, file: Path, archive: Path) -> None:
+    """Refuse a file that would fill the disk, before it does; some archives claim to hold more than there is."""
+    free = shutil.disk_usage(file.parent).free
+    if size > free - _SPARE:
+        raise DataError(
+            f"it holds a file of {size / 1e9:.1f} GB, {file.name}, and {free / 1e9:.1f} GB are free",
+            expected="space for what the archive holds, and a gigabyte more",
+            hint="free some space, or move the archives to a larger disk",
+            where=archive,
+        )
 
 
 def _is_whole(path: Path) -> bool:

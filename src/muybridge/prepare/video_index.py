@@ -3,6 +3,8 @@
 It is a Parquet file, which pandas, polars and DuckDB read. A video of another size or time of change is probed again.
 """
 
+import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -11,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.core.errors import DataError, MissingExtraError
-from muybridge.core.files import atomic_write
+from muybridge.core.files import atomic_write, cache_folder
 from muybridge.core.processes import available_cores, run_parallel
 from muybridge.media.probe import Probe, probe
 
 NAME = "video-index.parquet"
-"""The file in the folder of the data set."""
+"""The file in the folder of the data set; if that cannot be written, a file in the cache folder."""
 
 _SAVE_EVERY = 30.0  # seconds
 _TOGETHER = 64  # videos that one process probes in a row
@@ -55,6 +57,13 @@ def check_extra() -> None:
             expected="pyarrow, for the index of videos",
             hint="run pip install 'muybridge[prepare]'",
         )
+
+
+def index_file(root: Path) -> Path:
+    """Where the index of the videos of a folder is: in it, or in the cache folder where it is read-only."""
+    if os.access(root, os.W_OK):
+        return root / NAME
+    return cache_folder("video-index") / f"{hashlib.blake2b(bytes(root.resolve()), digest_size=16).hexdigest()}.parquet"
 
 
 def index_videos(
@@ -108,7 +117,7 @@ def index_videos(
 
 def read_index(root: Path) -> tuple[IndexedVideo, ...]:
     """The index in a folder; empty where there is none, or one that is damaged or of another version."""
-    file = root / NAME
+    file = index_file(root)
     if not file.is_file():
         return ()
     check_extra()
@@ -143,20 +152,21 @@ def _write(root: Path, videos: Mapping[str, IndexedVideo]) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    rows = [videos[name] for name in sorted(videos)]
+    file, rows = index_file(root), [videos[name] for name in sorted(videos)]
     columns: dict[str, Any] = {
         field.name: pyarrow.array([getattr(row, field.name) for row in rows], type=_TYPES[field.type])
         for field in fields(IndexedVideo)
     }
     try:
-        with atomic_write(root / NAME) as draft:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(file) as draft:
             parquet.write_table(pyarrow.table(columns), draft)
     except OSError as problem:
         raise DataError(
             f"the index cannot be written ({problem.strerror or problem})",
             expected="a folder that can be written",
             hint="check its permissions and the free space",
-            where=root / NAME,
+            where=file,
         ) from None
 
 
