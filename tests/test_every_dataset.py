@@ -16,6 +16,7 @@ from scipy.io import savemat
 
 from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError, RecipeError
+from muybridge.core.tubes import Tube, TubeSet
 from muybridge.data.datasets import (
     HMDB51,
     KTH,
@@ -30,6 +31,7 @@ from muybridge.data.datasets import (
     Kinetics,
     MovingShapes,
     MSRAction3D,
+    NTURGBDVideo,
     Playback,
     SkeletonFolder,
     SomethingV1,
@@ -42,6 +44,7 @@ from muybridge.data.datasets import (
 )
 from muybridge.data.datasets.base import Benchmark, DatasetConfig
 from muybridge.data.datasets.utd_mhad import foreground
+from muybridge.media.tubes import UCF24, write_tubes
 from tests.official import (
     fabricate_diving48,
     fabricate_finegym,
@@ -108,6 +111,15 @@ def fabricate_ntu(root: Path) -> DatasetConfig:
         "1 of the captured samples is incomplete.\n\nS001C001P001R001A001\n",
     )
     return NTURGBD(root=root, val_groups=("P004",))
+
+
+def fabricate_ntu_video(root: Path) -> DatasetConfig:
+    data = fabricate_ntu(root)
+    video = write(root.parent / "any.avi", 6, name="mpeg4.avi")
+    for file in list(root.glob("*.skeleton")):
+        (root / "nturgb+d_rgb").mkdir(exist_ok=True)
+        shutil.copy(video, root / "nturgb+d_rgb" / f"{file.stem}_rgb.avi")
+    return NTURGBDVideo(root=root, val_groups=data.val_groups)
 
 
 def fabricate_folder(root: Path) -> DatasetConfig:
@@ -217,6 +229,7 @@ FABRICATE = {
     SBU: fabricate_sbu,
     UTDMHAD: fabricate_utd,
     NTURGBD: fabricate_ntu,
+    NTURGBDVideo: fabricate_ntu_video,
     SkeletonFolder: fabricate_folder,
     StickFigures: fabricate_playground,
     MovingShapes: fabricate_shapes,
@@ -401,6 +414,66 @@ def test_ntu_missing_samples_are_excluded_and_listed(tmp_path):
     assert [record.id for record in data.index("test").excluded] == ["S003C002P003R001A060"]
     with pytest.raises(DataError, match=r"gone.txt: it cannot be read .*Expected a text file with names such as S001"):
         NTURGBD(root=tmp_path / "data", missing=tmp_path / "gone.txt").index("test")
+
+
+def test_ntu_videos_have_the_ids_of_the_skeletons(tmp_path):
+    data = fabricate_ntu_video(tmp_path / "data")
+    assert isinstance(data, NTURGBDVideo)
+    skeletons = NTURGBD(root=data.root, val_groups=data.val_groups)
+    beside = data.model_copy(update={"with_skeletons": True})
+    for split in ("train", "val", "test"):
+        assert [each.id for each in beside.index(split).records] == [each.id for each in skeletons.index(split).records]
+    assert [each.id for each in beside.index("train").excluded] == ["S001C001P001R001A001"]
+    assert len(data.index("train")) == len(beside.index("train")) + 1
+    assert data.official_counts()["train"] - beside.official_counts()["train"] == 229
+    assert NTURGBDVideo(classes=120).official_counts() == {"classes": 120}
+
+
+# Boxes
+
+
+def fabricate_ucf24(root: Path) -> UCF101:
+    """One class without boxes, and one of whose videos one has none."""
+    paths = [f"{label}/v_{label}_g{group:02}_c01" for label in ("Biking", "YoYo") for group in (1, 2, 3)]
+    for part, groups in (("train", ("g01", "g02")), ("test", ("g03",))):
+        lines = [f"{path}.avi" for path in paths if path[-7:-4] in groups]
+        put(root / "ucfTrainTestlist" / f"{part}list01.txt", "\n".join(lines))
+    boxes = np.array([[10, 10, 40, 60]] * 3, dtype=np.float64)
+    tubes = tuple(Tube(path, UCF24.index("Biking"), boxes, first) for path in paths[1:3] for first in (0, 5))
+    write_tubes(root / "boxes.json", TubeSet(UCF24, tubes, dict.fromkeys(paths[1:3], 9)))
+    return UCF101(root=root, annotations=Path("boxes.json"))
+
+
+def test_the_boxes_of_ucf101_24_are_those_of_its_videos(tmp_path):
+    data = fabricate_ucf24(tmp_path)
+    tubes = data.tubes()
+    assert tubes is not None
+    assert len(data.index("train")) == 4
+    assert {tube.video for tube in tubes.tubes} == {"Biking/v_Biking_g02_c01", "Biking/v_Biking_g03_c01"}
+    few = data.model_copy(update={"subset": "24"})
+    assert few.labels() == UCF24
+    index = few.index("train")
+    assert [(each.id, few.labels()[each.label]) for each in index.records] == [
+        ("Biking/v_Biking_g02_c01.avi", "Biking")
+    ]
+    assert [(each.id, each.reason) for each in index.excluded] == [("Biking/v_Biking_g01_c01.avi", "it has no boxes")]
+    (tmp_path / "boxes.json").unlink()
+    assert data.tubes() is None
+    with pytest.raises(DataError, match=r"boxes\.json: there are no boxes\. Expected .*finalAnnots\.mat"):
+        few.index("train")
+
+
+def test_the_real_boxes_of_ucf101_24(real_data):
+    data = UCF101(
+        root=real_data / "splits",
+        lists=Path("ucf101"),
+        subset="24",
+        annotations=real_data / "ucf101_24_boxes" / "finalAnnots.mat",
+    )
+    counts = {split: len(data.index(split)) for split in ("train", "test")}
+    assert {**counts, "classes": 24} == data.official_counts()
+    listed = (real_data / "ucf101_24_boxes" / "testlist01.txt").read_text().split()
+    assert {record.id.removesuffix(".avi") for record in data.index("test").records} == set(listed)
 
 
 # The user's own

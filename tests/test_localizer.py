@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import av
 import numpy as np
@@ -20,6 +21,7 @@ from muybridge.core.contracts import ClipInput
 from muybridge.core.errors import DataError, MuybridgeWarning, RunError
 from muybridge.core.tubes import Tube, TubeSet, tube_iou
 from muybridge.core.types import Output, Record
+from muybridge.data.datasets.base import DatasetConfig
 from muybridge.data.prepare import ViewConfig
 from muybridge.engine.train import train
 from muybridge.localize import Linking, Localizer, benchmark
@@ -249,6 +251,11 @@ def test_annotations_for_other_files_are_refused(runs: dict[str, Path]):
     with pytest.raises(DataError, match=r"has the box 0, 0, 9, 9 in frame 8. Expected boxes inside 8 frames"):
         benchmark(localizer, truth=truth(record.id, [0, 0, 9, 9], frames=9))
     # Up to a pixel over the edge is rounding.
+    annotated = truth(record.id, [0, 0, 9, 9])
+    with patch.object(DatasetConfig, "tubes", return_value=annotated):
+        found = benchmark(localizer).truth
+        assert found is not None
+        assert [tube.video for tube in found.tubes] == [record.id]
     result = benchmark(localizer, truth=truth(record.id, [-0.5, 0, 48.5, 32]))
     assert result.truth is not None
     assert result.truth.tubes[0].boxes[0].tolist() == [0, 0, 48, 32]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 BENCHMARKS = (
     *("diving48", "finegym", "hmdb51", "jester", "kinetics", "kth", "something_v1", "something_v2", "ucf101"),
-    *("utd_mhad_arrow", "utd_mhad_depth"),
+    *("ntu_rgbd_video", "utd_mhad_arrow", "utd_mhad_depth"),
 )
 """The benchmarks of videos."""
 

@@ -105,7 +105,7 @@ def benchmark(
         localizer: a run.
         split: of the data set.
         truth: true tubes, whose videos have the record ids of the data set, with or without the suffix of the file;
-            videos that it does not have are left out. None takes the boxes that the data set has, if it has any.
+            videos that it does not have are left out. None takes the tubes or boxes that the data set has, if any.
         report: where progress is shown; by default nowhere.
         thresholds: of spatio-temporal IoU.
         data: the data set; by default that of the run's recipe.
@@ -116,6 +116,7 @@ def benchmark(
     """
     data = data or localizer.predictor.recipe.data
     labels, records = localizer.predictor.labels, data.index(split).records
+    truth = data.tubes() if truth is None else truth
     if truth is not None:
         records = _annotated(records, truth)
     results = _Results()

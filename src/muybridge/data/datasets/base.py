@@ -17,6 +17,7 @@ from torch import Tensor
 from muybridge.core.contracts import Holds
 from muybridge.core.errors import DataError
 from muybridge.core.files import find_files
+from muybridge.core.tubes import TubeSet
 from muybridge.core.types import Record, SkeletonSequence
 from muybridge.media.arrays import ReadOptions
 from muybridge.media.video import Video
@@ -121,6 +122,10 @@ class DatasetConfig(BaseModel):
     def boxes(self, record: Record) -> Float32[Tensor, "T 4"] | None:
         """The true box of the actor in each frame (left, top, right, bottom in pixels); None if unknown."""
         del record
+        return None
+
+    def tubes(self) -> TubeSet | None:
+        """The true boxes of all actors over time, by the ids of recordings, with or without suffix; None if unknown."""
         return None
 
     def describe_split(self) -> str:

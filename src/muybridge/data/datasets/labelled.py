@@ -11,7 +11,7 @@ from muybridge.data.datasets.kinetics import Kinetics
 from muybridge.data.datasets.kth import KTH
 from muybridge.data.datasets.moving_shapes import MovingShapes
 from muybridge.data.datasets.msr_action3d import MSRAction3D
-from muybridge.data.datasets.ntu_rgbd import NTURGBD
+from muybridge.data.datasets.ntu_rgbd import NTURGBD, NTURGBDVideo
 from muybridge.data.datasets.sbu import SBU
 from muybridge.data.datasets.skeleton_folder import SkeletonFolder
 from muybridge.data.datasets.something import SomethingV1, SomethingV2
@@ -32,6 +32,7 @@ Labelled = (
     | MovingShapes
     | MSRAction3D
     | NTURGBD
+    | NTURGBDVideo
     | SomethingV1
     | SomethingV2
     | StickFigures

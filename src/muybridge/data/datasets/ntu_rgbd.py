@@ -1,23 +1,24 @@
-"""NTU RGB+D 60 and 120: daily, medical and two-person actions, Kinect v2 skeletons.
+"""NTU RGB+D 60 and 120: daily, medical and two-person actions, Kinect v2 skeletons and videos.
 
 Shahroudy, Liu, Ng, Wang, CVPR 2016 (60 actions, 40 people) and Liu et al., TPAMI 2019 (120 actions, 106 people).
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from muybridge.core.contracts import SkeletonData
+from muybridge.core.contracts import ClipData, SkeletonData
 from muybridge.core.errors import DataError
-from muybridge.core.files import read_lines
+from muybridge.core.files import find_files, read_lines
 from muybridge.core.skeletons import LAYOUTS
 from muybridge.core.types import Record, SkeletonSequence
 from muybridge.data.datasets.base import Benchmark, Index, Split
 from muybridge.media.parsing import NoPersonError
 from muybridge.media.skeleton import read_ntu
+from muybridge.media.video import SUFFIXES, Video
 
 _ACTIONS = (
     *("drink water", "eat meal", "brush teeth", "brush hair", "drop", "pick up", "throw", "sit down", "stand up"),
@@ -60,27 +61,39 @@ _TRAIN_120 = (
 _NAME = re.compile(r"S[0-9]{3}C[0-9]{3}(?P<person>P[0-9]{3})R[0-9]{3}A(?P<action>[0-9]{3})")
 _SMALL = 8192  # bytes; with a body, a file of a single frame has 25 lines of 12 numbers
 
+_ENDING = "_rgb"  # of the names of videos
+_INCOMPLETE = "listed among the recordings with missing or incomplete skeletons"
+_COUNTS = {
+    (60, "cross_subject"): (40_091, 16_487),
+    (60, "cross_view"): (37_646, 18_932),
+    (120, "cross_subject"): (63_026, 50_919),
+    (120, "cross_setup"): (54_468, 59_477),
+}
+"""Recordings with usable skeletons that train and that test."""
+
+_ALL = {(60, "cross_subject"): (40_320, 16_560), (60, "cross_view"): (37_920, 18_960)}
+"""All recordings."""
+
 _LISTS = ("NTU_RGBD_samples_with_missing_skeletons.txt", "NTU_RGBD120_samples_with_missing_skeletons.txt")
 
 
-class NTURGBD(Benchmark):
-    """Groups are people, ``P001`` to ``P106``.
+class _Recordings(Benchmark):
+    """What skeletons and videos share. Groups are people, ``P001`` to ``P106``.
 
     Attributes:
         classes: 60 or 120; of a folder that holds both, 60 takes the first part.
         protocol: by person; by camera (2 and 3 train; only for 60); by setup (even ones train; only for 120).
-        missing: a list of recordings without usable skeletons, which are excluded. By default the official lists, if
-            they are in the folder or in ``metadata`` beside it. Recordings without a body are excluded in any case.
+        missing: a list of recordings without usable skeletons. By default the official lists, if they are in the folder
+            or in ``metadata`` beside it.
     """
 
-    name: Literal["ntu_rgbd"] = "ntu_rgbd"
     folder_name: ClassVar[str] = "ntu_rgbd"
     classes: Literal[60, 120] = 60
     protocol: Literal["cross_subject", "cross_view", "cross_setup"] = "cross_subject"
     missing: Path | None = None
 
     @model_validator(mode="after")
-    def _protocol_fits(self) -> "NTURGBD":
+    def _protocol_fits(self) -> Self:
         if (self.classes, self.protocol) in ((60, "cross_setup"), (120, "cross_view")):
             raise ValueError(f"{self.protocol} is no protocol of the {self.classes} classes")
         return self
@@ -89,28 +102,23 @@ class NTURGBD(Benchmark):
         """Action names."""
         return _ACTIONS[: self.classes]
 
-    def holds(self) -> SkeletonData:
-        """Up to two people, 25 joints, metres."""
-        return SkeletonData(LAYOUTS["kinect25"], people=2)
-
     def mirror(self) -> Mapping[int, int]:
         """Empty: no action has a side."""
         return {}
 
-    def index(self, split: Split) -> Index:
-        """The recordings of one split; see :meth:`~muybridge.data.datasets.base.DatasetConfig.index`."""
-        records = []
-        for path in self.find("S???C???P???R???A???.skeleton"):
-            match = _NAME.fullmatch(path.stem)
-            if match and 1 <= int(match["action"]) <= self.classes:
-                records.append(Record(path.stem, path, int(match["action"]) - 1, match["person"]))
-        excluded = {record.id: reason for record in records if (reason := _nobody(record.path))}
-        excluded |= dict.fromkeys(self._missing(), "listed among the recordings with missing or incomplete skeletons")
-        return self.split_records(split, records, is_test=self._testing(), excluded=excluded)
+    def official_counts(self) -> Mapping[str, int]:
+        """Of recordings with usable skeletons."""
+        train, test = _COUNTS[self.classes, self.protocol]
+        return {"train": train, "test": test, "classes": self.classes}
 
-    def open(self, record: Record) -> SkeletonSequence:
-        """The two main bodies; see :func:`read_ntu`."""
-        return read_ntu(record.path)
+    def _records(self, files: Iterable[Path]) -> list[Record]:
+        """A record for each of the files that is named as a recording of these classes."""
+        records = []
+        for path in files:
+            match = _NAME.fullmatch(path.stem.removesuffix(_ENDING))
+            if match and 1 <= int(match["action"]) <= self.classes:
+                records.append(Record(match[0], path, int(match["action"]) - 1, match["person"]))
+        return records
 
     def _testing(self) -> Callable[[Record], bool]:
         if self.protocol == "cross_view":
@@ -143,6 +151,68 @@ class NTURGBD(Benchmark):
                 )
             ids |= names
         return ids
+
+
+class NTURGBD(_Recordings):
+    """Skeletons; recordings that the lists of missing ones name, and those without a body, are excluded."""
+
+    name: Literal["ntu_rgbd"] = "ntu_rgbd"
+
+    def holds(self) -> SkeletonData:
+        """Up to two people, 25 joints, metres."""
+        return SkeletonData(LAYOUTS["kinect25"], people=2)
+
+    def index(self, split: Split) -> Index:
+        """The recordings of one split; see :meth:`~muybridge.data.datasets.base.DatasetConfig.index`."""
+        records = self._records(self.find("S???C???P???R???A???.skeleton"))
+        excluded = {record.id: reason for record in records if (reason := _nobody(record.path))}
+        excluded |= dict.fromkeys(self._missing(), _INCOMPLETE)
+        return self.split_records(split, records, is_test=self._testing(), excluded=excluded)
+
+    def open(self, record: Record) -> SkeletonSequence:
+        """The two main bodies; see :func:`read_ntu`."""
+        return read_ntu(record.path)
+
+
+class NTURGBDVideo(_Recordings):
+    """RGB videos, ``S001C001P001R001A001_rgb.avi``, with the ids of the skeletons, so that both can be fused.
+
+    Attributes:
+        with_skeletons: exclude the recordings that the lists of missing skeletons name, so that the test is that of
+            skeletons; the published counts of videos include them.
+    """
+
+    name: Literal["ntu_rgbd_video"] = "ntu_rgbd_video"
+    with_skeletons: bool = False
+
+    def holds(self) -> ClipData:
+        """RGB videos."""
+        return ClipData()
+
+    def official_counts(self) -> Mapping[str, int]:
+        """Of all videos, which are known for 60 classes, or of those with skeletons."""
+        if self.with_skeletons:
+            return super().official_counts()
+        train, test = _ALL.get((self.classes, self.protocol), (0, 0))
+        return {"classes": self.classes} | ({"train": train, "test": test} if train else {})
+
+    def index(self, split: Split) -> Index:
+        """The recordings of one split; see :meth:`~muybridge.data.datasets.base.DatasetConfig.index`."""
+        files = find_files(self.folder(), SUFFIXES).files
+        records = self._records(file for file in files if file.stem.endswith(_ENDING))
+        if not records:
+            raise DataError(
+                "the folder holds no recordings",
+                expected="files called S001C001P001R001A001_rgb.avi",
+                hint="unpack the data set here, or correct data.root",
+                where=self.folder(),
+            )
+        excluded = dict.fromkeys(self._missing(), _INCOMPLETE) if self.with_skeletons else {}
+        return self.split_records(split, records, is_test=self._testing(), excluded=excluded)
+
+    def open(self, record: Record) -> Video:
+        """See :class:`Video`."""
+        return Video(record.path, span=record.span)
 
 
 def _nobody(path: Path) -> str | None:

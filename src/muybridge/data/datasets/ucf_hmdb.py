@@ -1,7 +1,7 @@
 """UCF101 and HMDB51 by their official lists of splits (Soomro et al., 2012; Kuehne et al., ICCV 2011)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -9,9 +9,11 @@ from pydantic import Field
 
 from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError
-from muybridge.core.files import read_numbered_lines
+from muybridge.core.files import read_numbered_lines, read_once
+from muybridge.core.tubes import TubeSet
 from muybridge.core.types import Record
 from muybridge.data.datasets.base import Benchmark, Index, Split
+from muybridge.media.tubes import UCF24, read_tubes
 from muybridge.media.video import Video
 
 _UCF101 = (
@@ -110,6 +112,10 @@ class UCF101(_ListedBenchmark):
 
     Attributes:
         root: the folder that contains ``videos`` and ``lists``.
+        subset: "all", or "24" for the classes whose actors have boxes, UCF101-24, of which videos without boxes are
+            excluded.
+        annotations: the boxes of UCF101-24 in ``root``: the corrected ``finalAnnots.mat``, or the folder of the
+            original ViPER files. If there are none, ``ucf101_24_boxes/finalAnnots.mat`` beside ``root`` is taken.
     """
 
     name: Literal["ucf101"] = "ucf101"
@@ -117,20 +123,50 @@ class UCF101(_ListedBenchmark):
     names: ClassVar[str] = _UCF101
     lists: Path = Path("ucfTrainTestlist")
     videos: Path = Path("UCF-101")
+    subset: Literal["all", "24"] = "all"
+    annotations: Path = Path("finalAnnots.mat")
+
+    def labels(self) -> tuple[str, ...]:
+        """Class names, in the order of the official list of classes."""
+        return UCF24 if self.subset == "24" else super().labels()
+
+    def tubes(self) -> TubeSet | None:
+        """The boxes of UCF101-24, by the ids of the videos without suffix; None if there are none."""
+        root = self.folder()
+        places = (root / self.annotations.expanduser(), root.parent / "ucf101_24_boxes" / "finalAnnots.mat")
+        file = next((place for place in places if place.exists()), None)
+        return _read_tubes(file) if file else None
 
     def official_counts(self) -> Mapping[str, int]:
-        """Of the official split."""
+        """Of the official split; of the 24 classes, of the first one alone."""
+        if self.subset == "24":
+            return {"classes": 24} | ({"train": 2_284, "test": 910} if self.fold == 1 else {})
         train = (9_537, 9_586, 9_624)[self.fold - 1]
         return {"train": train, "test": 13_320 - train, "classes": 101}
 
     def index(self, split: Split) -> Index:
         """The videos of one split; see :meth:`~muybridge.data.datasets.base.DatasetConfig.index`."""
         train, test = (self._records(f"{part}list{self.fold:02}.txt") for part in ("train", "test"))
-        tested = {record.id for record in test}
-        return self.split_records(split, train + test, is_test=lambda record: record.id in tested)
+        tested, excluded = {record.id for record in test}, self._without_boxes(train + test)
+        return self.split_records(split, train + test, is_test=lambda record: record.id in tested, excluded=excluded)
+
+    def _without_boxes(self, records: Sequence[Record]) -> dict[str, str]:
+        """Why recordings of UCF101-24 are excluded, by their ids."""
+        if self.subset == "all":
+            return {}
+        tubes = self.tubes()
+        if tubes is None:
+            raise DataError(
+                "there are no boxes",
+                expected="the boxes of UCF101-24, finalAnnots.mat",
+                hint='fetch them, correct data.annotations, or set data.subset = "all"',
+                where=self.folder() / self.annotations,
+            )
+        return {record.id: "it has no boxes" for record in records if record.id.rpartition(".")[0] not in tubes.frames}
 
     def _records(self, name: str) -> list[Record]:
-        labels = {label: number for number, label in enumerate(self.labels())}
+        official, used = super().labels(), {label: number for number, label in enumerate(self.labels())}
+        labels = {label: number for number, label in enumerate(official)}
         records = []
         for match in self.match_lines(name, _UCF_LINE, "CLASS/v_CLASS_g01_c01.avi, and in lists of training a label"):
             id_, label = match["id"], match["label"]
@@ -141,8 +177,14 @@ class UCF101(_ListedBenchmark):
                     hint='fetch the official lists, or use name = "video_list" for lists of your own',
                     where=self.folder() / self.lists / name,
                 )
-            records.append(Record(id_, self.file_of(id_), labels[label], match["group"]))
+            if label in used:
+                records.append(Record(id_, self.file_of(id_), used[label], match["group"]))
         return records
+
+
+@read_once
+def _read_tubes(file: Path) -> TubeSet:
+    return read_tubes(file)
 
 
 class HMDB51(_ListedBenchmark):
