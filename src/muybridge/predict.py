@@ -160,6 +160,10 @@ class Predictor:
         check_finite(output.logits, self.run)
         return output
 
+    def scores(self, inputs: dict[str, Tensor]) -> Float[Tensor, " K"]:
+        """The probabilities of the classes for a recording that is prepared; raises RunError if they are not finite."""
+        return self.probabilities(self._output([inputs]).logits)[0].cpu()
+
     def _answers(self, prepared: Sequence[Prepared], top: int) -> list[Prediction]:
         """The predictions for recordings that are prepared, computed together."""
         output = self._output([inputs for _, inputs in prepared])

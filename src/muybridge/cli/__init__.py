@@ -18,6 +18,7 @@ from muybridge.cli import (  # noqa: F401 - importing registers the commands
     timeline,
     train,
     use,
+    watch,
 )
 from muybridge.cli.app import GROUPS, app, main
 

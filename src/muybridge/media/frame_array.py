@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -56,14 +56,20 @@ class FrameArray:
         return gather(ranks, self._images(ranks, short_side))
 
     def _images(self, ranks: Sequence[int], short_side: int | None) -> Iterator[tuple[int, np.ndarray]]:
-        height, width = scaled_size(self.frames.shape[1], self.frames.shape[2], short_side)
         for rank in ranks:
-            frame = self.frames[rank]
-            image = Image.fromarray(np.ascontiguousarray(frame[..., 0] if frame.shape[-1] == 1 else frame))
-            image = image.convert("RGB" if self.channels == 3 else "L")
-            if image.size != (width, height):
-                image = image.resize((width, height), Image.Resampling.BILINEAR)
-            yield rank, np.asarray(image).reshape(height, width, self.channels)
+            yield rank, scale_frame(self.frames[rank], self.channels, short_side)
+
+
+def scale_frame(frame: UInt8[np.ndarray, "H W C"], channels: int, short_side: int | None) -> UInt8[np.ndarray, "h w c"]:
+    """A frame as RGB (3 channels) or gray (1), with its shorter side reduced to ``short_side``; never enlarged."""
+    height, width = scaled_size(frame.shape[0], frame.shape[1], short_side)
+    if frame.shape == (height, width, channels):
+        return frame
+    image = Image.fromarray(np.ascontiguousarray(frame[..., 0] if frame.shape[-1] == 1 else frame))
+    image = image.convert("RGB" if channels == 3 else "L")
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(height, width, channels)
 
 
 class ArrayVideo(Video):

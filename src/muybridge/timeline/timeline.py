@@ -129,7 +129,7 @@ class TimelinePredictor:
                 expected=f"one of {', '.join(predictor.labels)}",
                 hint="correct the class to ignore",
             )
-        window = config.window or self._training_length(config.fps or DEFAULT_FPS)
+        window = config.window or training_length(predictor, config.fps or DEFAULT_FPS)
         hop = config.hop or window / 4
         shortest = config.shortest if config.shortest >= 0 else window / 2
         self.config = replace(config, window=window, hop=min(hop, window), shortest=shortest)
@@ -205,9 +205,10 @@ class TimelinePredictor:
         )
         self.predictor.warn_if_unlike(part, name)
 
-    def _training_length(self, fps: float) -> float:
-        """Median length of the training recordings in seconds."""
-        durations = self.predictor.training_durations
-        if durations is None:
-            return DEFAULT_WINDOW
-        return durations.median if durations.unit == "seconds" else durations.median / fps
+
+def training_length(predictor: Predictor, fps: float) -> float:
+    """Median length of the training recordings in seconds; ``fps`` is that of skeletons, which have no clock."""
+    durations = predictor.training_durations
+    if durations is None:
+        return DEFAULT_WINDOW
+    return durations.median if durations.unit == "seconds" else durations.median / fps
