@@ -9,10 +9,12 @@ import torch
 import muybridge
 from muybridge import cli
 from muybridge.core.errors import DataError, RecipeError, RunError
+from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.convert import convert_checkpoint, read_checkpoint
 from muybridge.media.video import Video
 from muybridge.models.tdn import TDNConfig
 from tests.authors import TDN_KEY_PATTERNS, authors_keys, randomized
+from tests.official import fabricate_kinetics, put
 from tests.videos import write
 
 SETTINGS = {"model.backbone": "resnet18", "model.segments": 3, "model.size": 64}
@@ -39,6 +41,25 @@ def test_a_checkpoint_becomes_a_run(file: Path, tmp_path: Path):
         answer = predictor(video, top=4)
     scores = dict(zip(answer.labels, answer.scores, strict=True))
     assert [scores[label] for label in run.labels()] == pytest.approx(expected.tolist(), rel=1e-3)
+
+
+def test_a_run_has_the_benchmark_of_its_recipe(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    data = fabricate_kinetics(tmp_path / "kinetics400", train=("abseiling", "zumba", "air drumming", "crawling"))
+
+    def convert(run: str) -> RunFolder:
+        return convert_checkpoint(file, tmp_path / run, recipe="tdn_kinetics400", settings=SETTINGS)
+
+    monkeypatch.delenv("MUYBRIDGE_DATA", raising=False)
+    assert convert("without").labels() == ("class 0", "class 1", "class 2", "class 3")
+    monkeypatch.setenv("MUYBRIDGE_DATA", str(tmp_path))
+    run = convert("run")
+    assert run.labels() == data.labels() == ("abseiling", "air drumming", "crawling", "zumba")
+    assert len(run.recipe().data.index("test")) == 2
+    put(
+        tmp_path / "kinetics400" / "annotations" / "train.csv", "label,youtube_id,time_start,time_end\na,b,1,2\nc,d,1,2"
+    )
+    with pytest.raises(DataError, match=r"kinetics400: the data set of the recipe has 2 classes\. Expected 4"):
+        convert("other")
 
 
 def test_the_command(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -119,7 +119,11 @@ def convert(
         str | None, typer.Option(metavar="RECIPE", help="In place of --model: a recipe with the model and the view.")
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Class names in label order, one on each line.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Class names in label order; by default those of the recipe's benchmark, if it is here.",
+        ),
     ] = None,
     settings: Settings = None,
 ) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from muybridge.core.errors import DataError, RecipeError, RunError
+from muybridge.data.datasets.base import Benchmark
 from muybridge.data.datasets.lists import read_class_names
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.recipe import Recipe, load_recipe, recipe_from
@@ -78,8 +79,10 @@ def convert_checkpoint(
         file: the checkpoint; nothing in it is unpickled but tensors and numbers.
         folder: where the run goes.
         model: name of the model; its settings are the defaults, which are those of the papers at 8 segments.
-        recipe: in place of ``model``, a recipe with the model, its settings and the view.
-        labels: class names in label order, one on each line; without it, they are called class 0 and so on.
+        recipe: in place of ``model``, a recipe with the model, its settings and the view. If its data set is a
+            benchmark whose files are here, the run has that data set, and can be tested at once.
+        labels: class names in label order, one on each line; without it, they are those of the recipe's benchmark, or
+            called class 0 and so on.
         settings: of the recipe to replace, by dotted names such as ``model.segments``.
 
     Raises:
@@ -94,8 +97,11 @@ def convert_checkpoint(
             hint="see `muybridge convert --help`",
         )
     state = _plain(read_checkpoint(file))
-    names = _names(labels, next((len(state[key]) for key in _CLASSIFIERS if key in state), None))
-    data = {"name": "video_list", "root": ".", "classes": names}
+    count = next((len(state[key]) for key in _CLASSIFIERS if key in state), None)
+    benchmark = _benchmark_of(recipe, settings, count) if recipe and labels is None else None
+    names = list(benchmark.labels()) if benchmark else _names(labels, count)
+    listed = {"name": "video_list", "root": ".", "classes": names}
+    data = benchmark.model_dump(mode="json", exclude_none=True) if benchmark else listed
     settings = {"data": data, "title": f"converted from {file.name}", **(settings or {})}
     complete: Recipe = load_recipe(recipe, settings) if recipe else recipe_from({"model": {"name": model}}, settings)
     complete = complete.model_copy(update={"view": complete.resolved().view, "expects": None})
@@ -144,6 +150,30 @@ def _plain(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
     inner = state_dict.get("state_dict", state_dict)
     assert isinstance(inner, Mapping)
     return {key.removeprefix("module."): value for key, value in inner.items()}
+
+
+def _benchmark_of(recipe: str, settings: Mapping[str, Any] | None, count: int | None) -> Benchmark | None:
+    """The benchmark of a recipe, if its files are here, which say what its classes are called.
+
+    Raises:
+        DataError: it has another number of classes than the checkpoint.
+    """
+    try:
+        data = load_recipe(recipe, settings).data
+        if not isinstance(data, Benchmark):
+            return None
+        resolved = data.resolved()
+        names = resolved.labels()
+    except (DataError, RecipeError):  # files that are not here, or the folder of a recipe that names none
+        return None
+    if count is not None and len(names) != count:
+        raise DataError(
+            f"the data set of the recipe has {len(names)} classes",
+            expected=f"{count}, as the checkpoint scores",
+            hint="give the recipe of the data set that the checkpoint was trained on, or its class names with --labels",
+            where=data.folder(),
+        )
+    return resolved
 
 
 def _names(labels: Path | None, count: int | None) -> list[str]:
