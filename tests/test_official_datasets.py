@@ -306,6 +306,34 @@ def test_the_real_list_of_kth(real_data: Path, recordings: str, count: tuple[int
     assert (data.official_counts()["train"], data.official_counts()["test"]) == count
 
 
+def test_links_that_lead_to_themselves_are_no_videos(tmp_path: Path):
+    for data, folder in (
+        (fabricate_jester(tmp_path / "flat"), tmp_path / "flat" / "20bn-jester-v1"),
+        (fabricate_kinetics(tmp_path / "deep"), tmp_path / "deep" / "train"),
+    ):
+        expected = data.index("train")
+        (folder / "loop").symlink_to(folder / "loop")
+        (folder / "above").symlink_to(folder.parent)
+        assert data.index("train") == expected
+
+
+def test_lists_without_recordings_are_refused(tmp_path: Path):
+    data = fabricate_jester(tmp_path)
+    put(tmp_path / "jester-v1-validation.csv", "\n")
+    with pytest.raises(DataError, match="the official list of the recordings that test has none"):
+        data.index("train")
+
+
+def test_a_part_of_which_every_video_is_missing_says_so(tmp_path: Path):
+    data = fabricate_kinetics(tmp_path)
+    shutil.rmtree(tmp_path / "val")
+    shutil.rmtree(tmp_path / "replacement")
+    with pytest.raises(
+        DataError, match=r"the test split is empty, as all 2 recordings are excluded \(Bcd0.*not exist\)"
+    ):
+        data.index("test")
+
+
 # Kinetics
 
 

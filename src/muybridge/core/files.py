@@ -197,6 +197,21 @@ def find_files(folder: Path, suffixes: Collection[str], *, check_names: bool = T
     return FoundFiles(tuple(sorted(files)), unread)
 
 
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; a link that leads to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
 def _search(
     folder: Path, suffixes: frozenset[str], files: list[Path], unread: Counter[str], visited: set[tuple[int, int]]
 ) -> None:
@@ -217,9 +232,9 @@ def _search(
     folders: list[os.DirEntry[str]] = []
     for entry in visible:
         path, suffix = folder / entry.name, Path(entry.name).suffix.lower()
-        if entry.is_dir():
+        if is_folder(entry):
             folders.append(entry)
-        elif not entry.is_file():
+        elif not _is_file(entry):
             unread["dangling links" if entry.is_symlink() else "special files"] += 1
         elif suffix in suffixes:
             files.append(path)

@@ -179,8 +179,12 @@ class DatasetConfig(BaseModel):
             tuple(Excluded(record.id, record.path, excluded[record.id]) for record in part if record.id in excluded),
         )
         if not index.records and (split != "val" or self.val_groups):
+            left_out = index.excluded[:1]
+            reason = "".join(
+                f", as all {len(part)} recordings are excluded ({one.id}: {one.reason})" for one in left_out
+            )
             raise DataError(
-                f"the {split} split is empty",
+                f"the {split} split is empty{reason}",
                 expected="at least one usable recording",
                 hint="add recordings (a class needs one for training and one for the test), or check data.root, "
                 "data.val_groups and the fold or test groups",

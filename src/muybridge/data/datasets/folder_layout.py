@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from muybridge.core.errors import DataError
-from muybridge.core.files import FoundFiles, is_system_name
+from muybridge.core.files import FoundFiles, is_folder, is_system_name
 from muybridge.core.types import Span
 from muybridge.data.datasets.base import Split
 
@@ -254,7 +254,7 @@ class _Part:
 def _visible_folders(root: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
     """The folders in a folder by name, and those that an underscore hides."""
     try:
-        names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not is_system_name(entry.name))
+        names = sorted(entry.name for entry in os.scandir(root) if is_folder(entry) and not is_system_name(entry.name))
     except OSError as problem:
         raise DataError(
             f"the folder cannot be read ({problem.strerror})",

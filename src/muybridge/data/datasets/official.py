@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError
-from muybridge.core.files import find_files, is_system_name
+from muybridge.core.files import find_files, is_folder, is_system_name
 from muybridge.core.types import Record, Span
 from muybridge.data.datasets.base import Benchmark, Index, Split, check_class_names, preview, swap_map
 from muybridge.data.datasets.drawing import MIN_TRAINING_GROUPS, draw_names, draw_per_class
@@ -80,9 +80,16 @@ class OfficialVideos(Benchmark):
 
     def index(self, split: Split) -> Index:
         """The recordings of one split; see :meth:`~muybridge.data.datasets.base.DatasetConfig.index`."""
-        check_class_names(self.labels(), self.folder(), similar=True)
+        check_class_names(self.labels(), self.folder(), similar=True, hint="fetch the official lists again")
         entries = self.listed()
         check_ids(entries)
+        if empty := {"train", "test"} - {"test" if entry.tests else "train" for entry in entries}:
+            raise DataError(
+                f"the official list of the recordings that {' and that '.join(sorted(empty))} has none",
+                expected="recordings in both lists",
+                hint="fetch the official lists again, or correct data.root",
+                where=self.folder(),
+            )
         records, missing = self._records(entries)
         tested = {entry.id for entry in entries if entry.tests}
         rest = [record for record in records if record.id not in tested]
@@ -235,7 +242,7 @@ def _videos_in(folder: Path) -> list[Path]:
                 continue
             if os.path.splitext(entry.name)[1].lower() in SUFFIXES:
                 files.append(entry.name)
-            elif entry.is_dir():
+            elif is_folder(entry):
                 folders.append(entry.name)
     stems = {os.path.splitext(name)[0] for name in files}
     return [folder / name for name in sorted([*files, *(name for name in folders if name not in stems)])]
