@@ -25,10 +25,12 @@ from typer.testing import CliRunner
 
 from muybridge.cli import app
 from muybridge.core.errors import RecipeError, RequestError, RunError
+from muybridge.core.types import SkeletonSequence
 from muybridge.data.prepare import collate_inputs
 from muybridge.engine.train import train
 from muybridge.media.skeleton import read_skeleton
 from muybridge.predict import Predictor
+from muybridge.serve import worker
 from muybridge.serve.batcher import Batcher, merge
 from muybridge.serve.config import Limits, ServeConfig
 from muybridge.serve.receive import choose_suffix, clean_name
@@ -506,3 +508,20 @@ def test_the_program_finishes_what_it_has(root: Path, video: bytes, tmp_path: Pa
         process.wait(20)
         assert process.returncode in (0, -signal.SIGTERM)
     assert list(tmp_path.glob(f"{PREFIX}*")) == []
+
+
+def test_joints_are_given_to_be_drawn(server: Server, root: Path):
+    client, _ = server
+    path = next((root / "skeletons").glob("a01_s02*"))
+    answer = client.post("/v1/joints?model=hands&fps=15", files={"file": (path.name, path.read_bytes())}).json()
+    expected = read_skeleton(path).joints
+    assert answer["fps"] == 15
+    np.testing.assert_allclose(np.array(answer["joints"]), expected, atol=1e-4)
+    refused = client.post("/v1/joints", files={"file": (path.name, path.read_bytes())})
+    assert (refused.status_code, refused.json()["error"]["problem"]) == (422, "the model 'light' takes videos")
+
+
+def test_absent_people_and_long_recordings_as_they_are_drawn(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(worker, "MOST_DRAWN", 3)
+    sequence = SkeletonSequence(torch.arange(8.0).reshape(4, 2, 1, 1), torch.tensor([[1, 0]] * 4).bool())
+    assert worker.drawn_joints(sequence) == ([[[[0.0]], [None]], [[[4.0]], [None]]], 2)

@@ -149,6 +149,18 @@ class TimelineAnswer(Answer):
         )
 
 
+class JointsAnswer(Answer):
+    """The joints of a recording of skeletons, to be drawn.
+
+    Attributes:
+        fps: frames a second.
+        joints: of each frame, each person and each joint the coordinates; null where a person is absent.
+    """
+
+    fps: float
+    joints: list[list[list[list[float] | None]]]
+
+
 class SkeletonLayout(Answer):
     """The joints that a model of skeletons takes, and the pairs of them that are bones."""
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as AnyHTTPException
 
@@ -19,6 +19,7 @@ from muybridge.predict import Predictor
 from muybridge.serve.answers import (
     ErrorAnswer,
     HealthAnswer,
+    JointsAnswer,
     ModelsAnswer,
     PredictAnswer,
     TimelineAnswer,
@@ -32,6 +33,7 @@ from muybridge.serve.progress import LINES, ProgressResponse
 from muybridge.serve.reference import reference_page
 from muybridge.serve.service import Service
 from muybridge.timeline import FORMATS, TimelineConfig
+from muybridge.timeline.timeline import DEFAULT_FPS
 
 DESCRIPTION = """Recognize actions in recordings: one label for a recording, or a timeline of a long one.
 
@@ -110,6 +112,7 @@ def make_app(predictors: Mapping[str, Predictor], config: ServeConfig | None = N
     _add_errors(app)
     _add_reads(app, service)
     _add_predictions(app, service)
+    _add_joints(app, service)
     app.add_middleware(Measured, metrics=service.metrics)
     app.add_middleware(Guard, config=config)
     return app
@@ -139,6 +142,14 @@ def _add_reads(app: FastAPI, service: Service) -> None:
         return Response(service.refresh_metrics().text(), media_type=CONTENT_TYPE_LATEST)
 
     app.mount("/static", StaticFiles(directory=STATIC))
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(STATIC / "index.html")
+
+    @app.get("/favicon.ico", include_in_schema=False)
+    async def icon() -> FileResponse:
+        return FileResponse(STATIC / "icon.svg", media_type="image/svg+xml")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
@@ -185,6 +196,20 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
         if format == "json":
             return TimelineAnswer.of(name, found, facts)
         return Response(FORMATS[format]([found]), media_type=MEDIA_TYPES[format])
+
+
+def _add_joints(app: FastAPI, service: Service) -> None:
+    """The route that gives skeletons to draw."""
+
+    @app.post("/v1/joints", summary="The joints of a recording, to draw them", responses=ERRORS, openapi_extra=BODY)
+    async def joints(
+        request: Request,
+        model: ModelName = None,
+        filename: FileName = "",
+        fps: Annotated[float, Query(ge=0, le=600, description="Frames a second; 0: 30.")] = 0.0,
+    ) -> JointsAnswer:
+        del filename
+        return await service.joints(request, service.choose(model), fps or DEFAULT_FPS)
 
 
 Seconds = Annotated[float, Query(ge=0, le=600, allow_inf_nan=False)]

@@ -17,7 +17,7 @@ from muybridge.data.prepare import collate_inputs
 from muybridge.media.skeleton import SUFFIXES as SKELETON_SUFFIXES
 from muybridge.media.video import SUFFIXES as VIDEO_SUFFIXES
 from muybridge.predict import Predictor
-from muybridge.serve.answers import ModelAnswer, PredictAnswer, SkeletonLayout, as_request_error
+from muybridge.serve.answers import JointsAnswer, ModelAnswer, PredictAnswer, SkeletonLayout, as_request_error
 from muybridge.serve.batcher import Batcher
 from muybridge.serve.config import ServeConfig
 from muybridge.serve.metrics import Metrics
@@ -104,6 +104,23 @@ class Service:
         """
         result, facts = await self._run(Job(model, upload.path, upload.name, config), upload, progress)
         return replace(result, path=upload.name), facts
+
+    async def joints(self, request: Request, model: str, fps: float) -> JointsAnswer:
+        """The joints of the recording that a request has as its body, at so many frames a second.
+
+        Raises:
+            RequestError: the model takes videos; or it is refused, or cannot be answered.
+        """
+        if not expects_skeletons(self.predictors[model]):
+            raise RequestError(
+                f"the model {model!r} takes videos",
+                expected="a model of skeletons",
+                hint="see /v1/models",
+                status=422,
+            )
+        async with self.upload(request, model) as upload:
+            (joints, step), _ = await self._run(Job(model, upload.path, upload.name, joints=True), upload)
+        return JointsAnswer(fps=fps / step, joints=joints)
 
     @asynccontextmanager
     async def upload(self, request: Request, model: str) -> AsyncIterator[Upload]:

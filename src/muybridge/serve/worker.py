@@ -38,12 +38,14 @@ class Job:
         path: the file.
         name: what the client calls it, for messages.
         timeline: how its timeline is made; None prepares the whole recording as one input of the model.
+        joints: whether only the joints of a recording of skeletons are wanted.
     """
 
     model: str
     path: Path
     name: str
     timeline: TimelineConfig | None = None
+    joints: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,9 @@ class Facts:
     joints: int = 0
     warnings: tuple[str, ...] = ()
 
+
+MOST_DRAWN = 3000
+"""Frames of a recording of skeletons that are sent to be drawn."""
 
 Message = tuple[Literal["opened", "forward", "progress", "done", "failed"], Any]
 
@@ -135,11 +140,29 @@ def _run(job: Job, predictor: Predictor, limits: Limits, connection: Connection)
         warnings.simplefilter("ignore")  # they are part of the facts
         facts = measure(opened, predictor, job, limits)
         connection.send(("opened", facts))
+        if job.joints:
+            assert isinstance(opened, SkeletonSequence)
+            return drawn_joints(opened)
         if job.timeline is None:
             return {name: value.numpy() for name, value in predictor.prepare(opened)[0].items()}
         timelines = TimelinePredictor(predictor, job.timeline)
         check_windows(facts.seconds, timelines.config.hop, job.name, limits)
         return timelines(opened, lambda done, total: connection.send(("progress", (done, total))))
+
+
+def drawn_joints(sequence: SkeletonSequence) -> tuple[list[list[list[list[float] | None]]], int]:
+    """The joints as a page draws them, in frames, people and joints, and how many frames each stands for.
+
+    Of long recordings every second, third, ... frame is taken, at most ``MOST_DRAWN``; an absent person has no joints.
+    """
+    step = -(-len(sequence) // MOST_DRAWN)
+    rounded = sequence.joints[::step].double().numpy().round(4).tolist()
+    present = sequence.present[::step].tolist()
+    frames: list[list[list[list[float] | None]]] = [
+        [joints if seen else [None for _ in joints] for joints, seen in zip(people, there, strict=True)]
+        for people, there in zip(rounded, present, strict=True)
+    ]
+    return frames, step
 
 
 def measure(opened: SkeletonSequence | Video, predictor: Predictor, job: Job, limits: Limits) -> Facts:
