@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from muybridge.core.errors import DataError, MuybridgeError
-from muybridge.data.datasets import NTURGBD, VideoList
+from muybridge.data.datasets import NTURGBD, VideoList, diving48, finegym, kinetics, kth, official_lists, something
 from muybridge.engine.journal import Journal
 from muybridge.media.arrays import ReadOptions
 from muybridge.media.flow_store import StoredFlow
@@ -115,6 +115,19 @@ def valid() -> dict[str, list[bytes]]:
         "journal.jsonl": [b'{"event": "epoch", "epoch": 1, "train": {"loss": 1.5}}\n' * 2],
         "names.txt": [b"walk\nrun\nwave goodbye\n"],
         "list.txt": [b"a.mp4 0\nb c.mp4 1\n", b"a.mp4 12 0\nframes/b 7 2\n"],
+        "00sequences.txt": [b"person01_boxing_d1\tframes\t1-12, 13-24\r\nperson13_handclapping_d3\t*missing*\r\n"],
+        "jester.csv": [b"1;walk\n22;run\n"],
+        "kinetics.csv": [b'label,youtube_id,time_start,time_end,split\n"walk, run",abc,1.0,11,train\n'],
+        "dives.json": [b'[{"vid_name": "a_1", "label": 1, "start_frame": 0, "end_frame": 49}]'],
+        "vocabulary.json": [b'[["Back", "15som"], ["Front", "15som"]]'],
+        "something.json": [b'[{"id": "1", "template": "[walk]", "placeholders": []}]'],
+        "classes.json": [b'{"walk": "0", "run": "1"}'],
+        "categories.txt": [b"Clabel: 0; set: 1; Glabel: 1; (VT) walk\nClabel: 1; set: 1; Glabel: 2; (VT) walk\n"],
+        "elements.txt": [b"ab_E_123456_E_000000_000002_A_0000_0001 1\n"],
+        "annotation.json": [
+            b'{"ab_E_123456": {"E_000000_000002": {"timestamps": [[0.5, 2.5]], "segments":'
+            b' {"A_0000_0001": {"stages": 1, "timestamps": [[0.0, 0.8]]}}}, "E_1_2": {"timestamps": [[1, 2]]}}}'
+        ],
         "missing.txt": [b"S001C001P001R001A001\nS001C001P001R001A002\n"],
     }
 
@@ -136,6 +149,27 @@ def read(path: Path) -> object:
             return video_list(path.parent, classes=path).labels()
         case "list.txt":
             return video_list(path.parent).index("train")
+        case "00sequences.txt":
+            return kth._read_sequences(path, True, (1,))
+        case "jester.csv":
+            return official_lists.read_labelled_ids(path, ("walk", "run"), False)
+        case "kinetics.csv":
+            return kinetics._read_clips(path)
+        case "dives.json":
+            return diving48._read_dives(path, 3, False)
+        case "vocabulary.json":
+            return diving48._read_vocabulary(path)
+        case "something.json":
+            return something._read_items(path, ("walk",), False)
+        case "classes.json":
+            return something._read_numbers(path)
+        case "categories.txt":
+            return finegym._read_categories(path)
+        case "annotation.json":
+            return finegym._read_times(path)
+        case "elements.txt":
+            (info := path.parent / "annotation.json").write_bytes(valid()["annotation.json"][0])
+            return finegym._read_elements(path, info, 3, False)
         case "missing.txt":
             return NTURGBD(root=path.parent, missing=path)._missing()
         case "a.skeleton":

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import os
 import re
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -32,6 +33,8 @@ SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desk
 """Files that operating systems leave in folders; neither read nor counted."""
 
 _PROBE_BYTES = 2**16
+_SETTLED = 2_000_000_000
+"""Nanoseconds after which another change of a file has another time, whatever the clock of the disk counts in."""
 
 
 def cache_folder(name: str) -> Path:
@@ -120,7 +123,8 @@ def read_once(
 ) -> Callable[Concatenate[Path, _Options], _Content]:
     """A function that reads a file, which remembers what it returned until the file changes.
 
-    Its other arguments are hashable, and nobody changes what it returns. Of 32 files the content is remembered.
+    Its other arguments are hashable, and nobody changes what it returns. Of 32 files the content is remembered, from
+    two seconds after their last change on, since an earlier one may be followed by another at the same time.
     """
 
     @lru_cache(maxsize=32)
@@ -134,6 +138,8 @@ def read_once(
             stamp = _stamp(file)
         except OSError:
             return read(file, *options, **named)  # which says what is wrong
+        if time.time_ns() - stamp[0] < _SETTLED:
+            return read(file, *options, **named)
         return remember(file, *stamp, *options, **named)
 
     return read_unless_known

@@ -26,7 +26,7 @@ Split = Literal["train", "val", "test"]
 LabelPairs = tuple[tuple[int | str, int | str], ...]
 """Pairs of classes, by name or number."""
 
-_CONTROL = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
+_CONTROL = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +237,8 @@ def check_class_names(names: Sequence[str], where: Path, *, similar: bool = Fals
     for name in names:
         if _CONTROL.search(name) or not name.strip():
             raise DataError(
-                f"the class name {name!r} " + ("contains a line break" if name.strip() else "is empty"),
+                f"the class name {name!r} "
+                + ("contains a line break or a character that no text has" if name.strip() else "is empty"),
                 expected="a name on one line",
                 hint="rename the class",
                 where=where,

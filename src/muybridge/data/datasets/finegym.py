@@ -1,5 +1,6 @@
 """FineGym: elements of gymnastics, by hierarchical annotations of long videos (Shao, Zhao, Dai, Lin, CVPR 2020)."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -13,11 +14,11 @@ from muybridge.data.datasets.official import OfficialVideos
 from muybridge.data.datasets.official_lists import Listed, check_name, first_existing, read_json, wrong_line
 
 _ID = r"(?P<video>.{11})_(?P<event>E_[0-9]{6}_[0-9]{6})_(?P<element>A_[0-9]{4}_[0-9]{4})"
-_LINE = re.compile(rf"(?P<id>{_ID})\s+(?P<label>[0-9]+)")
+_LINE = re.compile(rf"(?P<id>{_ID})\s+(?P<label>[0-9]{{1,6}})")
 _LENGTH = len("_A_0003_0005")
 _INFO = 'an object of videos, events with "timestamps" and "segments", and segments with "timestamps"'
 _FORM = "lines such as 0LtLS9wROrk_E_002407_002435_A_0003_0005 12"
-_CATEGORY = re.compile(r"Clabel:\s*(?P<label>[0-9]+)\s*;(?:.*?;)?\s*Glabel:\s*[0-9]+\s*;\s*(?P<name>\S.*)")
+_CATEGORY = re.compile(r"Clabel:\s*(?P<label>[0-9]{1,6})\s*;(?:.*?;)?\s*Glabel:\s*[0-9]+\s*;\s*(?P<name>\S.*)")
 _CATEGORIES = "lines such as Clabel: 0; set: 1; Glabel: 1; (VT) round-off, ..."
 _COUNTS = {"gym99": (99, 20_484, 8_521), "gym288": (288, 22_671, 9_646)}
 
@@ -116,7 +117,7 @@ def _read_elements(file: Path, info: Path, classes: int, tests: bool) -> tuple[L
         else:
             event, start, end = times[id_]
             span = event + start, event + end
-            if not 0 <= span[0] < span[1]:
+            if not 0 <= span[0] < span[1] < math.inf:
                 span, problem = None, f"it is annotated to start at {span[0]:g} s and to end at {span[1]:g} s"
         entries.append(Listed(id_, video, int(match["label"]), tests, file, line, video, span, problem))
     return tuple(entries)
@@ -146,7 +147,7 @@ def _bounds(content: Mapping[str, Any], file: Path, place: str) -> tuple[float, 
     try:
         ranges = [(float(start), float(end)) for start, end in content["timestamps"]]
         return min(start for start, _ in ranges), max(end for _, end in ranges)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise _wrong_annotation(file, place) from None
 
 

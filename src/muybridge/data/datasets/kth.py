@@ -23,7 +23,7 @@ _FPS = 25.0
 _ENDING = "_uncomp"
 _LINE = re.compile(
     r"(?P<video>person(?P<person>[0-9]{2})_(?P<action>\w+)_d[1-4])\s+"
-    r"(?:\*missing\*|frames\s+(?P<ranges>[0-9]+-[0-9]+(?:\s*,\s*[0-9]+-[0-9]+)*))"
+    r"(?:\*missing\*|frames\s+(?P<ranges>[0-9]{1,6}-[0-9]{1,6}(?:\s*,\s*[0-9]{1,6}-[0-9]{1,6})*))"
 )
 _FORM = "lines such as person01_boxing_d1 frames 1-95, 96-185"
 
