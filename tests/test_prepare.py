@@ -18,7 +18,7 @@ from muybridge import cli
 from muybridge.cli.prepare import BENCHMARKS
 from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError, MissingExtraError, RecipeError
-from muybridge.data.datasets import MSRAction3D
+from muybridge.data.datasets import UCF101, MSRAction3D
 from muybridge.data.datasets.base import Benchmark
 from muybridge.data.datasets.labelled import Labelled
 from muybridge.media.encode import KEYFRAMES
@@ -58,8 +58,8 @@ def contents(root: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tgz", "a.tar.bz2", "a.tar.xz", "a.zip", "parts"])
 def test_archives_are_unpacked_where_they_lie(tmp_path: Path, name: str):
-    folder = tmp_path / "train"
-    folder.mkdir()
+    folder = tmp_path / "k400_targz" / "train"
+    folder.mkdir(parents=True)
     content = {"v/1.txt": b"one" * 1000, "v/w/2.txt": os.urandom(5000), "v/__MACOSX/3": b"x", "./4.txt": b""}
     if name == "a.zip":
         with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -370,7 +370,7 @@ def test_copies_that_cannot_be_made_are_reported(tmp_path: Path):
     content[start + 900 : start + 3000] = bytes(2100)
     file.write_bytes(content)  # which its header does not show
     prepared = prepare(data, short_side=32, workers=1)
-    assert not prepared.census.broken
+    assert not prepared.inventory.broken
     assert prepared.reencoded is not None
     ((failed, problem),) = prepared.reencoded.failed
     assert failed == file
@@ -384,9 +384,11 @@ def test_requests_that_cannot_be_met(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(RecipeError, match="the copies would lie in the folder of the data set"):
         prepare(data, short_side=32, out=tmp_path / "kth" / "small")
     put(tmp_path / "kth" / "UCF101.rar", "")
+    assert [path.name for path in prepare(data).foreign] == ["UCF101.rar"]
+    assert "not unpacked, as rar and 7z are not read" in run("kth", "--root", str(tmp_path / "kth"))[1]
+    put(tmp_path / "ucf" / "UCF101.rar", "")
     with pytest.raises(DataError, match=r"UCF101\.rar: archives of this kind are not unpacked.*unrar x UCF101\.rar"):
-        prepare(data)
-    assert prepare(data, unpack_archives=False).videos == 12
+        prepare(UCF101(root=tmp_path / "ucf"))
     (tmp_path / "msr").mkdir()
     with pytest.raises(RecipeError, match="MSRAction3D holds skeletons"):
         prepare(MSRAction3D(root=tmp_path / "msr"))

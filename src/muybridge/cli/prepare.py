@@ -85,7 +85,7 @@ def prepare(
             as_json.write_text(json.dumps(prepared.as_dict(), indent=1) + "\n", encoding="utf-8")
     if reencode is not None:
         _print_copies(prepared, out or copies_of(prepared.root, reencode))
-    if not prepared.census.ready or (prepared.reencoded and prepared.reencoded.failed):
+    if not prepared.inventory.ready or (prepared.reencoded and prepared.reencoded.failed):
         raise typer.Exit(1)
 
 
@@ -122,8 +122,10 @@ def _benchmark(name: str, root: Path | None, settings: list[str] | None) -> "Ben
 def _print(name: str, prepared: "Prepared") -> None:
     for archive in prepared.unpacked:
         typer.echo(f"unpacked {printable(str(archive))}")
+    for archive in prepared.foreign:
+        typer.echo(f"not unpacked, as rar and 7z are not read: {printable(str(archive))}")
     typer.echo(f"{name} in {printable(str(prepared.root))}")
-    for line in prepared.census.lines():
+    for line in prepared.inventory.lines():
         typer.echo(printable(line))
     known = prepared.videos - prepared.probed
     typer.echo(

@@ -9,7 +9,7 @@ from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError, RecipeError
 from muybridge.data.datasets.base import Benchmark
 from muybridge.data.datasets.official import OfficialVideos
-from muybridge.prepare.census import Census, list_entries, take_census
+from muybridge.prepare.inventory import Inventory, list_entries, take_inventory
 from muybridge.prepare.reencode import Reencoded, copy_lists, reencode
 from muybridge.prepare.unpack import find_archives, unpack
 from muybridge.prepare.video_index import check_extra, index_file, index_videos
@@ -25,19 +25,21 @@ class Prepared:
     Attributes:
         root: its folder.
         unpacked: the archives that were unpacked.
+        foreign: archives of kinds that are not unpacked, such as rar.
         index: the file of the index.
         videos: how many there are.
         probed: how many of these were not in the index.
-        census: what is expected, found, missing and broken.
+        inventory: what is expected, found, missing and broken.
         reencoded: what became of the copies; None where none were asked for.
     """
 
     root: Path
     unpacked: tuple[Path, ...]
+    foreign: tuple[Path, ...]
     index: Path
     videos: int
     probed: int
-    census: Census
+    inventory: Inventory
     reencoded: Reencoded | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -50,10 +52,11 @@ class Prepared:
         return {
             "root": str(self.root),
             "unpacked": [str(path) for path in self.unpacked],
+            "not_unpacked": [str(path) for path in self.foreign],
             "index": str(self.index),
             "videos": self.videos,
             "probed": self.probed,
-            **self.census.as_dict(),
+            **self.inventory.as_dict(),
             **({"reencoded": copies} if copies else {}),
         }
 
@@ -92,19 +95,24 @@ def prepare(
     root = data.folder()
     target = out or (copies_of(root, short_side) if short_side else None)
     _check(data, root, target)
-    unpacked = _unpack_all(root, begin) if unpack_archives else ()
-    entries = list_entries(data)
+    unpacked, foreign = _unpack_all(root, begin) if unpack_archives else ((), ())
+    try:
+        entries = list_entries(data)
+    except DataError:
+        if foreign:
+            raise _not_unpacked(foreign[0]) from None
+        raise
     paths = list(dict.fromkeys(entry.path for entry in entries if entry.path))
     fps = data.fps if isinstance(data, OfficialVideos) else 30.0
     videos, probed = index_videos(root, paths, fps=fps, workers=workers, progress=begin("indexing videos"))
-    census = take_census(data, entries, videos)
+    inventory = take_inventory(data, entries, videos)
     copies = None
     if short_side and target:
-        sound = [path for path in paths if path not in census.broken]
+        sound = [path for path in paths if path not in inventory.broken]
         progress = begin("copying videos")
         copies = reencode(root, sound, target, short_side=short_side, fps=fps, workers=workers, progress=progress)
         copy_lists(root, target, leave_out=root / data.videos if _has_flat_folder(data) else None)
-    return Prepared(root, unpacked, index_file(root), len(paths), probed, census, copies)
+    return Prepared(root, unpacked, foreign, index_file(root), len(paths), probed, inventory, copies)
 
 
 def copies_of(root: Path, short_side: int) -> Path:
@@ -133,21 +141,22 @@ def _has_flat_folder(data: Benchmark) -> TypeGuard[OfficialVideos]:
     return isinstance(data, OfficialVideos) and not data.nested
 
 
-def _unpack_all(root: Path, begin: Begin) -> tuple[Path, ...]:
-    """Unpack the archives, and those that were in them."""
+def _unpack_all(root: Path, begin: Begin) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Unpack the archives, and those that were in them; returns these, and those that cannot be unpacked."""
     unpacked: list[Path] = []
     while True:
         archives, foreign = find_archives(root)
-        if foreign:
-            raise DataError(
-                "archives of this kind are not unpacked",
-                expected="zip or tar files",
-                hint=f"unpack it by hand (unrar x {foreign[0].name}, or 7z x), and move the archive elsewhere; or set "
-                "--no-unpack",
-                where=foreign[0],
-            )
         if not archives:
-            return tuple(unpacked)
+            return tuple(unpacked), tuple(foreign)
         for archive in archives:
             unpack(archive, begin(f"unpacking {archive.path.name}"))
             unpacked.append(archive.path)
+
+
+def _not_unpacked(archive: Path) -> DataError:
+    return DataError(
+        "archives of this kind are not unpacked, and the data set is not complete without it",
+        expected="zip or tar files, or what is in it",
+        hint=f"unpack it by hand (unrar x {archive.name}, or 7z x {archive.name})",
+        where=archive,
+    )

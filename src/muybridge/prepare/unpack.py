@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import re
 import shutil
 import stat
@@ -21,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from muybridge.core.errors import DataError
-from muybridge.core.files import atomic_write, is_system_name
+from muybridge.core.files import atomic_write, is_folder, is_system_name
 from muybridge.prepare.parts import PartsFile
 
 DONE = ".muybridge-unpacked.json"
@@ -32,6 +33,7 @@ _PART = re.compile(r"(?P<name>.+)-(?P<number>[0-9]{2})")
 _FOREIGN = (".rar", ".7z")
 _DRAFT = ".unpacking-"
 _BLOCK = 1 << 20
+_MOST_FOLDERS = 1000
 _SPARE = 1 << 30  # bytes that are left free on the disk
 _DAMAGED = (
     *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError),
@@ -60,20 +62,39 @@ class Archive:
 
 
 def find_archives(root: Path) -> tuple[list[Archive], list[Path]]:
-    """The archives in a folder and in the folders in it that are not unpacked yet, and those that cannot be.
+    """The archives in a folder and up to two folders deeper that are not unpacked yet, and those that cannot be.
 
-    Archives are zip and tar files, and tar files cut into parts, ``NAME-00``, ``NAME-01`` and so on.
+    Archives are zip and tar files, and tar files cut into parts, ``NAME-00``, ``NAME-01`` and so on. Folders of more
+    than a thousand folders are not searched further.
     """
     archives: list[Archive] = []
     foreign: list[Path] = []
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not is_system_name(path.name))
-    for folder in (root, *folders):
+    folders = _folders_in(root)
+    for folder in (root, *folders, *(inner for outer in folders for inner in _folders_in(outer))):
         done = _read_done(folder)
-        names = [path for path in folder.iterdir() if path.is_file() and not is_system_name(path.name)]
-        foreign += sorted(path for path in names if path.suffix.lower() in _FOREIGN)
-        whole = [Archive(path, (path,)) for path in sorted(names) if _is_whole(path)]
-        archives += [each for each in (*whole, *_in_parts(names)) if done.get(each.path.name) != each.stamp]
+        files = _files_in(folder)
+        foreign += [path for path in files if path.suffix.lower() in _FOREIGN]
+        whole = [Archive(path, (path,)) for path in files if _is_whole(path)]
+        archives += [each for each in (*whole, *_in_parts(files)) if done.get(each.path.name) != each.stamp]
     return archives, foreign
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder; none where there are so many that each is a video."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if is_folder(entry) and not is_system_name(entry.name)]
+    return [folder / name for name in sorted(names)] if len(names) <= _MOST_FOLDERS else []
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The files in a folder, sorted."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if not is_folder(entry) and not is_system_name(entry.name)]
+    return [path for path in map(folder.joinpath, sorted(names)) if _may_be_archive(path) and path.is_file()]
+
+
+def _may_be_archive(path: Path) -> bool:
+    return path.suffix.lower() in _FOREIGN or _is_whole(path) or _PART.fullmatch(path.name) is not None
 
 
 def unpack(archive: Archive, progress: Progress | None = None) -> int:
@@ -139,7 +160,7 @@ def _is_whole(path: Path) -> bool:
 def _in_parts(paths: Sequence[Path]) -> list[Archive]:
     """Tar files that are cut into numbered parts, such as those of Something-Something and Jester."""
     parts: dict[str, list[Path]] = {}
-    for path in sorted(paths):
+    for path in paths:
         if (match := _PART.fullmatch(path.name)) and not path.suffix:
             parts.setdefault(match["name"], []).append(path)
     archives = []

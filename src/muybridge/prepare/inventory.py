@@ -32,7 +32,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
+class Inventory:
     """The counts of a benchmark.
 
     Attributes:
@@ -66,7 +66,7 @@ class Census:
         return {label: (missing[label], listed[label]) for label in sorted(missing)}
 
     def as_dict(self) -> dict[str, Any]:
-        """The census as JSON types, with every recording that is missing or broken."""
+        """The inventory as JSON types, with every recording that is missing or broken."""
         return {
             "parts": self.rows(),
             "missing": [{"id": entry.id, "part": entry.part, "label": entry.label} for entry in self.missing],
@@ -129,9 +129,9 @@ def list_entries(data: Benchmark) -> tuple[Entry, ...]:
     )
 
 
-def take_census(data: Benchmark, entries: Sequence[Entry], videos: Sequence[IndexedVideo]) -> Census:
+def take_inventory(data: Benchmark, entries: Sequence[Entry], videos: Sequence[IndexedVideo]) -> Inventory:
     """The counts of a benchmark whose videos were indexed."""
     root = data.folder()
     broken = {root / video.path: video.error for video in videos if video.error}
     expected = {part: count for part, count in data.official_counts().items() if part in ("train", "test")}
-    return Census(expected, tuple(entries), broken)
+    return Inventory(expected, tuple(entries), broken)
