@@ -8,7 +8,6 @@ core, in alternation.
 
 import argparse
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import av
 import numpy as np
 
 from muybridge.core.processes import available_cores, run_parallel
+from muybridge.media.encode import encode_copy
 from muybridge.prepare.reencode import reencode
 from muybridge.prepare.video_index import NAME, index_videos
 
@@ -78,15 +78,25 @@ def measure_index(root: Path, paths: list[Path], rounds: int) -> None:
 
 
 def measure_copies(root: Path, paths: list[Path], out: Path) -> None:
-    """Print how many frames are copied a second, and how busy the cores were."""
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    reencode(root, paths, out, short_side=128)
-    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    """Print how many frames are copied a second, on all cores and by one process, and how busy its core was."""
+    wall = seconds(lambda: reencode(root, paths, out, short_side=128))
     print(
-        f"{len(paths)} copies of {FRAMES} frames in {wall:.1f} s, {len(paths) * FRAMES / wall:.0f} frames a second, "
-        f"{busy / wall / available_cores():.0%} of {available_cores()} cores (with the start of the processes)"
+        f"{len(paths)} copies of {FRAMES} frames in {wall:.1f} s, {len(paths) * FRAMES / wall:.0f} frames a second on "
+        f"{available_cores()} cores (with the start of the processes)"
     )
+    (busy, waited), few = scheduled(), paths[:16]
+    wall = seconds(lambda: [encode_copy(path, out / "one.mp4", 128) for path in few])
+    busy, waited = scheduled()[0] - busy, scheduled()[1] - waited
+    print(
+        f"one process: {len(few) * FRAMES / busy:.0f} frames a second of computing; it computed for "
+        f"{busy / (wall - waited):.1%} of the time in which it had a core"
+    )
+
+
+def scheduled() -> tuple[float, float]:
+    """Seconds that this thread was computing, and that it waited for a core (Linux)."""
+    computing, waiting = Path("/proc/thread-self/schedstat").read_text().split()[:2]
+    return int(computing) / 1e9, int(waiting) / 1e9
 
 
 def main() -> None:

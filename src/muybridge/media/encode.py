@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import av.error
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from muybridge.core.errors import DataError
 from muybridge.core.files import atomic_write
@@ -66,12 +67,13 @@ def _encode(video: Video, target: Path, short_side: int) -> None:
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1  # one process for each core encodes
         stream.codec_context.time_base = Fraction(1, _CLOCK)
+        scaler = VideoReformatter()  # one for all, on this thread: making one for each frame takes longer than scaling
         for pixels, seconds in _frames(video, short_side):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             height, width = pixels.shape[0] // 2 * 2, pixels.shape[1] // 2 * 2
             if not stream.codec_context.is_open:
                 stream.height, stream.width = height, width
-            frame = frame.reformat(width, height, "yuv420p")
+            frame = scaler.reformat(frame, width, height, "yuv420p", threads=1)
             frame.pts, frame.time_base = round(seconds * _CLOCK), Fraction(1, _CLOCK)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
