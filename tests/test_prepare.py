@@ -319,11 +319,22 @@ def test_what_is_missing_or_broken_is_counted(tmp_path: Path, monkeypatch: pytes
     assert "Pulling something from left to right: 1 of 2" in output
     assert "74225.webm: the file is cut off" in output
     assert "3 copies were written" in output
+    copies = tmp_path / "something_v2_32"
+    assert f"next: muybridge doctor selfy_something_v2 --set data.root={copies}\nnext: muybridge train" in output
+    assert "other recipes: tdn_something_v2" in output
     counts = json.loads((tmp_path / "counts.json").read_text())
     assert [entry["id"] for entry in counts["missing"]] == ["78687"]
     assert list(counts["broken"]) == [str(folder / "74225.webm")]
     shutil.copy(folder / "42326.webm", folder / "74225.webm")
     assert prepare(data).probed == 1
+
+
+def test_videos_that_may_be_missing_are_no_failure(tmp_path: Path):
+    fabricate_kinetics(tmp_path / "k")
+    assert run("kinetics", "--root", str(tmp_path / "k"))[0] == 0
+    status, output = run("kinetics", "--root", str(tmp_path / "k"), "--set", "data.missing_videos=error")
+    assert status == 1
+    assert f"train tdn_kinetics400 --set data.root={tmp_path / 'k'} --set data.missing_videos=error" in output
 
 
 def test_an_index_survives_interruption_and_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -15,6 +15,7 @@ from muybridge.core.errors import RecipeError
 if TYPE_CHECKING:
     from muybridge.data.datasets.base import Benchmark
     from muybridge.prepare import Prepared
+    from muybridge.prepare.reencode import Reencoded
 
 BENCHMARKS = (
     *("diving48", "finegym", "hmdb51", "jester", "kinetics", "kth", "something_v1", "something_v2", "ucf101"),
@@ -55,7 +56,8 @@ def prepare(
 ) -> None:
     """Unpack a benchmark, compare it with its official lists, index its videos, and copy them smaller.
 
-    Exits with status 0 if every listed video is there and readable, 1 if some are not, 2 for a wrong command line.
+    Exits with status 0 if every listed video is there and readable (of kinetics and finegym some may be missing), 1 if
+    some are not, 2 for a wrong command line.
     """
     if out is not None and reencode is None:
         raise RecipeError(
@@ -83,8 +85,11 @@ def prepare(
     if as_json is not None:
         with writable(as_json):
             as_json.write_text(json.dumps(prepared.as_dict(), indent=1) + "\n", encoding="utf-8")
-    if reencode is not None:
-        _print_copies(prepared, out or copies_of(prepared.root, reencode))
+    copies = (out or copies_of(prepared.root, reencode)) if reencode is not None else None
+    if prepared.reencoded is not None:
+        _print_copies(prepared.reencoded)
+    place = copies or (prepared.root if root else None)
+    _print_next(name, [f"data.root={place}", *(settings or [])] if place else settings or [])
     if not prepared.inventory.ready or (prepared.reencoded and prepared.reencoded.failed):
         raise typer.Exit(1)
 
@@ -133,10 +138,19 @@ def _print(name: str, prepared: "Prepared") -> None:
     )
 
 
-def _print_copies(prepared: "Prepared", out: Path) -> None:
-    copies = prepared.reencoded
-    assert copies is not None
+def _print_copies(copies: "Reencoded") -> None:
     typer.echo(f"{copies.written:,} copies were written, {copies.existing:,} existed, {len(copies.failed):,} failed")
     for path, problem in copies.failed[:5]:
         typer.echo(printable(f"  {path}: {problem}"))
-    typer.echo(f"next: {shell_command('train', 'RECIPE', '--set', f'data.root={out}')}")
+
+
+def _print_next(name: str, settings: list[str]) -> None:
+    """The commands that examine the data set and train on it, by a shipped recipe where there is one."""
+    from muybridge.recipe_schema import read_recipe, shipped_recipes
+
+    recipes = [recipe for recipe, path in shipped_recipes().items() if read_recipe(path)["data"]["name"] == name]
+    words = [word for setting in settings for word in ("--set", setting)]
+    for command_name in ("doctor", "train"):
+        typer.echo(f"next: {shell_command(command_name, recipes[0] if recipes else 'RECIPE', *words)}")
+    if recipes[1:]:
+        typer.echo(f"other recipes: {', '.join(recipes[1:])}")

@@ -39,11 +39,13 @@ class Inventory:
         expected: recordings as published, by part; empty where that is not known.
         entries: every recording that is listed.
         broken: why videos cannot be read, by their path.
+        may_be_missing: whether training goes on without missing videos.
     """
 
     expected: Mapping[str, int]
     entries: tuple[Entry, ...]
     broken: Mapping[Path, str]
+    may_be_missing: bool = False
 
     @property
     def missing(self) -> tuple[Entry, ...]:
@@ -52,8 +54,8 @@ class Inventory:
 
     @property
     def ready(self) -> bool:
-        """Whether every recording that is listed can be read, as far as headers show."""
-        return not self.missing and not self.broken
+        """Whether every listed recording (where some may be missing: every one that exists) can be read by its header."""
+        return not self.broken and (self.may_be_missing or not self.missing)
 
     def rows(self) -> list[dict[str, Any]]:
         """For each part: expected, listed, found, missing, broken."""
@@ -134,4 +136,5 @@ def take_inventory(data: Benchmark, entries: Sequence[Entry], videos: Sequence[I
     root = data.folder()
     broken = {root / video.path: video.error for video in videos if video.error}
     expected = {part: count for part, count in data.official_counts().items() if part in ("train", "test")}
-    return Inventory(expected, tuple(entries), broken)
+    may_be_missing = isinstance(data, OfficialVideos) and data.missing_videos == "exclude"
+    return Inventory(expected, tuple(entries), broken, may_be_missing)
