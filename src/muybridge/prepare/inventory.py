@@ -54,7 +54,7 @@ class Inventory:
 
     @property
     def ready(self) -> bool:
-        """Whether every listed recording (where some may be missing: every one that exists) can be read by its header."""
+        """Whether the header of every listed recording can be read, of those that exist where some may be missing."""
         return not self.broken and (self.may_be_missing or not self.missing)
 
     def rows(self) -> list[dict[str, Any]]:
