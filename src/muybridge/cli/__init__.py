@@ -11,6 +11,7 @@ from muybridge.cli import (  # noqa: F401 - importing registers the commands
     doctor,
     lists,
     look,
+    poses,
     predict,
     prepare,
     report,

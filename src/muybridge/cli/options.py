@@ -1,5 +1,6 @@
 """Options that several commands share, and the recipe that they choose."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,3 +234,13 @@ def new_run_folder(name: str) -> Path:
     """The first of runs/NAME, runs/NAME-2, ... that does not exist."""
     numbers = (Path("runs") / (name if count == 1 else f"{name}-{count}") for count in range(1, 10_000))
     return next(folder for folder in numbers if not folder.exists())
+
+
+def parse_size(size: str | None) -> tuple[int, int] | None:
+    """Width and height from words such as ``640x480``; None stays None."""
+    if size is None:
+        return None
+    match = re.fullmatch(r"(\d+)[xX×](\d+)", size.strip())
+    if match is None:
+        raise RecipeError(f"--size {size}", expected="width x height in pixels, such as 640x480", hint="correct --size")
+    return int(match[1]), int(match[2])

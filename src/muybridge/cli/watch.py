@@ -1,7 +1,6 @@
 """The command that says what is happening in front of a camera, in a stream, or in what another program sends."""
 
 import json
-import re
 import statistics
 import sys
 from collections.abc import Iterator
@@ -11,9 +10,8 @@ import typer
 
 from muybridge.cli.app import command
 from muybridge.cli.failures import printable
-from muybridge.cli.options import Device, Reject, RunOrFile
+from muybridge.cli.options import Device, Reject, RunOrFile, parse_size
 from muybridge.cli.predict import announce_calibration
-from muybridge.core.errors import RecipeError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -76,7 +74,7 @@ def watch(
     device: Device = "auto",
 ) -> None:
     """Say what is happening in a live source; Ctrl-C ends it."""
-    shape = _parse_size(size)
+    shape = parse_size(size)
 
     from muybridge import load
     from muybridge.core.contracts import SkeletonData
@@ -167,12 +165,3 @@ def _summarize(answers: "Iterator[LiveAnswer]") -> None:
         f"{1000 * high:.0f} ms), {dropped} frames dropped",
         err=True,
     )
-
-
-def _parse_size(size: str | None) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    match = re.fullmatch(r"(\d+)[xX×](\d+)", size.strip())
-    if match is None:
-        raise RecipeError(f"--size {size}", expected="width x height in pixels, such as 640x480", hint="correct --size")
-    return int(match[1]), int(match[2])

@@ -54,11 +54,14 @@ class ReadOptions:
             them, refused where the last looks like a score.
         up: the axis that points up in recordings in 3-D, with a minus where it points down; they are rotated so that
             it becomes y. Empty: they are not rotated.
+        min_score: joints that a pose estimator found with less confidence are missing; they are interpolated over time.
+            Only files of estimators say the confidence.
     """
 
     axes: str = ""
     coordinates: Coordinates = 0
     up: Up = ""
+    min_score: float = 0.0
 
     def __post_init__(self) -> None:
         if self.axes:

@@ -26,8 +26,15 @@ from muybridge.core.errors import DataError
 from muybridge.core.types import SkeletonSequence
 from muybridge.media import npz
 from muybridge.media.arrays import EXPECTED, ReadOptions, assemble, sequence_from_array, shape_text
-from muybridge.media.estimators import refuse_estimator_arrays, refuse_estimator_json
 from muybridge.media.parsing import DOWNLOAD_AGAIN, is_number, read_bytes, read_text
+from muybridge.media.poses import (
+    is_deeplabcut,
+    is_pose_json,
+    read_pose_arrays,
+    read_pose_json,
+    read_pose_table,
+    refuse_frame,
+)
 
 _SPARSEST = 1000  # places of an array for each that is listed
 _WHOLE = r"([+-]?[0-9]{1,18})(?:\.0*)?"
@@ -43,15 +50,16 @@ def read_npy(path: Path, options: ReadOptions | None = None) -> SkeletonSequence
     content = read_bytes(path)
     try:
         if content.startswith(b"PK"):
-            arrays, names = npz.read_npz(BytesIO(content), ("joints", "present"))
+            arrays, names = npz.read_npz(BytesIO(content), ("joints", "present", "keypoint", "keypoint_score"))
         else:
             arrays, names = {"joints": npz.read_npy(content)}, []
     except npz.NUMPY_PROBLEMS as problem:
         raise DataError(
             f"not readable as NumPy arrays ({problem})", expected=EXPECTED, hint=DOWNLOAD_AGAIN, where=path
         ) from None
+    if "keypoint" in arrays and "joints" not in arrays:
+        return read_pose_arrays(arrays["keypoint"], arrays.get("keypoint_score"), options or ReadOptions(), path)
     if "joints" not in arrays:
-        refuse_estimator_arrays(names, path)
         raise DataError(
             f"the file contains {', '.join(names) or 'nothing'}",
             expected=f"{EXPECTED} called joints",
@@ -69,7 +77,10 @@ def read_json(path: Path, options: ReadOptions | None = None) -> SkeletonSequenc
             :func:`sequence_from_array`.
     """
     options = options or ReadOptions()
-    frames = _json_frames(path)
+    content = _json_content(path)
+    if is_pose_json(content):
+        return read_pose_json(content, options, path)
+    frames = _json_frames(content, path)
     if options.axes:
         return sequence_from_array(_rectangular(frames, path), None, options, path)
     people = [[_person(person, path, frame) for person in _people(listed)] for frame, listed in enumerate(frames)]
@@ -99,15 +110,19 @@ def read_json(path: Path, options: ReadOptions | None = None) -> SkeletonSequenc
     return sequence_from_array(joints, None, options, path)
 
 
-def _json_frames(path: Path) -> list[Any]:
-    """The list of frames in a JSON file."""
+def _json_content(path: Path) -> Any:
+    """What a JSON file holds."""
     try:
-        content = json.loads(read_text(path), object_pairs_hook=_unique)
+        return json.loads(read_text(path), object_pairs_hook=_unique)
     except json.JSONDecodeError as problem:
         raise _no_json(f"line {problem.lineno} is not JSON ({problem.msg})", path) from None
     except (ValueError, RecursionError) as problem:  # a number of too many digits; too many brackets
         raise _no_json(f"the file is not JSON that can be read ({problem})", path) from None
-    refuse_estimator_json(content, path)
+
+
+def _json_frames(content: Any, path: Path) -> list[Any]:
+    """The list of frames in the content of a JSON file."""
+    refuse_frame(content, path)
     frames = content.get("joints") if isinstance(content, dict) else content
     if not isinstance(frames, list):
         keys = ", ".join(map(str, list(content)[:6])) if isinstance(content, dict) else ""
@@ -182,6 +197,8 @@ def read_csv(path: Path, options: ReadOptions | None = None) -> SkeletonSequence
             listed twice; see also :func:`sequence_from_array`.
     """
     options = options or ReadOptions()
+    if is_deeplabcut(read_text(path)):
+        return read_pose_table(options, path)
     separator, (_, header), rows = _csv_rows(path)
     column = _columns(header, path)
     axes = [axis for axis in "xyz" if axis in column]

@@ -61,10 +61,12 @@ class SkeletonFolder(ClassFolder):
         fps: frames per second of the recordings, for a table that gives parts of them in seconds.
         up: the axis that points up in recordings in 3-D, which is turned to y; "-y" where y points down; empty does not
             turn them.
+        min_score: joints that a pose estimator found with less confidence are missing, and interpolated over time; 0
+            keeps all that it gives. Only files of estimators say the confidence.
     """
 
     recordings: ClassVar[str] = f"files that end in {', '.join(SUFFIXES)}"
-    content_settings: ClassVar[tuple[str, ...]] = ("coordinates", "axes", "up")
+    content_settings: ClassVar[tuple[str, ...]] = ("coordinates", "axes", "up", "min_score")
     suffixes: ClassVar[Collection[str]] = SUFFIXES
     name: Literal["skeleton_folder"] = "skeleton_folder"
     layout: str = ""
@@ -74,6 +76,7 @@ class SkeletonFolder(ClassFolder):
     axes: str = ""
     fps: PositiveFloat | None = None
     up: Up = ""
+    min_score: float = Field(default=0.0, ge=0)
 
     @field_validator("axes")
     @classmethod
@@ -123,7 +126,7 @@ class SkeletonFolder(ClassFolder):
 
     def read_options(self) -> ReadOptions:
         """What the files do not say about themselves."""
-        return ReadOptions(self.axes, self.coordinates, self.up)
+        return ReadOptions(self.axes, self.coordinates, self.up, self.min_score)
 
     def open(self, record: Record) -> SkeletonSequence:
         """See :func:`read_skeleton`; of a recording with a span, the frames of it."""

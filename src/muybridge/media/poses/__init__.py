@@ -1,0 +1,27 @@
+"""What pose estimators write: one reader for each tool, and from people in single frames to recordings."""
+
+from muybridge.media.poses.convert import convert
+from muybridge.media.poses.read import (
+    Pose,
+    find_poses,
+    is_pose_json,
+    read_pose_arrays,
+    read_pose_json,
+    read_pose_table,
+    read_poses,
+    refuse_frame,
+)
+from muybridge.media.poses.tables import is_deeplabcut
+
+__all__ = [
+    "Pose",
+    "convert",
+    "find_poses",
+    "is_deeplabcut",
+    "is_pose_json",
+    "read_pose_arrays",
+    "read_pose_json",
+    "read_pose_table",
+    "read_poses",
+    "refuse_frame",
+]

@@ -1,0 +1,63 @@
+"""Recordings of estimators as our own files, with everything that was decided on the way."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from muybridge.core.errors import DataError
+from muybridge.core.files import atomic_write
+from muybridge.core.types import SkeletonSequence
+from muybridge.media.arrays import ReadOptions
+from muybridge.media.poses.read import Pose, read_poses
+
+SHARES = ("Ultralytics", "MediaPipe")
+"""Tools that give positions as shares of the image, so that bodies are stretched unless its size is known."""
+
+
+def convert(pose: Pose, folder: Path, options: ReadOptions, size: tuple[int, int] | None = None) -> Path:
+    """Write the ``.npz`` file of a recording, unless it is there already.
+
+    Args:
+        pose: the recording.
+        folder: the output; class folders of the input are kept, and of a pickle the number of the class is one.
+        options: how joints are read.
+        size: width and height of the images, by which shares of them are multiplied.
+
+    Returns:
+        The file, with the arrays ``joints`` (T P J D) and ``present`` (T P).
+
+    Raises:
+        DataError: the recording cannot be read, or the file cannot be written.
+    """
+    name = Path(
+        *(re.sub(r'[<>:"|?*\\\x00-\x1f]', "_", part) for part in Path(pose.name).parts if part not in ("..", "/"))
+    )
+    if pose.label >= 0:
+        name = Path(f"{pose.label:03d}") / name.name
+    path = folder / name.parent / f"{name.name}.npz"
+    if path.exists():
+        return path
+    sequence = read_poses(pose, options)
+    if size is not None and pose.tool in SHARES:
+        sequence = _scaled(sequence, size)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as draft, draft.open("wb") as file:
+            np.savez_compressed(file, joints=sequence.joints.numpy(), present=sequence.present.numpy())
+    except OSError as problem:
+        raise DataError(
+            f"cannot be written ({problem.strerror or problem})",
+            expected="a folder that can be written",
+            hint="choose another --out, or free some space",
+            where=path,
+        ) from None
+    return path
+
+
+def _scaled(sequence: SkeletonSequence, size: tuple[int, int]) -> SkeletonSequence:
+    if sequence.joints.shape[-1] != 2 or sequence.joints.abs().max() > 2:
+        return sequence  # metres, or pixels already
+    return replace(sequence, joints=sequence.joints * torch.tensor(size, dtype=sequence.joints.dtype))
