@@ -10,7 +10,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -33,6 +33,7 @@ from muybridge.engine.evaluate import make_samples
 from muybridge.engine.init_from import with_checksums
 from muybridge.engine.interrupt import InterruptedTrainingError, TimeUsedUpError, stop_requests
 from muybridge.engine.journal import Journal, Reporter
+from muybridge.engine.loggers import Loggers
 from muybridge.engine.runtime import Runtime, explained_errors
 from muybridge.engine.saved_split import SavedSplit
 from muybridge.engine.stage import StageTrainer
@@ -88,6 +89,7 @@ class Session:
         train: the training set with augmentation.
         plain: the training set without augmentation.
         val: the validation set; None without one.
+        loggers: other tools that are told of each epoch; None in other processes than the main one.
         deadline: when the training is stopped, on the clock of ``time.monotonic``.
     """
 
@@ -96,6 +98,7 @@ class Session:
     runtime: Runtime
     report: Reporter
     journal: Journal
+    loggers: Loggers | None
     indexes: Mapping[Split, Index]
     train: SampleDataset
     plain: SampleDataset
@@ -109,7 +112,7 @@ class Session:
         """A session for the first stage."""
         first = recipe.stages()[0]
         samples = _make_samples(recipe, indexes, first)
-        return cls(recipe, run, runtime, report, Journal(run.path / "journal.jsonl"), indexes, *samples)
+        return cls(recipe, run, runtime, report, Journal(run.path / "journal.jsonl"), None, indexes, *samples)
 
     def for_stage(self, stage: Stage) -> "Session":
         """The session with samples as the model of a stage takes them."""
@@ -213,11 +216,13 @@ def _open_session(recipe: Recipe, run: RunFolder, runtime: Runtime, report: Repo
 
 def _train_stages(session: Session, state: TrainState, saved: dict[str, Any]) -> None:
     """Train all stages from where the saved state is."""
-    with session.report, stop_requests() as stop:
+    with session.report, stop_requests() as stop, ExitStack() as resources:
         if session.runtime.is_main_process:
             session.journal.cut(saved["journal"])
             if session.recipe.train.warm_up and (state.stage, state.step) == (0, 0):
                 session.journal.write(event="warm_up", **_start_row(session.recipe))
+            loggers = Loggers(session.recipe.train.loggers, session.run, session.recipe.model_dump(mode="json"))
+            session = replace(session, loggers=resources.enter_context(loggers))
         for number, stage in enumerate(session.recipe.stages()):
             if number == state.stage:
                 state = train_stage(session.for_stage(stage), stage, state, saved, stop)
@@ -337,6 +342,8 @@ def _end_epoch(session: Session, trainer: StageTrainer, state: TrainState, sums:
                 session.run.write_weights("weights", trainer.eval_model)
     if session.runtime.is_main_process:
         session.journal.write(**row)
+        if session.loggers:
+            session.loggers.epoch(row)
         session.report.epoch(row, math.ceil(trainer.total / trainer.steps_per_epoch))
 
 

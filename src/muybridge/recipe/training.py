@@ -169,6 +169,8 @@ class Train(FrozenModel):
         on_error: whether a training recording that cannot be read stops the training ("raise"), or is skipped, counted
             and listed in the run folder ("skip"); above 1 % the training stops all the same. Nothing is ever skipped in
             testing.
+        loggers: other tools that are told of each epoch, beside the journal: "tensorboard", "wandb" (Weights & Biases),
+            "csv" (``metrics.csv`` in the run folder).
         stages: parts of the training, in order; empty trains once with the settings above.
     """
 
@@ -194,6 +196,7 @@ class Train(FrozenModel):
     val_interval: PositiveInt = 1
     save_seconds: NonNegativeFloat = 30.0
     on_error: Literal["raise", "skip"] = "raise"
+    loggers: tuple[Literal["tensorboard", "wandb", "csv"], ...] = ()
     stages: tuple[Stage, ...] = ()
 
     @model_validator(mode="after")
