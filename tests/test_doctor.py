@@ -332,8 +332,8 @@ def test_the_command_from_findings_to_a_clean_list(skeletons: Path, tmp_path: Pa
     assert page.count("<svg") == 2  # both copies
     assert "http" not in page.replace("http://www.w3.org", "")
     lines = files["fix"].read_text().splitlines()
-    assert lines[0] == "path,label,split,group"
-    assert "data/jump/t1_p2.npz,jump,train,p2" in lines
+    assert lines[0] == "path,label,group,split"
+    assert "data/jump/t1_p2.npz,jump,p2,train" in lines
     assert "data/wave/t3_p4.npz,wave,test,p4" in lines
     assert not [line for line in lines if "x_p1" in line or "wave/t1_p1" in line]
     clean = examine("folder_drnn", {"data.root": str(files["fix"])})

@@ -16,6 +16,7 @@ from muybridge.cli import (  # noqa: F401 - importing registers the commands
     prepare,
     report,
     serve,
+    split,
     timeline,
     train,
     use,

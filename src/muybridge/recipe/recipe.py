@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import ValidationError, model_validator
 
 from muybridge.core.contracts import ClipInput, SkeletonData, SkeletonInput
-from muybridge.core.errors import RecipeError
+from muybridge.core.errors import MuybridgeError, RecipeError
 from muybridge.data.clip_ops import ClipAugment, eval_short_side
 from muybridge.data.datasets import AnyDataset, Playback
 from muybridge.data.feature_store import FeatureStore
@@ -310,7 +310,7 @@ def _flat(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 def _is_valid(tree: Mapping[str, Any]) -> bool:
     try:
         Recipe.model_validate(tree)
-    except ValidationError:
+    except (ValidationError, MuybridgeError):  # a starting recipe names no recordings that are there
         return False
     return True
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, PositiveFloat, field_validator, model_validator
 
@@ -27,6 +27,9 @@ from muybridge.data.datasets.drawing import MIN_TRAINING_GROUPS, draw_names, dra
 from muybridge.data.datasets.folder_layout import Layout, Reader, Source, SplitSource
 from muybridge.data.datasets.groups import group_of, is_table
 from muybridge.data.datasets.table_layout import TableReader
+
+Name = Annotated[str, Field(coerce_numbers_to_str=True)]
+"""A name that may be a number in TOML, as those of people and folds often are."""
 
 
 class ClassFolder(DatasetConfig):
@@ -76,8 +79,8 @@ class ClassFolder(DatasetConfig):
     tier: str = ""
     split: SplitSource = "auto"
     group: str = ""
-    test_groups: tuple[str, ...] = ()
-    fold: str = ""
+    test_groups: tuple[Name, ...] = ()
+    fold: Name = ""
     test_fraction: float = Field(default=0.25, ge=0.0, lt=1.0)
     val_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
     val_part: int = Field(default=0, ge=0)

@@ -1,0 +1,35 @@
+"""Tables of recordings, as :func:`~muybridge.data.annotations.table.read_table` reads them."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from muybridge.core.files import atomic_write
+from muybridge.core.text import csv_line
+from muybridge.core.types import Record
+
+
+def write_table(path: Path, records: Sequence[Record], labels: Sequence[str], **columns: Sequence[str]) -> None:
+    """Write a CSV file with the columns path, label and group, those that are given, and start and end.
+
+    Paths are relative to the folder of the file where the recordings are below it. Start and end are seconds, and the
+    columns are there only where recordings are parts of files.
+
+    Args:
+        path: of the file; its folder exists.
+        records: one for each line.
+        labels: class names.
+        columns: further values of each recording by the name of the column, such as ``split``.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    folder, spans = path.resolve().parent, any(record.span for record in records)
+    lines = [["path", "label", "group", *columns, *(("start", "end") if spans else ())]]
+    for number, record in enumerate(records):
+        source = record.path.resolve()
+        place = source.relative_to(folder).as_posix() if source.is_relative_to(folder) else os.fspath(source)
+        row = [place, labels[record.label], record.group, *(values[number] for values in columns.values())]
+        lines.append([*row, *(map(str, record.span or ("", "")))] if spans else row)
+    with atomic_write(path) as draft:
+        draft.write_text("".join(map(csv_line, lines)), encoding="utf-8")
