@@ -334,7 +334,7 @@ def test_the_command_from_findings_to_a_clean_list(skeletons: Path, tmp_path: Pa
     lines = files["fix"].read_text().splitlines()
     assert lines[0] == "path,label,group,split"
     assert "data/jump/t1_p2.npz,jump,p2,train" in lines
-    assert "data/wave/t3_p4.npz,wave,test,p4" in lines
+    assert "data/wave/t3_p4.npz,wave,p4,test" in lines
     assert not [line for line in lines if "x_p1" in line or "wave/t1_p1" in line]
     clean = examine("folder_drnn", {"data.root": str(files["fix"])})
     assert (clean.ready, sum(clean.counts.values())) == (True, 24)
