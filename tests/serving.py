@@ -20,7 +20,7 @@ def serving(predictors: Mapping[str, Predictor], config: ServeConfig) -> Iterato
     """A client of a server that runs until the end of the block, and what computes its answers."""
     app = make_app(predictors, config)
     listener = listen(config)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws_max_size=16 << 20))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws="none"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

@@ -10,7 +10,7 @@ from muybridge.serve.config import Limits, ServeConfig
 
 __all__ = ["Limits", "ServeConfig", "check_extra"]
 
-_PACKAGES = ("fastapi", "prometheus_client", "python_multipart", "uvicorn", "websockets")
+_PACKAGES = ("fastapi", "prometheus_client", "python_multipart", "uvicorn")
 
 
 def check_extra() -> None:

@@ -33,8 +33,7 @@ class Guard:
 
     The header Host must be an address in numbers, ``localhost``, this machine's name, or one of ``config.hosts``: a
     page elsewhere whose name was pointed at this machine is refused. Origin must be the same host. The token comes as
-    ``Authorization: Bearer TOKEN``; from WebSockets, for which browsers send no such header, also as the subprotocol
-    ``token.TOKEN``.
+    ``Authorization: Bearer TOKEN``.
 
     Args:
         app: what is guarded.
@@ -48,7 +47,7 @@ class Guard:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Checks a request and passes it on."""
-        if scope["type"] not in ("http", "websocket"):
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
@@ -65,8 +64,6 @@ class Guard:
 
         if problem is None:
             await self.app(scope, receive, send_with_headers)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008, "reason": problem.problem[:120]})
         else:
             wanted = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else None
             response = JSONResponse(error_answer(problem).model_dump(), problem.status, headers=wanted)
@@ -107,10 +104,7 @@ class Guard:
 def _token(headers: dict[str, str]) -> str:
     """The token of a request; empty if there is none."""
     kind, _, value = headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer":
-        return value.strip()
-    offered = headers.get("sec-websocket-protocol", "").split(",")
-    return next((word.strip()[6:] for word in offered if word.strip().startswith("token.")), "")
+    return value.strip() if kind.lower() == "bearer" else ""
 
 
 def _forbidden(problem: str, expected: str, hint: str) -> RequestError:

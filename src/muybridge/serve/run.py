@@ -48,7 +48,7 @@ def serve(
             access_log=False,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
             server_header=False,
-            ws_max_size=16 << 20,
+            ws="none",
         )
         server = _Server(settings)
         address = address_of(listener)
