@@ -11,7 +11,14 @@ from muybridge.core.skeletons import LAYOUTS
 from muybridge.models.drnn import DRNNConfig
 from muybridge.models.drnn.network import DRNN
 from muybridge.nn import differential_scan
-from muybridge.nn.recurrent import DifferentialLSTM, last_valid, max_valid, mean_valid
+from muybridge.nn.recurrent import (
+    DifferentialLSTM,
+    energy_peaks,
+    last_valid,
+    max_valid,
+    mean_valid,
+    peak_valid,
+)
 from tests.oracles import drnn as oracle
 
 ORDERS = [(), (0,), (1,), (0, 1), (0, 1, 2), (0, 2, 3)]
@@ -42,14 +49,15 @@ def outcome(lstm: DifferentialLSTM, x: torch.Tensor, length) -> list[torch.Tenso
 
 @pytest.mark.parametrize("use_reference", [True, False])
 @pytest.mark.parametrize("diagonal", [True, False])
+@pytest.mark.parametrize("bounded", [True, False])
 @pytest.mark.parametrize("derivatives", ORDERS)
-def test_the_scan_agrees_with_the_oracle(derivatives, diagonal: bool, use_reference: bool):
-    lstm = layer(derivatives, diagonal=diagonal, use_reference=use_reference)
+def test_the_scan_agrees_with_the_oracle(derivatives, bounded: bool, diagonal: bool, use_reference: bool):
+    lstm = layer(derivatives, bounded=bounded, diagonal=diagonal, use_reference=use_reference)
     x = sequence(4, 7, 3)
     h, s = lstm(x, LENGTH)
     weights = {name: tensor.detach().numpy() for name, tensor in lstm.named_parameters()}
     for index, length in enumerate(LENGTH.tolist()):
-        expected_h, expected_s = oracle.scan(weights, x[index, :length].numpy(), derivatives)
+        expected_h, expected_s = oracle.scan(weights, x[index, :length].numpy(), derivatives, bounded)
         np.testing.assert_allclose(h[index, :length].detach(), expected_h, atol=1e-12)
         np.testing.assert_allclose(s[index, :length].detach(), expected_s, atol=1e-12)
         for frozen, last in ((h, expected_h), (s, expected_s)):
@@ -70,9 +78,11 @@ def test_without_derivatives_it_is_torchs_lstm():
 @pytest.mark.parametrize("length", [None, LENGTH])
 @pytest.mark.parametrize("truncate", [False, "soft", "strict"])
 @pytest.mark.parametrize("diagonal", [True, False])
+@pytest.mark.parametrize("bounded", [True, False])
 @pytest.mark.parametrize("derivatives", ORDERS)
-def test_both_ways_of_scanning_agree_in_values_and_gradients(derivatives, diagonal: bool, truncate, length):
-    lstm, x = layer(derivatives, diagonal=diagonal, truncate=truncate), sequence(4, 7, 3)
+def test_both_ways_of_scanning_agree_in_values_and_gradients(derivatives, bounded, diagonal: bool, truncate, length):
+    lstm = layer(derivatives, bounded=bounded, diagonal=diagonal, truncate=truncate)
+    x = sequence(4, 7, 3)
     fast = outcome(lstm, x, length)
     lstm.use_reference = True
     for ours, equations in zip(fast, outcome(lstm, x, length), strict=True):
@@ -142,6 +152,39 @@ def test_readouts_see_valid_frames_only():
     assert max_valid(values, length).tolist() == [[5], [-2]]
 
 
+def test_energy_peaks_by_hand():
+    energy = torch.tensor([[1.0, 3, 3, 2, 5, 9], [0, 0, 0, 7, 8, 9], [4, 2, 3, 1, 2, 9], [1, 9, 9, 9, 9, 9]])
+    length = torch.tensor([5, 3, 5, 1])
+    peaks = [row.nonzero().flatten().tolist() for row in energy_peaks(energy, length)]
+    # A plateau at its end, a sequence that never moves at its last frame, rises at the end and falls at the start.
+    assert peaks == [[2, 4], [2], [0, 2, 4], [0]]
+    pooled = peak_valid(torch.arange(24.0).reshape(4, 6, 1), energy, length)
+    assert pooled.flatten().tolist() == [3, 8, 14, 18]
+
+
+def test_dropped_weights_are_dropped_for_all_frames_and_in_training_alone():
+    lstm, x = layer((0, 1), weight_dropout=0.5), sequence(4, 7, 3)
+    assert not torch.equal(lstm(x)[0], lstm(x)[0])
+    assert torch.equal(lstm.eval()(x)[0], lstm(x)[0])
+    torch.manual_seed(5)
+    h, _ = lstm.train()(x)
+    torch.manual_seed(5)
+    lstm.use_reference = True
+    torch.testing.assert_close(lstm(x)[0], h)
+
+
+def test_each_layer_takes_its_own_derivatives():
+    model = built(layers=((1,), (2,), ()))
+    assert model.recurrent.derivatives == (1,)
+    assert [layer.derivatives for layer in model.deeper] == [(2,), ()]
+    batch = motion(9, 4)
+    h, _ = model.recurrent(model.features(**batch), batch["length"])
+    for layer in model.deeper:
+        h, _ = layer(h, batch["length"])
+    expected = model.classifier(last_valid(h, batch["length"]))
+    torch.testing.assert_close(model(**batch).logits, expected)
+
+
 def motion(*lengths: int) -> dict[str, torch.Tensor]:
     rng = torch.Generator().manual_seed(3)
     steps = 0.05 * torch.randn(len(lengths), max(lengths), 1, 20, 3, generator=rng)
@@ -173,7 +216,7 @@ def test_the_papers_net_is_the_default():
     assert DRNNConfig(derivatives=(1,)).build(20).recurrent.derivatives == (1,)
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+@pytest.mark.parametrize("pooling", ["last", "mean", "max", "energy"])
 def test_batch_mates_and_padding_change_nothing(pooling: str):
     model, batch = built(pooling=pooling), motion(9, 4, 12, 1)
     together = model(**batch)
@@ -194,7 +237,18 @@ def test_the_map_is_the_size_of_the_highest_derivative():
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"order": -1}, {"derivatives": (1,)}, {"diagonal": True}, {"pca": 40}, {"pooling": "max"}], ids=str
+    "settings",
+    [
+        {},
+        {"order": -1},
+        {"derivatives": (1,)},
+        {"diagonal": True},
+        {"pca": 40},
+        {"pooling": "max"},
+        {"pooling": "energy", "bounded": True},
+        {"layers": ((1,), (2,))},
+    ],
+    ids=str,
 )
 def test_the_exported_model_answers_the_same(settings: dict):
     model, batch = built(**settings), motion(8, 5)

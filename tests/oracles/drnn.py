@@ -17,15 +17,18 @@ def derivative(history, n):
     return derivative(history, n - 1) - derivative(history[:-1], n - 1)
 
 
-def scan(weights, x, orders):
-    """All outputs h and cell states s (T, H) of one sequence ``x`` (T, D); gate rows are stacked i f c o."""
+def scan(weights, x, orders, bounded=False):
+    """All outputs h and cell states s (T, H) of one sequence ``x`` (T, D); gate rows are stacked i f c o.
+
+    ``bounded`` takes the derivatives of tanh(s).
+    """
     w_x, w_h, b = weights["input_weight"], weights["hidden_weight"], weights["bias"]
     size = w_h.shape[1]
 
     def derivative_term(gate, cell, history):
         total = 0.0
         for term, n in enumerate(orders):
-            d = derivative(history, n) * np.ones(size)
+            d = derivative([np.tanh(s) for s in history] if bounded else history, n) * np.ones(size)
             w = weights["state_weight"][term, gate, cell]
             total += w * d[cell] if np.ndim(w) == 0 else sum(w[j] * d[j] for j in range(size))
         return total

@@ -27,8 +27,9 @@ Product = Callable[[Tensor, Tensor | None], Tensor]
 class DifferentialScan(torch.autograd.Function):
     """All steps of a differential LSTM, time first, with a hand-written backward pass.
 
-    ``hidden_weight`` (4H H) multiplies h_{t-1} and ``state_weight`` (H + L * 3H, H) s_t: first for o of the same step,
-    then for i, f and o of each of the next steps, the last o being zero. Step t computes the first ``active[t]`` rows.
+    ``hidden_weight`` (4H H) multiplies h_{t-1} and ``state_weight`` (H + L * 3H, H) s_t, or tanh(s_t) if ``bounded``:
+    first for o of the same step, then for i, f and o of each of the next steps, the last o being zero. Step t computes
+    the first ``active[t]`` rows.
     """
 
     @staticmethod
@@ -41,6 +42,7 @@ class DifferentialScan(torch.autograd.Function):
         state_weight: Tensor | None,
         active: list[int],
         truncate: Truncate,
+        bounded: bool,
     ) -> tuple[Tensor, Tensor]:
         """Outputs and cell states (T B H) of sequences sorted longest first; zero after the end of a sequence."""
         (frames, batch, _), size = sequence.shape, hidden_weight.shape[1]
@@ -52,9 +54,9 @@ class DifferentialScan(torch.autograd.Function):
         # Initially the input's contribution to the gates; the scan adds that of the cell state and, at step t, replaces
         # the sum by the gates' values. The last cell states contribute to L more frames than there are.
         gates = _linear(F.pad(sequence, (0, 0, 0, 0, 0, lags)), input_weight, bias)
-        _scan_forward(gates, hidden, state, tanh_state, hidden_weight, state_weight, active)
+        _scan_forward(gates, hidden, state, tanh_state, hidden_weight, state_weight, active, bounded)
         ctx.save_for_backward(sequence, input_weight, hidden_weight, state_weight, hidden, state, gates, tanh_state)
-        ctx.active, ctx.truncate = active, truncate
+        ctx.active, ctx.truncate, ctx.bounded = active, truncate, bounded
         return hidden[1:], state[-frames:]
 
     @staticmethod
@@ -76,15 +78,17 @@ class DifferentialScan(torch.autograd.Function):
             state_weight,
             ctx.active,
             ctx.truncate,
+            ctx.bounded,
         )
         grad_sequence = _linear(grad_gates, input_weight.t()) if ctx.needs_input_grad[0] else None
         by_gate = rearrange(grad_gates, "t b g -> g (t b)").contiguous()
         grad_state_weight = None
         if lags:
-            earlier = [_outer(by_gate[size:], state[lags - lag : len(state) - lag]) for lag in range(1, lags + 1)]
-            grad_state_weight = torch.cat([_outer(by_gate[3 * size :], state[-frames:]), *earlier])
+            taken = F.pad(tanh_state, (0, 0, 0, 0, lags, 0)) if ctx.bounded else state
+            earlier = [_outer(by_gate[size:], taken[lags - lag : len(taken) - lag]) for lag in range(1, lags + 1)]
+            grad_state_weight = torch.cat([_outer(by_gate[3 * size :], taken[-frames:]), *earlier])
         grad_input_weight, grad_hidden_weight = _outer(by_gate, sequence), _outer(by_gate, hidden[:-1])
-        return grad_sequence, grad_input_weight, by_gate.sum(1), grad_hidden_weight, grad_state_weight, None, None
+        return grad_sequence, grad_input_weight, by_gate.sum(1), grad_hidden_weight, grad_state_weight, *[None] * 3
 
 
 def _scan_forward(
@@ -95,6 +99,7 @@ def _scan_forward(
     hidden_weight: Tensor,
     state_weight: Tensor | None,
     active: list[int],
+    bounded: bool,
 ) -> None:
     """All steps forward; writes ``gates``, ``hidden``, ``state`` and ``tanh_state`` in place."""
     (frames, batch, size), lags = tanh_state.shape, len(gates) - len(tanh_state)
@@ -113,12 +118,13 @@ def _scan_forward(
         torch.tanh(raw[:, :size], out=c[t])
         torch.sigmoid(raw[:, size : 3 * size], out=i_and_f[t])
         torch.mul(f[t], s_before[t], out=s).addcmul_(i[t], c[t])
+        torch.tanh(s, out=tanh_s[t])
         if from_state is not None:
-            contribution = from_state(s, None)
+            contribution = from_state(tanh_s[t] if bounded else s, None)
             raw_o += contribution[:, :size]
             later[t].add_(contribution[:, size:].unflatten(1, (lags, 3 * size)))
         torch.sigmoid(raw_o, out=o[t])
-        torch.mul(o[t], torch.tanh(s, out=tanh_s[t]), out=outputs[t])
+        torch.mul(o[t], tanh_s[t], out=outputs[t])
 
 
 def _gate_derivatives(gates: Tensor, state: Tensor, tanh_state: Tensor, active: list[int]) -> Tensor:
@@ -147,6 +153,7 @@ def _scan_backward(
     state_weight: Tensor | None,
     active: list[int],
     truncate: Truncate,
+    bounded: bool,
 ) -> None:
     """All steps backward; turns ``grad_gates`` from local derivatives into gradients of the loss, in place."""
     (frames, batch, size), lags = tanh_state.shape, len(gates) - len(tanh_state)
@@ -154,14 +161,17 @@ def _scan_backward(
     h_by_s = _active_rows(torch.ops.aten.tanh_backward(o, tanh_state), active)  # d h_t / d s_t with o_t fixed
     grad_state = F.pad(grad_state, (0, 0, 0, 0, lags, 0))  # later gates add their part
     to_past = None if truncate else _product(_backward_weight(hidden_weight, state_weight), batch)
+    # Gradient of what the gates take: of s_t itself, or of tanh(s_t), which the chain rule then brings to s_t.
+    grad_taken = torch.zeros_like(grad_state) if bounded else grad_state
     to_current, earlier = None, []
     if state_weight is not None:
-        earlier = _active_rows(_sliding_windows(grad_state[:-1], lags), active)
+        earlier = _active_rows(_sliding_windows(grad_taken[:-1], lags), active)
         to_current = _product(state_weight[:size].t(), batch) if truncate != "strict" else None
     grad_all, forget = _active_rows(grad_gates, active), _active_rows(f, active)
     grad_o = _active_rows(grad_gates[..., 3 * size :], active)
     grad_cif = _active_rows(rearrange(grad_gates, "t b (g h) -> t b g h", g=4)[:, :, :3], active)
     grads_h, grads_s = _active_rows(grad_hidden, active), _active_rows(grad_state[lags:], active)
+    grads_taken, slope = _active_rows(grad_taken[lags:], active), _active_rows(1 - tanh_state.square(), active)
     s_from_next = gates.new_zeros(0, size)  # gradient of s_t through s_{t+1}
     h_from_next = gates.new_zeros(0, size)  # gradient of h_t through the gates of t + 1
     for t in reversed(range(frames)):
@@ -171,7 +181,9 @@ def _scan_backward(
         grad_h, grad_s = grads_h[t] + h_from_next, s_from_next.add_(grads_s[t])
         grad_o[t].mul_(grad_h)
         grad_s.addcmul_(grad_h, h_by_s[t])
-        if to_current is not None:
+        if to_current is not None and bounded:
+            grad_s.addcmul_(to_current(grad_o[t], grads_taken[t]), slope[t])
+        elif to_current is not None:
             grad_s = to_current(grad_o[t], grad_s)
         grad_cif[t].mul_(grad_s[:, None])
         s_from_next = grad_s.mul_(forget[t])

@@ -10,7 +10,8 @@ Without derivatives this is the LSTM of ``torch.nn.LSTM``; with (0,) it is the L
 Source: Veeriah, Zhuang, Qi, "Differential Recurrent Neural Networks for Action Recognition", ICCV 2015, section 3.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from math import comb
 
@@ -49,6 +50,25 @@ def max_valid(sequence: Float[Tensor, "B T H"], length: Int64[Tensor, " B"]) -> 
     return sequence.where(valid[..., None], -torch.inf).amax(1)
 
 
+def energy_peaks(energy: Float[Tensor, "B T"], length: Int64[Tensor, " B"]) -> Bool[Tensor, "B T"]:
+    """The valid frames at which ``energy`` is as high as before and higher than after; at least one of each sequence.
+
+    Source: State Energy Profile, arXiv 1905.04293; a plateau counts once, at its end, and the ends of a sequence count
+    as low (ours).
+    """
+    energy = energy.where(valid_frames(length, energy.shape[1]), -1.0)
+    around = F.pad(energy, (1, 1), value=-1.0)
+    return (energy >= around[:, :-2]) & (energy > around[:, 2:])
+
+
+def peak_valid(
+    sequence: Float[Tensor, "B T H"], energy: Float[Tensor, "B T"], length: Int64[Tensor, " B"]
+) -> Float[Tensor, "B H"]:
+    """The mean over the frames at the peaks of ``energy``."""
+    peaks = energy_peaks(energy, length)
+    return sequence.where(peaks[..., None], 0).sum(1) / peaks.sum(1, keepdim=True)
+
+
 class DifferentialLSTM(nn.Module):
     """One layer of a dRNN over padded sequences; in the padding h and s keep their last valid value.
 
@@ -57,6 +77,9 @@ class DifferentialLSTM(nn.Module):
         hidden_size: H.
         derivatives: the orders n of the d^(n) that the gates take, each n >= 0 at most once; empty for a plain LSTM.
         diagonal: whether each cell takes only its own derivatives (H weights per term instead of H * H).
+        bounded: whether the gates take the derivatives of tanh(s_t) instead of s_t, whose size has no limit.
+        weight_dropout: dropout rate of the weights from h and from the derivatives, the same for all frames of a batch
+            (Merity, Keskar, Socher, ICLR 2018).
         truncate: how gradients are truncated. False: full backpropagation through time. "strict": gates and cell
             candidate are treated as constants, so that gradients flow only along s_t = f_t * s_{t-1} + i_t * c_t.
             "soft": as strict, but the output gate passes gradients to s_t of its frame.
@@ -71,6 +94,8 @@ class DifferentialLSTM(nn.Module):
         derivatives: Sequence[int] = (0, 1, 2),
         *,
         diagonal: bool = False,
+        bounded: bool = False,
+        weight_dropout: float = 0.0,
         truncate: Truncate = False,
         forget_bias: float = 0.0,
         use_reference: bool = False,
@@ -85,6 +110,8 @@ class DifferentialLSTM(nn.Module):
         self.hidden_size = hidden_size
         self.derivatives = tuple(derivatives)
         self.diagonal = diagonal
+        self.bounded = bounded
+        self.weight_dropout = weight_dropout
         self.truncate: Truncate = truncate
         self.forget_bias = forget_bias
         self.use_reference = use_reference
@@ -130,59 +157,71 @@ class DifferentialLSTM(nn.Module):
         if length is None:
             length = sequence.new_full((batch,), frames, dtype=torch.int64)
         carried = tuple(sequence.new_zeros(batch, self.hidden_size) for _ in range(1 + max(self.lags, 1)))
+        step = partial(self._step, *self._state_weights())
         inputs = F.linear(sequence, self.input_weight, self.bias).transpose(0, 1)
         valid = valid_frames(length, frames).transpose(0, 1)[..., None]
         if isinstance(frames, torch.SymInt):
-            outputs, states = scan(self._scanned_step, carried, (inputs, valid))[1]
+            outputs, states = scan(partial(_unshared, step), carried, (inputs, valid))[1]
             return outputs.transpose(0, 1), states.transpose(0, 1)
         steps = []
         for x, is_valid in zip(inputs.unbind(), valid.unbind(), strict=True):
-            carried = self._step(carried, x, is_valid)
+            carried = step(carried, (x, is_valid))
             steps.append(carried[:2])
         outputs, states = zip(*steps, strict=True)
         return torch.stack(outputs, 1), torch.stack(states, 1)
 
-    def _step(self, carried: tuple[Tensor, ...], x: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
+    def _state_weights(self) -> tuple[Tensor, Tensor | None]:
+        """The weights from h and from the derivatives, some of them dropped in training."""
+        weights = (self.hidden_weight, self.state_weight if self.derivatives else None)
+        hidden, state = (
+            weight if weight is None else F.dropout(weight, self.weight_dropout, self.training) for weight in weights
+        )
+        assert hidden is not None
+        return hidden, state
+
+    def _step(
+        self,
+        hidden_weight: Tensor,
+        state_weight: Tensor | None,
+        carried: tuple[Tensor, ...],
+        frame: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, ...]:
         """One frame: h and the previous cell states, newest first, become those after it; unchanged in the padding."""
         detach = (lambda x: x.detach()) if self.truncate else (lambda x: x)
-        h, *past = carried
-        i, f, c, o = (x + F.linear(detach(h), self.hidden_weight)).chunk(4, dim=-1)
-        if self.derivatives:
+        (x, valid), (h, *past) = frame, carried
+        i, f, c, o = (x + F.linear(detach(h), hidden_weight)).chunk(4, dim=-1)
+        if state_weight is not None:
             previous = self._derivatives([detach(s) for s in past])
-            i = i + self._derivative_term(previous, gate=0)
-            f = f + self._derivative_term(previous, gate=1)
+            i = i + self._derivative_term(previous, state_weight[:, 0])
+            f = f + self._derivative_term(previous, state_weight[:, 1])
         s = f.sigmoid() * past[0] + i.sigmoid() * c.tanh()
         history = [s, *past][: len(past)]
-        if self.derivatives:
+        if state_weight is not None:
             current = s.detach() if self.truncate == "strict" else s
-            o = o + self._derivative_term(self._derivatives([current, *map(detach, history[1:])]), gate=2)
+            derivatives = self._derivatives([current, *map(detach, history[1:])])
+            o = o + self._derivative_term(derivatives, state_weight[:, 2])
         new = (o.sigmoid() * s.tanh(), *history)
         return tuple(after.where(valid, before) for after, before in zip(new, carried, strict=True))
 
-    def _scanned_step(
-        self, carried: tuple[Tensor, ...], frame: tuple[Tensor, Tensor]
-    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]:
-        """One frame as torch's scan takes it; what it carries and what it collects may not share memory."""
-        after = self._step(carried, *frame)
-        return after, (after[0].clone(), after[1].clone())
-
     def _derivatives(self, history: list[Tensor]) -> list[Tensor]:
         """d^(n) of each term from s_t, s_{t-1}, ... by repeated differences."""
+        if self.bounded:
+            history = [s.tanh() for s in history]
         differences = [history[0]]
         for _ in range(self.lags - 1):
             history = [later - earlier for later, earlier in pairwise(history)]
             differences.append(history[0])
         return [differences[n] for n in self.derivatives]
 
-    def _derivative_term(self, derivatives: list[Tensor], gate: int) -> Tensor:
-        """The contribution of the derivatives to one gate (0 input, 1 forget, 2 output)."""
-        weights = self.state_weight[:, gate]
+    def _derivative_term(self, derivatives: list[Tensor], weights: Tensor) -> Tensor:
+        """The contribution of the derivatives to one gate, whose weights are one row for each term."""
         multiply = torch.mul if self.diagonal else F.linear
         return torch.stack([multiply(d, w) for d, w in zip(derivatives, weights, strict=True)]).sum(0)
 
     def _scan(self, sequence: Tensor, length: Tensor | None) -> tuple[Tensor, Tensor]:
         """The same result from two matrix products per step; gate rows are reordered for the scan."""
-        weights = (_candidate_first(rows) for rows in (self.input_weight, self.bias, self.hidden_weight))
+        hidden_weight, state_weight = self._state_weights()
+        weights = (_candidate_first(rows) for rows in (self.input_weight, self.bias, hidden_weight))
         batch, frames, _ = sequence.shape
         active, rows = [batch] * frames, None
         steps = rearrange(sequence, "b t d -> t b d").contiguous()
@@ -193,18 +232,25 @@ class DifferentialLSTM(nn.Module):
             steps = steps.index_select(1, order)
             time = torch.minimum(torch.arange(frames, device=length.device)[:, None], length - 1)
             rows = rearrange(time * batch + order.argsort(), "t b -> (t b)")
-        h, s = DifferentialScan.apply(steps, *weights, self._lag_weight(), active, self.truncate)
+        lag_weight = None if state_weight is None else self._lag_weight(state_weight)
+        h, s = DifferentialScan.apply(steps, *weights, lag_weight, active, self.truncate, self.bounded)
         if rows is not None:
             h, s = (_select_rows(sequence, rows) for sequence in (h, s))
         return rearrange(h, "t b h -> b t h"), rearrange(s, "t b h -> b t h")
 
-    def _lag_weight(self) -> Tensor | None:
+    def _lag_weight(self, weight: Tensor) -> Tensor:
         """The weights of the derivatives as weights of s_t, s_{t-1}, ..., in the order of the scan."""
-        if not self.derivatives:
-            return None
-        weight = self.state_weight.diag_embed() if self.diagonal else self.state_weight
+        weight = weight.diag_embed() if self.diagonal else weight
         blocks = self.mixing.to(weight.dtype) @ rearrange(weight, "n g o i -> (n g) (o i)")
         return rearrange(blocks, "b (o i) -> (b o) i", o=self.hidden_size)
+
+
+def _unshared(
+    step: Callable[..., tuple[Tensor, ...]], carried: tuple[Tensor, ...], frame: tuple[Tensor, Tensor]
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]:
+    """One frame as torch's scan takes it; what it carries and what it collects may not share memory."""
+    after = step(carried, frame)
+    return after, (after[0].clone(), after[1].clone())
 
 
 def _candidate_first(rows: Tensor) -> Tensor:

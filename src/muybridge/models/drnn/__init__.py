@@ -40,12 +40,17 @@ class DRNNConfig(ModelConfig):
     Attributes:
         order: highest derivative of the cell state that the gates take; 0 is the LSTM with peepholes, -1 without.
         derivatives: which derivatives, if not all of 0 to ``order``; ``order`` is then ignored.
-        hidden: number of memory cells.
+        layers: the derivatives of each layer of a deep network, first layer first, for instance ``[[1], [2]]``;
+            ``order`` and ``derivatives`` are then ignored.
+        hidden: number of memory cells, in each layer.
         diagonal: each cell takes only its own derivatives.
+        bounded: the gates take the derivatives of tanh(s) instead of s, whose size has no limit.
         truncate: how gradients are truncated, see :class:`~muybridge.nn.recurrent.DifferentialLSTM`.
-        pooling: classify the last valid output, or the mean or maximum over all valid ones.
+        pooling: classify the last valid output, the mean or maximum over all valid ones, or the mean over those at the
+            peaks of the norm of the highest derivative ("energy": the State Energy Profile of arXiv 1905.04293).
         forget_bias: initial bias of the forget gates.
-        input_dropout, dropout: dropout rate of the features, and of the pooled output.
+        input_dropout, dropout: dropout rate of the features, and of the pooled output and between layers.
+        weight_dropout: dropout rate of the weights from the last output and from the derivatives.
         features: groups of features computed from each frame.
         feature_scaling: scale each feature to unit deviation separately, or each group of features as a whole.
         pca: number of principal components of the features; 0 uses the features themselves.
@@ -59,13 +64,16 @@ class DRNNConfig(ModelConfig):
     name: Literal["drnn"] = "drnn"
     order: int = Field(2, ge=-1)
     derivatives: tuple[int, ...] | None = None
+    layers: tuple[tuple[int, ...], ...] | None = Field(None, min_length=1)
     hidden: int = Field(300, ge=1)
     diagonal: bool = False
+    bounded: bool = False
     truncate: Truncate = False
-    pooling: Literal["last", "mean", "max"] = "last"
+    pooling: Literal["last", "mean", "max", "energy"] = "last"
     forget_bias: float = 0.0
     input_dropout: float = Field(0.0, ge=0, lt=1)
     dropout: float = Field(0.0, ge=0, lt=1)
+    weight_dropout: float = Field(0.0, ge=0, lt=1)
     features: tuple[FeatureGroup, ...] = Field(PAPER_GROUPS, min_length=1)
     feature_scaling: FeatureScaling = "feature"
     pca: int = Field(0, ge=0)
