@@ -174,7 +174,7 @@ def test_dropped_weights_are_dropped_for_all_frames_and_in_training_alone():
 
 
 def test_each_layer_takes_its_own_derivatives():
-    model = built(layers=((1,), (2,), ()))
+    model = built(layer_derivatives=((1,), (2,), ()))
     assert model.recurrent.derivatives == (1,)
     assert [layer.derivatives for layer in model.deeper] == [(2,), ()]
     batch = motion(9, 4)
@@ -246,7 +246,7 @@ def test_the_map_is_the_size_of_the_highest_derivative():
         {"pca": 40},
         {"pooling": "max"},
         {"pooling": "energy", "bounded": True},
-        {"layers": ((1,), (2,))},
+        {"layer_derivatives": ((1,), (2,))},
     ],
     ids=str,
 )

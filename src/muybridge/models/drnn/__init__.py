@@ -40,7 +40,7 @@ class DRNNConfig(ModelConfig):
     Attributes:
         order: highest derivative of the cell state that the gates take; 0 is the LSTM with peepholes, -1 without.
         derivatives: which derivatives, if not all of 0 to ``order``; ``order`` is then ignored.
-        layers: the derivatives of each layer of a deep network, first layer first, for instance ``[[1], [2]]``;
+        layer_derivatives: the derivatives of each layer of a deep network, first layer first, for instance ``[[1], [2]]``;
             ``order`` and ``derivatives`` are then ignored.
         hidden: number of memory cells, in each layer.
         diagonal: each cell takes only its own derivatives.
@@ -64,7 +64,7 @@ class DRNNConfig(ModelConfig):
     name: Literal["drnn"] = "drnn"
     order: int = Field(2, ge=-1)
     derivatives: tuple[int, ...] | None = None
-    layers: tuple[tuple[int, ...], ...] | None = Field(None, min_length=1)
+    layer_derivatives: tuple[tuple[int, ...], ...] | None = Field(None, min_length=1)
     hidden: int = Field(300, ge=1)
     diagonal: bool = False
     bounded: bool = False

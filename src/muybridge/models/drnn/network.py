@@ -36,7 +36,7 @@ class DRNN(Model):
         self.features = SkeletonFeatures(
             holds.layout, holds.people, holds.coordinates, config.features, config.feature_scaling, config.pca
         )
-        first, *deeper = config.layers or (_single_layer(config),)
+        first, *deeper = config.layer_derivatives or (_single_layer(config),)
         self.recurrent = _layer(config, self.features.size, first)
         self.deeper = nn.ModuleList(_layer(config, config.hidden, derivatives) for derivatives in deeper)
         self.classifier = nn.Linear(config.hidden, num_classes)
