@@ -14,6 +14,7 @@ from muybridge.cli import (  # noqa: F401 - importing registers the commands
     poses,
     predict,
     prepare,
+    push,
     report,
     serve,
     split,

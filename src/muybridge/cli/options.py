@@ -10,6 +10,7 @@ import typer
 
 from muybridge.cli.app import expand_user
 from muybridge.core.errors import RecipeError
+from muybridge.core.hub import is_hub_address
 from muybridge.engine.run_format import check_run
 from muybridge.recipe_schema import (
     check_tree,
@@ -40,6 +41,10 @@ def _check_run(path: Path | None) -> Path | None:
 
 
 def _check_run_or_file(path: Path | None) -> Path | None:
+    if path is not None and is_hub_address(path):
+        from muybridge.hub import fetch
+
+        return fetch(path)
     return path if path is not None and is_onnx(path) else _check_run(path)
 
 
@@ -129,7 +134,9 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", callba
 RunOrFile = Annotated[
     Path,
     typer.Argument(
-        metavar="RUN", help="A run folder, or an ONNX file of `muybridge export`.", callback=_check_run_or_file
+        metavar="RUN",
+        help="A run folder, an ONNX file of `muybridge export`, or hf://user/name.",
+        callback=_check_run_or_file,
     ),
 ]
 AsJsonLines = Annotated[bool, typer.Option("--json", help="Print a line of JSON for each recording, and nothing else.")]

@@ -9,6 +9,7 @@ from muybridge.cli.app import command
 from muybridge.cli.failures import printable
 from muybridge.cli.options import Device, Reject, is_onnx
 from muybridge.cli.predict import announce_calibration
+from muybridge.core.hub import is_hub_address
 from muybridge.engine.run_format import check_run
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ _WORK = "How requests are gathered"
 @command("Use", example="muybridge serve runs/mine")
 def serve(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or ONNX files; the first is the default.")
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Run folders, ONNX files, or hf://user/name; the first is the default."),
     ],
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Where to listen; beyond this machine only with a token.")
@@ -69,7 +71,7 @@ def serve(
 ) -> None:
     """Answer requests for predictions and timelines over HTTP, and show a page for them."""
     for run in runs:
-        if not is_onnx(run):
+        if not is_onnx(run) and not is_hub_address(run):
             check_run(run)
     from muybridge.serve import Limits, ServeConfig, check_extra
 

@@ -18,11 +18,11 @@ import base64
 import json
 import zlib
 from dataclasses import asdict
+from importlib.metadata import version
 from typing import Any
 
 import tomli_w
 
-from muybridge import __version__
 from muybridge.core.contracts import ClipData, SkeletonData
 from muybridge.data.clip_ops import eval_short_side
 from muybridge.data.prepare import ClipPreparation, Preparation, SkeletonPreparation
@@ -43,7 +43,7 @@ def describe(run: RunFolder, recipe: Recipe) -> Metadata:
     """The metadata of a run, without ``checked``."""
     split, calibration = run.path / "split.csv", run.calibration()
     texts = {
-        "muybridge": __version__,
+        "muybridge": version("muybridge"),
         "format": str(FORMAT),
         "model": _json({"name": recipe.model.name, "title": recipe.model.spec.title}),
         "labels": _json(run.labels()),

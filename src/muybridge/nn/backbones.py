@@ -4,19 +4,15 @@ Legend: N images, C and D channels, H and W pixels, K classes.
 """
 
 import difflib
-import os
-import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, cast
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from muybridge.core.errors import RecipeError
+from muybridge.core.hub import cache_only_where_the_hub_is_unreachable, can_connect, hub_url
 from muybridge.nn.convnorm import ConvNorm
 from muybridge.nn.options import Backbone
 
@@ -205,10 +201,10 @@ def timm_model(name: str, *, pretrained: bool = False, **options: Any) -> Any:
     if not pretrained:
         return timm.create_model(name, **options)
     try:
-        with _cache_only_where_the_hub_is_unreachable():
+        with cache_only_where_the_hub_is_unreachable():
             return timm.create_model(name, pretrained=True, **options)
     except Exception as error:  # the hub's client raises its own, its transport's and plain errors
-        source = f"{_hub_address()}/timm/{name}"
+        source = f"{hub_url()}/timm/{name}"
         raise RecipeError(
             f"the ImageNet weights {name!r} could not be fetched from {source} ({type(error).__name__})",
             expected="a connection to the hub, or the weights in its local cache (HF_HOME)",
@@ -232,34 +228,4 @@ def weights_are_at_hand(name: str) -> bool:
     if settings is None or not settings.hf_hub_id:
         return False
     cached = try_to_load_from_cache(settings.hf_hub_id, "model.safetensors")
-    return isinstance(cached, str) or _can_connect(_hub_address())
-
-
-def _hub_address() -> str:
-    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-
-
-@contextmanager
-def _cache_only_where_the_hub_is_unreachable() -> Iterator[None]:
-    """One attempt to connect: without a connection the hub's client would repeat its requests for a minute."""
-    from huggingface_hub import constants
-
-    offline = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = offline or not _can_connect(_hub_address())
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = offline
-
-
-def _can_connect(address: str) -> bool:
-    """Whether the server of an address, or the proxy to it, accepts a connection within three seconds."""
-    server = urlsplit(address)
-    proxy = None if proxy_bypass(server.hostname or "") else getproxies().get(server.scheme)
-    target = urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy else server
-    port = target.port or {"http": 80, "https": 443}.get(target.scheme, 443)
-    try:
-        socket.create_connection((target.hostname or "", port), timeout=3).close()
-    except OSError:
-        return False
-    return True
+    return isinstance(cached, str) or can_connect(hub_url())

@@ -9,6 +9,7 @@ import uvicorn
 
 import muybridge
 from muybridge.core.errors import RecipeError
+from muybridge.core.hub import is_hub_address, parse_hub_address
 from muybridge.predict import Predictor, Reject
 from muybridge.serve.app import make_app
 from muybridge.serve.config import ServeConfig
@@ -27,7 +28,7 @@ def serve(
     """Serve runs until the process is interrupted; what is in progress then is finished.
 
     Args:
-        runs: run folders or ONNX files; the first is the default.
+        runs: run folders, ONNX files or addresses on the hub; the first is the default.
         config: of the server.
         device: where the models compute.
         reject: the probability below which there is no class, as in ``muybridge.load``.
@@ -70,11 +71,17 @@ def load_all(runs: Sequence[Path], device: str = "auto", reject: Reject = None) 
     """The predictors of runs by the names of their folders; a name that comes again gets a number."""
     predictors: dict[str, Predictor] = {}
     for run in runs:
-        stem = run.resolve().stem if run.suffix.lower() == ".onnx" else run.resolve().name
+        stem = _name_of(run)
         names = (stem if count == 1 else f"{stem}-{count}" for count in range(1, len(runs) + 1))
         name = next(name for name in names if name not in predictors)
         predictors[name] = muybridge.load(run, device, reject=reject)
     return predictors
+
+
+def _name_of(run: Path) -> str:
+    if is_hub_address(run):
+        return parse_hub_address(run)[0].split("/")[1]
+    return run.resolve().stem if run.suffix.lower() == ".onnx" else run.resolve().name
 
 
 def listen(config: ServeConfig) -> socket.socket:
