@@ -1,10 +1,12 @@
 """Time and memory of TSN, TSM, SELFYNet and TDN compared with timm's ResNet-50 on the same 8 frames, in one run.
 
     python benchmarks/video_models.py [--threads 4] [--repeats 15] [--batch 1] [--mode inference training onnx]
+                                      [--device cuda] [--compile]
 
 Every repetition runs all networks one after the other, so that other load on the machine affects all of them; the ratio
 is the median over repetitions of (network / ResNet-50) within the repetition. All are channels-last; bfloat16
-inference casts the parameters, bfloat16 training is under autocast as the engine runs it. The mode ``onnx`` runs our
+inference casts the parameters, bfloat16 training is under autocast as the engine runs it. On a GPU a time ends when the
+GPU has finished. ``--compile`` passes every network through torch.compile first. The mode ``onnx`` runs our
 networks in ONNX Runtime, in float32 and in 8-bit integers, beside the ResNet-50 in PyTorch in both precisions.
 """
 
@@ -29,19 +31,20 @@ from muybridge.models.tsn import TSNConfig
 SEGMENTS, SIZE, CLASSES = 8, 224, 174
 
 
-def networks(batch: int) -> dict[str, tuple[Any, torch.Tensor]]:
+def networks(batch: int, device: str = "cpu") -> dict[str, tuple[Any, torch.Tensor]]:
     """Each network with its input; the ResNet-50 takes the frames of all clips as a batch."""
     torch.manual_seed(0)
     resnet = timm.create_model("resnet50", num_classes=CLASSES).to(memory_format=torch.channels_last)
     image = torch.randn(batch * SEGMENTS, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last)
     clip = torch.randn(batch, SEGMENTS, 3, SIZE, SIZE)
-    return {
+    pairs = {
         "timm ResNet-50": (resnet, image),
         "TSN": (TSNConfig().build(CLASSES), clip),
         "TSM": (TSNConfig(shift=True).build(CLASSES), clip),
         "SELFYNet": (SELFYConfig().build(CLASSES), clip),
         "TDN": (TDNConfig().build(CLASSES), torch.randn(batch, SEGMENTS * 5, 3, SIZE, SIZE)),
     }
+    return {name: (model.to(device), x.to(device)) for name, (model, x) in pairs.items()}
 
 
 def logits(output: Any) -> torch.Tensor:
@@ -66,11 +69,11 @@ def training(model: nn.Module, x: torch.Tensor, bfloat16: bool) -> Callable[[], 
     """Forward, backward and a step of SGD."""
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
-    labels = torch.zeros(x.shape[0], dtype=torch.int64)
+    labels = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
 
     def call() -> None:
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16):
             loss = nn.functional.cross_entropy(logits(model(x)).float(), labels)
         loss.backward()
         optimizer.step()
@@ -118,6 +121,24 @@ def print_table(title: str, times: dict[str, list[float]], peaks: dict[str, floa
         print(f"  {name:25} {statistics.median(series):8.1f} {min(series):8.1f} {ratio:7.2f} {peak}")
 
 
+def finished(call: Callable[[], None]) -> Callable[[], None]:
+    """The call, which then returns once the GPU has finished."""
+
+    def wait() -> None:
+        call()
+        torch.cuda.synchronize()
+
+    return wait
+
+
+def peak_on_gpu(call: Callable[[], None]) -> float:
+    """Peak memory on the GPU during a call, minus what is allocated before, in MiB."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
 def main() -> None:
     """Print one table per mode and precision."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -128,9 +149,13 @@ def main() -> None:
         "--mode", nargs="+", choices=["inference", "training", "onnx"], default=["inference", "training"]
     )
     parser.add_argument("--precision", nargs="+", choices=["float32", "bfloat16"], default=["float32", "bfloat16"])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--compile", action="store_true")
     arguments = parser.parse_args()
+    on_gpu = arguments.device == "cuda"
     torch.set_num_threads(arguments.threads)
-    print(f"torch {torch.__version__}, {vector_units()}, {arguments.threads} threads, batch {arguments.batch}")
+    where = torch.cuda.get_device_name() if on_gpu else f"{vector_units()}, {arguments.threads} threads"
+    print(f"torch {torch.__version__}, {where}, batch {arguments.batch}{', compiled' if arguments.compile else ''}")
     for mode in arguments.mode:
         if mode == "onnx":
             with TemporaryDirectory() as folder:
@@ -139,10 +164,15 @@ def main() -> None:
             continue
         for precision in arguments.precision:
             prepare = inference if mode == "inference" else training
-            pairs = networks(arguments.batch).items()
-            calls = {name: prepare(model, x, precision == "bfloat16") for name, (model, x) in pairs}
-            times = time_alternating(calls, arguments.repeats)
-            peaks = {name: peak_megabytes(call) for name, call in calls.items()}
+            pairs = networks(arguments.batch, arguments.device)
+            if arguments.compile:
+                for model, _ in pairs.values():
+                    model.compile()
+            calls = {name: prepare(model, x, precision == "bfloat16") for name, (model, x) in pairs.items()}
+            if on_gpu:
+                calls = {name: finished(call) for name, call in calls.items()}
+            times = time_alternating(calls, arguments.repeats, warm_up=3)
+            peaks = {name: (peak_on_gpu if on_gpu else peak_megabytes)(call) for name, call in calls.items()}
             print_table(f"{mode}, {precision}", times, peaks)
 
 

@@ -40,8 +40,8 @@ class DRNNConfig(ModelConfig):
     Attributes:
         order: highest derivative of the cell state that the gates take; 0 is the LSTM with peepholes, -1 without.
         derivatives: which derivatives, if not all of 0 to ``order``; ``order`` is then ignored.
-        layer_derivatives: the derivatives of each layer of a deep network, first layer first, for instance ``[[1], [2]]``;
-            ``order`` and ``derivatives`` are then ignored.
+        layer_derivatives: the derivatives of each layer of a deep network, first layer first, for instance
+            ``[[1], [2]]``; ``order`` and ``derivatives`` are then ignored.
         hidden: number of memory cells, in each layer.
         diagonal: each cell takes only its own derivatives.
         bounded: the gates take the derivatives of tanh(s) instead of s, whose size has no limit.
