@@ -102,3 +102,29 @@ def test_the_death_of_a_loading_process_is_explained(text: str, message: str):
 def test_other_failures_pass():
     with pytest.raises(RuntimeError, match="shapes"), explained_failures():
         raise RuntimeError("shapes differ")
+
+
+def test_a_process_that_aborts_while_it_is_ended_is_no_failure(monkeypatch: pytest.MonkeyPatch):
+    loader = WorkerLoader([1, 2, 3], num_workers=1, persistent_workers=True)
+    iterator = iter(loader)
+    next(iterator)
+    (process,) = iterator._workers
+
+    def shut_down() -> None:
+        raise RuntimeError(f"DataLoader worker (pid {process.pid}) is killed by signal: Aborted.")
+
+    monkeypatch.setattr(iterator, "_shutdown_workers", shut_down)
+    loader.close()
+    assert not process.is_alive()
+
+    monkeypatch.undo()
+    iterator = iter(loader)
+
+    def fail() -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(iterator, "_shutdown_workers", fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        loader.close()
+    monkeypatch.undo()
+    iterator._shutdown_workers()

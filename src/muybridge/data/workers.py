@@ -52,7 +52,11 @@ class WorkerLoader(DataLoader[Any]):
         iterator, self._iterator = self._iterator, None
         if not isinstance(iterator, _MultiProcessingDataLoaderIter):
             return
-        iterator._shutdown_workers()
+        try:
+            iterator._shutdown_workers()
+        except RuntimeError as error:  # one that aborts while it is ended has nothing left to do
+            if "DataLoader worker" not in str(error):
+                raise
         for process in iterator._workers:
             process.kill()
             process.join()

@@ -1,6 +1,7 @@
 """Where a run executes: device, number format and processes. Fabric and ``torch.distributed`` are used here alone."""
 
 import atexit
+import logging
 import os
 import platform
 import warnings
@@ -19,6 +20,9 @@ from muybridge.data.workers import explained_failures
 
 UsedPrecision = Literal["32-true", "64-true", "bf16-mixed", "16-mixed"]
 Precision = Literal["auto", "32-true", "64-true", "bf16-mixed", "16-mixed"]
+
+# Fabric tells of the number format, which the run's own summary does, and advises to lower the precision of products.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 BFLOAT16_SLOWDOWN = 5.7
 """Time of bfloat16 over that of float32 on a processor that emulates it: ResNet-50, 8 frames, one AVX2 core."""
