@@ -11,7 +11,7 @@ import uvicorn
 from muybridge.predict import Predictor
 from muybridge.serve.app import make_app
 from muybridge.serve.config import ServeConfig
-from muybridge.serve.run import address_of, listen
+from muybridge.serve.run import address_of, listen, settings
 from muybridge.serve.service import Service
 
 
@@ -20,7 +20,7 @@ def serving(predictors: Mapping[str, Predictor], config: ServeConfig) -> Iterato
     """A client of a server that runs until the end of the block, and what computes its answers."""
     app = make_app(predictors, config)
     listener = listen(config)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws="none"))
+    server = uvicorn.Server(settings(app, config.limits, "critical"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

@@ -144,7 +144,8 @@ def goes_on(server: Server, video: bytes) -> None:
     """Nothing is left of earlier requests, and the next is answered."""
     client, service = server
     wait_until(lambda: is_idle(service))
-    assert client.post("/v1/predict?filename=a.mp4", content=video).status_code == 200
+    response = client.post("/v1/predict?filename=a.mp4", content=video)
+    assert response.status_code == 200, response.text
 
 
 def test_a_video_is_predicted_as_by_the_library(server: Server, root: Path, predictors: dict[str, Predictor]) -> None:
@@ -337,7 +338,7 @@ def test_a_full_queue_is_refused(strict: Server, video: bytes) -> None:
     client, service = strict
     with held(service) as (entered, gate), ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.post, "/v1/predict?filename=a.mp4", content=video)
-        assert entered.wait(5)
+        assert entered.wait(30)
         second = client.post("/v1/predict?filename=a.mp4", content=video)
         refused(second, 429, "1 requests are waiting", "try again in")
         assert int(second.headers["retry-after"]) >= 1
@@ -359,9 +360,10 @@ def test_work_for_a_client_that_is_gone_stops(server: Server, video: bytes) -> N
     client, service = server
     restarts = service.pool.restarts
     with held(service) as (entered, _):
-        with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"{str(client.base_url).rstrip('/')}/v1/timeline?filename=a.mp4", content=video, timeout=1.0)
-        assert entered.is_set()
+        with socket.create_connection((client.base_url.host, client.base_url.port or 80)) as raw:
+            length = f"Content-Length: {len(video)}\r\n\r\n".encode()
+            raw.sendall(b"POST /v1/timeline?filename=a.mp4 HTTP/1.1\r\nHost: localhost\r\n" + length + video)
+            assert entered.wait(30)
         wait_until(lambda: is_idle(service))
     wait_until(lambda: service.pool.restarts == restarts + 1)  # the process that worked for it was ended
     goes_on(server, video)
@@ -371,7 +373,7 @@ def test_a_worker_that_is_killed_loses_its_request_only(server: Server, video: b
     client, service = server
     with held(service) as (entered, gate), ThreadPoolExecutor(2) as pool:
         first = pool.submit(client.post, "/v1/timeline?filename=a.mp4", content=video)
-        assert entered.wait(5)
+        assert entered.wait(30)
         other = pool.submit(client.post, "/v1/predict?filename=a.mp4", content=video)
         time.sleep(0.3)
         for pid in service.pool.processes():
@@ -386,7 +388,7 @@ def test_a_decoder_that_crashes_is_a_fault_of_the_file(server: Server, video: by
     client, service = server
     with held(service) as (entered, gate), ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.post, "/v1/timeline?filename=a.mp4", content=video)
-        assert entered.wait(5)
+        assert entered.wait(30)
         for pid in service.pool.processes():
             os.kill(pid, signal.SIGSEGV)
         gate.set()

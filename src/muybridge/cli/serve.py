@@ -52,6 +52,9 @@ def serve(
     queue: Annotated[
         int, typer.Option(metavar="N", min=0, rich_help_panel=_WORK, help="Requests that wait; more are refused (429).")
     ] = 32,
+    streams: Annotated[
+        int, typer.Option(metavar="N", min=0, rich_help_panel=_WORK, help="Clients that send live frames at a time.")
+    ] = 4,
     max_bytes: Annotated[
         int, typer.Option(metavar="N", min=1, rich_help_panel=_LIMITS, help="Of the body of a request.")
     ] = 512 << 20,
@@ -78,7 +81,7 @@ def serve(
     check_extra()
     limits = Limits(max_bytes, max_seconds, max_frames, max_pixels, answer_seconds=timeout)
     names = tuple(allow_host or ())
-    config = ServeConfig(host, port, token, names, jobs, batch, max_delay_ms / 1000, queue, limits)
+    config = ServeConfig(host, port, token, names, jobs, batch, max_delay_ms / 1000, queue, streams, limits)
     from muybridge.serve.run import serve as run_server
 
     run_server(runs, config, device, reject, _announce)  # pyright: ignore[reportArgumentType] - parsed by its callback

@@ -10,7 +10,7 @@ from muybridge.serve.config import Limits, ServeConfig
 
 __all__ = ["Limits", "ServeConfig", "check_extra"]
 
-_PACKAGES = ("fastapi", "prometheus_client", "python_multipart", "uvicorn")
+_PACKAGES = ("fastapi", "prometheus_client", "python_multipart", "uvicorn", "websockets")
 
 
 def check_extra() -> None:

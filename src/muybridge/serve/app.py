@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import Depends, FastAPI, Query, Request, WebSocket
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as AnyHTTPException
@@ -32,13 +32,17 @@ from muybridge.serve.metrics import CONTENT_TYPE_LATEST, Metrics
 from muybridge.serve.progress import LINES, ProgressResponse
 from muybridge.serve.reference import reference_page
 from muybridge.serve.service import Service
+from muybridge.serve.stream import accept, answer_stream, end_with
+from muybridge.serve.stream_worker import StreamSettings
 from muybridge.timeline import FORMATS, TimelineConfig
 from muybridge.timeline.timeline import DEFAULT_FPS
 
 DESCRIPTION = """Recognize actions in recordings: one label for a recording, or a timeline of a long one.
 
 A recording is the body of a request, or a file in a form (`multipart/form-data`). Of its name, in `filename` or in the
-form, only the ending counts. Every error has the three parts `problem`, `expected` and `hint`."""
+form, only the ending counts. Every error has the three parts `problem`, `expected` and `hint`.
+
+Live frames go to the WebSocket `/v1/stream` (`model`, `window`, `hop`, `top`): JPEG images in, answers out."""
 
 STATIC = Path(__file__).parent / "static"
 MEDIA_TYPES = {
@@ -113,6 +117,7 @@ def make_app(predictors: Mapping[str, Predictor], config: ServeConfig | None = N
     _add_reads(app, service)
     _add_predictions(app, service)
     _add_joints(app, service)
+    _add_stream(app, service)
     app.add_middleware(Measured, metrics=service.metrics)
     app.add_middleware(Guard, config=config)
     return app
@@ -125,6 +130,7 @@ def _add_reads(app: FastAPI, service: Service) -> None:
     async def models() -> ModelsAnswer:
         limits = service.config.limits
         sizes = {"bytes": limits.bytes, "seconds": limits.seconds, "frames": limits.frames, "pixels": limits.pixels}
+        sizes["frame_bytes"] = limits.frame_bytes
         return ModelsAnswer(models=service.models(), limits=sizes)
 
     @app.get("/healthz", summary="Whether the server works", responses={403: ERRORS[403]})
@@ -212,6 +218,20 @@ def _add_joints(app: FastAPI, service: Service) -> None:
         return await service.joints(request, service.choose(model), fps or DEFAULT_FPS)
 
 
+def _add_stream(app: FastAPI, service: Service) -> None:
+    """The WebSocket that takes live frames."""
+
+    @app.websocket("/v1/stream")
+    async def stream(
+        socket: WebSocket,
+        model: ModelName = None,
+        window: Annotated[float, Query(ge=0, le=60, allow_inf_nan=False)] = 0.0,
+        hop: Annotated[float | None, Query(ge=0, le=60, allow_inf_nan=False)] = None,
+        top: Annotated[int, Query(ge=1, le=10_000)] = 5,
+    ) -> None:
+        await answer_stream(socket, service, model, StreamSettings(window, hop, top))
+
+
 Seconds = Annotated[float, Query(ge=0, le=600, allow_inf_nan=False)]
 Probability = Annotated[float, Query(ge=0, le=1, allow_inf_nan=False)]
 
@@ -242,12 +262,12 @@ def _add_errors(app: FastAPI) -> None:
 
     async def invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"][1:])
-        problem = RequestError(
-            f"the parameter {place}: {first['msg']}", expected="valid parameters", hint="see /docs", status=422
-        )
-        return error_response(problem)
+        return error_response(_invalid(error.errors()))
+
+    async def invalid_stream(socket: WebSocket, error: Exception) -> None:
+        assert isinstance(error, WebSocketRequestValidationError)
+        await accept(socket)
+        await end_with(socket, _invalid(error.errors()))
 
     async def of_routing(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, AnyHTTPException)
@@ -272,8 +292,17 @@ def _add_errors(app: FastAPI) -> None:
 
     app.add_exception_handler(MuybridgeError, ours)
     app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(WebSocketRequestValidationError, invalid_stream)  # pyright: ignore[reportArgumentType]
     app.add_exception_handler(AnyHTTPException, of_routing)
     app.add_exception_handler(Exception, unforeseen)
+
+
+def _invalid(errors: Sequence[Any]) -> RequestError:
+    """The first parameter that is wrong."""
+    place = ".".join(str(part) for part in errors[0]["loc"][1:])
+    return RequestError(
+        f"the parameter {place}: {errors[0]['msg']}", expected="valid parameters", hint="see /docs", status=422
+    )
 
 
 def error_response(error: RequestError) -> JSONResponse:

@@ -26,6 +26,7 @@ class Limits:
         idle_seconds: between two parts of the body.
         upload_seconds: for the whole body.
         answer_seconds: from the whole body to the answer, waiting included.
+        frame_bytes: of a frame of a stream.
     """
 
     bytes: int = 512 << 20
@@ -38,6 +39,7 @@ class Limits:
     idle_seconds: float = 20.0
     upload_seconds: float = 900.0
     answer_seconds: float = 900.0
+    frame_bytes: int = 2 << 20
 
     def __post_init__(self) -> None:
         for limit in fields(self):
@@ -61,6 +63,7 @@ class ServeConfig:
         batch: recordings that the model computes together.
         max_delay: seconds that a recording waits at most for others to be computed with.
         queue: requests that wait at most, beyond one for each process.
+        streams: clients that send live frames at most, each with a process of its own.
         limits: of each request.
     """
 
@@ -72,13 +75,14 @@ class ServeConfig:
     batch: int = 8
     max_delay: float = 0.005
     queue: int = 32
+    streams: int = 4
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port < 65536 or self.jobs < 0 or self.batch < 1 or self.queue < 0:
+        if not 0 <= self.port < 65536 or self.jobs < 0 or self.batch < 1 or min(self.queue, self.streams) < 0:
             raise RecipeError(
-                f"port {self.port}, jobs {self.jobs}, batch {self.batch}, queue {self.queue}",
-                expected="a port from 0 to 65535, jobs and queue of 0 or more, batch of 1 or more",
+                f"port {self.port}, jobs {self.jobs}, batch {self.batch}, queue {self.queue}, streams {self.streams}",
+                expected="a port from 0 to 65535, jobs, queue and streams of 0 or more, batch of 1 or more",
                 hint="correct the option",
             )
         if not 0 <= self.max_delay < 60:

@@ -1,8 +1,10 @@
 """Who may ask: checks of the headers Host and Origin and of the token, before anything else sees a request."""
 
+import base64
 import hmac
 import ipaddress
 import socket
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +21,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+TOKEN_PROTOCOL = "token."
 HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
@@ -33,7 +36,7 @@ class Guard:
 
     The header Host must be an address in numbers, ``localhost``, this machine's name, or one of ``config.hosts``: a
     page elsewhere whose name was pointed at this machine is refused. Origin must be the same host. The token comes as
-    ``Authorization: Bearer TOKEN``.
+    ``Authorization: Bearer TOKEN``. All of this holds for WebSockets too.
 
     Args:
         app: what is guarded.
@@ -47,7 +50,7 @@ class Guard:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Checks a request and passes it on."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
@@ -63,7 +66,9 @@ class Guard:
             await send(message)
 
         if problem is None:
-            await self.app(scope, receive, send_with_headers)
+            await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+        elif scope["type"] == "websocket":
+            await _refuse_websocket(problem, send)
         else:
             wanted = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else None
             response = JSONResponse(error_answer(problem).model_dump(), problem.status, headers=wanted)
@@ -102,9 +107,27 @@ class Guard:
 
 
 def _token(headers: dict[str, str]) -> str:
-    """The token of a request; empty if there is none."""
+    """The token of a request; empty if there is none.
+
+    Pages cannot set a header of a WebSocket; they offer the token as a protocol, in base64 for URLs.
+    """
     kind, _, value = headers.get("authorization", "").partition(" ")
-    return value.strip() if kind.lower() == "bearer" else ""
+    if kind.lower() == "bearer":
+        return value.strip()
+    for protocol in headers.get("sec-websocket-protocol", "").split(","):
+        if (name := protocol.strip()).startswith(TOKEN_PROTOCOL):
+            encoded = name.removeprefix(TOKEN_PROTOCOL)
+            with suppress(ValueError):
+                return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode("ascii")
+    return ""
+
+
+async def _refuse_websocket(problem: RequestError, send: Any) -> None:
+    """Answers the request for a WebSocket by a status and the reason."""
+    response = JSONResponse(error_answer(problem).model_dump(), problem.status)
+    start = {"type": "websocket.http.response.start", "status": problem.status, "headers": response.raw_headers}
+    await send(start)
+    await send({"type": "websocket.http.response.body", "body": response.body})
 
 
 def _forbidden(problem: str, expected: str, hint: str) -> RequestError:

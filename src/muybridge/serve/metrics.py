@@ -39,6 +39,8 @@ class Metrics:
             buckets=(1, 2, 4, 8, 16, 32, 64),
             registry=self.registry,
         )
+        self.streams = Gauge("muybridge_streams", "Clients that send live frames.", registry=self.registry)
+        self.frames = Counter("muybridge_stream_frames", "Live frames that were looked at.", registry=self.registry)
         self.workers = Gauge("muybridge_workers", "Processes that read recordings.", registry=self.registry)
         self.restarts = Gauge(
             "muybridge_worker_restarts", "Processes that were replaced after they ended.", registry=self.registry

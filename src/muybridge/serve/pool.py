@@ -18,7 +18,10 @@ from muybridge.core.processes import require_main_guard
 from muybridge.predict import Predictor
 from muybridge.serve.batcher import Batcher
 from muybridge.serve.config import Limits
-from muybridge.serve.worker import Facts, Job, without_model, work
+from muybridge.serve.stream_worker import StreamSettings, work_on_stream
+from muybridge.serve.worker import BEGUN, Facts, Job, without_model, work
+
+_ATTEMPTS = 3
 
 Stage = Literal["waiting", "opening", "reading", "computing", "done"]
 
@@ -69,16 +72,22 @@ class Task:
                 self._kill = None
 
 
-class _Worker:
-    """One process and the connection to it."""
+class Worker:
+    """One process and the connection to it.
 
-    def __init__(self, context: Any, predictors: Mapping[str, Predictor], limits: Limits) -> None:
+    Args:
+        context: of multiprocessing.
+        target: runs in the process, with its end of the connection and the other arguments.
+    """
+
+    def __init__(self, context: Any, target: Callable[..., None], *arguments: Any) -> None:
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(theirs, predictors, limits), daemon=True)
+        self.process = context.Process(target=target, args=(theirs, *arguments), daemon=True)
         self.process.start()
         theirs.close()
 
     def close(self) -> None:
+        """Ends the process."""
         self.connection.close()
         self.process.kill()
         self.process.join()
@@ -105,9 +114,9 @@ class Pool:
         forks = "forkserver" in multiprocessing.get_all_start_methods()
         self._context: Any = multiprocessing.get_context("forkserver" if forks else "spawn")
         if forks:  # a worker that is killed is replaced within a tenth of a second, since torch is imported already
-            self._context.set_forkserver_preload(["muybridge.serve.worker"])
+            self._context.set_forkserver_preload(["muybridge.serve.worker", "muybridge.serve.stream_worker"])
         self._tasks: queue.Queue[Task | None] = queue.Queue()
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, Worker] = {}
         self._threads = [threading.Thread(target=self._work, args=(at,), daemon=True) for at in range(workers)]
         for thread in self._threads:
             thread.start()
@@ -117,6 +126,10 @@ class Pool:
         task = Task(job, progress)
         self._tasks.put(task)
         return task
+
+    def start_stream(self, model: str, settings: StreamSettings) -> Worker:
+        """A process of its own for the frames that one client sends, beside the workers."""
+        return Worker(self._context, work_on_stream, self._predictors[model], settings, self.limits)
 
     def processes(self) -> list[int]:
         """The process numbers of the workers that run."""
@@ -130,38 +143,47 @@ class Pool:
             thread.join()
 
     def _work(self, place: int) -> None:
-        worker = self._start(place)
+        self._start(place)
         while (task := self._tasks.get()) is not None:
             if not task.result.set_running_or_notify_cancel():
                 continue
-            if not worker.process.is_alive():  # killed between two jobs
-                worker = self._restart(place, worker)
             try:
-                with task.running_in(worker.process.kill):
-                    result = self._run(task, worker)
+                with task.running_in(lambda: self._workers[place].process.kill()):
+                    result = self._run(task, self._begun(task, place))
                 task.result.set_result(result)
             except (Exception, CancelledError) as problem:  # noqa: BLE001 - it belongs to whoever waits for the result
                 task.result.set_exception(problem)
             task.stage = "done"
-            if not worker.process.is_alive() or task.cancelled:
-                worker = self._restart(place, worker)
-        worker.close()
+            if not self._workers[place].process.is_alive() or task.cancelled:
+                self._restart(place)
+        self._workers[place].close()
 
-    def _start(self, place: int) -> _Worker:
-        self._workers[place] = _Worker(self._context, self._predictors, self.limits)
-        return self._workers[place]
+    def _start(self, place: int) -> None:
+        self._workers[place] = Worker(self._context, work, self._predictors, self.limits)
 
-    def _restart(self, place: int, worker: _Worker) -> _Worker:
-        worker.close()
+    def _restart(self, place: int) -> None:
+        self._workers[place].close()
         self.restarts += 1
-        return self._start(place)
+        self._start(place)
 
-    def _run(self, task: Task, worker: _Worker) -> Any:
+    def _begun(self, task: Task, place: int) -> Worker:
+        """The worker of a place, which has taken the job; another one where it was killed between two jobs."""
+        for _ in range(_ATTEMPTS):
+            if task.cancelled:
+                raise CancelledError
+            worker = self._workers[place]
+            with suppress(EOFError, ConnectionResetError, BrokenPipeError):
+                worker.connection.send(task.job)
+                if worker.connection.recv() == BEGUN:
+                    return worker
+            self._restart(place)
+        raise died(task.job.name, None)
+
+    def _run(self, task: Task, worker: Worker) -> Any:
         """The result of a job, which the worker computes; outputs of the model are computed for it."""
         connection: Connection = worker.connection
         try:
             task.stage = "opening"
-            connection.send(task.job)
             if not connection.poll(self.limits.opening_seconds):
                 worker.process.kill()
                 raise too_slow(task.job.name, self.limits.opening_seconds)
@@ -172,7 +194,7 @@ class Pool:
                         task.facts, task.stage = content, "reading"
                     case "forward":
                         task.stage = "computing"
-                        connection.send(self._forward(task, *content))
+                        connection.send(self.forward(task.job.model, *content))
                         task.stage = "reading"
                     case "progress":
                         if task.progress:
@@ -182,16 +204,17 @@ class Pool:
                     case _:
                         raise content
         except (EOFError, ConnectionResetError, BrokenPipeError):
-            worker.process.join(1)
+            worker.process.join(5)
+            worker.process.kill()  # without its connection it is of no use
             if task.cancelled:
                 raise CancelledError from None
-            raise _died(task.job.name, worker.process.exitcode) from None
+            raise died(task.job.name, worker.process.exitcode) from None
 
-    def _forward(self, task: Task, arrays: dict[str, Any], return_maps: bool) -> Any:
+    def forward(self, model: str, arrays: dict[str, Any], return_maps: bool) -> Any:
         """The output for the inputs of a worker, or what the model raised."""
         inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
         try:
-            output = self.batcher.submit(task.job.model, inputs, return_maps=return_maps).result()
+            output = self.batcher.submit(model, inputs, return_maps=return_maps).result()
         except Exception as problem:  # noqa: BLE001 - the worker raises it where its predictor calls the model
             return problem
         return output.logits.numpy(), {name: value.numpy() for name, value in output.maps.items()}
@@ -208,7 +231,7 @@ def too_slow(name: str, seconds: float) -> RequestError:
     )
 
 
-def _died(name: str, exit_code: int | None) -> RequestError:
+def died(name: str, exit_code: int | None) -> RequestError:
     """The error for a recording on which the worker died: killed from outside, or by a fault of a decoder."""
     if exit_code is not None and exit_code < 0 and exit_code != -signal.SIGKILL:
         number = -exit_code

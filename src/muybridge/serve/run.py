@@ -6,13 +6,14 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
 import muybridge
 from muybridge.core.errors import RecipeError
 from muybridge.core.hub import is_hub_address, parse_hub_address
 from muybridge.predict import Predictor, Reject
 from muybridge.serve.app import make_app
-from muybridge.serve.config import ServeConfig
+from muybridge.serve.config import Limits, ServeConfig
 
 SHUTDOWN_SECONDS = 60
 """How long requests that are in progress may take when the server is asked to end."""
@@ -43,19 +44,25 @@ def serve(
     with listener:
         predictors = load_all(runs, device, reject)
         app = make_app(predictors, config)
-        settings = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-            server_header=False,
-            ws="none",
-        )
-        server = _Server(settings)
+        server = _Server(settings(app, config.limits))
         address = address_of(listener)
         server.on_started = lambda: ready(address, predictors) if ready else None
         with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has ended
             server.run(sockets=[listener])
+
+
+def settings(app: FastAPI, limits: Limits, log_level: str = "warning") -> uvicorn.Config:
+    """How uvicorn runs the application."""
+    return uvicorn.Config(
+        app,
+        log_level=log_level,
+        access_log=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        server_header=False,
+        ws="websockets-sansio",
+        ws_max_size=limits.frame_bytes,
+        ws_per_message_deflate=False,  # frames are compressed already
+    )
 
 
 class _Server(uvicorn.Server):

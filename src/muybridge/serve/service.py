@@ -23,6 +23,8 @@ from muybridge.serve.config import ServeConfig
 from muybridge.serve.metrics import Metrics
 from muybridge.serve.pool import Pool, Task, too_slow
 from muybridge.serve.receive import Upload, received
+from muybridge.serve.stream import LiveStream
+from muybridge.serve.stream_worker import StreamSettings
 from muybridge.serve.temporary import upload_folder
 from muybridge.serve.worker import Facts, Job, expects_skeletons
 from muybridge.timeline import Timeline, TimelineConfig, TimelinePredictor
@@ -44,6 +46,7 @@ class Service:
     def __init__(self, predictors: Mapping[str, Predictor], config: ServeConfig) -> None:
         self.predictors, self.config, self.metrics = dict(predictors), config, Metrics()
         self.in_progress = 0
+        self.streams: set[LiveStream] = set()
         self._mean_seconds = 1.0
         self._resources = ExitStack()
         self.folder: Path
@@ -62,6 +65,7 @@ class Service:
         self._resources.callback(self.batcher.close)
         self.pool = Pool(self.predictors, self.batcher, config.workers, config.limits)
         self._resources.callback(self.pool.close)
+        self._resources.callback(self._end_streams)
 
     def stop(self) -> None:
         """Finishes what was begun, ends the workers, and removes the temporary files."""
@@ -123,6 +127,39 @@ class Service:
         return JointsAnswer(fps=fps / step, joints=joints)
 
     @asynccontextmanager
+    async def stream(self, model: str, settings: StreamSettings) -> AsyncIterator[LiveStream]:
+        """What looks at the frames of a client until the end of the block.
+
+        Raises:
+            RequestError: the model takes skeletons, or there are too many streams already.
+        """
+        if expects_skeletons(self.predictors[model]):
+            raise RequestError(
+                f"the model {model!r} takes skeletons",
+                expected="a model of videos, for a stream of frames",
+                hint="see /v1/models",
+                status=422,
+            )
+        if len(self.streams) >= self.config.streams:
+            raise RequestError(
+                f"{len(self.streams)} streams are answered already",
+                expected=f"at most {self.config.streams} at a time",
+                hint="try again later; --streams allows more",
+                status=429,
+            )
+        stream = LiveStream(self.pool, model, settings)
+        self.streams.add(stream)
+        try:
+            yield stream
+        finally:
+            stream.close()
+            self.streams.discard(stream)
+
+    def _end_streams(self) -> None:
+        for stream in list(self.streams):
+            stream.close()
+
+    @asynccontextmanager
     async def upload(self, request: Request, model: str) -> AsyncIterator[Upload]:
         """The recording of a request, which counts among those in progress until the end of the block.
 
@@ -148,6 +185,7 @@ class Service:
     def refresh_metrics(self) -> Metrics:
         """The counters, with those that are read when they are asked for."""
         self.metrics.in_progress.set(self.in_progress)
+        self.metrics.streams.set(len(self.streams))
         self.metrics.workers.set(len(self.pool.processes()))
         self.metrics.restarts.set(self.pool.restarts)
         return self.metrics

@@ -7,7 +7,7 @@ server and the output comes back. Frames are decoded and prepared here alone.
 import copy
 import signal
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -74,6 +74,9 @@ class Facts:
 MOST_DRAWN = 3000
 """Frames of a recording of skeletons that are sent to be drawn."""
 
+BEGUN = "begun"
+"""What a worker sends first of a job, before it opens the file: until then another may do the job."""
+
 Message = tuple[Literal["opened", "forward", "progress", "done", "failed"], Any]
 
 
@@ -107,19 +110,25 @@ def work(connection: Connection, predictors: Mapping[str, Predictor], limits: Li
         predictors: by name, without their models.
         limits: of what is read.
     """
+    begin_process(connection, predictors.values(), limits)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            job: Job = connection.recv()
+            connection.send(BEGUN)
+            connection.send(_answer(job, predictors[job.model], limits, connection))
+
+
+def begin_process(connection: Connection, predictors: Iterable[Predictor], limits: Limits) -> None:
+    """What each process of the server does first: it ends with the server, has a limit, and asks it for outputs."""
     # An interrupt in the terminal reaches all processes; the server decides when its workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     end_with_parent()
     _limit_memory(limits.memory)
     torch.set_num_threads(1)
-    for predictor in predictors.values():
+    for predictor in predictors:
         predictor.model = RemoteModel(connection)
         predictor.device = torch.device("cpu")
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            job: Job = connection.recv()
-            connection.send(_answer(job, predictors[job.model], limits, connection))
 
 
 def _answer(job: Job, predictor: Predictor, limits: Limits, connection: Connection) -> Message:
@@ -127,12 +136,10 @@ def _answer(job: Job, predictor: Predictor, limits: Limits, connection: Connecti
         return "done", _run(job, predictor, limits, connection)
     except MuybridgeError as problem:
         return "failed", problem
-    except MemoryError:
-        return "failed", _too_large(job, limits)
-    except RuntimeError as problem:  # what torch raises without memory
-        if "alloc" not in str(problem):
+    except (MemoryError, RuntimeError) as problem:
+        if not is_out_of_memory(problem):
             raise
-        return "failed", _too_large(job, limits)
+        return "failed", too_large(job.name, limits)
 
 
 def _run(job: Job, predictor: Predictor, limits: Limits, connection: Connection) -> Any:
@@ -206,9 +213,15 @@ def beyond(name: str, problem: str, expected: str) -> RequestError:
     return RequestError(problem, expected=expected, hint="send a shorter or smaller one", where=name, status=413)
 
 
-def _too_large(job: Job, limits: Limits) -> RequestError:
+def is_out_of_memory(problem: MemoryError | RuntimeError) -> bool:
+    """Whether Python or torch, whose error is a RuntimeError, had no memory."""
+    return isinstance(problem, MemoryError) or "alloc" in str(problem)
+
+
+def too_large(name: str, limits: Limits) -> RequestError:
+    """The error for a recording that takes more memory than a process has."""
     problem = f"reading it takes more than {limits.memory >> 20} MiB of memory"
-    return beyond(job.name, problem, "a recording, or a window of time, that fits")
+    return beyond(name, problem, "a recording, or a window of time, that fits")
 
 
 def _limit_memory(extra: int) -> None:
