@@ -38,3 +38,17 @@ BLOCK_CELLS = (3, 2, 2)
 def descriptor_sizes() -> tuple[int, ...]:
     """Length of each of the :data:`DESCRIPTORS`; HOF has one more bin per cell, for flow near zero."""
     return tuple(math.prod(BLOCK_CELLS) * (ORIENTATIONS + (name == "hof")) for name in DESCRIPTORS)
+
+
+Polyhedron = Literal["icosahedron", "dodecahedron"]
+"""The faces of which are the bins of HOG3D."""
+
+
+def hog3d_bins(polyhedron: Polyhedron, *, half_orientation: bool) -> int:
+    """Bins of a histogram of HOG3D: the faces of the polyhedron, or half of them."""
+    return {"icosahedron": 20, "dodecahedron": 12}[polyhedron] // (2 if half_orientation else 1)
+
+
+def hog3d_window(cells: tuple[int, int, int], blocks: int, block_frames: int) -> int:
+    """Frames of a HOG3D descriptor: those of its blocks, and one at either end for the gradients."""
+    return cells[0] * blocks * block_frames + 2
