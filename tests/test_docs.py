@@ -18,6 +18,7 @@ from muybridge.data.datasets import AnyDataset
 from muybridge.data.prepare import FlowSource, ViewConfig
 from muybridge.data.skeleton_augment import SkeletonAugment
 from muybridge.models import AnyModel
+from muybridge.models.drnn import HOG3DConfig
 from muybridge.recipe import (
     SGD,
     Adam,
@@ -54,6 +55,7 @@ def settings_list() -> str:
         ("augment.skeleton", SkeletonAugment),
     ]
     tables += [(f'model, name = "{kind.model_fields["name"].default}"', kind) for kind in members(AnyModel)]
+    tables += [("model.hog3d", HOG3DConfig)]
     tables += [(f'data, name = "{kind.model_fields["name"].default}"', kind) for kind in members(AnyDataset)]
     tables += [("expects", Expects)]
     text = []
@@ -89,7 +91,7 @@ def explained(kind: type[BaseModel]) -> dict[str, str]:
 
 def format_value(value: object) -> str:
     if isinstance(value, BaseModel):
-        return ", ".join(f"{key} = {format_value(inner)}" for key, inner in value.model_dump().items())
+        return ", ".join(f"{key} = {format_value(inner)}" for key, inner in value)
     if isinstance(value, tuple):
         return "[" + ", ".join(map(format_value, value)) + "]"
     if value is None:
@@ -115,6 +117,7 @@ def test_every_setting_is_explained():
         FlowSource,
         ClipAugment,
         SkeletonAugment,
+        HOG3DConfig,
         *members(AnyModel),
         *members(AnyDataset),
     ):

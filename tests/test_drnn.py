@@ -243,7 +243,7 @@ def test_the_map_is_the_size_of_the_highest_derivative():
         {"order": -1},
         {"derivatives": (1,)},
         {"diagonal": True},
-        {"pca": 40},
+        {"pca": 20},
         {"pooling": "max"},
         {"pooling": "energy", "bounded": True},
         {"layer_derivatives": ((1,), (2,))},

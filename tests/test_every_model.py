@@ -45,7 +45,11 @@ SMALL = {
     "cell_frames": 1,
     "pca_components": 5,
     "gaussians": 4,
+    "steps": 3,
+    "pca": 6,
+    "hog3d": {"cells": (1, 2, 2), "blocks": 2},
 }
+ON_VIDEO: dict[str, Any] = {"input": "video", "features": "hog3d"}
 
 
 @dataclass(frozen=True)
@@ -95,14 +99,18 @@ class Kind:
 
 
 def known(config: type[ModelConfig], **more: Any) -> Kind:
-    takes_clips = isinstance(config().takes(), ClipInput)
+    takes_clips = isinstance(config.model_validate(more).takes(), ClipInput)
     small = {setting: value for setting, value in SMALL.items() if setting in config.model_fields}
     return Kind(config.model_validate(small | more if takes_clips else {}))
 
 
 @pytest.fixture(
-    params=[*((config, {}) for config in KINDS), *((config, {"stages": 2}) for config in SHALLOW)],
-    ids=lambda param: f"{param[0].spec.name}{' with two stages' if param[1] else ''}",
+    params=[
+        *((config, {}) for config in KINDS),
+        *((config, {"stages": 2}) for config in SHALLOW),
+        (DRNNConfig, ON_VIDEO),
+    ],
+    ids=lambda param: " ".join([param[0].spec.name, *map(str, param[1].values())]),
 )
 def kind(request: pytest.FixtureRequest) -> Kind:
     config, more = request.param
@@ -119,12 +127,14 @@ def with_active_norms(model: Model) -> Model:
 
 
 @pytest.mark.parametrize(
-    ("config", "holds"),
-    [(config, holds) for config in KINDS for holds in known(config).holds.values()],
-    ids=[f"{config.spec.name}-{name}" for config in KINDS for name in known(config).holds],
+    ("kind", "holds"),
+    [
+        pytest.param(kind, holds, id=f"{kind.config.spec.name}-{name}")
+        for kind in (*map(known, KINDS), known(DRNNConfig, **ON_VIDEO))
+        for name, holds in kind.holds.items()
+    ],
 )
-def test_it_scores_every_class_for_every_kind_of_recording(config: type[ModelConfig], holds: Holds):
-    kind = known(config)
+def test_it_scores_every_class_for_every_kind_of_recording(kind: Kind, holds: Holds):
     batch = collate_inputs([kind.sample(frames, frames, holds) for frames in (9, 1, 6)])
     output = kind.build(holds)(**batch)
     assert isinstance(output, Output)

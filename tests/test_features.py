@@ -165,6 +165,8 @@ def test_numbers_that_16_bits_cannot_hold_are_refused(tmp_path: Path, record: Re
     part = PartStore.create(tmp_path, METADATA | {"precision": "float16"})
     with pytest.raises(DataError, match=r"reach 1e\+05. Expected finite numbers that float16 can hold.*float32"):
         part.write(record, torch.full((2, 1, 1, 1), 1e5), 2)
+    with pytest.raises(DataError, match=r"contain NaN or infinity. Expected finite numbers.*[Cc]heck the weights"):
+        part.write(record, torch.tensor([[[[1.0]]], [[[torch.nan]]]]), 2)
     assert not part.path(record).exists()
 
 
@@ -407,8 +409,8 @@ def test_a_store_of_other_settings_is_refused(root: Path, store: Path, settings:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model.train_backbone": True}, r"view.features .*'video_lstm' has no such CNN here"),
-        ({"model": {"name": "tsn"}}, r"view.features .*model 'tsn' has no such CNN here"),
+        ({"model.train_backbone": True}, r"view.features .*'video_lstm' has none here"),
+        ({"model": {"name": "tsn"}}, r"view.features .*model 'tsn' has none here"),
         ({"view.crops": "three"}, 'set view.crops = "center"'),
         ({"view.size": 64}, "and view.size = 0"),
         ({"view.reverse": True}, "leave view.reverse out"),

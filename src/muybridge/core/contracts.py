@@ -130,16 +130,21 @@ Takes = SkeletonInput | ClipInput
 
 @dataclass(frozen=True, slots=True)
 class FrozenPart:
-    """A submodule that processes each frame independently and is not trained, so that its features can be cached.
+    """A submodule that processes each frame, or window of frames, by itself and is not trained.
+
+    So its features can be cached.
 
     Attributes:
         name: of the submodule.
         input: the argument of ``forward`` that it processes.
         output: the argument of ``forward`` that takes its features instead.
         settings: the settings on which its features depend, besides its weights.
+        window: consecutive frames from which a feature is computed. Given more, the submodule makes one for each window
+            in them.
     """
 
     name: str
     input: str
     output: str
-    settings: Mapping[str, str | int | bool]
+    settings: Mapping[str, str | int | float | bool | tuple[int, ...]]
+    window: int = 1

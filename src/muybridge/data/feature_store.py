@@ -1,8 +1,9 @@
-"""Features that frozen CNNs extract from every frame of a data set, computed once and stored on disk.
+"""Features that untrained parts of models make of every frame of a data set, computed once and stored on disk.
 
 A store is a folder with a folder for each part of the model, such as ``appearance`` and ``motion``. Each has
 ``store.json``, the metadata of what made the maps, and ``ID.safetensors`` for each recording: the maps of all its
-frames (of optical flow, all but the last), how many frames it has, and a fingerprint of its file. Files are written
+frames (of optical flow, all but the last; of windows, those that begin at each frame and end within the video), how
+many frames it has, and a fingerprint of its file. Files are written
 atomically, so that a store that lacks recordings can be completed, and a recording that has changed is detected.
 
 Legend: T frames, D features, h and w map size.
@@ -141,10 +142,14 @@ class PartStore:
         """
         stored = maps.to(getattr(torch, self.metadata["precision"])).cpu().contiguous()
         if not stored.isfinite().all():
+            finite = maps.isfinite().all()
             raise DataError(
-                f"the maps of recording {record.id!r} reach {maps.abs().max():.3g}",
+                f"the maps of recording {record.id!r} "
+                + (f"reach {maps.abs().max():.3g}" if finite else "contain NaN or infinity"),
                 expected=f"finite numbers that {self.metadata['precision']} can hold",
-                hint="store them with `--precision float32` in another folder, or check the CNN's weights",
+                hint="store them with `--precision float32` in another folder"
+                if finite
+                else "check the weights of the CNN that makes them, and the recording with `muybridge doctor`",
                 where=self.folder,
             )
         path = self.path(record)

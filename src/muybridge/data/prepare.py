@@ -54,7 +54,9 @@ class ViewConfig(CropConfig):
 
     Attributes:
         mode: "segments" divides the whole video into segments (TSN, TSM, SELFY, TDN); "dense" spreads the segments over
-            a window of 64 frames, as for Kinetics; "clips" takes one window of the video.
+            a window of 64 frames, as for Kinetics; "clips" takes one window of the video;
+            "uniform" spreads single frames evenly over the whole video, and "windows" the windows of consecutive frames
+            of a model that takes such.
         clips: testing takes the video this many times, at places evenly spread in time; each with every crop, and
             probabilities averaged over all.
         stride: from one frame of a clip, or of a segment's window, to its next; consecutive frames are 1 apart. Flow is
@@ -412,11 +414,13 @@ class FeaturePreparation(Preparation[dict[str, Tensor]]):
         takes: the model's contract.
         view: which frames are read, and how often in testing.
         keep: the smallest share of a training video that frames are chosen from, see :class:`ClipAugment`.
+        window: consecutive frames of which each map is made; each window of frames then has the map of its first.
     """
 
     takes: ClipInput
     view: ViewConfig
     keep: float = 1.0
+    window: int = 1
 
     @property
     def views(self) -> int:
@@ -429,7 +433,9 @@ class FeaturePreparation(Preparation[dict[str, Tensor]]):
         """The first half of a call: chooses frames and reads their maps; those of all views follow each other."""
         del name
         assert isinstance(recording, StoredFrames)
-        return recording.read(frame_indices(len(recording), self.takes, self.view, self.keep, rng))
+        frames = len(recording) + self.window - 1
+        numbers = frame_indices(frames, self.takes, self.view, self.keep, rng)[:: self.window]
+        return recording.read([min(number, len(recording) - 1) for number in numbers])
 
     def transform(self, read: dict[str, Tensor], label: int = -1, rng: torch.Generator | None = None) -> Sample:
         """The second half of a call: one view after the other."""

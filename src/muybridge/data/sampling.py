@@ -10,7 +10,7 @@ import torch
 
 from muybridge.core.contracts import ClipInput
 
-Mode = Literal["segments", "dense", "clips", "uniform"]
+Mode = Literal["segments", "dense", "clips", "uniform", "windows"]
 
 DENSE_SPAN = 64
 """Length of a dense window in frames."""
@@ -32,7 +32,8 @@ def sample_indices(
         takes: how many segments of how many frames.
         mode: "segments" cuts the whole video into pieces (TSN, TSM, SELFY, TDN); "dense" spreads the segments over a
             window of 64 frames (I3D); "clips" takes consecutive frames, 25 clips to a video in the paper (VideoLSTM);
-            "uniform" spreads all frames evenly over the whole video, however short or long it is.
+            "uniform" spreads all frames evenly over the whole video, however short or long it is; "windows" spreads the
+            windows of consecutive frames instead, which overlap in a short one (dRNN on video).
         rng: of a training sample; None gives the fixed frames of testing.
         view, views: which input of how many that testing takes from one video.
         stride: from each frame of a window or clip to the next; 1, consecutive frames, in the published systems.
@@ -42,6 +43,9 @@ def sample_indices(
         return window_indices(dense_starts(frames, segments, rng, view, views), length, frames, stride)
     if mode == "uniform":
         return uniform_indices(frames, segments * length, rng, view, views)
+    if mode == "windows":
+        starts = uniform_indices(max(1, frames - window_span(length, stride) + 1), segments, rng, view, views)
+        return window_indices(starts, length, frames, stride)
     if mode == "clips":
         total = segments * length
         starts = clip_starts(frames, window_span(total, stride), views, rng)[view : view + 1]

@@ -157,6 +157,8 @@ def _too_short(observed: list[Observed], recipe: Recipe) -> list[Finding]:
         stride = view.stride if view else 1
         if view is not None and view.mode in ("clips", "uniform"):
             fewest = window_span(takes.segments * takes.frames_per_segment, stride)
+        elif view is not None and view.mode == "windows":
+            fewest = window_span(takes.frames_per_segment, stride)
         else:
             fewest = takes.segments + window_span(takes.frames_per_segment, stride) - 1
     else:

@@ -1,4 +1,6 @@
-"""Feature maps of a model's frozen CNNs for every frame of a data set, computed once and cached in a feature store.
+"""Feature maps of what a model does not train, for every frame of a data set, computed once and kept in a store.
+
+The part is a CNN over single frames, or it describes windows of consecutive frames, one beginning at each frame.
 
 Legend: T frames, C channels, H and W pixels.
 """
@@ -129,8 +131,8 @@ def _starting_parts(recipe: Recipe) -> list[tuple[FrozenPart, ModelConfig, nn.Mo
     if not parts:
         raise RecipeError(
             f"model {recipe.model.name!r} has no part that sees single frames and is not trained",
-            expected="a model with a frozen CNN",
-            hint='set model.name = "video_lstm" with model.train_backbone = false',
+            expected="a model with a frozen CNN or with hand-crafted descriptors",
+            hint='set model.name = "video_lstm" with model.train_backbone = false, or drnn with model.input = "video"',
         )
     return list(parts.values())
 
@@ -219,7 +221,7 @@ def _compute_maps(
     job: _Job, records: Sequence[Record], device: torch.device, failed: list[FailedSample]
 ) -> Iterator[tuple[Record, int, Tensor]]:
     """Each recording as it is finished, with its number of frames and its maps; adds to ``failed``."""
-    chunks = _Chunks(records, job.recipe.data, job.preparation(), job.part.input)
+    chunks = _Chunks(records, job.recipe.data, job.preparation(), job.part)
     loader = WorkerLoader(chunks, batch_size=None, num_workers=min(job.recipe.train.num_workers, len(records)))
     unfinished: dict[int, list[Tensor]] = {}
     for chunk in loader:
@@ -235,14 +237,14 @@ def _compute_maps(
 
 
 Chunk = tuple[int, int, int, Float32[Tensor, "T C H W"]]
-"""Number of the recording, its frames, how many of them are used, and some of these."""
+"""Number of the recording, its frames, how many maps it has, and the frames of some of these."""
 
 
 class _Chunks(IterableDataset["Chunk | FailedSample"]):
     """All frames of all recordings in chunks, in order within a recording; worker processes share the recordings."""
 
-    def __init__(self, records: Sequence[Record], data: AnyDataset, prepare: ClipPreparation, name: str) -> None:
-        self.records, self.data, self.prepare, self.name = records, data, prepare, name
+    def __init__(self, records: Sequence[Record], data: AnyDataset, prepare: ClipPreparation, part: FrozenPart) -> None:
+        self.records, self.data, self.prepare, self.part = records, data, prepare, part
 
     def __iter__(self) -> Iterator[Chunk | FailedSample]:
         worker = get_worker_info()
@@ -258,8 +260,10 @@ class _Chunks(IterableDataset["Chunk | FailedSample"]):
         recording = self.data.open(record)
         assert isinstance(recording, Video)
         with recording as video:
-            usable = self.prepare.usable(video)
-            for start in range(0, usable, CHUNK):
-                numbers = range(start, min(start + CHUNK, usable))
+            usable, more = self.prepare.usable(video), self.part.window - 1
+            maps = max(1, usable - more)
+            for start in range(0, maps, CHUNK):
+                stop = min(start + CHUNK, maps) + more
+                numbers = [min(frame, usable - 1) for frame in range(start, stop)]  # a short video stays at its end
                 images: Mapping[str, Tensor] = self.prepare.frames(video, numbers, record.id)
-                yield number, len(video), usable, images[self.name]
+                yield number, len(video), maps, images[self.part.input]

@@ -19,10 +19,11 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from muybridge.core.errors import RecipeError
 from muybridge.core.skeletons import Layout
+from muybridge.nn.fitted_features import FittedFeatures
 from muybridge.nn.options import PAPER_GROUPS, FeatureGroup, FeatureScaling
 from muybridge.nn.recurrent import valid_frames
 
@@ -46,8 +47,8 @@ def directions(coordinates: int) -> Float[Tensor, "18 {coordinates}"]:
     return F.normalize(torch.tensor(vectors), dim=-1)
 
 
-class SkeletonFeatures(nn.Module):
-    """Features of each frame, z-scored and optionally projected with statistics that are fitted once and stored.
+class SkeletonFeatures(FittedFeatures):
+    """Features of each frame, scaled and optionally projected by statistics of the training part.
 
     Args:
         layout: joints and bones.
@@ -71,16 +72,12 @@ class SkeletonFeatures(nn.Module):
         scaling: FeatureScaling = "feature",
         pca: int = 0,
     ) -> None:
-        super().__init__()
         if not layout.known and (bone_groups := [group for group in ("angle", "bone") if group in groups]):
             raise RecipeError(
                 f"features of bones ({', '.join(bone_groups)}) for the layout {layout.name!r}",
                 expected="a layout with bones",
                 hint="leave them out of model.features, or set data.layout (`muybridge layouts` lists all)",
             )
-        self.layout = layout
-        self.groups = tuple(groups)
-        self.scaling = scaling
         joints, pairs = people * len(layout), bone_pairs(layout)
         sizes = {
             "position": joints * coordinates,
@@ -93,26 +90,14 @@ class SkeletonFeatures(nn.Module):
             "movement": joints * coordinates,
             "travel": people * coordinates,
         }
-        self.group_sizes = [sizes[group] for group in self.groups]
-        raw_size = sum(self.group_sizes)
-        if pca > raw_size:
-            raise RecipeError(
-                f"pca = {pca} of {raw_size} features",
-                expected=f"0 to {raw_size}",
-                hint="lower model.pca, or set it to 0",
-            )
-        self.size = pca or raw_size
-        self.register_buffer("mean", torch.zeros(raw_size))
-        self.register_buffer("deviation", torch.ones(raw_size))
-        self.register_buffer("basis", torch.eye(raw_size, pca) if pca else None)
+        super().__init__([sizes[group] for group in groups], scaling, pca)
+        self.layout = layout
+        self.groups = tuple(groups)
         self.register_buffer("directions", directions(coordinates), persistent=False)
         self.register_buffer("magnitudes", torch.tensor(_MAGNITUDES), persistent=False)
         self.register_buffer("bones", torch.tensor(layout.bones).reshape(-1, 2), persistent=False)
         self.register_buffer("pairs", torch.tensor(pairs).reshape(-1, 2), persistent=False)
         self.register_buffer("ends", torch.triu_indices(joints, joints, 1), persistent=False)
-        self.mean: Tensor
-        self.deviation: Tensor
-        self.basis: Tensor | None
         self.directions: Tensor
         self.magnitudes: Tensor
         self.bones: Tensor
@@ -121,9 +106,7 @@ class SkeletonFeatures(nn.Module):
 
     def forward(self, joints: Float[Tensor, "B T P J D"], length: Int64[Tensor, " B"]) -> Float[Tensor, "B T F"]:
         """Normalized features; zero in the padding."""
-        features = (self.raw(joints, length) - self.mean) / self.deviation
-        if self.basis is not None:
-            features = features @ self.basis
+        features = self.normalize(self.raw(joints, length))
         return features * valid_frames(length, joints.shape[1])[..., None]
 
     def raw(self, joints: Float[Tensor, "B T P J D"], length: Int64[Tensor, " B"]) -> Float[Tensor, "B T N"]:
@@ -206,30 +189,11 @@ class SkeletonFeatures(nn.Module):
         distances = (points[:, :, first] - points[:, :, second]).norm(dim=-1)
         return distances.where(seen[:, :, first] & seen[:, :, second], 0)
 
-    @torch.no_grad()
     def fit(self, batches: Iterable[dict[str, Tensor]]) -> None:
         """Set mean, deviation and basis from the valid frames of ``joints`` and ``length``, in one pass."""
-        count = 0
-        total = torch.zeros(self.mean.shape, dtype=torch.float64)
-        outer = torch.zeros(len(total), len(total), dtype=torch.float64)
-        for batch in batches:
-            joints, length = batch["joints"].to(self.mean), batch["length"].to(self.mean.device)
-            frames = self.raw(joints, length)[valid_frames(length, joints.shape[1])].double().cpu()
-            count += len(frames)
-            total += frames.sum(0)
-            outer += frames.T @ frames
-        mean = total / count
-        covariance = outer / count - torch.outer(mean, mean)
-        variance = covariance.diagonal().clamp(min=0)
-        if self.scaling == "group":
-            variance = torch.cat([part.mean().expand(len(part)) for part in variance.split(self.group_sizes)])
-        deviation = variance.sqrt()
-        deviation = deviation.where(deviation > 1e-6, 1.0)  # a constant feature stays near zero
-        self.mean.copy_(mean)
-        self.deviation.copy_(deviation)
-        if self.basis is not None:
-            _, vectors = torch.linalg.eigh(covariance / torch.outer(deviation, deviation))
-            basis = vectors.flip(1)[:, : self.size]
-            # The sign of an eigenvector is arbitrary: make its largest entry positive.
-            largest = basis.gather(0, basis.abs().argmax(0, keepdim=True))
-            self.basis.copy_(basis * largest.sign())
+        self.fit_to(map(self._valid_frames, batches))
+
+    @torch.no_grad()
+    def _valid_frames(self, batch: dict[str, Tensor]) -> Float[Tensor, "M N"]:
+        joints, length = batch["joints"].to(self.mean), batch["length"].to(self.mean.device)
+        return self.raw(joints, length)[valid_frames(length, joints.shape[1])]

@@ -126,8 +126,14 @@ class Recipe(FrozenModel):
             return self
         if not all(model.frozen_parts() for model in self._models()):
             raise ValueError(
-                f"view.features holds the maps of a frozen CNN for single frames, and model {self.model.name!r} has no "
-                "such CNN here; leave it out, or use video_lstm with train_backbone = false"
+                f"view.features holds the maps of a part that is not trained, and model {self.model.name!r} has none "
+                'here; leave it out, or use video_lstm with train_backbone = false or drnn with input = "video"'
+            )
+        windows = any(part.window > 1 for model in self._models() for part in model.frozen_parts())
+        if windows and (view.stride > 1 or view.mode not in ("windows", "segments")):
+            raise ValueError(
+                "view.features holds descriptors of consecutive frames of the video: leave view.stride out, and set "
+                f'view.mode = "windows" (now stride = {view.stride}, mode = "{view.mode}")'
             )
         if view.crops != "center" or view.size or view.reverse:
             raise ValueError(
@@ -157,8 +163,8 @@ class Recipe(FrozenModel):
             )
         if self.model.frozen_parts():
             raise ValueError(
-                f"{start} trains the whole network, and the CNN of model {name!r} is frozen; set "
-                "model.train_backbone = true, or leave train.warm_up out"
+                f"{start} trains the whole network, and model {name!r} has a part that is never trained; leave "
+                "train.warm_up out, or set model.train_backbone = true where the part is a CNN"
             )
         if getattr(self.model, "pca", 0):
             raise ValueError(
@@ -254,9 +260,9 @@ class Recipe(FrozenModel):
         """What turns a recording of a feature store into inputs of a model; with ``augment`` as for training."""
         takes, changes = model.takes(), self.augment.clip
         assert isinstance(takes, ClipInput)
-        return FeaturePreparation(
-            takes, self.view or ViewConfig(), changes.temporal_crop if augment and changes else 1.0
-        )
+        (window,) = {part.window for part in model.frozen_parts()}
+        keep = changes.temporal_crop if augment and changes else 1.0
+        return FeaturePreparation(takes, self.view or ViewConfig(), keep, window)
 
     def stages(self) -> tuple[Stage, ...]:
         """The stages to train: those of the recipe, or the recipe as a single one."""

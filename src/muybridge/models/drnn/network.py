@@ -1,19 +1,24 @@
-"""The network of dRNN: features of each frame, a differential LSTM, a linear classifier.
+"""The network of dRNN: features of each step in time, a differential LSTM, a linear classifier.
 
-Legend: B batch, T frames, P people, J joints, D coordinates, H hidden size, K classes.
+Legend: B batch, T frames or steps, P people, J joints, D coordinates, H hidden size, K classes; of video S steps of F
+frames, C channels, H and W pixels, E descriptor length, G descriptors along an axis.
 """
 
 from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from muybridge.core.contracts import SkeletonData
+from muybridge.core.errors import DataError
 from muybridge.core.types import Output
 from muybridge.models.base import Model
 from muybridge.models.drnn import DRNNConfig
+from muybridge.nn.fitted_features import FittedFeatures
+from muybridge.nn.hog3d import HOG3D
 from muybridge.nn.recurrent import (
     DifferentialLSTM,
     last_valid,
@@ -28,23 +33,26 @@ _POOLING = {"last": last_valid, "mean": mean_valid, "max": max_valid}
 
 
 class DRNN(Model):
-    """Features of each frame, a differential LSTM over them, a linear layer on the pooled output."""
+    """A differential LSTM over the features of each step, and a linear layer on the pooled output.
 
-    def __init__(self, config: DRNNConfig, num_classes: int, holds: SkeletonData) -> None:
+    Args:
+        config: the settings.
+        input_size: number of features.
+        num_classes: K.
+    """
+
+    def __init__(self, config: DRNNConfig, input_size: int, num_classes: int) -> None:
         super().__init__()
         self.config = config
-        self.features = SkeletonFeatures(
-            holds.layout, holds.people, holds.coordinates, config.features, config.feature_scaling, config.pca
-        )
         first, *deeper = config.layer_derivatives or (_single_layer(config),)
-        self.recurrent = _layer(config, self.features.size, first)
+        self.recurrent = _layer(config, input_size, first)
         self.deeper = nn.ModuleList(_layer(config, config.hidden, derivatives) for derivatives in deeper)
         self.classifier = nn.Linear(config.hidden, num_classes)
         nn.init.zeros_(self.classifier.bias)
 
-    def forward(self, joints: Float[Tensor, "B T P J D"], length: Int64[Tensor, " B"]) -> Output:
+    def classify(self, features: Float[Tensor, "B T D"], length: Int64[Tensor, " B"]) -> Output:
         """Class scores, and the map ``derivative_norm`` (B T): the norm of the highest derivative; 0 in the padding."""
-        features = F.dropout(self.features(joints, length), self.config.input_dropout, self.training)
+        features = F.dropout(features, self.config.input_dropout, self.training)
         h, s = self.recurrent(features, length)
         norm = self._derivative_norm(self.recurrent, s.detach(), length)
         for layer in self.deeper:
@@ -67,9 +75,78 @@ class DRNN(Model):
         derivative = torch.diff(F.pad(s, (0, 0, order, 0)), n=order, dim=1)
         return derivative.norm(dim=-1) * valid_frames(length, s.shape[1])
 
+
+class SkeletonDRNN(DRNN):
+    """A dRNN over the features of each frame of skeletons."""
+
+    def __init__(self, config: DRNNConfig, num_classes: int, holds: SkeletonData) -> None:
+        groups = config.features
+        assert not isinstance(groups, str)
+        features = SkeletonFeatures(
+            holds.layout, holds.people, holds.coordinates, groups, config.feature_scaling, config.pca
+        )
+        super().__init__(config, features.size, num_classes)
+        self.features = features
+
+    def forward(self, joints: Float[Tensor, "B T P J D"], length: Int64[Tensor, " B"]) -> Output:
+        """Class scores and the map of :meth:`DRNN.classify`."""
+        return self.classify(self.features(joints, length), length)
+
     def calibrate(self, batches: Iterable[dict[str, Tensor]]) -> None:
         """Fits mean, deviation and principal components of the features."""
         self.features.fit(batches)
+
+
+class VideoDRNN(DRNN):
+    """A dRNN over HOG3D descriptors, one for each window of consecutive frames; those of a grid are one vector."""
+
+    def __init__(self, config: DRNNConfig, num_classes: int) -> None:
+        hog3d = HOG3D(**config.hog3d.model_dump())
+        descriptors = FittedFeatures([hog3d.size * hog3d.grid**2], config.feature_scaling, config.pca)
+        super().__init__(config, descriptors.size, num_classes)
+        self.hog3d = hog3d
+        self.descriptors = descriptors
+
+    def forward(
+        self, video: Float[Tensor, "B T C H W"] | None = None, features: Float[Tensor, "B S E G G"] | None = None
+    ) -> Output:
+        """Class scores and the map of :meth:`DRNN.classify`.
+
+        Args:
+            video: T = S F frames, the windows one after the other.
+            features: stored output of ``hog3d`` for each window, instead of ``video``. Any precision.
+
+        Raises:
+            DataError: neither was given, or features have another size.
+        """
+        raw = self._raw(video, features)
+        length = torch.full((raw.shape[0],), raw.shape[1], device=raw.device)
+        return self.classify(self.descriptors.normalize(raw), length)
+
+    def calibrate(self, batches: Iterable[dict[str, Tensor]]) -> None:
+        """Fits mean, deviation and principal components of the descriptors."""
+        device = self.hog3d.axes.device
+        self.descriptors.fit_to(
+            self._raw(**{name: value.to(device) for name, value in batch.items()}).flatten(0, 1) for batch in batches
+        )
+
+    def _raw(self, video: Tensor | None = None, features: Tensor | None = None) -> Float[Tensor, "B S N"]:
+        """The descriptors of each step as a vector."""
+        if features is None:
+            if video is None:
+                raise DataError(
+                    "neither video nor features was given", expected="one of them", hint="pass frames as video"
+                )
+            windows = rearrange(video, "b (s f) c h w -> (b s) f c h w", f=self.hog3d.window)
+            features = rearrange(self.hog3d(windows), "(b s) 1 e g h -> b s e g h", b=len(video))
+        expected = (self.hog3d.size, self.hog3d.grid, self.hog3d.grid)
+        if features.shape[2:] != expected:
+            raise DataError(
+                f"features of size {'x'.join(map(str, features.shape[2:]))}",
+                expected=f"{'x'.join(map(str, expected))}, the output of model.hog3d",
+                hint="extract them again with `muybridge features`, or restore the settings of model.hog3d",
+            )
+        return features.flatten(2).to(self.descriptors.mean.dtype)
 
 
 def _single_layer(config: DRNNConfig) -> tuple[int, ...]:
