@@ -29,7 +29,9 @@ def split(
     settings: Settings = None,
     group: Group = None,
     test: Annotated[float, typer.Option(metavar="SHARE", min=0, max=1, help="Of the recordings that test.")] = 0.25,
-    val: Annotated[float, typer.Option(metavar="SHARE", min=0, max=1, help="Of those that validate.")] = 0.1,
+    val: Annotated[
+        float, typer.Option(metavar="SHARE", min=0, max=1, help="Of those that validate; 0 for none.")
+    ] = 0.1,
     folds: Annotated[
         int, typer.Option(metavar="N", min=0, help="Write so many folds of a cross-validation instead.")
     ] = 0,
@@ -58,7 +60,11 @@ def split(
     (column, values), *_ = drawn.items()
     _print(records, column, values, len(data.labels()))
     typer.echo(printable(str(out)))
-    words = ("--data", str(out), "--set", "data.fold=1") if folds else ("--data", str(out))
+    words = ["--data", str(out)]
+    if folds:
+        words += ["--set", "data.fold=1"]
+    elif not val:  # or a tenth of the training part would be drawn from it
+        words += ["--set", "data.val_fraction=0"]
     typer.echo(f"next: {shell_command('train', '--model', starter_of(out), *words)}", err=True)
 
 

@@ -9,6 +9,7 @@ from torch.utils.data import Dataset, Sampler, get_worker_info
 from muybridge.core.errors import DataError
 from muybridge.core.rng import make_generator
 from muybridge.core.types import Batch, FailedSample, Record, SkeletonSequence
+from muybridge.data.balance import ClassBalance
 from muybridge.data.decoded import DecodedVideo, decode_short
 from muybridge.data.prepare import Preparation, Recording, collate_inputs
 from muybridge.data.workers import WorkerLoader
@@ -19,8 +20,11 @@ CACHE_BYTES = 2**30
 
 Cached = TypeVar("Cached", SkeletonSequence, DecodedVideo)
 
-SampleKey = tuple[int, int]
-"""Epoch and index of a sample; its random generator is seeded from these two and the seed of the run."""
+SampleKey = tuple[int, ...]
+"""Epoch and index of a sample, and the number of its repetition in the epoch where it is not the first.
+
+Its random generator is seeded from these and the seed of the run.
+"""
 
 
 class Source(Protocol):
@@ -32,7 +36,7 @@ class Source(Protocol):
 
 
 class SampleDataset(Dataset["tuple | FailedSample"]):
-    """Opens and prepares records, indexed by (epoch, index); epoch -1 prepares without augmentation.
+    """Opens and prepares records, indexed by :data:`SampleKey`; epoch -1 prepares without augmentation.
 
     Attributes:
         keep_videos: whether short videos stay decoded in memory, so that only the first epoch decodes them.
@@ -51,9 +55,9 @@ class SampleDataset(Dataset["tuple | FailedSample"]):
 
     def __getitem__(self, key: SampleKey) -> tuple | FailedSample:
         """Inputs, label and id of one sample, or why it cannot be read."""
-        epoch, index = key
+        epoch, index = key[:2]
         record = self.records[index]
-        rng = make_generator(self.seed, "sample", epoch, index) if epoch >= 0 else None
+        rng = make_generator(self.seed, "sample", *key) if epoch >= 0 else None
         try:
             recording = self._open(index, training=rng is not None)
             try:
@@ -110,28 +114,45 @@ def collate(samples: list[tuple | FailedSample]) -> Batch:
 class BatchPlan(Sampler[list[SampleKey]]):
     """The order of training samples: which of them belong to each optimizer step, and this process's share of it.
 
-    Each epoch is shuffled by (seed, epoch) and has every sample once; a last step with fewer samples than processes is
-    merged with the one before.
+    Each epoch is shuffled by (seed, epoch) and has every sample once, or as often as a balance of classes draws it; a
+    last step with fewer samples than processes is merged with the one before.
 
     Args:
         count: samples in the index, at least ``world``.
         batch_size: samples of one step, over all processes.
         seed: of the shuffling.
         rank, world: number of this process, and how many there are.
+        balance: draws the samples of each epoch; None takes every one once.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        balance: ClassBalance | None = None,
+    ) -> None:
         self.count, self.batch_size, self.seed, self.rank, self.world = count, batch_size, seed, rank, world
+        self.balance = balance
         self.epoch, self.first_step = 0, 0
 
     def start_at(self, epoch: int, step: int = 0) -> None:
         """Start the next iteration at a step of an epoch."""
         self.epoch, self.first_step = epoch, step
 
-    def steps(self) -> list[list[int]]:
-        """The sample indices of every step of the current epoch, over all processes."""
-        order = torch.randperm(self.count, generator=make_generator(self.seed, "order", self.epoch)).tolist()
-        steps = [order[start : start + self.batch_size] for start in range(0, self.count, self.batch_size)]
+    def steps(self) -> list[list[SampleKey]]:
+        """The samples of every step of the current epoch, over all processes."""
+        rng = make_generator(self.seed, "order", self.epoch)
+        if self.balance is None:
+            order = [(self.epoch, index) for index in torch.randperm(self.count, generator=rng).tolist()]
+        else:
+            drawn = self.balance.draw(rng)
+            order = [(self.epoch, index, time) if time else (self.epoch, index) for index, time in drawn]
+        steps: list[list[SampleKey]] = [
+            order[start : start + self.batch_size] for start in range(0, self.count, self.batch_size)
+        ]
         if len(steps) > 1 and len(steps[-1]) < self.world:
             steps[-2:] = [steps[-2] + steps[-1]]
         return steps
@@ -141,7 +162,7 @@ class BatchPlan(Sampler[list[SampleKey]]):
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         for step in self.steps()[self.first_step :]:
-            yield [(self.epoch, index) for index in step[self.rank :: self.world]]
+            yield step[self.rank :: self.world]
 
 
 def sequential_plan(count: int, batch_size: int, rank: int = 0, world: int = 1) -> list[list[SampleKey]]:

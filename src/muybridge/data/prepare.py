@@ -19,6 +19,7 @@ from torch import Tensor
 from muybridge.core.contracts import ClipData, ClipInput, Holds, SkeletonData, SkeletonInput, Takes
 from muybridge.core.errors import DataError, RecipeError
 from muybridge.core.types import Clip, SkeletonSequence
+from muybridge.data.balance import Relabelling
 from muybridge.data.clip_ops import (
     STREAMS,
     ClipAugment,
@@ -180,6 +181,10 @@ class Preparation(ABC, Generic[Read]):
     def transform(self, read: Read, label: int = -1, rng: torch.Generator | None = None) -> Sample:
         """The second half of a call: what was read as the model takes it, ``V`` views one after the other."""
 
+    def relabelling(self) -> Relabelling:
+        """The random changes of the label in training."""
+        return ()
+
     def decoded_side(self) -> int | None:
         """The shorter side at which training may keep all frames of a short video; None where frames do not suffice."""
         return None
@@ -217,6 +222,12 @@ class SkeletonPreparation(Preparation[SkeletonSequence]):
     def views(self) -> int:
         """One: a recording of skeletons has a single view."""
         return 1
+
+    def relabelling(self) -> Relabelling:
+        """Mirroring, where it changes labels."""
+        if self.augment is None or not self.mirror or not self.holds.layout.mirror:
+            return ()
+        return ((self.augment.mirror, self.mirror),)
 
     def read(
         self, recording: Recording, rng: torch.Generator | None = None, name: str | None = None
@@ -305,6 +316,13 @@ class ClipPreparation(Preparation[dict[str, Clip]]):
         if self.takes.statistics:
             clips["thumbnails"] = read_thumbnails(recording)
         return clips
+
+    def relabelling(self) -> Relabelling:
+        """Mirroring and reversing, where they change labels."""
+        if self.augment is None:
+            return ()
+        flip = self.augment.flip if self.augment.flip_labels == "swap" else 0.0
+        return (flip, self.mirror or {}), (self.augment.reverse, self.reverse or {})
 
     def decoded_side(self) -> int | None:
         """See :meth:`Preparation.decoded_side`; flow of a video is not computed from frames that were scaled down."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from muybridge.core.rng import derive_seed, make_generator
 from muybridge.core.types import Batch, Output
+from muybridge.data.balance import ClassBalance
 from muybridge.data.loader import BatchPlan, make_loader, sequential_plan
 from muybridge.data.workers import WorkerLoader
 from muybridge.engine.evaluate import check_features, eval_batch_size, predict_split, to_device
@@ -20,7 +20,8 @@ from muybridge.engine.initialize import freeze_batch_norm, initialize_model
 from muybridge.engine.metrics import score
 from muybridge.engine.mixing import mix
 from muybridge.engine.optim import build_optimizer, rate_factor
-from muybridge.models.base import Model, Targets
+from muybridge.models.base import Criterion, Model, Targets
+from muybridge.nn.criterion import CrossEntropy
 from muybridge.recipe import AnyOptimizer, Schedule, Stage
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class StageTrainer:
             model.
         wrapped: the model as Fabric runs it.
         optimizer: over the parameters that learn.
+        criterion: the loss of class scores.
         plan, loader: the batches.
         val_loader: the validation set, if there is one.
         total: optimizer steps of the stage.
@@ -52,6 +54,7 @@ class StageTrainer:
     eval_model: Model
     wrapped: Any
     optimizer: Optimizer
+    criterion: Criterion
     plan: BatchPlan
     loader: WorkerLoader
     val_loader: WorkerLoader | None
@@ -76,10 +79,23 @@ class StageTrainer:
         wrapped, optimizer = runtime.fabric.setup(compiled, optimizer)
         eval_model = model if average is None else average.to(runtime.device)
         plan_seed = derive_seed(settings.seed, "stage", number)
-        plan = BatchPlan(len(session.train), settings.batch_size, plan_seed, runtime.rank, runtime.world_size)
+        balance = class_balance(session)
+        if balance and not resumed and not number:
+            session.report.say(f"train.balance: {balance}")
+        plan = BatchPlan(
+            len(session.train),
+            settings.batch_size,
+            plan_seed,
+            runtime.rank,
+            runtime.world_size,
+            balance if settings.balance == "sampler" else None,
+        )
         loader = make_loader(session.train, plan, settings.num_workers)
         total = stage.iterations or (stage.epochs or 0) * len(plan.steps())
-        trainer = cls(session, stage, number, model, eval_model, wrapped, optimizer, plan, loader, None, total)
+        criterion = make_criterion(session, balance)
+        trainer = cls(
+            session, stage, number, model, eval_model, wrapped, optimizer, criterion, plan, loader, None, total
+        )
         trainer.val_loader = trainer._make_val_loader()
         return trainer
 
@@ -91,7 +107,7 @@ class StageTrainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps that see every training sample once."""
+        """Optimizer steps that see as many samples as the training set has."""
         return len(self.plan.steps())
 
     @property
@@ -177,8 +193,7 @@ def train_step(
         target = targets[piece]
         with fabric.no_backward_sync(trainer.wrapped, enabled=number < len(pieces)):
             output: Output = trainer.wrapped(**part)
-            smoothed = smooth_labels(target, output.logits, settings.label_smoothing)
-            terms = trainer.model.losses(output, smoothed, part)
+            terms = trainer.model.losses(output, target, part, trainer.criterion)
             loss = torch.stack(list(terms.values())).sum()
             fabric.backward(loss * (share * len(piece) / count))
         for name, value in {"loss": loss, **terms}.items():
@@ -195,13 +210,22 @@ def train_step(
     return metrics
 
 
-def smooth_labels(targets: Targets, logits: Tensor, share: float) -> Targets:
-    """Targets whose probability is spread over all classes by a share; unchanged where it is 0."""
-    if not share:
-        return targets
-    soft = targets if targets.ndim == 2 else F.one_hot(targets, logits.shape[1])
-    soft = soft.to(logits.dtype)
-    return torch.lerp(soft, torch.full_like(soft, 1 / soft.shape[1]), share)
+def class_balance(session: "Session") -> ClassBalance | None:
+    """How much the classes of the training set count; None where the recipe leaves them as they are."""
+    settings, samples = session.recipe.train, session.train
+    if not settings.balance:
+        return None
+    labels, classes = [record.label for record in samples.records], session.recipe.data.labels()
+    return ClassBalance.of(labels, len(classes), settings.balance_beta, samples.prepare.relabelling())
+
+
+def make_criterion(session: "Session", balance: ClassBalance | None) -> Criterion:
+    """The loss of class scores that the recipe asks for."""
+    settings = session.recipe.train
+    weights = None
+    if balance and settings.balance == "loss":
+        weights = torch.tensor(balance.class_weights, dtype=torch.float32, device=session.runtime.device)
+    return CrossEntropy(weights, settings.label_smoothing, settings.focal_gamma)
 
 
 def update_ema(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:

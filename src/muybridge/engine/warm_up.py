@@ -103,7 +103,8 @@ def warm_up_recipe(recipe: Recipe, runtime: Runtime) -> Recipe:
         "train.checkpoint": "last",
         "train.val_interval": steps,  # at the end alone
     }
-    settings |= dict.fromkeys(("train.mixup", "train.cutmix"), 0.0) | {"train.partial_bn": False}
+    settings |= dict.fromkeys(("train.mixup", "train.cutmix", "train.focal_gamma"), 0.0)
+    settings |= {"train.partial_bn": False, "train.balance": ""}  # its classes are even
     if is_video:
         settings |= {"view.clips": 1, "view.crops": "center", "view.size": 0, "view.reverse": False}
     if recipe.flow is not None:  # stored flow is that of the recordings as they are

@@ -3,14 +3,12 @@
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-import torch.nn.functional as F
-from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from muybridge.core.types import Batch, Output
+from muybridge.nn.criterion import CROSS_ENTROPY, Criterion, Targets
 
-Targets = Int64[Tensor, " B"] | Float[Tensor, "B K"]
-"""The class index of each sample, or a probability for every class (label smoothing, mixup)."""
+__all__ = ["CROSS_ENTROPY", "Criterion", "Model", "Targets"]
 
 
 class Model(nn.Module):
@@ -27,9 +25,18 @@ class Model(nn.Module):
         forward: Callable[..., Output]
         __call__: Callable[..., Output]
 
-    def losses(self, output: Output, labels: Targets, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Named loss terms, scalars averaged over the batch; the engine adds them up and logs each."""
-        return {"cross_entropy": F.cross_entropy(output.logits, labels)}
+    def losses(
+        self, output: Output, labels: Targets, inputs: dict[str, Tensor], criterion: Criterion = CROSS_ENTROPY
+    ) -> dict[str, Tensor]:
+        """Named loss terms, scalars averaged over the batch; the engine adds them up and logs each.
+
+        Args:
+            output: of ``forward``.
+            labels: of the samples.
+            inputs: the arguments of ``forward``.
+            criterion: the loss of class scores, as the recipe says (``train.balance``, ``train.focal_gamma``, ...).
+        """
+        return {criterion.name: criterion(output.logits, labels)}
 
     def calibrate(self, batches: Iterable[dict[str, Tensor]]) -> None:
         """Fits statistics (mean, PCA) in one pass over the training set without augmentation, before training."""

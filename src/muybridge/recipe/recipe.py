@@ -183,6 +183,11 @@ class Recipe(FrozenModel):
             "view.features": self.view is not None and self.view.features is not None,
             "flow.folder": self.flow is not None and self.flow.folder is not None,
         }
+        if isinstance(self.data, Playback) and self.train.balance:
+            raise ValueError(
+                f'train.balance = "{self.train.balance}" is for classes of uneven size, and "playback" draws its own '
+                "evenly; leave it out"
+            )
         if isinstance(self.data, Playback) and any(stored.values()):
             setting = next(setting for setting, given in stored.items() if given)
             raise ValueError(

@@ -150,6 +150,14 @@ class Train(FrozenModel):
             ``{ match = "bias", decay_mult = 0 }``; a parameter belongs to the first group that matches.
         clip_grad_norm: maximum L2 norm of the gradient; 0 does not clip.
         label_smoothing: share of the label's probability that is spread over all classes.
+        balance: for classes of uneven size: "sampler" draws samples of small classes more often and those of large ones
+            less often, as many as there are in each epoch; "loss" weighs the loss of each sample by its class. Both by
+            the effective number of samples (Cui et al., CVPR 2019), mirrored and reversed labels counted as expected.
+            "" takes classes as they are.
+        balance_beta: 0 leaves classes as they are, and close to 1 all of them count alike; a class of n recordings
+            counts (1 - beta) / (1 - beta^n).
+        focal_gamma: multiplies the loss of a class of probability p by (1 - p)^gamma, so that what is learned already
+            counts less (focal loss, Lin et al., ICCV 2017); 0 turns it off.
         mixup: blend each clip of a batch with another one, and their labels alike; the share is drawn once per batch
             from Beta(mixup, mixup). 0 turns it off.
         cutmix: replace a box of each clip, through all its frames, by that of another clip, and blend labels by area;
@@ -184,6 +192,9 @@ class Train(FrozenModel):
     param_groups: tuple[ParameterGroup, ...] = ()
     clip_grad_norm: NonNegativeFloat = 0.0
     label_smoothing: NonNegativeFloat = 0.0
+    balance: Literal["", "sampler", "loss"] = ""
+    balance_beta: float = Field(default=0.999, ge=0.0, lt=1.0)
+    focal_gamma: NonNegativeFloat = 0.0
     mixup: NonNegativeFloat = 0.0
     cutmix: NonNegativeFloat = 0.0
     partial_bn: bool = False
@@ -220,6 +231,13 @@ class Train(FrozenModel):
                 "with stages, give init_from in the stage; train.init_from is for a training without stages"
             )
         last = self.stages[-1] if self.stages else None
+        stepwise = {"balance": bool(self.balance), "focal_gamma": self.focal_gamma > 0}
+        if not self.stages and self.epochs == 0 and any(stepwise.values()):
+            setting = next(name for name, given in stepwise.items() if given)
+            raise ValueError(
+                f"{setting} changes what steps of gradient descent learn, and with epochs = 0 there are none; leave it "
+                "out, or take a model that is trained by steps"
+            )
         if self.checkpoint == "best" and (last.epochs if last else self.epochs) == 0:
             raise ValueError('without epochs there is no best one; set checkpoint = "last"')
         for stage in self.stages:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from muybridge.core.contracts import Holds
 from muybridge.core.types import Batch, Output
-from muybridge.models.base import Model, Targets
+from muybridge.models.base import CROSS_ENTROPY, Criterion, Model, Targets
 from muybridge.models.fused import FusedConfig
 
 
@@ -36,9 +36,11 @@ class Fused(Model):
         parts = [math.log1p(-weight) + logits.log_softmax(1), math.log(weight) + linear.log_softmax(1)]
         return Output(torch.stack(parts).logsumexp(0), output.maps)
 
-    def losses(self, output: Output, labels: Targets, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    def losses(
+        self, output: Output, labels: Targets, inputs: dict[str, Tensor], criterion: Criterion = CROSS_ENTROPY
+    ) -> dict[str, Tensor]:
         """Those of the network, of the scores of both."""
-        return self.network.losses(output, labels, inputs)
+        return self.network.losses(output, labels, inputs, criterion)
 
     def calibrate(self, batches: Iterable[dict[str, Tensor]]) -> None:
         """Fits what the network fits."""

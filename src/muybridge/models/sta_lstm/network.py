@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from muybridge.core.contracts import SkeletonData
 from muybridge.core.types import Output
-from muybridge.models.base import Model, Targets
+from muybridge.models.base import CROSS_ENTROPY, Criterion, Model, Targets
 from muybridge.models.sta_lstm import STALSTMConfig
 from muybridge.nn.recurrent import valid_frames
 from muybridge.nn.skeleton_features import SkeletonFeatures
@@ -131,14 +131,16 @@ class STALSTM(Model):
         if self.features is not None:
             self.features.fit(batches)
 
-    def losses(self, output: Output, labels: Targets, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    def losses(
+        self, output: Output, labels: Targets, inputs: dict[str, Tensor], criterion: Criterion = CROSS_ENTROPY
+    ) -> dict[str, Tensor]:
         """The terms of the objective, each multiplied by its λ; a term without its gate or with λ = 0 is omitted.
 
         * ``spatial_attention``: λ1 Σ_k (1 - mean_t α_k)², so that no joint is ignored in all frames.
         * ``temporal_attention``: λ2 mean_t |β|, so that frame weights stay bounded.
         * ``weight_l1``: λ3 times the L1 norm of all weight matrices, including those of frozen parts.
         """
-        terms = super().losses(output, labels, inputs)
+        terms = super().losses(output, labels, inputs, criterion)
         length = inputs["length"]
         if self.spatial is not None and self.config.lambda_spatial:
             mean_alpha = output.maps["alpha"].sum(dim=1) / rearrange(length, "B -> B 1 1")

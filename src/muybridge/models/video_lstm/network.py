@@ -5,14 +5,13 @@ Legend: B videos, T frames, C channels, H and W pixels, D features, h and w map 
 
 import math
 
-import torch.nn.functional as F
 from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
 from muybridge.core.errors import DataError
 from muybridge.core.types import Output
-from muybridge.models.base import Model, Targets
+from muybridge.models.base import CROSS_ENTROPY, Criterion, Model, Targets
 from muybridge.models.video_lstm import INPUTS, Stream, VideoLSTMConfig
 from muybridge.models.video_lstm.recurrent import (
     Attention,
@@ -114,7 +113,9 @@ class VideoLSTM(Model):
             )
         return maps.to(self.recurrent.head.classifier.weight.dtype)
 
-    def losses(self, output: Output, labels: Targets, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    def losses(
+        self, output: Output, labels: Targets, inputs: dict[str, Tensor], criterion: Criterion = CROSS_ENTROPY
+    ) -> dict[str, Tensor]:
         """The terms of the objective; the second is omitted without attention or with ``attention_lambda = 0``.
 
         * ``cross_entropy``: that of every step with the clip's label, summed over steps.
@@ -123,8 +124,8 @@ class VideoLSTM(Model):
         step_logits = output.maps["step_logits"]
         pattern = "b -> (b t)" if labels.ndim == 1 else "b k -> (b t) k"
         step_labels = repeat(labels, pattern, t=step_logits.shape[1])
-        total = F.cross_entropy(rearrange(step_logits, "b t k -> (b t) k"), step_labels, reduction="sum")
-        terms = {"cross_entropy": total / len(step_logits)}
+        total = criterion(rearrange(step_logits, "b t k -> (b t) k"), step_labels, reduction="sum")
+        terms = {criterion.name: total / len(step_logits)}
         if self.config.has_attention and self.config.attention_lambda:
             penalty = (1 - output.maps["attention"].sum(1)).square().sum((1, 2)).mean()
             terms["attention"] = self.config.attention_lambda * penalty
