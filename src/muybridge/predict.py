@@ -188,11 +188,29 @@ class Predictor:
             RunError: the model's scores are not finite.
             ValueError: ``top`` is less than 1.
         """
+        return self.predict_found(self.find(paths), top, batch=batch, jobs=jobs)
+
+    def predict_found(
+        self, recordings: Iterable[Path | FailedSample], top: int = 5, *, batch: int = 8, jobs: int = 1
+    ) -> Iterator[Prediction | FailedSample]:
+        """Predict the action in each recording, as :meth:`predict_files` does for what :meth:`find` gives.
+
+        ``batch`` recordings are computed together, counted from the first, whether they can be read or not; so the same
+        recordings in the same order have exactly the same answers.
+
+        Args:
+            recordings: a file, or a folder of frames, each; it is taken from the iterator when it is about to be read.
+            top, batch, jobs: see :meth:`predict_files`.
+
+        Raises:
+            RunError: the model's scores are not finite.
+            ValueError: ``top`` is less than 1.
+        """
         _check_top(top)
         with ThreadPoolExecutor(jobs) as pool:
             waiting: deque[Future[Prepared | FailedSample]] = deque()
             try:
-                for path in self.find(paths):
+                for path in recordings:
                     waiting.append(pool.submit(self._attempt, path))
                     if len(waiting) >= 2 * batch:
                         yield from self._answer_in_order(waiting, batch, top)

@@ -9,6 +9,7 @@ from muybridge.cli import (  # noqa: F401 - importing registers the commands
     data,
     demo,
     doctor,
+    label,
     lists,
     look,
     poses,

@@ -153,6 +153,42 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing els
 Device = Annotated[
     Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; auto uses a GPU if there is one.")
 ]
+_SEGMENTS = "Segments"
+Window = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", min=0, help="Length of a window; 0 is the median of the training recordings."),
+]
+Hop = Annotated[
+    float, typer.Option(metavar="SECONDS", min=0, help="From a window to the next; 0 is a quarter of the window.")
+]
+SkeletonFps = Annotated[float, typer.Option("--fps", metavar="N", min=0, help="Frames a second of skeletons; 0 is 30.")]
+Smoothing = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS", min=0, rich_help_panel=_SEGMENTS, help="Standard deviation of the Gaussian along time."
+    ),
+]
+High = Annotated[
+    float, typer.Option(min=0, max=1, rich_help_panel=_SEGMENTS, help="A segment reaches this probability.")
+]
+Low = Annotated[
+    float, typer.Option(min=0, max=1, rich_help_panel=_SEGMENTS, help="A segment ends below this probability.")
+]
+Shortest = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=0,
+        rich_help_panel=_SEGMENTS,
+        help="Shorter segments and gaps are removed; by default half the window.",
+    ),
+]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LABEL", rich_help_panel=_SEGMENTS, help="A class that is no action, such as a background class."
+    ),
+]
 Split = Literal["train", "val", "test"]
 
 

@@ -10,7 +10,19 @@ import typer
 
 from muybridge.cli.app import check_writable, command, writable
 from muybridge.cli.failures import Failures, printable
-from muybridge.cli.options import Device, RunOrFile, Strict
+from muybridge.cli.options import (
+    Device,
+    High,
+    Hop,
+    Ignore,
+    Low,
+    RunOrFile,
+    Shortest,
+    SkeletonFps,
+    Smoothing,
+    Strict,
+    Window,
+)
 from muybridge.cli.predict import announce_calibration
 from muybridge.core.errors import DataError, MuybridgeWarning
 
@@ -19,48 +31,19 @@ if TYPE_CHECKING:
     from muybridge.engine.journal import Reporter
     from muybridge.timeline import Segment, Timeline, TimelinePredictor
 
-_SEGMENTS = "Segments"
-
 
 @command("Use", example="muybridge timeline runs/mine long.mp4 --window 2 --hop 0.5")
 def timeline(
     run: RunOrFile,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Recordings, or folders of them.")],
-    window: Annotated[
-        float,
-        typer.Option(metavar="SECONDS", min=0, help="Length of a window; 0 is the median of the training recordings."),
-    ] = 0.0,
-    hop: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="From a window to the next; 0 is a quarter of the window.")
-    ] = 0.0,
-    fps: Annotated[float, typer.Option(metavar="N", min=0, help="Frames a second of skeletons; 0 is 30.")] = 0.0,
-    smoothing: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS", min=0, rich_help_panel=_SEGMENTS, help="Standard deviation of the Gaussian along time."
-        ),
-    ] = 0.0,
-    high: Annotated[
-        float, typer.Option(min=0, max=1, rich_help_panel=_SEGMENTS, help="A segment reaches this probability.")
-    ] = 0.5,
-    low: Annotated[
-        float, typer.Option(min=0, max=1, rich_help_panel=_SEGMENTS, help="A segment ends below this probability.")
-    ] = 0.3,
-    shortest: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            min=0,
-            rich_help_panel=_SEGMENTS,
-            help="Shorter segments and gaps are removed; by default half the window.",
-        ),
-    ] = None,
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="LABEL", rich_help_panel=_SEGMENTS, help="A class that is no action, such as a background class."
-        ),
-    ] = None,
+    window: Window = 0.0,
+    hop: Hop = 0.0,
+    fps: SkeletonFps = 0.0,
+    smoothing: Smoothing = 0.0,
+    high: High = 0.5,
+    low: Low = 0.3,
+    shortest: Shortest = None,
+    ignore: Ignore = None,
     kind: Annotated[
         Literal["jsonl", "csv", "vtt", "srt", "activitynet"], typer.Option("--format", help="Of the output.")
     ] = "jsonl",

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from muybridge.core.errors import DataError
+from muybridge.core.errors import DataError, MuybridgeError
 
 _Options = ParamSpec("_Options")
 _Content = TypeVar("_Content")
@@ -71,6 +71,34 @@ def atomic_write(path: Path, *, shared: bool = False, flush: bool = True) -> Ite
     finally:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock_folder(folder: Path, taken: MuybridgeError) -> Iterator[None]:
+    """Keep other processes that lock a folder out of it; a process that ends, however it ends, gives it back.
+
+    Where the system or the network storage has no such locks, nothing is locked.
+
+    Args:
+        folder: it exists.
+        taken: raised where another process has it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise taken from None
+        except OSError:  # a network file system without locks
+            pass
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_lines(path: Path, *, expected: str, hint: str) -> list[str]:

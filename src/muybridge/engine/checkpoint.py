@@ -30,7 +30,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from muybridge.core.errors import RunError
-from muybridge.core.files import atomic_write
+from muybridge.core.files import atomic_write, lock_folder
 from muybridge.data.datasets.base import Excluded
 from muybridge.engine.calibration import FILE as CALIBRATION
 from muybridge.engine.calibration import Calibration, read_calibration
@@ -270,27 +270,14 @@ class RunFolder:
         Raises:
             RunError: another process trains into this folder.
         """
-        try:
-            import fcntl
-        except ImportError:  # Windows
+        taken = RunError(
+            "another process trains into this folder",
+            expected="one training at a time",
+            hint="wait for it, or choose another --run folder",
+            where=self.path,
+        )
+        with lock_folder(self.path, taken):
             yield
-            return
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunError(
-                    "another process trains into this folder",
-                    expected="one training at a time",
-                    hint="wait for it, or choose another --run folder",
-                    where=self.path,
-                ) from None
-            except OSError:  # a network file system without locks
-                pass
-            yield
-        finally:
-            os.close(descriptor)
 
     def check_disk_space(self, model: nn.Module) -> None:
         """Refuse to start when the disk cannot hold what the training will write."""

@@ -17,7 +17,7 @@ FORM = "the columns path,label[,start,end][,group][,split][,fold], named in the 
 _JSON_FORM = 'a list of objects such as {"path": "a.mp4", "label": "jump", "start": 1.5, "end": 3.0, "group": "anna"}'
 _HINT = "correct the table"
 
-_NAMES: Mapping[str, tuple[str, ...]] = {
+COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
     "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "video", "video_path", "recording"),
     "label": ("label", "labels", "class", "class_name", "category", "action", "activity", "target"),
     "start": ("start", "start_time", "start_seconds", "start_sec", "begin", "begin_time", "t_start", "onset"),
@@ -55,7 +55,7 @@ def read_table(file: Path) -> list[Annotation]:
 
 
 def _annotation(row: _Row, place: str, file: Path) -> Annotation:
-    values = {column: _text(row[column], column, place, file) for column in _NAMES if column in row}
+    values = {column: _text(row[column], column, place, file) for column in COLUMN_NAMES if column in row}
     label = row["label"] if isinstance(row.get("label"), list) else values.get("label", "")
     if not values.get("path") or not label:
         lacking = "label" if values.get("path") else "path"
@@ -146,7 +146,7 @@ def _columns(header: list[str], file: Path) -> dict[int, str]:
     """Which column is where."""
     words = [word.lower().replace(" ", "_") for word in header]
     columns: dict[int, str] = {}
-    for column, names in _NAMES.items():
+    for column, names in COLUMN_NAMES.items():
         places = [place for place, word in enumerate(words) if word == column]
         places = places or [place for place, word in enumerate(words) if word in names]
         if len(places) > 1:
@@ -203,7 +203,7 @@ def _object(item: Any, place: str, file: Path) -> _Row:
         raise DataError(f"{place} is no object", expected=_JSON_FORM, hint=_HINT, where=file)
     values: dict[str, Any] = {}
     words = {key: key.lower() for key in item}
-    for column, names in _NAMES.items():
+    for column, names in COLUMN_NAMES.items():
         keys = [key for key, word in words.items() if word == column]
         keys = keys or [key for key, word in words.items() if word in names]
         if keys:
