@@ -52,7 +52,7 @@ def label(
     row is there is labelled again only if its content changed, or could not be reached before.
 
     Args:
-        run: a run folder or an ONNX file.
+        run: a run folder, an ONNX file, or the address of a run on the hub.
         source: a recording, a folder or a list of them, see :func:`~muybridge.scale.source.read_source`.
         out: the folder of the table; made if needed.
         config: how.

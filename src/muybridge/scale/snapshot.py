@@ -7,7 +7,9 @@ from tempfile import TemporaryDirectory
 
 import muybridge
 from muybridge.core.errors import RunError
+from muybridge.core.hub import is_hub_address
 from muybridge.engine.run_format import check_run
+from muybridge.hub import fetch
 from muybridge.predict import Predictor, Reject
 
 FILES = (
@@ -35,9 +37,14 @@ class RunSnapshot:
     def take(cls, run: Path) -> "RunSnapshot":
         """Read a run.
 
+        Args:
+            run: a run folder, an ONNX file, or the address of a run on the hub.
+
         Raises:
             RunError: no such run, or it changed while it was read.
         """
+        if is_hub_address(run):
+            run = fetch(run)
         if run.is_dir():
             check_run(run)
         before = _stamps(run)
