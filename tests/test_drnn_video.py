@@ -247,3 +247,31 @@ def test_black_frames_are_classified():
     model = DRNNConfig.model_validate(MODEL).build(4)
     model.calibrate([{"video": torch.zeros(2, 20, 3, 32, 32)}])
     assert torch.isfinite(model(torch.zeros(1, 20, 3, 32, 32)).logits).all()
+
+
+# The store that a training makes
+
+
+def test_auto_makes_a_store_once(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    recipe = recipe_of(root, **{"view.features": "auto", "train.epochs": 1})
+    first = train(recipe, tmp_path / "first", runtime=CPU)
+    (folder,) = (path for path in (tmp_path / "cache" / "muybridge" / "features").iterdir() if path.is_dir())
+    view = first.recipe().view
+    assert view is not None
+    assert view.features == folder.resolve()
+    (folder / "hog3d" / "dusk" / "b_0.mp4.safetensors").unlink()
+    computed: list[int] = []
+    forward = HOG3D.forward
+    monkeypatch.setattr(HOG3D, "forward", lambda self, video: (computed.append(1), forward(self, video))[1])
+    second = train(recipe.with_settings({"model.hidden": 4, "train.seed": 5}), tmp_path / "second", runtime=CPU)
+    assert len(computed) == 1
+    assert evaluate(second, "test", runtime=CPU).top1 >= 0
+    assert len(computed) == 1
+    train(recipe.with_settings({"model.hog3d.cutoff": 0.5}), tmp_path / "other", runtime=CPU)
+    assert len([path for path in folder.parent.iterdir() if path.is_dir()]) == 2
+
+
+def test_until_then_auto_reads_the_videos(root: Path):
+    recipe = recipe_of(root, **{"view.features": "auto"}).resolved()
+    assert set(make_samples(recipe, "train")[-1, 0][0]) == {"video"}

@@ -26,12 +26,13 @@ NAMES = sorted(shipped_recipes())
 TREES = {name: tomllib.loads(path.read_text(encoding="utf-8")) for name, path in shipped_recipes().items()}
 # A folder recipe names no folder that exists; it is tested with one in test_recipe.py.
 COMPLETE = [name for name in NAMES if not name.startswith("folder_")]
-# Recipes whose promise is a published figure: their data is large, and made up here. See test_video_lstm_recipes.py for
-# those of VideoLSTM.
+# Recipes whose promise is a published figure: their data is large, and made up here. See test_video_lstm_recipes.py and
+# test_drnn_recipes.py for those of VideoLSTM and dRNN.
 PUBLISHED = [
     name
     for name, tree in TREES.items()
-    if tree.get("expects", {}).get("source", "").startswith("published") and tree["model"]["name"] != "video_lstm"
+    if tree.get("expects", {}).get("source", "").startswith("published")
+    and tree["model"]["name"] not in ("video_lstm", "drnn", "sta_lstm")
 ]
 
 

@@ -72,7 +72,7 @@ def features(
     ] = "float16",
     device: Device = "auto",
 ) -> None:
-    """Extract and cache frozen CNN features; training with view.features then skips the CNN."""
+    """Extract and cache what a model does not train (a CNN, HOG3D); training with view.features then skips it."""
     chosen = choose_recipe(recipe, parse_settings(settings or []))
 
     from muybridge.engine.features import extract_features
@@ -80,7 +80,8 @@ def features(
     from muybridge.engine.runtime import Runtime
 
     loaded = chosen.load()
-    folder = out or (loaded.view and loaded.view.features) or Path("features") / chosen.name
+    named = loaded.view.features if loaded.view and not loaded.view.makes_features else None
+    folder = out or named or Path("features") / chosen.name
     runtime, report = Runtime(device=device), Reporter()
     report.console.quiet = not runtime.is_main_process
     report.say(f"features of {loaded.title or loaded.model.spec.title} -> {folder}")

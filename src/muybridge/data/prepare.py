@@ -50,6 +50,10 @@ Sample = tuple[dict[str, Tensor], int]
 """A model's inputs for one recording, without batch axis, and its label."""
 
 
+AUTO = Path("auto")
+"""In place of the folder of a feature store."""
+
+
 class ViewConfig(CropConfig):
     """Views of a video: which of its frames are read, and how many views are averaged in testing.
 
@@ -68,7 +72,8 @@ class ViewConfig(CropConfig):
         reverse: testing uses every view backwards too, and moves the score of each label to its reversal; needs a data
             set that defines reversed labels.
         features: a feature store that `muybridge features` made; training and testing read what the model's frozen CNN
-            made of the frames from there, and the videos themselves are not opened.
+            made of the frames from there, and the videos themselves are not opened. With "auto", a training makes one
+            in the user's cache, or completes it.
     """
 
     mode: Mode = "segments"
@@ -77,6 +82,11 @@ class ViewConfig(CropConfig):
     size: int = Field(default=0, ge=0)
     reverse: bool = False
     features: Path | None = None
+
+    @property
+    def makes_features(self) -> bool:
+        """Whether a training makes its feature store."""
+        return self.features == AUTO
 
     @property
     def crops_per_clip(self) -> int:
@@ -90,7 +100,7 @@ class ViewConfig(CropConfig):
 
     def resolved(self) -> "ViewConfig":
         """With an absolute path of the feature store, where one is given."""
-        features = self.features.expanduser().resolve() if self.features else None
+        features = self.features.expanduser().resolve() if self.features and not self.makes_features else self.features
         return self.model_copy(update={"features": features})
 
 

@@ -5,9 +5,12 @@ The part is a CNN over single frames, or it describes windows of consecutive fra
 Legend: T frames, C channels, H and W pixels.
 """
 
+import hashlib
+import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from muybridge.core.contracts import ClipInput, FrozenPart
 from muybridge.core.errors import DataError, RecipeError
+from muybridge.core.files import cache_folder
 from muybridge.core.types import FailedSample, Record
 from muybridge.data.datasets import AnyDataset
 from muybridge.data.feature_store import PartStore, Precision
@@ -27,6 +31,7 @@ from muybridge.engine.init_from import with_checksums
 from muybridge.engine.initialize import build_model
 from muybridge.engine.interrupt import InterruptedTrainingError, stop_requests
 from muybridge.engine.journal import Reporter
+from muybridge.engine.locking import one_at_a_time
 from muybridge.engine.runtime import Runtime, explained_errors
 from muybridge.engine.saved_split import SPLITS
 from muybridge.engine.weights import checksum
@@ -117,6 +122,35 @@ def extract_features(
             results.append(_extract(job, tuple(records.values()), runtime, report, stop))
             report.say(str(results[-1]))
     return tuple(results)
+
+
+def with_features(recipe: Recipe, runtime: Runtime, report: Reporter) -> Recipe:
+    """The recipe with the feature store in the user's cache that ``view.features = "auto"`` stands for, completed.
+
+    The store is named by all that its maps depend on, and by the folder of the recordings.
+
+    Args:
+        recipe: resolved; without "auto" it is returned as it is.
+        runtime: device and processes, which share the recordings.
+        report: where progress is shown.
+
+    Raises:
+        DataError: see :func:`extract_features`.
+    """
+    if recipe.view is None or not recipe.view.makes_features:
+        return recipe
+    weights = {part.name: checksum(cnn.state_dict()) for part, _, cnn in _starting_parts(recipe)}
+    metadata = [recipe.feature_metadata(recipe.stage_model(stage)) for stage in recipe.stages()]
+    facts = json.dumps([metadata, weights, str(getattr(recipe.data, "root", ""))], sort_keys=True)
+    name = f"{recipe.data.name}-{recipe.model.name}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
+    folder = cache_folder("features").resolve() / name
+    lock = one_at_a_time(folder, report, "makes the same features")
+    with lock if runtime.is_main_process else nullcontext():
+        runtime.fabric.barrier()
+        extract_features(recipe, folder, runtime=runtime, report=report)
+    report.say(f"features: {folder}, which may be deleted when nothing is trained on it")
+    view = recipe.view.model_copy(update={"features": folder})
+    return recipe.model_copy(update={"view": view})
 
 
 def _starting_parts(recipe: Recipe) -> list[tuple[FrozenPart, ModelConfig, nn.Module]]:

@@ -30,6 +30,7 @@ from muybridge.engine.bodies import measure_bodies, write_bodies
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.durations import measure_durations, write_durations
 from muybridge.engine.evaluate import make_samples
+from muybridge.engine.features import with_features
 from muybridge.engine.init_from import with_checksums
 from muybridge.engine.interrupt import InterruptedTrainingError, TimeUsedUpError, stop_requests
 from muybridge.engine.journal import Journal, Reporter
@@ -158,6 +159,8 @@ def train(
         return train(warm, at, resume=again, runtime=runtime, report=report, seconds=deadline - time.monotonic())
 
     recipe = with_checksums(with_warm_up(recipe, run, runtime, report, train_warm_up))
+    if not run.exists or resume:
+        recipe = with_features(recipe, runtime, report)
     if run.exists:
         check_resume(recipe, RunFolder.open(folder), resume=resume)
         if run.finished:

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from muybridge.data.clip_ops import eval_short_side
 from muybridge.data.datasets import AnyDataset, MovingShapes, Playback, StickFigures
 from muybridge.data.datasets.base import Split
 from muybridge.engine.bench import bench
-from muybridge.engine.checkpoint import RunFolder, comparable_settings, write_errors
+from muybridge.engine.checkpoint import RunFolder, comparable_settings
 from muybridge.engine.interrupt import InterruptedTrainingError
 from muybridge.engine.journal import Journal, Reporter
+from muybridge.engine.locking import one_at_a_time
 from muybridge.engine.runtime import Runtime
 from muybridge.engine.saved_split import SavedSplit
 from muybridge.engine.start import check_training_data
@@ -71,7 +72,7 @@ def with_warm_up(recipe: Recipe, run: RunFolder, runtime: Runtime, report: Repor
     check_training_data(recipe, {split: recipe.data.index(split) for split in splits}, runtime.world_size)
     warm = warm_up_recipe(recipe, runtime)
     folder = cache_folder("warm_up").resolve() / _name(recipe, warm)
-    with _one_at_a_time(folder, report) if runtime.is_main_process else nullcontext():
+    with one_at_a_time(folder, report, "trains the same warm-up") if runtime.is_main_process else nullcontext():
         runtime.fabric.barrier()
         source = RunFolder(folder)
         if source.finished:
@@ -210,25 +211,3 @@ def _minutes(source: RunFolder) -> str:
 
 def _starting_from(recipe: Recipe, sources: dict[str, SourceRun]) -> Recipe:
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"init_from": sources})})
-
-
-@contextmanager
-def _one_at_a_time(folder: Path, report: Reporter) -> Iterator[None]:
-    """Wait while another training trains the same warm-up, as repetitions in parallel would."""
-    with write_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        file = folder.with_suffix(".lock").open("w")
-    with file:
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            yield
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report.say(f"waiting for another training, which trains the same warm-up ({folder})")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:  # a network file system without locks
-            pass
-        yield

@@ -251,12 +251,12 @@ class Recipe(FrozenModel):
         }
 
     def feature_store(self, model: ModelConfig) -> FeatureStore | None:
-        """The cached maps of a model's frozen parts, if the recipe names a feature store.
+        """The cached maps of a model's frozen parts, if the recipe names a feature store that has been made.
 
         Raises:
             DataError: there is no store, or its metadata says that the maps were computed with other settings.
         """
-        if self.view is None or self.view.features is None:
+        if self.view is None or self.view.features is None or self.view.makes_features:
             return None
         outputs = {part.name: part.output for part in model.frozen_parts()}
         return FeatureStore(self.view.features, self.feature_metadata(model), outputs)
