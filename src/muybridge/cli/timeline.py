@@ -1,5 +1,6 @@
 """The command that says when actions happen."""
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -53,6 +54,22 @@ def timeline(
     pictures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Draw each timeline as a PNG file in this folder.")
     ] = None,
+    videos: Annotated[
+        Path | None,
+        typer.Option(
+            "--video",
+            metavar="DIR",
+            help="Write each video into this folder, with what happens written into its frames.",
+        ),
+    ] = None,
+    people: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A timeline for each person of one recording: keypoints of a pose estimator, or boxes of a tracker "
+            "(MOTChallenge).",
+        ),
+    ] = None,
     truth: Annotated[
         Path | None,
         typer.Option(
@@ -85,23 +102,33 @@ def timeline(
     labelled = read_segments(truth, truth_fps) if truth else None
     predictor, report = TimelinePredictor(load(run, device), config), Reporter()
     announce_calibration(predictor.predictor)
-    found = list(predictor.predictor.find(paths))
-    check_format(kind, len(found))
+    if people is not None:
+        _check_people(paths, truth)
+    found = list(predictor.predictor.find([] if people else paths))
+    check_format(kind, len(found) or 1)
+    if videos is not None:
+        _check_videos(predictor, people)
     if out is not None:
         check_writable(out)
     if labelled is not None:
         _check_labels(labelled, [str(path) for path in found if isinstance(path, Path)], predictor, truth)
     made: list[Timeline] = []
     drawn: Counter[str] = Counter()
+    filmed: Counter[str] = Counter()
     with Failures(strict) as failures:
-        for one in failures.apart(_timelines(predictor, found, report)):
+        each = _people(predictor, paths[0], people, report) if people else _timelines(predictor, found, report)
+        for one in failures.apart(each):
             made.append(one)
+            if videos is not None and people is None:
+                typer.echo(printable(str(_film([one], videos, filmed))), err=True)
             if not one.segments:
                 _say_none(one, high)
             if pictures is not None:
                 typer.echo(printable(str(_draw(one, pictures, drawn))), err=True)
             if out is None and kind == "jsonl":
                 typer.echo(FORMATS[kind]([one]), nl=False)
+        if videos is not None and people is not None and made:
+            typer.echo(printable(str(_film(made, videos, filmed, people))), err=True)
         if out is not None:
             with writable(out):
                 write_timelines(out, made, kind)
@@ -129,10 +156,72 @@ def _timelines(
             yield FailedSample(str(path), path, problem)
 
 
+def _people(
+    predictor: "TimelinePredictor", recording: Path, people: Path, report: "Reporter"
+) -> "Iterator[Timeline | FailedSample]":
+    """The timeline of each person, or why there is none."""
+    from muybridge.core.types import FailedSample
+    from muybridge.timeline import PeopleTimelines
+
+    timelines = PeopleTimelines(predictor, recording, people)
+    for track in timelines.tracks:
+        try:
+            with report:
+                report.begin(f"person {track.name}")
+                yield timelines.of(track, report.update)
+        except DataError as problem:
+            yield FailedSample(f"{recording}, person {track.name}", recording, problem)
+
+
+def _check_people(paths: list[Path], truth: Path | None) -> None:
+    """Refuse what --people cannot go with."""
+    if len(paths) != 1:
+        raise DataError(
+            f"--people with {len(paths)} recordings",
+            expected="one recording, whose people the file follows",
+            hint="call the command once for each recording",
+        )
+    if truth is not None:
+        raise DataError(
+            "--people with --truth",
+            expected="one of them, as labelled segments name no people",
+            hint="leave --truth out",
+        )
+
+
+def _check_videos(predictor: "TimelinePredictor", people: Path | None) -> None:
+    """Refuse films of recordings that have no frames."""
+    from muybridge.core.contracts import SkeletonData
+
+    if people is None and isinstance(predictor.predictor.recipe.data.holds(), SkeletonData):
+        raise DataError(
+            "--video with a model of skeletons",
+            expected="a model of videos, or a video and its keypoints with --people",
+            hint="leave --video out; `muybridge show` draws skeletons as they move",
+        )
+
+
+def _film(made: "list[Timeline]", folder: Path, filmed: Counter[str], people: Path | None = None) -> Path:
+    """The film of a recording, with a number where another of the same name was written before."""
+    from muybridge.viz.style import writable
+    from muybridge.viz.timeline_film import boxes_of, film_timelines
+
+    with writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    path = _free_name(Path(made[0].path).stem, folder, filmed, ".mp4")
+    return film_timelines(made, path, boxes_of(made[0].path, people) if people else None)
+
+
+def _free_name(stem: str, folder: Path, taken: Counter[str], suffix: str) -> Path:
+    taken[stem] += 1
+    return folder / (f"{stem}{suffix}" if taken[stem] == 1 else f"{stem}-{taken[stem]}{suffix}")
+
+
 def _say_none(timeline: "Timeline", high: float) -> None:
     best = timeline.probabilities.max()
+    who = f", person {timeline.person}" if timeline.person else ""
     typer.echo(
-        f"{printable(timeline.path)}: no segments; the highest probability is {best:.2f}. "
+        f"{printable(timeline.path)}{who}: no segments; the highest probability is {best:.2f}. "
         f"A segment reaches {high:g} (--high) and is not too short (--shortest)",
         err=True,
     )
@@ -145,10 +234,9 @@ def _draw(timeline: "Timeline", folder: Path, drawn: Counter[str]) -> Path:
 
     with writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    stem = Path(timeline.path).stem
-    drawn[stem] += 1
-    name = stem if drawn[stem] == 1 else f"{stem}-{drawn[stem]}"
-    return draw_timeline(timeline, folder / f"{name}.png")
+    person = re.sub(r"\W", "-", timeline.person)
+    stem = Path(timeline.path).stem + (f"-person-{person}" if person else "")
+    return draw_timeline(timeline, _free_name(stem, folder, drawn, ".png"))
 
 
 def _check_labels(

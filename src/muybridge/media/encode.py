@@ -1,7 +1,7 @@
-"""Copies of videos that are small and fast to read at any place: few pixels, and a keyframe every few frames."""
+"""Videos that are written: frames of any source, and copies that are small and fast to read at any place."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def encode_copy(source: Path, target: Path, short_side: int, fps: float = 30.0) 
     with Video(source, fps=fps) as video, atomic_write(target, shared=True, flush=False) as draft:
         changed = source.stat().st_mtime_ns
         try:
-            _encode(video, draft, short_side)
+            encode(_frames(video, short_side), draft, video.fps)
         except av.error.FFmpegError as problem:
             raise DataError(
                 f"its copy cannot be encoded ({problem.strerror or problem})",
@@ -60,15 +60,25 @@ def is_copied(source: Path, target: Path) -> bool:
         return False
 
 
-def _encode(video: Video, target: Path, short_side: int) -> None:
+def encode(frames: Iterable[tuple[np.ndarray, float]], target: Path, fps: float) -> None:
+    """Write frames as mp4 (H.264) with a keyframe every few frames, on one thread.
+
+    Args:
+        frames: pixels H W 3 of uint8, all of one size, and the time of each in seconds; an odd row or column is lost.
+        target: the file, written in place.
+        fps: frames a second, on average.
+
+    Raises:
+        av.error.FFmpegError: it cannot be encoded or written.
+    """
     with av.open(str(target), "w", format="mp4", options={"movflags": "faststart"}) as container:
-        rate = Fraction(video.fps).limit_denominator(1001)
+        rate = Fraction(fps).limit_denominator(1001)
         stream = container.add_stream("libx264", rate=rate, options=_CODER)
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1  # one process for each core encodes
         stream.codec_context.time_base = Fraction(1, _CLOCK)
         scaler = VideoReformatter()  # one for all, on this thread: making one for each frame takes longer than scaling
-        for pixels, seconds in _frames(video, short_side):
+        for pixels, seconds in frames:
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             height, width = pixels.shape[0] // 2 * 2, pixels.shape[1] // 2 * 2
             if not stream.codec_context.is_open:

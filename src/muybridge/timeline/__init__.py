@@ -3,6 +3,7 @@
 from muybridge.timeline.feed import answer_in_order, watch
 from muybridge.timeline.formats import FORMATS, check_format, read_segments, write_timelines
 from muybridge.timeline.live import LiveAnswer, LivePredictor
+from muybridge.timeline.people import PeopleTimelines
 from muybridge.timeline.scores import SegmentScores, score_segments
 from muybridge.timeline.segments import Segment, find_segments
 from muybridge.timeline.timeline import Timeline, TimelineConfig, TimelinePredictor
@@ -11,6 +12,7 @@ __all__ = [
     "FORMATS",
     "LiveAnswer",
     "LivePredictor",
+    "PeopleTimelines",
     "Segment",
     "SegmentScores",
     "Timeline",

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from muybridge.core.errors import DataError
@@ -15,14 +15,16 @@ from muybridge.timeline.timeline import Timeline
 
 Rows = Sequence[Timeline]
 
-_COLUMNS = ("path", "start", "end", "label", "score")
+_COLUMNS = ("path", "person", "start", "end", "label", "score")
 
 
 def as_rows(timeline: Timeline) -> list[dict[str, object]]:
-    """The segments as JSON types: ``path``, ``start`` and ``end`` in seconds, ``label``, ``score``."""
+    """The segments as JSON types: ``path``, ``person`` if there is one, ``start``, ``end``, ``label`` and ``score``."""
+    person = {"person": timeline.person} if timeline.person else {}
     return [
         {
             "path": timeline.path,
+            **person,
             "start": round(segment.start, 3),
             "end": round(segment.end, 3),
             "label": segment.label,
@@ -38,31 +40,35 @@ def _jsonl(timelines: Rows) -> str:
 
 
 def _csv(timelines: Rows) -> str:
-    rows = [tuple(row.values()) for timeline in timelines for row in as_rows(timeline)]
-    return "".join(map(csv_line, [_COLUMNS, *rows]))
+    columns = [name for name in _COLUMNS if name != "person" or any(timeline.person for timeline in timelines)]
+    rows = [[row.get(name, "") for name in columns] for timeline in timelines for row in as_rows(timeline)]
+    return "".join(map(csv_line, [columns, *rows]))
 
 
 def _vtt(timelines: Rows) -> str:
-    cues = [f"{_clock(one.start, '.')} --> {_clock(one.end, '.')}\n{_cue(one)}\n" for one in _only(timelines)]
+    cues = [f"{_clock(one.start, '.')} --> {_clock(one.end, '.')}\n{cue}\n" for one, cue in _cues(timelines)]
     return "\n".join(["WEBVTT\n", *cues])
 
 
 def _srt(timelines: Rows) -> str:
     cues = (
-        f"{number}\n{_clock(one.start, ',')} --> {_clock(one.end, ',')}\n{_cue(one)}\n"
-        for number, one in enumerate(_only(timelines), start=1)
+        f"{number}\n{_clock(one.start, ',')} --> {_clock(one.end, ',')}\n{cue}\n"
+        for number, (one, cue) in enumerate(_cues(timelines), start=1)
     )
     return "\n".join(cues)
 
 
 def _activitynet(timelines: Rows) -> str:
-    stems = Counter(Path(timeline.path).stem for timeline in timelines)
-    results = {
-        timeline.path if stems[stem := Path(timeline.path).stem] > 1 else stem: [
-            {"label": one.label, "score": one.score, "segment": [one.start, one.end]} for one in timeline.segments
-        ]
-        for timeline in timelines
-    }
+    paths = {timeline.path for timeline in timelines}
+    stems = Counter(Path(path).stem for path in paths)
+    results: defaultdict[str, list[dict[str, object]]] = defaultdict(list)
+    for timeline in timelines:
+        stem = Path(timeline.path).stem
+        person: dict[str, object] = {"person": timeline.person} if timeline.person else {}
+        results[timeline.path if stems[stem] > 1 else stem].extend(
+            {"label": one.label, "score": one.score, "segment": [one.start, one.end], **person}
+            for one in timeline.segments
+        )
     content = {"version": "VERSION 1.3", "results": results, "external_data": {}}
     return as_utf8(json.dumps(content, ensure_ascii=False, indent=1))
 
@@ -121,13 +127,17 @@ def read_segments(path: Path, fps: float | None = None) -> dict[str, list[Segmen
     return dict(segments)
 
 
-def _only(timelines: Rows) -> Iterable[Segment]:
-    check_format("srt", len(timelines))
-    return timelines[0].segments
+def _cues(timelines: Rows) -> list[tuple[Segment, str]]:
+    """The segments of one recording with their texts, in order of time; people are named."""
+    of_people = all(timeline.person for timeline in timelines)
+    check_format("srt", len({timeline.path for timeline in timelines}) if of_people else len(timelines))
+    cues = [(one, _cue(one, timeline.person)) for timeline in timelines for one in timeline.segments]
+    return sorted(cues, key=lambda cue: cue[0].start)
 
 
-def _cue(segment: Segment) -> str:
-    label = " ".join(segment.label.split()).replace("-->", "->").replace("&", "&amp;").replace("<", "&lt;")
+def _cue(segment: Segment, person: str) -> str:
+    text = f"person {person}: {segment.label}" if person else segment.label
+    label = " ".join(text.split()).replace("-->", "->").replace("&", "&amp;").replace("<", "&lt;")
     return f"{label} {segment.score:.0%}"
 
 

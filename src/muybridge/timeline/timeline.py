@@ -33,6 +33,9 @@ DEFAULT_FPS = 30.0
 Progress = Callable[[int, int], None]
 """Called with how many windows are done, and of how many."""
 
+Crop = Callable[[Window], tuple[int, int, int, int]]
+"""From a window to the top, left, height and width of a part of its frames, in pixels."""
+
 
 @dataclass(frozen=True, slots=True)
 class TimelineConfig:
@@ -93,6 +96,7 @@ class Timeline:
         probabilities: mean of the windows that cover each bin, smoothed.
         segments: in order of time.
         window, hop: in seconds.
+        person: whose it is, where each person of the recording has a timeline; the edges then begin when they appear.
     """
 
     path: str
@@ -102,6 +106,7 @@ class Timeline:
     segments: tuple[Segment, ...]
     window: float
     hop: float
+    person: str = ""
 
     @property
     def duration(self) -> float:
@@ -134,12 +139,13 @@ class TimelinePredictor:
         shortest = config.shortest if config.shortest >= 0 else window / 2
         self.config = replace(config, window=window, hop=min(hop, window), shortest=shortest)
 
-    def __call__(self, recording: Item, progress: Progress | None = None) -> Timeline:
+    def __call__(self, recording: Item, progress: Progress | None = None, crop: Crop | None = None) -> Timeline:
         """The timeline of a recording; see :meth:`Predictor.__call__` for what that may be, and for errors.
 
         Args:
             recording: of any length; of a video no more than a window is in memory at any time.
             progress: called after each batch of windows.
+            crop: the part of the frames of a video that each window is read from.
         """
         config = self.config
         with self.predictor.open(recording) as (opened, name):
@@ -151,7 +157,7 @@ class TimelinePredictor:
             windows = slide(seconds, duration, config.window, config.hop)
             self._warn(opened, windows[len(windows) // 2], name)
             rows = []
-            for part in self._score(opened, windows):
+            for part in self._score(opened, windows, crop):
                 rows.append(part)
                 if progress:
                     progress(sum(map(len, rows)), len(windows))
@@ -171,11 +177,11 @@ class TimelinePredictor:
         return Timeline(name, self.predictor.labels, edges, averaged, tuple(segments), config.window, config.hop)
 
     def _score(
-        self, recording: SkeletonSequence | Video, windows: list[Window]
+        self, recording: SkeletonSequence | Video, windows: list[Window], crop: Crop | None
     ) -> Iterator[Float64[np.ndarray, "B K"]]:
         """Probabilities of the classes in each window, a batch at a time."""
         predictor = self.predictor
-        cut = self._cut(recording, windows)
+        cut = self._cut(recording, windows, crop)
         while parts := list(islice(cut, self.config.batch)):
             inputs = collate_inputs([predictor.prepare(part)[0] for part in parts])
             with torch.inference_mode():
@@ -184,12 +190,15 @@ class TimelinePredictor:
             yield predictor.probabilities(output.logits).double().cpu().numpy()
 
     def _cut(
-        self, recording: SkeletonSequence | Video, windows: list[Window]
+        self, recording: SkeletonSequence | Video, windows: list[Window], crop: Crop | None
     ) -> Iterator[SkeletonSequence | Video | DecodedVideo]:
         if isinstance(recording, SkeletonSequence):
             return cut_skeletons(recording, windows)
         prepare = self.predictor.prepare
         assert isinstance(prepare, ClipPreparation)
+        if crop is not None:
+            pairs = zip(windows, cut_video(recording, windows), strict=True)
+            return (part.crop(*crop(window)) for window, part in pairs)
         if prepare.takes.flow:
             return cut_video(recording, windows)
         return cut_decoded(recording, windows, prepare.short_side(training=False))

@@ -12,8 +12,10 @@ from muybridge.media.poses.read import (
     refuse_frame,
 )
 from muybridge.media.poses.tables import is_deeplabcut
+from muybridge.media.poses.tracks import PersonTrack, read_tracks
 
 __all__ = [
+    "PersonTrack",
     "Pose",
     "convert",
     "find_poses",
@@ -23,5 +25,6 @@ __all__ = [
     "read_pose_json",
     "read_pose_table",
     "read_poses",
+    "read_tracks",
     "refuse_frame",
 ]

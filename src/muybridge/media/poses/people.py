@@ -43,6 +43,18 @@ Frames = Sequence[Sequence[Person]]
 """The people in each frame of a recording."""
 
 
+class NumberedFrames(list[list[Person]]):
+    """Consecutive frames of a recording, of which the first has the number that its tool gave it.
+
+    Args:
+        listed: the people in each frame in which there are any, by its number.
+    """
+
+    def __init__(self, listed: Mapping[int, list[Person]]) -> None:
+        self.first = min(listed)
+        super().__init__(listed.get(number, []) for number in range(self.first, max(listed) + 1))
+
+
 def to_sequence(frames: Frames, options: ReadOptions, where: Path) -> SkeletonSequence:
     """A recording of the people in its frames.
 

@@ -23,7 +23,7 @@ from muybridge.media import npz
 from muybridge.media.arrays import ReadOptions
 from muybridge.media.parsing import read_bytes, read_text
 from muybridge.media.poses import tools
-from muybridge.media.poses.people import Frames, to_sequence
+from muybridge.media.poses.people import Frames, NumberedFrames, to_sequence
 from muybridge.media.poses.pickles import read_annotations
 from muybridge.media.poses.tables import is_deeplabcut, is_ultralytics, read_deeplabcut, read_sleap, read_ultralytics
 
@@ -127,11 +127,12 @@ def read_poses(pose: Pose, options: ReadOptions | None = None) -> SkeletonSequen
         DataError: the files are damaged, or nobody is seen.
         MissingExtraError: SLEAP's files need h5py.
     """
-    options, path = options or ReadOptions(), pose.files[0]
-    return to_sequence(_frames(pose, path), options, path)
+    return to_sequence(read_frames(pose), options or ReadOptions(), pose.files[0])
 
 
-def _frames(pose: Pose, path: Path) -> Frames:
+def read_frames(pose: Pose) -> Frames:
+    """The people in each frame of a recording; errors as in :func:`read_poses`."""
+    path = pose.files[0]
     match pose.tool:
         case "OpenPose":
             return _numbered(pose.files, _OPENPOSE, lambda file: tools.openpose_frame(_json(file), file))
@@ -199,7 +200,7 @@ def _numbered(files: Sequence[Path], pattern: re.Pattern[str], read: Any) -> Fra
         match = pattern.fullmatch(file.name)
         numbers[int(match[2]) if match else position] = file
     tools.check_span(min(numbers), max(numbers), len(numbers), files[0].parent)
-    return [read(numbers[number]) if number in numbers else [] for number in range(min(numbers), max(numbers) + 1)]
+    return NumberedFrames({number: read(file) for number, file in numbers.items()})
 
 
 def _arrays_in(path: Path, wanted: Sequence[str]) -> tuple[dict[str, np.ndarray], list[str]]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from muybridge.core.errors import DataError
-from muybridge.media.poses.people import Frames, Person
+from muybridge.media.poses.people import Frames, NumberedFrames, Person
 
 
 def openpose_frame(content: Mapping[str, Any], where: Path) -> list[Person]:
@@ -174,7 +174,7 @@ def _in_order(listed: Mapping[int, list[Person]], where: Path) -> Frames:
     if not listed:
         return []
     check_span(min(listed), max(listed), len(listed), where)
-    return [listed.get(number, []) for number in range(min(listed), max(listed) + 1)]
+    return NumberedFrames(listed)
 
 
 def check_span(first: int, last: int, count: int, where: Path) -> None:
