@@ -15,6 +15,7 @@ from muybridge.engine.init_from import continued_recipe
 from muybridge.engine.initialize import build_model
 from muybridge.engine.interrupt import InterruptedTrainingError
 from muybridge.engine.journal import Journal, Reporter
+from muybridge.engine.locking import one_at_a_time
 from muybridge.engine.runtime import Runtime
 from muybridge.engine.train import train
 from muybridge.engine.warm_up import carried_prefixes, warm_up_recipe, with_warm_up
@@ -158,10 +159,12 @@ def test_a_killed_warm_up_and_a_killed_training_are_resumed(recordings: Path, tm
 def test_repetitions_in_parallel_train_the_same_warm_up_one_after_the_other(tmp_path: Path):
     fcntl = pytest.importorskip("fcntl")
     folder, report = tmp_path / "warm_up" / "self-tsn-0", Listener()
-    with warm_up._one_at_a_time(folder, report), folder.with_suffix(".lock").open() as other:
+    with one_at_a_time(folder, report, "trains the same warm-up"), folder.with_suffix(".lock").open() as other:
         with pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        waiting = Thread(target=lambda: warm_up._one_at_a_time(folder, report).__enter__(), daemon=True)
+        waiting = Thread(
+            target=lambda: one_at_a_time(folder, report, "trains the same warm-up").__enter__(), daemon=True
+        )
         waiting.start()
         waiting.join(0.3)
         assert waiting.is_alive()
