@@ -36,6 +36,7 @@ from muybridge.data.datasets.sbu import SBU
 from muybridge.data.datasets.utd_mhad import UTDMHAD, UTDMHADDepth
 from muybridge.engine.baselines import measure
 from muybridge.engine.evaluate import evaluate
+from muybridge.engine.metrics import Scores
 from muybridge.engine.runtime import Runtime
 from muybridge.engine.train import train
 from muybridge.recipe import folder_recipe
@@ -146,6 +147,7 @@ def run(case: Case, model: str, variant: dict[str, Any], device: str) -> dict[st
             runtime = Runtime(recipe.train.precision, device)
             folder = train(recipe, Path(temporary) / "run", runtime=runtime)
             scores = evaluate(folder, "test", runtime)
+            assert isinstance(scores, Scores)
             row |= {"count": scores.count, "top1": round(scores.top1, 2)}
     return row | {"seconds": round(time.monotonic() - started, 1)}
 

@@ -17,6 +17,7 @@ import torch
 from muybridge.core.rng import make_generator
 from muybridge.data.datasets.base import Benchmark
 from muybridge.engine.evaluate import evaluate
+from muybridge.engine.metrics import Scores
 from muybridge.engine.train import train
 from muybridge.engine.warm_up import CLIP_STEPS, SKELETON_STEPS
 from muybridge.recipe import Recipe, load_recipe, parse_settings
@@ -47,7 +48,9 @@ def accuracy(recipe: Recipe, start: str, seed: int, folder: Path) -> float:
     elif start != "none":
         settings["train.warm_up"] = start
     run = train(recipe.with_settings(settings), folder)
-    return evaluate(run, "val").top1
+    scores = evaluate(run, "val")
+    assert isinstance(scores, Scores)
+    return scores.top1
 
 
 def main() -> None:

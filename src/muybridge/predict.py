@@ -28,6 +28,7 @@ from muybridge.engine.bodies import Bodies, read_bodies
 from muybridge.engine.calibration import Calibration, calibrated
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.durations import Durations, read_durations
+from muybridge.engine.metrics import THRESHOLD
 from muybridge.media.arrays import sequence_from_array
 from muybridge.media.frame_array import ArrayVideo
 from muybridge.media.skeleton import SUFFIXES as SKELETON_SUFFIXES
@@ -52,7 +53,8 @@ class Predictor:
         run: a run folder.
         device: where the model computes; "auto" takes the GPU where there is one.
         reject: the threshold: what is less probable is ``rejected``, as none of the classes; "auto" is that of
-            `muybridge test RUN --calibrate`, None rejects nothing.
+            `muybridge test RUN --calibrate`, None rejects nothing. Of a run of several labels, all are ``chosen`` whose
+            probability is not below it; None is 0.5.
 
     Raises:
         RunError: no such run, not trained, damaged, or made by a newer version; or "auto" of a run without a threshold.
@@ -76,6 +78,9 @@ class Predictor:
         self.reject = choose_reject(reject, self.calibration, run.path)
         self.run = run.path
         self.recipe = run.recipe()
+        self.multi_label = self.recipe.data.multi_label()
+        if self.multi_label and self.reject is None:
+            self.reject = THRESHOLD
         self.labels = run.labels()
         self.device = device
         self.model = run.model().to(device)
@@ -115,13 +120,19 @@ class Predictor:
 
     def probabilities(self, logits: Float[Tensor, "BV K"]) -> Float[Tensor, "B K"]:
         """The probabilities of the classes from the scores of all views, calibrated where the run is."""
-        return calibrated(self.prepare.average_views(logits), self.calibration).exp()
+        return calibrated(self.prepare.average_views(logits, self.multi_label), self.calibration).exp()
 
     def answer(
         self, name: str, scores: Float[Tensor, " K"], top: int, maps: dict[str, Tensor] | None = None
     ) -> Prediction:
         """The prediction for a recording of a name from the probabilities of all classes."""
         answer = top_classes(name, self.labels, scores, top, maps)
+        if self.multi_label:
+            assert self.reject is not None
+            every = top_classes(name, self.labels, scores, len(self.labels))
+            pairs = zip(every.labels, every.scores, strict=True)
+            chosen = tuple(label for label, probability in pairs if probability >= self.reject)
+            return replace(answer, rejected=not chosen, chosen=chosen)
         return answer if self.reject is None else replace(answer, rejected=answer.scores[0] < self.reject)
 
     def batch(self, recordings: Sequence[Item], top: int = 5, names: Sequence[str] | None = None) -> list[Prediction]:

@@ -19,7 +19,7 @@ from muybridge.core.contracts import ClipData, SkeletonData
 from muybridge.core.errors import DataError
 from muybridge.core.processes import map_in_threads
 from muybridge.core.types import Record, SkeletonSequence
-from muybridge.data.datasets.base import DatasetConfig, Split
+from muybridge.data.datasets.base import DatasetConfig, Split, require_one_label
 from muybridge.data.prepare import ClipPreparation
 
 MAX_OWN = 3000
@@ -60,6 +60,7 @@ def measure_baselines(
     Raises:
         DataError: a part is empty, or a recording cannot be read.
     """
+    require_one_label(data, "baselines")
     parts = parts or {name: data.index(name).records for name in ("train", split)}
     train, test = parts["train"], parts[split]
     if not train or not test:

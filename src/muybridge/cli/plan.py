@@ -76,7 +76,7 @@ def measure_floor(recipe: "Recipe", report: "Reporter") -> "BaselineTable | None
     from muybridge.data.datasets.video_list import VideoList
     from muybridge.engine.baselines import measure
 
-    if not isinstance(recipe.data, ClassFolder | VideoList):
+    if not isinstance(recipe.data, ClassFolder | VideoList) or recipe.data.multi_label():
         return None
     try:
         parts = {split: recipe.data.index(split).records for split in ("train", "test")}

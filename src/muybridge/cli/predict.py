@@ -69,14 +69,17 @@ def predict(
             if answer.rejected:
                 typer.echo(f"  {NONE_OF_THESE} (below {predictor.reject:.2%})")
             for label, score in zip(answer.labels, answer.scores, strict=True):
-                typer.echo(f"  {score:7.2%}  {label}")
+                there = "  *" if label in (answer.chosen or ()) else ""
+                typer.echo(f"  {score:7.2%}  {label}{there}")
 
 
 def announce_calibration(predictor: "Predictor") -> None:
     """Say that the probabilities are calibrated, and the threshold, where there is one."""
     if predictor.calibration:
         typer.echo(str(predictor.calibration), err=True)
-    if predictor.reject is not None:
+    if predictor.multi_label:
+        typer.echo(f"each recording may have several labels, those of {predictor.reject:.2%} or more (*)", err=True)
+    elif predictor.reject is not None:
         typer.echo(f"none of these: below {predictor.reject:.2%}", err=True)
 
 

@@ -46,9 +46,11 @@ def split(
     chosen = choose_source(source, parse_options(settings, group=group))
 
     from muybridge.data.annotations.write import write_table
+    from muybridge.data.datasets.base import require_one_label
     from muybridge.data.splitting import draw_folds, draw_split
 
     data = chosen.load().data
+    require_one_label(data, "a split with classes in equal shares")
     parts = [data.index(part) for part in ("train", "val", "test")]
     records = sorted((record for part in parts for record in part.records), key=lambda one: one.id)
     if folds:

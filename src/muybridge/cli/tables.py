@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from muybridge.baseline import BaselineTable
     from muybridge.engine.bench import BenchResult
     from muybridge.engine.calibration import Calibration
-    from muybridge.engine.metrics import Scores
+    from muybridge.engine.metrics import AnyScores, MultiLabelScores, Scores
     from muybridge.engine.repeat import Summary
     from muybridge.export import Quantized
     from muybridge.localize import LocalizationBenchmark
@@ -58,13 +58,18 @@ def print_json(value: Any, digits: int = 2) -> None:
     typer.echo(json.dumps(rounded(value, digits), indent=1))
 
 
-def print_scores(scores: "Scores", as_json: bool, baselines: "BaselineTable | None" = None) -> None:
+def print_scores(scores: "AnyScores", as_json: bool, baselines: "BaselineTable | None" = None) -> None:
     """Accuracy in total and by class, beside the best baseline of the run where one is known."""
     if as_json:
         row = {key: value for key, value in asdict(scores).items() if key != "confusion" and value not in (None, "")}
         if baselines:
             row["baseline"] = {key: getattr(baselines.floor, key) for key in ("name", "top1", "interval")}
         print_json(row)
+        return
+    from muybridge.engine.metrics import MultiLabelScores
+
+    if isinstance(scores, MultiLabelScores):
+        _print_multi_label(scores)
         return
     table = Table("class", _number("top-1 %"), title=f"top-1 {scores.top1:.2f} %")
     for name, share in scores.per_class.items():
@@ -123,6 +128,20 @@ def print_baselines(table: "BaselineTable") -> None:
         console.print(f"note: {notice}", highlight=False, markup=False)
     floor = table.floor
     console.print(f"a network should exceed: {floor.name}, {floor.top1:.1f} %", highlight=False)
+
+
+def _print_multi_label(scores: "MultiLabelScores") -> None:
+    title = f"mean average precision {scores.mean_average_precision:.2f} %"
+    table = Table("class", _number("average precision %"), title=title)
+    for name, area in scores.per_class.items():
+        table.add_row(escape(name), "-" if area is None else f"{area:.1f}")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"F1 of all labels of {scores.threshold:.0%} or more {scores.f1:.2f} %, "
+        f"{_recordings(scores.count)} tested, {_recordings(scores.excluded)} excluded",
+        highlight=False,
+    )
 
 
 def print_floor(scores: "Scores", table: "BaselineTable") -> None:

@@ -4,11 +4,12 @@ Legend: B batch, T frames, P people, J joints, D coordinates, C channels, H heig
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from muybridge.core.errors import DataError
@@ -38,6 +39,7 @@ class Record:
         group: the person or source by which splits are made; empty if unknown.
         backwards: whether the video is played backwards.
         span: start and end in seconds of the part of the file that is the recording; None takes the whole file.
+        labels: all its class indices, where recordings may have several, of which ``label`` is the first; else empty.
     """
 
     id: str
@@ -46,6 +48,16 @@ class Record:
     group: str = ""
     backwards: bool = False
     span: Span | None = None
+    labels: tuple[int, ...] = ()
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """The class index, or all of them."""
+        return self.labels or (self.label,)
+
+    def label_text(self, names: Sequence[str]) -> str:
+        """The name of the class; several are joined."""
+        return join_labels(names[label] for label in self.classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +117,14 @@ class Batch:
 
     Attributes:
         inputs: tensors by the argument names of the model's ``forward``; empty if no sample could be read.
-        labels: class index of each sample.
+        labels: class index of each sample; where it may have several, 1 for each class that it has, and 0.
         ids: record id of each sample.
         views: consecutive rows of ``inputs`` per sample; scores are averaged over them.
         failed: requested samples that cannot be read and are not in the batch.
     """
 
     inputs: dict[str, Tensor]
-    labels: Int64[Tensor, " B"]
+    labels: Int64[Tensor, " B"] | Float32[Tensor, "B K"]
     ids: tuple[str, ...]
     views: int = 1
     failed: tuple[FailedSample, ...] = ()
@@ -160,6 +172,8 @@ class Prediction:
         maps: the model's maps for this recording, without the batch axis.
         rejected: whether the highest probability is below the threshold, so that it is none of the classes; None where
             there is no threshold.
+        chosen: of a model of several labels, all classes whose probability is not below the threshold, most probable
+            first; None of other models.
     """
 
     id: str
@@ -167,28 +181,38 @@ class Prediction:
     scores: tuple[float, ...]
     maps: dict[str, Tensor]
     rejected: bool | None = None
+    chosen: tuple[str, ...] | None = None
 
     @property
     def label(self) -> str:
-        """The most probable class, or "none of these" where it is rejected."""
+        """The most probable class, or "none of these" where it is rejected; of several labels all that are chosen."""
+        if self.chosen:
+            return join_labels(self.chosen)
         return NONE_OF_THESE if self.rejected else self.labels[0]
 
     def as_dict(self, top: int | None = None) -> dict[str, Any]:
         """For JSON: ``path``, ``label`` and ``score`` of the best class, ``top`` with the best ``top`` (all) of them.
 
         Probabilities are rounded to 6 digits. With a threshold there is also ``rejected``, and the ``label`` of what is
-        rejected is "none of these".
+        rejected is "none of these". Of a model of several labels there are ``labels``, those that are chosen.
         """
         rows = [
             {"label": label, "score": round(score, 6)}
             for label, score in zip(self.labels[:top], self.scores[:top], strict=True)
         ]
-        rejected = {} if self.rejected is None else {"rejected": self.rejected}
+        rejected: dict[str, Any] = {} if self.rejected is None else {"rejected": self.rejected}
+        if self.chosen is not None:
+            rejected["labels"] = list(self.chosen)
         return {"path": self.id, "label": self.label, "score": rows[0]["score"], **rejected, "top": rows}
 
     def __repr__(self) -> str:
         best = ", ".join(f"{name} {score:.1%}" for name, score in zip(self.labels[:3], self.scores, strict=False))
         return f"Prediction({self.id}: {f'{NONE_OF_THESE}; ' if self.rejected else ''}{best})"
+
+
+def join_labels(names: Iterable[str]) -> str:
+    """Several class names as one text."""
+    return "; ".join(names)
 
 
 def check_span(span: Span, where: str | Path, place: str = "") -> None:

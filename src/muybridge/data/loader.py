@@ -40,11 +40,20 @@ class SampleDataset(Dataset["tuple | FailedSample"]):
 
     Attributes:
         keep_videos: whether short videos stay decoded in memory, so that only the first epoch decodes them.
+        num_classes: of a data set whose recordings may have several labels; None where each has one.
     """
 
     keep_videos: bool = True
 
-    def __init__(self, records: Sequence[Record], data: Source, prepare: Preparation, seed: int) -> None:
+    def __init__(
+        self,
+        records: Sequence[Record],
+        data: Source,
+        prepare: Preparation,
+        seed: int,
+        num_classes: int | None = None,
+    ) -> None:
+        self.num_classes = num_classes
         self.records, self.data, self.prepare, self.seed = records, data, prepare, seed
         self._cache: dict[int, SkeletonSequence | DecodedVideo] = {}
         self._cached_bytes = 0
@@ -67,7 +76,11 @@ class SampleDataset(Dataset["tuple | FailedSample"]):
                     recording.close()
         except DataError as problem:
             return FailedSample(record.id, record.path, problem)
-        return inputs, label, record.id
+        if self.num_classes is None:
+            return inputs, label, record.id
+        there = torch.zeros(self.num_classes)
+        there[list(record.labels)] = 1.0
+        return inputs, there, record.id
 
     def _open(self, index: int, training: bool) -> Recording:
         """The recording from memory if it is there, else from its file; then cached if there is room."""
@@ -108,7 +121,8 @@ def collate(samples: list[tuple | FailedSample]) -> Batch:
     inputs, labels, ids = zip(*loaded, strict=True)
     stacked = collate_inputs(list(inputs))
     views = len(next(iter(stacked.values()))) // len(ids)
-    return Batch(stacked, torch.tensor(labels), ids, views, failed)
+    several = isinstance(labels[0], torch.Tensor)
+    return Batch(stacked, torch.stack(labels) if several else torch.tensor(labels), ids, views, failed)
 
 
 class BatchPlan(Sampler[list[SampleKey]]):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Float32
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
@@ -203,12 +204,18 @@ class Preparation(ABC, Generic[Read]):
         """The scores of each view of testing, those of reversed views moved to the original classes."""
         return scores
 
-    def average_views(self, logits: Float[Tensor, "BV K"]) -> Float32[Tensor, "B K"]:
+    def average_views(self, logits: Float[Tensor, "BV K"], multi_label: bool = False) -> Float32[Tensor, "B K"]:
         """Log-probabilities of each recording's classes from the scores of all its views.
 
         Probabilities, not scores, are averaged over the views, as TDN's and SELFY's tests do.
+
+        Args:
+            logits: the model's scores.
+            multi_label: whether each class is there or not for itself, so that its probability is the sigmoid's.
         """
-        rows = rearrange(logits.float().log_softmax(1), "(b v) k -> b v k", v=self.views)
+        scores = logits.float()
+        scores = F.logsigmoid(scores) if multi_label else scores.log_softmax(1)
+        rows = rearrange(scores, "(b v) k -> b v k", v=self.views)
         return self.undo_reversal(rows).logsumexp(1) - math.log(self.views)
 
 

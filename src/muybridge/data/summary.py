@@ -116,7 +116,7 @@ def summarize(data: DatasetConfig) -> DataSummary:
 
 
 def _count_labels(records: Iterable[Record], classes: int) -> tuple[int, ...]:
-    counts = Counter(record.label for record in records)
+    counts = Counter(label for record in records for label in record.classes)
     return tuple(counts[label] for label in range(classes))
 
 
@@ -139,7 +139,8 @@ def _single_groups(records: Mapping[str, tuple[Record, ...]], labels: tuple[str,
     """A warning about classes all of whose recordings are of one group, in a data set of several groups."""
     groups: dict[int, list[str]] = {}
     for record in (record for part in records.values() for record in part if record.group):
-        groups.setdefault(record.label, []).append(record.group)
+        for label in record.classes:
+            groups.setdefault(label, []).append(record.group)
     if len(set().union(*groups.values())) < 2:
         return []
     repeated = {label: set(names) for label, names in sorted(groups.items()) if len(names) > 1}
@@ -164,8 +165,8 @@ def _duplicates(records: Mapping[str, tuple[Record, ...]], labels: tuple[str, ..
             leaks.append(f"{first.id} ({first_split}) = {record.id} ({split})")
         else:
             repeated.append(f"{first.id} = {record.id}")
-        if record.label != first.label:
-            conflicts.append(f"{first.id} ({labels[first.label]}) = {record.id} ({labels[record.label]})")
+        if set(record.classes) != set(first.classes):
+            conflicts.append(f"{first.id} ({first.label_text(labels)}) = {record.id} ({record.label_text(labels)})")
     warnings = (
         (leaks, "equal content in several parts of the split, so the test is too easy"),
         (conflicts, "equal content with different labels"),

@@ -12,7 +12,7 @@ from muybridge.core.contracts import ClipInput
 from muybridge.core.errors import DataError
 from muybridge.core.types import Record
 from muybridge.data.datasets import AnyDataset
-from muybridge.data.datasets.base import Benchmark, DatasetConfig, Index, Split
+from muybridge.data.datasets.base import Benchmark, DatasetConfig, Index, Split, require_one_label
 from muybridge.data.datasets.skeleton_folder import SkeletonFolder
 from muybridge.data.sampling import window_span
 from muybridge.data.summary import SPLITS
@@ -69,6 +69,7 @@ def examine(
     """
     started, given = time.monotonic(), dict(settings or {})
     data, findings = data_of(source, given), list[Finding]()
+    require_one_label(data, "an examination")
     name = data.model_dump().get("name", "")
     try:
         if isinstance(data, SkeletonFolder):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from muybridge.core.errors import DataError, RunError
+from muybridge.data.datasets.base import require_one_label
 from muybridge.engine.calibration import Calibration, fit_calibration
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import predict_part
@@ -35,6 +36,7 @@ def calibrate(
         DataError: there is no validation part, or its recordings are gone or cannot be read.
     """
     runtime = runtime or Runtime(run.recipe(data).train.precision)
+    require_one_label(run.recipe(data).data, "calibration")
     _check_part(run, data)
     predictions, _, _ = predict_part(run, "val", runtime, report, pixels=pixels, data=data, missing=missing)
     calibration = fit_calibration(predictions.log_probabilities, predictions.labels, run.weights_checksum())

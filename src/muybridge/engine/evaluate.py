@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from muybridge.core.errors import MuybridgeWarning, RunError
-from muybridge.core.types import Batch, Record
+from muybridge.core.types import Batch, Record, join_labels
 from muybridge.data.datasets import Playback
 from muybridge.data.datasets.base import Split
 from muybridge.data.feature_store import FeatureStore
@@ -23,7 +24,7 @@ from muybridge.engine.calibration import Calibration, reliability
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluated_part import EvaluatedPart, Missing, edited_recipe_note, find_evaluated_part
 from muybridge.engine.journal import Reporter
-from muybridge.engine.metrics import Scores, score
+from muybridge.engine.metrics import THRESHOLD, AnyScores, Scores, score, score_multi_label
 from muybridge.engine.runtime import Runtime, explained_errors
 from muybridge.engine.weights import checksum
 from muybridge.models.base import Model
@@ -37,7 +38,7 @@ class SplitPredictions:
 
     Attributes:
         log_probabilities: ``N K``, float32.
-        labels: ``N``.
+        labels: ``N``; where there may be several, ``N K``, 1 for each class that is there.
         ids: record ids.
         loss: mean cross-entropy of the probabilities.
     """
@@ -93,7 +94,7 @@ def predict_split(
             inputs = {name: value.to(dtype) if value.is_floating_point() else value for name, value in inputs.items()}
             with runtime.fabric.autocast():
                 output = model(**inputs)
-            rows.append(samples.prepare.average_views(output.logits).cpu())
+            rows.append(samples.prepare.average_views(output.logits, samples.num_classes is not None).cpu())
             labels.append(batch.labels)
             if report:
                 report.step()
@@ -110,7 +111,7 @@ def _gather(runtime: Runtime, samples: SampleDataset, rows: Tensor | None, label
     """Log-probabilities of all processes in index order: process r has samples r, r + world size, ..."""
     shares = [share for share in runtime.all_gather((rows, labels)) if share[0] is not None]
     all_rows = torch.empty(len(samples), shares[0][0].shape[1])
-    all_labels = torch.empty(len(samples), dtype=torch.int64)
+    all_labels = torch.empty(len(samples), *shares[0][1].shape[1:], dtype=shares[0][1].dtype)
     for rank, (part, part_labels) in enumerate(shares):
         all_rows[rank :: runtime.world_size], all_labels[rank :: runtime.world_size] = part, part_labels
     wrong = ~all_rows.exp().isfinite().all(1)
@@ -122,7 +123,10 @@ def _gather(runtime: Runtime, samples: SampleDataset, rows: Tensor | None, label
             hint="check the weights and these recordings; a training that diverged has to be repeated with a lower "
             "train.optimizer.lr",
         )
-    loss = torch.nn.functional.nll_loss(all_rows, all_labels).item()
+    if samples.num_classes is None:
+        loss = F.nll_loss(all_rows, all_labels).item()
+    else:
+        loss = F.binary_cross_entropy(all_rows.exp().clamp(max=1.0), all_labels).item()
     return SplitPredictions(all_rows, all_labels, tuple(record.id for record in samples.records), loss)
 
 
@@ -135,7 +139,7 @@ def evaluate(
     pixels: bool = False,
     data: Path | None = None,
     missing: Missing = "raise",
-) -> Scores:
+) -> AnyScores:
     """Test a trained run on one split, and write ``SPLIT.json`` and ``SPLIT-predictions.csv`` into its folder.
 
     The recordings are those of the split that the run was trained with, so that none of them was trained on. New
@@ -164,21 +168,25 @@ def evaluate(
     uncalibrated = predictions
     if calibration:
         predictions = replace(predictions, log_probabilities=calibration.apply(predictions.log_probabilities))
-    scores = score(
-        predictions.probabilities,
-        predictions.labels,
-        run.labels(),
-        excluded=part.excluded,
-        superclasses=recipe.data.superclasses(),
-        precision=runtime.precision,
-    )
-    if calibration:
+    scores = score_predictions(predictions, recipe, run.labels(), excluded=part.excluded, precision=runtime.precision)
+    if calibration and isinstance(scores, Scores):
         before, after = (_calibration_error(one) for one in (uncalibrated, predictions))
         facts = {"temperature": calibration.temperature, "error_before": before, "error_after": after}
         scores = replace(scores, calibration=facts)
     if runtime.is_main_process:
         _write_results(run, split, scores, predictions, part)
     return scores
+
+
+def score_predictions(
+    predictions: SplitPredictions, recipe: Recipe, names: tuple[str, ...], *, excluded: int = 0, precision: str = ""
+) -> AnyScores:
+    """The scores of the predictions of a recipe's model, as its recordings have one label each or several."""
+    truth = predictions.labels
+    if recipe.data.multi_label():
+        return score_multi_label(predictions.probabilities, truth, names, excluded=excluded, precision=precision)
+    above = recipe.data.superclasses()
+    return score(predictions.probabilities, truth, names, excluded=excluded, superclasses=above, precision=precision)
 
 
 def predict_part(
@@ -247,14 +255,15 @@ def make_samples(
     """
     records = recipe.data.index(split).records if records is None else records
     model = model or recipe.model
+    classes = len(recipe.data.labels()) if recipe.data.multi_label() else None
     store = None if pixels else recipe.feature_store(model)
     if store is None:
         prepare = recipe.preparation(augment, model)
         played = PlaybackPreparation(prepare) if isinstance(recipe.data, Playback) else prepare
-        return SampleDataset(records, recipe.data, played, recipe.train.seed)
+        return SampleDataset(records, recipe.data, played, recipe.train.seed, classes)
     if split != "train" or recipe.train.on_error == "raise":
         store.check_complete(records)
-    return SampleDataset(records, store, recipe.feature_preparation(augment, model), recipe.train.seed)
+    return SampleDataset(records, store, recipe.feature_preparation(augment, model), recipe.train.seed, classes)
 
 
 def check_features(samples: SampleDataset, config: ModelConfig, model: nn.Module) -> None:
@@ -278,7 +287,7 @@ def to_device(batch: Batch, runtime: Runtime) -> Batch:
 
 
 def _write_results(
-    run: RunFolder, split: Split, scores: Scores, predictions: SplitPredictions, part: EvaluatedPart
+    run: RunFolder, split: Split, scores: AnyScores, predictions: SplitPredictions, part: EvaluatedPart
 ) -> None:
     changes = {"changes": str(part.changes)} if part.changes else {}
     try:
@@ -295,11 +304,18 @@ def _write_results(
 
 
 def _write_predictions(path: Path, predictions: SplitPredictions, names: tuple[str, ...]) -> None:
-    """A row for each recording: id, true class, predicted class, and the probability of every class."""
+    """A row for each recording: id, true class or classes, predicted ones, and the probability of every class."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "true", "predicted", *names])
         rows = zip(predictions.ids, predictions.labels.tolist(), predictions.probabilities, strict=True)
         for id_, label, probabilities in rows:
-            best = names[int(probabilities.argmax())]
-            writer.writerow([id_, names[label], best, *(f"{value:.6f}" for value in probabilities.tolist())])
+            if isinstance(label, list):  # 1 for each class that is there
+                true, best = (_names_from(values, names) for values in (label, probabilities.tolist()))
+            else:
+                true, best = names[label], names[int(probabilities.argmax())]
+            writer.writerow([id_, true, best, *(f"{value:.6f}" for value in probabilities.tolist())])
+
+
+def _names_from(values: Sequence[float], names: tuple[str, ...]) -> str:
+    return join_labels(name for name, value in zip(names, values, strict=True) if value >= THRESHOLD)

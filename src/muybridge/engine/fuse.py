@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from muybridge.core.errors import DataError, RunError
-from muybridge.data.datasets.base import Split
+from muybridge.data.datasets.base import Split, require_one_label
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.metrics import Scores, score
 
@@ -99,6 +99,7 @@ def _read_matching(run: RunFolder, first: RunFolder, reference: RunPredictions, 
 
 def read_predictions(run: RunFolder, split: Split) -> RunPredictions:
     """What a test of a run wrote; raises RunError if there was none, or its file is damaged."""
+    require_one_label(run.recipe().data, "a fusion or a report")
     path, names = run.path / f"{split}-predictions.csv", run.labels()
     try:
         with path.open(encoding="utf-8", newline="") as file:

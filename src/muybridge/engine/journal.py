@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from muybridge.core.errors import RunError
 from muybridge.engine.checkpoint import write_errors
+from muybridge.engine.metrics import METRICS
 
 
 class Journal:
@@ -154,7 +155,8 @@ class Reporter:
 
 
 def _figures(part: str, figures: dict[str, float]) -> str:
-    return f"{part} loss {figures['loss']:.3f}, top-1 {figures['top1']:.1f} %"
+    scores = [f", {text} {figures[name]:.1f} %" for name, text in METRICS.items() if name in figures]
+    return f"{part} loss {figures['loss']:.3f}{''.join(scores)}"
 
 
 def _clock(seconds: float) -> str:

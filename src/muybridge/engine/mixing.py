@@ -9,13 +9,13 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 
 def mix(
     inputs: Mapping[str, Float[Tensor, "B T _ H W"]],
-    labels: Int64[Tensor, " B"],
+    labels: Int64[Tensor, " B"] | Float32[Tensor, "B K"],
     num_classes: int,
     rng: torch.Generator,
     *,
@@ -28,14 +28,15 @@ def mix(
 
     Args:
         inputs: the clips: their frames, flow, or both.
-        labels: class indices.
+        labels: class indices, or which classes are there.
         num_classes: K.
         rng: random generator of the batch.
         mixup: alpha of the Beta distribution of shares (Zhang et al., ICLR 2018); 0 blends nothing.
         cutmix: alpha of that of areas (Yun et al., ICCV 2019); with both, one of the two is drawn.
     """
     ((height, width),) = {clips.shape[-2:] for clips in inputs.values()}
-    one_hot = F.one_hot(labels, num_classes).to(next(iter(inputs.values())).dtype)
+    one_hot = labels if labels.ndim == 2 else F.one_hot(labels, num_classes)
+    one_hot = one_hot.to(next(iter(inputs.values())).dtype)
     use_cutmix = cutmix > 0 and (mixup == 0 or bool(torch.rand((), generator=rng) < 0.5))
     share = _draw_beta(cutmix if use_cutmix else mixup, rng)
     if use_cutmix:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.core.errors import RecipeError, RunError
-from muybridge.data.datasets.base import Split
+from muybridge.data.datasets.base import Split, require_one_label
 from muybridge.engine.checkpoint import RunFolder, write_errors
 from muybridge.engine.evaluate import evaluate
 from muybridge.engine.journal import Reporter
@@ -62,6 +62,7 @@ def plan(recipe: Recipe, folder: Path, seeds: Sequence[int], folds: Sequence[str
     Raises:
         RecipeError: the data set has no such fold, or a seed or a fold is given twice.
     """
+    require_one_label(recipe.data, "repetitions")
     _check_repeated("--seeds", seeds)
     _check_repeated("--folds", folds or ())
     known = recipe.data.folds()

@@ -31,7 +31,7 @@ class SavedRecord:
         split: train, val or test.
         id: see :class:`Record`.
         path: relative to the folder of the data where possible.
-        label: class name.
+        label: class name, or several.
         group: see :class:`Record`.
         bytes: size of the file; of a folder, 0.
         modified: time of the last change, in nanoseconds; 0 if there is no such file.
@@ -110,7 +110,7 @@ class SavedSplit:
                 split,
                 record.id,
                 _relative(record.path, base),
-                labels[record.label],
+                record.label_text(labels),
                 record.group,
                 *stamps[record.path],
                 prints[record.path],
@@ -164,7 +164,7 @@ class SavedSplit:
         return SplitChanges(
             removed=tuple(id_ for id_ in saved if id_ not in current),
             changed=tuple(record.id for record, now in both if not record.is_content_of(now)),
-            relabeled=tuple(record.id for record, now in both if record.label != labels[now.label]),
+            relabeled=tuple(record.id for record, now in both if record.label != now.label_text(labels)),
             added=tuple(sorted(current.keys() - saved.keys())),
         )
 

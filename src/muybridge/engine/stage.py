@@ -15,13 +15,12 @@ from muybridge.core.types import Batch, Output
 from muybridge.data.balance import ClassBalance
 from muybridge.data.loader import BatchPlan, make_loader, sequential_plan
 from muybridge.data.workers import WorkerLoader
-from muybridge.engine.evaluate import check_features, eval_batch_size, predict_split, to_device
+from muybridge.engine.evaluate import check_features, eval_batch_size, predict_split, score_predictions, to_device
 from muybridge.engine.initialize import freeze_batch_norm, initialize_model
-from muybridge.engine.metrics import score
 from muybridge.engine.mixing import mix
 from muybridge.engine.optim import build_optimizer, rate_factor
 from muybridge.models.base import Criterion, Model, Targets
-from muybridge.nn.criterion import CrossEntropy
+from muybridge.nn.criterion import BinaryCrossEntropy, CrossEntropy
 from muybridge.recipe import AnyOptimizer, Schedule, Stage
 
 if TYPE_CHECKING:
@@ -111,6 +110,11 @@ class StageTrainer:
         return len(self.plan.steps())
 
     @property
+    def metric(self) -> str:
+        """The score on the validation set that epochs are compared by, one of :data:`METRICS`."""
+        return "mean_average_precision" if self.session.recipe.data.multi_label() else "top1"
+
+    @property
     def is_last(self) -> bool:
         """Whether the weights of this stage become those of the run."""
         return self.number == len(self.session.recipe.stages()) - 1
@@ -149,14 +153,14 @@ class StageTrainer:
         return metrics
 
     def validate(self) -> dict[str, float]:
-        """Loss and top-1 on the validation set."""
+        """Loss on the validation set, and what epochs are compared by, by its name in :data:`METRICS`."""
         session = self.session
         assert session.val is not None
         predictions = predict_split(
             session.runtime, self.eval_model, session.val, session.recipe.train.batch_size, loader=self.val_loader
         )
-        top1 = score(predictions.probabilities, predictions.labels, session.recipe.data.labels()).top1
-        return {"loss": predictions.loss, "top1": top1}
+        scores = score_predictions(predictions, session.recipe, session.recipe.data.labels())
+        return {"loss": predictions.loss, self.metric: getattr(scores, self.metric)}
 
     def state_dicts(self) -> dict[str, Any]:
         """What is saved to resume the stage."""
@@ -175,7 +179,9 @@ class StageTrainer:
 def train_step(
     trainer: StageTrainer, inputs: dict[str, Tensor], targets: Targets, share: float
 ) -> dict[str, Tensor | float]:
-    """One optimizer step; returns sums over the batch: each loss term, ``correct``, ``count`` and ``model_seconds``.
+    """One optimizer step; returns sums over the batch.
+
+    They are each loss term, ``count``, ``model_seconds`` and, of recordings of one label, ``correct``.
 
     Args:
         trainer: the stage.
@@ -198,8 +204,9 @@ def train_step(
             fabric.backward(loss * (share * len(piece) / count))
         for name, value in {"loss": loss, **terms}.items():
             metrics[name] += value.detach() * len(piece)
-        labels = target.argmax(1) if target.ndim == 2 else target
-        metrics["correct"] += (output.logits.detach().argmax(1) == labels).sum()
+        if trainer.metric == "top1":
+            labels = target.argmax(1) if target.ndim == 2 else target
+            metrics["correct"] += (output.logits.detach().argmax(1) == labels).sum()
     if settings.clip_grad_norm:
         fabric.clip_gradients(
             trainer.wrapped, trainer.optimizer, max_norm=settings.clip_grad_norm, error_if_nonfinite=False
@@ -222,6 +229,8 @@ def class_balance(session: "Session") -> ClassBalance | None:
 def make_criterion(session: "Session", balance: ClassBalance | None) -> Criterion:
     """The loss of class scores that the recipe asks for."""
     settings = session.recipe.train
+    if session.recipe.data.multi_label():
+        return BinaryCrossEntropy(settings.label_smoothing, settings.focal_gamma)
     weights = None
     if balance and settings.balance == "loss":
         weights = torch.tensor(balance.class_weights, dtype=torch.float32, device=session.runtime.device)

@@ -35,6 +35,7 @@ from muybridge.engine.init_from import with_checksums
 from muybridge.engine.interrupt import InterruptedTrainingError, TimeUsedUpError, stop_requests
 from muybridge.engine.journal import Journal, Reporter
 from muybridge.engine.loggers import Loggers
+from muybridge.engine.metrics import METRICS
 from muybridge.engine.runtime import Runtime, explained_errors
 from muybridge.engine.saved_split import SavedSplit
 from muybridge.engine.stage import StageTrainer
@@ -65,9 +66,9 @@ class TrainState:
         stage: number of the current stage, from 0.
         step: optimizer steps of this stage so far.
         seconds: time spent on this stage so far.
-        best: highest top-1 on ``val`` in the last stage; -1 without one.
+        best: highest top-1 (of several labels, mean average precision) on ``val`` in the last stage; -1 without one.
         best_epoch: the epoch with that.
-        last: top-1 of the last validation in the last stage; -1 without one.
+        last: that of the last validation in the last stage; -1 without one.
         sums: of the metrics of the current epoch so far.
         failed: ids of the recordings that could not be read.
     """
@@ -338,9 +339,9 @@ def _end_epoch(session: Session, trainer: StageTrainer, state: TrainState, sums:
     if session.val and (state.step == trainer.total or epoch % settings.val_interval == 0):
         row["val"] = trainer.validate()
         if trainer.is_last:
-            state.last = row["val"]["top1"]
-        if trainer.is_last and row["val"]["top1"] > state.best:
-            state.best, state.best_epoch = row["val"]["top1"], epoch
+            state.last = row["val"][trainer.metric]
+        if trainer.is_last and row["val"][trainer.metric] > state.best:
+            state.best, state.best_epoch = row["val"][trainer.metric], epoch
             if settings.checkpoint == "best" and session.runtime.is_main_process:
                 session.run.write_weights("weights", trainer.eval_model)
     if session.runtime.is_main_process:
@@ -359,16 +360,16 @@ def _end_stage(session: Session, trainer: StageTrainer, state: TrainState) -> Tr
         if trainer.is_last and settings.checkpoint == "last":
             run.write_weights("weights", trainer.eval_model)
         if trainer.is_last and session.val and trainer.total:
-            session.report.say(_describe_checkpoint(settings.checkpoint, state))
+            session.report.say(_describe_checkpoint(settings.checkpoint, state, METRICS[trainer.metric]))
         run.write_state(_saved_state(following, session.journal.size))
     session.runtime.fabric.barrier()
     return following
 
 
-def _describe_checkpoint(checkpoint: str, state: TrainState) -> str:
-    best = f"epoch {state.best_epoch}, val top-1 {state.best:.1f} %"
+def _describe_checkpoint(checkpoint: str, state: TrainState, metric: str) -> str:
+    best = f"epoch {state.best_epoch}, val {metric} {state.best:.1f} %"
     if checkpoint == "last" and state.last >= state.best:
-        return f"saved: the weights of the last epoch, with the highest top-1 on val ({state.best:.1f} %)"
+        return f"saved: the weights of the last epoch, with the highest {metric} on val ({state.best:.1f} %)"
     if checkpoint == "best":
         return f"saved: the weights of the best epoch ({best})"
     return (
@@ -407,14 +408,14 @@ def _train_row(session: Session, stage: Stage, epoch: int, step: int, sums: dict
     totals = _totals(session, sums)
     count = totals.pop("count")
     seconds = {name: round(totals.pop(name), 3) for name in ("data_seconds", "model_seconds")}
-    top1 = 100 * totals.pop("correct") / count
+    accuracy = {"top1": 100 * totals.pop("correct") / count} if "correct" in totals else {}
     means = {name: value / count for name, value in totals.items()}
     return {
         "event": "epoch",
         "stage": stage.name,
         "epoch": epoch,
         "step": step,
-        "train": means | {"top1": top1},
+        "train": means | accuracy,
     } | seconds
 
 

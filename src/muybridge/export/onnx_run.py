@@ -147,7 +147,9 @@ def evaluate_file(
     """
     runtime = Runtime("32-true", "cpu")  # of what is around the model, which has a device of its own
     run = OnnxRun(path, device)
-    return evaluate(run, split, runtime, report, pixels=True, data=data, missing=missing)
+    scores = evaluate(run, split, runtime, report, pixels=True, data=data, missing=missing)
+    assert isinstance(scores, Scores)  # files are written of recordings of one label alone
+    return scores
 
 
 def _check_metadata(metadata: dict[str, str], path: Path) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from muybridge.core.errors import RunError
 from muybridge.core.files import atomic_write
 from muybridge.core.types import Output
+from muybridge.data.datasets.base import require_one_label
 from muybridge.data.prepare import collate_inputs
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.journal import Reporter
@@ -71,6 +72,7 @@ def export_run(run: str | Path, out: Path | None = None, report: Reporter | None
     check_extra()
     report, folder = report or Reporter(quiet=True), RunFolder.open(run)
     recipe, path = folder.recipe(), out or folder.path / "model.onnx"
+    require_one_label(recipe.data, "an export")
     model = folder.model()
     assert isinstance(model, Model)
     _check_size(model, folder.path)

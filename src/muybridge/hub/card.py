@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from muybridge.core.contracts import ClipInput, SkeletonData
+from muybridge.data.datasets.base import require_one_label
 from muybridge.engine.baselines import read_baselines
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.hub.public import public_recipe
@@ -24,6 +25,7 @@ def model_card(run: RunFolder, name: str, license: str = "") -> str:
         license: of the weights, as the hub names it.
     """
     recipe = public_recipe(run.read_recipe())
+    require_one_label(recipe.data, "a model card")
     scores = {part: _read(run, part) for part in _PARTS}
     sections = [
         _head(recipe, name, run.facts()["muybridge"]),

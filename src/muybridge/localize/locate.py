@@ -19,6 +19,7 @@ from muybridge.core.errors import MuybridgeWarning, RunError
 from muybridge.core.tubes import Tube, TubeSet
 from muybridge.core.types import Prediction
 from muybridge.data.clip_ops import crop_boxes, eval_short_side
+from muybridge.data.datasets.base import require_one_label
 from muybridge.data.prepare import ClipPreparation, ViewConfig
 from muybridge.data.sampling import sample_indices, window_indices, window_span
 from muybridge.engine.calibration import calibrated
@@ -122,6 +123,7 @@ class Localizer:
     def __init__(self, run: str | Path, device: str | torch.device = "auto", linking: Linking = LINKING) -> None:
         self.run = Path(run).expanduser()
         self.predictor = Predictor(self.run, device)
+        require_one_label(self.predictor.recipe.data, "a localization")
         self.linking = linking
         self._warned = False
         if not isinstance(self.predictor.prepare, ClipPreparation):

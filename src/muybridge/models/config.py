@@ -17,11 +17,13 @@ class ModelConfig(BaseModel):
 
     Attributes:
         learns_features: whether parameters other than the classifier's are trained.
+        multi_label: whether the scores of classes may be taken each for itself, for recordings of several labels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     spec: ClassVar[ModelSpec]
     learns_features: ClassVar[bool] = True
+    multi_label: ClassVar[bool] = True
 
     def takes(self) -> Takes:
         """The input of the model, which the data layer prepares."""

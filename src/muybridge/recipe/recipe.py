@@ -150,6 +150,26 @@ class Recipe(FrozenModel):
         return self
 
     @model_validator(mode="after")
+    def _several_labels_are_possible(self) -> Self:
+        if not self.data.multi_label():
+            return self
+        if not all(model.multi_label for model in self._models()):
+            raise ValueError(
+                f"with data.label_separator recordings have several labels, and model {self.model.name!r} chooses one "
+                "class; choose sta_lstm, drnn, tsn, selfy or tdn"
+            )
+        if self.train.balance:
+            raise ValueError(
+                f'train.balance = "{self.train.balance}" is for recordings of one label, and data.label_separator says '
+                "several; leave it out"
+            )
+        if self.view is not None and self.view.reverse:
+            raise ValueError(
+                "view.reverse swaps one label for another, and with data.label_separator there are several"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _warm_up_applies(self) -> Self:
         name, start = self.model.name, f'train.warm_up = "{self.train.warm_up}"'
         if not self.train.warm_up:

@@ -149,7 +149,8 @@ class Train(FrozenModel):
         param_groups: parameters with another learning rate or weight decay, such as
             ``{ match = "bias", decay_mult = 0 }``; a parameter belongs to the first group that matches.
         clip_grad_norm: maximum L2 norm of the gradient; 0 does not clip.
-        label_smoothing: share of the label's probability that is spread over all classes.
+        label_smoothing: share of the label's probability that is spread over all classes; of several labels, over both
+            answers, there or not.
         balance: for classes of uneven size: "sampler" draws samples of small classes more often and those of large ones
             less often, as many as there are in each epoch; "loss" weighs the loss of each sample by its class. Both by
             the effective number of samples (Cui et al., CVPR 2019), mirrored and reversed labels counted as expected.

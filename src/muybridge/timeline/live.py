@@ -12,6 +12,7 @@ import numpy as np
 from muybridge.core.contracts import ClipData, SkeletonData
 from muybridge.core.errors import DataError, RecipeError
 from muybridge.core.types import Prediction
+from muybridge.data.datasets.base import require_one_label
 from muybridge.data.prepare import ClipPreparation
 from muybridge.media.frame_array import ArrayVideo, scale_frame
 from muybridge.predict import Predictor
@@ -65,6 +66,7 @@ class LivePredictor:
     """
 
     def __init__(self, predictor: Predictor, window: float = 0.0, *, fps: float = DEFAULT_FPS, top: int = 5) -> None:
+        require_one_label(predictor.recipe.data, "a timeline")
         if not 0 <= window < float("inf") or not fps > 0:
             raise RecipeError(
                 f"a window of {window:g} seconds at {fps:g} frames a second",

@@ -14,6 +14,7 @@ from jaxtyping import Float64
 
 from muybridge.core.errors import RecipeError
 from muybridge.core.types import SkeletonSequence
+from muybridge.data.datasets.base import require_one_label
 from muybridge.data.decoded import DecodedVideo
 from muybridge.data.prepare import ClipPreparation, collate_inputs
 from muybridge.media.video import Video
@@ -126,6 +127,7 @@ class TimelinePredictor:
     """
 
     def __init__(self, predictor: Predictor, config: TimelineConfig | None = None) -> None:
+        require_one_label(predictor.recipe.data, "a timeline")
         self.predictor = predictor
         config = config or TimelineConfig()
         if unknown := [name for name in config.ignored if name not in predictor.labels]:

@@ -12,7 +12,12 @@ from matplotlib.ticker import MaxNLocator
 from muybridge.core.errors import RunError
 from muybridge.viz.style import COLORS, FAINT, INK, SOFT, clean_text, new_figure, save, shorten, styled, wrap_text
 
-_ACCURACIES = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class"}  # per cent
+_ACCURACIES = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "mean_class_accuracy": "mean class",
+    "mean_average_precision": "mAP",
+}  # per cent
 _COUNTS = {"count", "excluded"}
 _SIDES = {"train": "-", "val": (0, (4, 1.6))}  # solid and dashed
 

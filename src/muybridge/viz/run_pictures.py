@@ -86,6 +86,8 @@ def draw_run(
     chosen = _find_sample(recipe, sample, split)
     if not (folder.path / f"{split}.json").is_file():
         evaluate(folder, split, data=moved)
+    if recipe.data.multi_label():  # no class is taken for another one
+        return [*drawn, *_draw_sample(folder, recipe, chosen, video, beside)]
     counts = np.array(json.loads((folder.path / f"{split}.json").read_text(encoding="utf-8"))["confusion"])
     draw_confusion(counts, folder.labels(), pictures / f"confusion-{split}.png", title=f"{title}: {split}")
     drawn.append(pictures / f"confusion-{split}.png")
@@ -148,8 +150,8 @@ def _draw_sample(
 
 def _title(predictor: Predictor, sample: _Sample, predicted: str = "") -> str:
     """The recording, its true class where that is known, and what was predicted."""
-    label = sample.record.label
-    classes = ([f"true: {clean_text(predictor.labels[label])}"] if label >= 0 else []) + (
+    record = sample.record
+    classes = ([f"true: {clean_text(record.label_text(predictor.labels))}"] if record.label >= 0 else []) + (
         [predicted] if predicted else []
     )
     return " · ".join([_shortened(clean_text(sample.record.id)), *([", ".join(classes)] if classes else [])])

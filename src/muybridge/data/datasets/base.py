@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from muybridge.core.contracts import Holds
-from muybridge.core.errors import DataError
+from muybridge.core.errors import DataError, RecipeError
 from muybridge.core.files import find_files
 from muybridge.core.tubes import TubeSet
 from muybridge.core.types import Record, SkeletonSequence
@@ -82,6 +82,10 @@ class DatasetConfig(BaseModel):
     def reverse(self) -> Mapping[int, int] | None:
         """New label of each label that playing backwards changes; empty where none does; None where it is forbidden."""
         return None
+
+    def multi_label(self) -> bool:
+        """Whether a recording may have several labels, each of which is there or not; known without reading any."""
+        return False
 
     def superclasses(self) -> tuple[str, ...]:
         """For each label the superclass it belongs to, if the accuracy over superclasses is of interest."""
@@ -190,6 +194,24 @@ class DatasetConfig(BaseModel):
                 "data.val_groups and the fold or test groups",
             )
         return index
+
+
+def require_one_label(data: DatasetConfig, what: str) -> None:
+    """Refuse recordings of several labels where one is needed.
+
+    Args:
+        data: the data set.
+        what: is asked for, such as "a confusion matrix".
+
+    Raises:
+        RecipeError: recordings may have several labels.
+    """
+    if data.multi_label():
+        raise RecipeError(
+            f"{what} of recordings that may have several labels (data.label_separator)",
+            expected="recordings of one label each",
+            hint="several labels are trained, tested and predicted: `muybridge train`, `test` and `predict`",
+        )
 
 
 def _check_ids(records: Sequence[Record]) -> None:

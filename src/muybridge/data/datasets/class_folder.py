@@ -28,6 +28,9 @@ from muybridge.data.datasets.folder_layout import Layout, Reader, Source, SplitS
 from muybridge.data.datasets.groups import group_of, is_table
 from muybridge.data.datasets.table_layout import TableReader
 
+_SEPARATORS = (";", "|", ",", "+")
+"""What usually separates several labels in one cell of a table."""
+
 Name = Annotated[str, Field(coerce_numbers_to_str=True)]
 """A name that may be a number in TOML, as those of people and folds often are."""
 
@@ -67,6 +70,9 @@ class ClassFolder(DatasetConfig):
         exclude: ids of recordings that are left out: their paths below the root, or those that a table gives.
         classes: names in label order; empty takes the names of the class folders, or the labels of the table, numbers
             in them sorted by value. Labels of a table may be numbers from 0 or 1 of these names.
+        label_separator: what separates the labels of a table where a recording may have several, such as ";": each
+            class is then there or not, for itself. Lists of labels in JSON need it too, and several lines of the same
+            recording are one. Empty: every recording has one label.
         mirror_labels: pairs of classes that are each other's mirror image, by name or number; [] if no class has a
             side. Unless this is given, recordings are not mirrored.
     """
@@ -86,6 +92,7 @@ class ClassFolder(DatasetConfig):
     val_part: int = Field(default=0, ge=0)
     exclude: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    label_separator: str = ""
     mirror_labels: LabelPairs | None = None
 
     @field_validator("group")
@@ -112,7 +119,15 @@ class ClassFolder(DatasetConfig):
             raise ValueError("test_groups and fold both say which groups test; give one of them")
         if self.base and not self.is_table:
             raise ValueError("base is the folder that paths of a table are relative to, and root is no table")
+        if self.label_separator and not self.is_table:
+            raise ValueError("label_separator separates the labels of a table, and root is no table")
+        if self.label_separator and self.mirror_labels:
+            raise ValueError("mirror_labels swaps one label for another, and with label_separator there may be several")
         return self
+
+    def multi_label(self) -> bool:
+        """Where labels have a separator."""
+        return bool(self.label_separator)
 
     @property
     def is_table(self) -> bool:
@@ -143,7 +158,9 @@ class ClassFolder(DatasetConfig):
         """
         if self.is_table:
             options = ExportOptions(self.label_fps, self.tier)
-            table = TableReader(self.root, self.base or self.root.parent, self.suffixes, self.recordings, options)
+            table = TableReader(
+                self.root, self.base or self.root.parent, self.suffixes, self.recordings, options, self.label_separator
+            )
             layout = table.read(self.classes, self.split)
         else:
             layout = Reader(self.search, self.suffixes, self.recordings).read(self.root, self.split)
@@ -186,7 +203,14 @@ class ClassFolder(DatasetConfig):
         self.holds()
         label = {name: number for number, name in enumerate(self.classes or self._labels(layout))}
         records = [
-            Record(source.id, source.path, label[source.label], self._group(source), span=source.span)
+            Record(
+                source.id,
+                source.path,
+                label[source.label],
+                self._group(source),
+                span=source.span,
+                labels=tuple(label[name] for name in source.labels),
+            )
             for source in layout.sources
         ]
         excluded = {record.id: reason for record in records if (reason := self.unusable(record))}
@@ -253,9 +277,24 @@ class ClassFolder(DatasetConfig):
             notices.append(f"folders that are ignored: {preview(layout.ignored)}")
         if layout.grouped_by_file and not self.group:
             notices.append("no groups are known, so the parts of each file stay together in the split")
+        if self.is_table and (several := self._joined_labels(layout)):
+            separator, names = next(sep for sep in _SEPARATORS if sep in several[0]), preview(list(map(repr, several)))
+            notices.append(
+                f"the labels {names} look like several in one: if they are, set data.label_separator='{separator}'"
+            )
         if layout.folders and self._has_groups(layout):
             notices += self._shared_groups(layout)
         return tuple(notices)
+
+    def _joined_labels(self, layout: Layout) -> list[str]:
+        """Labels of a table that others of its labels make up, with a separator between them."""
+        if self.label_separator:
+            return []
+        names = set(layout.classes)
+        parts = {
+            name: [part.strip() for sep in _SEPARATORS if sep in name for part in name.split(sep)] for name in names
+        }
+        return sorted(name for name, words in parts.items() if words and set(words) <= names)
 
     def _has_groups(self, layout: Layout) -> bool:
         return bool(self.group) or any(source.group for source in layout.sources)
@@ -271,7 +310,7 @@ class ClassFolder(DatasetConfig):
     def _check(self, layout: Layout) -> None:
         """Refuse classes without recordings, names that are probably one class, and a single class."""
         names = self._labels(layout)
-        used = {source.label for source in layout.sources}
+        used = {label for source in layout.sources for label in source.classes}
         if self.is_table:
             self._check_table(used)
         elif empty := [name for name in names if name not in used]:
@@ -291,13 +330,15 @@ class ClassFolder(DatasetConfig):
                 where=self.root,
             )
         check_class_names(self.classes or names, self.root, similar=bool(self.classes), hint=self._hint(layout))
-        trained = {source.label for source in layout.sources if source.split in ("train", None)}
-        if unknown := [source for source in layout.sources if source.label not in trained]:
+        trained = {label for source in layout.sources if source.split in ("train", None) for label in source.classes}
+        if unknown := [
+            (label, source) for source in layout.sources for label in source.classes if label not in trained
+        ]:
             raise DataError(
-                f"the class {unknown[0].label!r} has no training recordings",
+                f"the class {unknown[0][0]!r} has no training recordings",
                 expected=f"classes among {preview(sorted(trained, key=natural_key), most=12)}",
                 hint="rename the class folder, or add training recordings",
-                where=self.root if self.is_table else unknown[0].path.parent,
+                where=self.root if self.is_table else unknown[0][1].path.parent,
             )
 
     def _check_table(self, used: Collection[str]) -> None:

@@ -37,6 +37,7 @@ class Source:
         id: unique below the root.
         span: the part of the file that is the recording; None takes the whole file.
         group, fold: what a table says of it; empty elsewhere.
+        labels: the names of all its classes, where there may be several, of which ``label`` is the first; else empty.
     """
 
     path: Path
@@ -47,6 +48,12 @@ class Source:
     span: Span | None = None
     group: str = ""
     fold: str = ""
+    labels: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The name of the class, or of all of them."""
+        return self.labels or (self.label,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from muybridge.core.errors import DataError
@@ -29,6 +29,8 @@ class TableReader:
         base: the folder that its paths are relative to.
         suffixes: of files that are recordings.
         expected: the recordings in words.
+        separator: between the labels of a recording; empty where each has one. Lines of the same recording are then
+            one recording with the labels of all.
     """
 
     file: Path
@@ -36,6 +38,7 @@ class TableReader:
     suffixes: Collection[str]
     expected: str
     options: ExportOptions = field(default_factory=ExportOptions)
+    separator: str = ""
 
     def read(self, classes: Sequence[str], source: SplitSource) -> Layout:
         """The recordings.
@@ -65,7 +68,8 @@ class TableReader:
         by_file = len(paths) < len(annotations) and not any(each.group for each in annotations)
         sources: dict[str, tuple[Annotation, Source]] = {}
         for each in annotations:
-            path, label = paths[each.path], names[self._label(each)]
+            path, labels = paths[each.path], tuple(names[label] for label in self._labels(each))
+            label = labels[0]
             id_ = path if each.span is None else f"{path}@{span_text(each.span)}"
             found = Source(
                 self.base / path,
@@ -76,12 +80,15 @@ class TableReader:
                 span=each.span,
                 group=path if by_file else each.group,
                 fold=each.fold,
+                labels=labels if self.separator else (),
             )
             if id_ in sources:
-                raise self._listed_twice(sources[id_], (each, found))
+                found = self._together(sources[id_], (each, found))
             sources[id_] = each, found
         found = tuple(source for _, source in sources.values())
-        return Layout(found, {source.label: () for source in found}, splits, Counter(), (), (), by_file)
+        return Layout(
+            found, {label: () for source in found for label in source.classes}, splits, Counter(), (), (), by_file
+        )
 
     def _paths(self, annotations: Sequence[Annotation]) -> dict[str, str]:
         """The path of every recording in one form, by that of the file; refused if there is no such recording."""
@@ -160,22 +167,49 @@ class TableReader:
                 where=self.file,
             )
 
-    def _label(self, annotation: Annotation) -> str:
-        if isinstance(annotation.label, str):
-            return annotation.label
-        raise DataError(
-            f"{annotation.place} has a list of labels, {', '.join(annotation.label)}",
-            expected="one label",
-            hint="choose one of them",
-            where=self.file,
-        )
+    def _labels(self, annotation: Annotation) -> tuple[str, ...]:
+        """The labels of a recording: one, or several where there is a separator; none of them twice."""
+        given = annotation.label
+        if not self.separator:
+            if isinstance(given, str):
+                return (given,)
+            raise DataError(
+                f"{annotation.place} has a list of labels, {', '.join(given)}",
+                expected="one label",
+                hint='choose one of them, or set data.label_separator, such as ";", for recordings of several labels',
+                where=self.file,
+            )
+        labels = [label.strip() for label in (given.split(self.separator) if isinstance(given, str) else given)]
+        if "" in labels:
+            raise DataError(
+                f"{annotation.place} has the labels {given!r}, one of which is empty",
+                expected=f"names with {self.separator!r} between them",
+                hint="remove what is between two separators or at the end",
+                where=self.file,
+            )
+        return tuple(dict.fromkeys(labels))
+
+    def _together(self, first: tuple[Annotation, Source], second: tuple[Annotation, Source]) -> Source:
+        """Two lines of a recording as one with the labels of both; refused where they differ, or one label is meant."""
+        one, other = first[1], second[1]
+        if not self.separator:
+            raise self._listed_twice(first, second)
+        if (one.split, one.group, one.fold) != (other.split, other.group, other.fold):
+            raise DataError(
+                f"{other.id!r} is listed in {first[0].place} and {second[0].place} with another split, group or fold",
+                expected="the same ones in all lines of a recording",
+                hint="correct one of the lines",
+                where=self.file,
+            )
+        return replace(one, labels=tuple(dict.fromkeys((*one.labels, *other.labels))))
 
     def _class_names(self, annotations: Sequence[Annotation], classes: Sequence[str]) -> Mapping[str, str]:
         """The class name that each label stands for: the label itself, or that of the number.
 
         Numbers count from 0, or from 1 if no label is 0 and one is the number of classes.
         """
-        places = {self._label(each): each.place for each in reversed(annotations)}  # the first with each label
+        pairs = [(label, each.place) for each in annotations for label in self._labels(each)]
+        places = dict(reversed(pairs))  # the first with each label
         if not classes or places.keys() <= set(classes):
             return {label: label for label in places}
         numbers = {int(label) for label in places if _is_number(label)}

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import PositiveFloat
+from pydantic import PositiveFloat, model_validator
 
 from muybridge.core.contracts import ClipData
 from muybridge.core.files import FoundFiles
@@ -33,6 +33,14 @@ class VideoFolder(ClassFolder):
     channels: Literal[1, 3] = 3
     fps: PositiveFloat = 30.0
     reverse_labels: LabelPairs | None = None
+
+    @model_validator(mode="after")
+    def _reversal_of_one_label(self) -> Self:
+        if self.label_separator and self.reverse_labels:
+            raise ValueError(
+                "reverse_labels swaps one label for another, and with label_separator there may be several"
+            )
+        return self
 
     def holds(self) -> ClipData:
         """Videos of the channels that are given."""

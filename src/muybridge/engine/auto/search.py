@@ -18,6 +18,7 @@ from torch import Tensor
 
 from muybridge.baseline import BaselineTable
 from muybridge.core.errors import MuybridgeError, RecipeError, RunError
+from muybridge.data.datasets.base import require_one_label
 from muybridge.data.datasets.class_folder import ClassFolder
 from muybridge.engine.auto.candidates import (
     attempt_recipe,
@@ -38,6 +39,7 @@ from muybridge.engine.evaluate import evaluate
 from muybridge.engine.fuse import read_predictions
 from muybridge.engine.interrupt import InterruptedTrainingError, TimeUsedUpError
 from muybridge.engine.journal import Reporter
+from muybridge.engine.metrics import Scores
 from muybridge.engine.runtime import Runtime
 from muybridge.engine.start import check_folder, training_precision
 from muybridge.engine.train import train
@@ -87,6 +89,7 @@ def search(
         return train(run.recipe(), folder, resume=resume, report=report)
     (first,) = candidate_recipes([starter], root, settings or {}).values()
     assert isinstance(first.data, ClassFolder)
+    require_one_label(first.data, "a search (--model auto)")
     recipes = candidate_recipes(models_of(first.data), root, settings or {})
     if any(recipe.train.stages for recipe in recipes.values()):
         raise RecipeError(
@@ -220,6 +223,7 @@ class _Search:
         try:
             run = train(recipe, folder, resume=resume, runtime=runtime, report=self.report, seconds=limit)
             scores = evaluate(run, "val", runtime, self.report)
+            assert isinstance(scores, Scores)
         finally:
             self.report.brief = False
         predictions = read_predictions(run, "val")

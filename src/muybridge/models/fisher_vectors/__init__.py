@@ -51,6 +51,7 @@ class FisherVectorsConfig(ModelConfig):
     """
 
     spec: ClassVar[ModelSpec] = SPEC
+    multi_label: ClassVar[bool] = False
     learns_features: ClassVar[bool] = False
     name: Literal["fisher_vectors"] = "fisher_vectors"
     frames: PositiveInt = 32

@@ -52,6 +52,7 @@ class FusedConfig(ModelConfig):
     """
 
     spec: ClassVar[ModelSpec] = SPEC
+    multi_label: ClassVar[bool] = False
     learns_features: ClassVar[bool] = False
     name: Literal["fused"] = "fused"
     network: AnyNetwork = DRNNConfig.model_validate({})

@@ -40,6 +40,7 @@ class LinearConfig(ModelConfig):
     """
 
     spec: ClassVar[ModelSpec] = SPEC
+    multi_label: ClassVar[bool] = False
     learns_features: ClassVar[bool] = False
     name: Literal["linear"] = "linear"
     statistics: StatisticsOf = "relative to the body"

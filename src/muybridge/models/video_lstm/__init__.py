@@ -76,6 +76,7 @@ class VideoLSTMConfig(ModelConfig):
     """
 
     spec: ClassVar[ModelSpec] = SPEC
+    multi_label: ClassVar[bool] = False
     name: Literal["video_lstm"] = "video_lstm"
     architecture: Architecture = "video_lstm"
     stream: Stream = "appearance"

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from muybridge.baseline import BaselineTable
-from muybridge.data.datasets.base import Split
+from muybridge.data.datasets.base import Split, require_one_label
 from muybridge.engine.baselines import read_baselines
 from muybridge.engine.calibration import Calibration
 from muybridge.engine.checkpoint import RunFolder
@@ -83,6 +83,7 @@ def collect(run: str | Path, split: Split = "test", data: Path | None = None) ->
         DataError: it has to be tested, and its recordings are not there.
     """
     folder = RunFolder.open(run)
+    require_one_label(folder.recipe(data).data, "a report")
     calibration = folder.calibration()
     if not is_tested(folder, split, calibration):
         evaluate(folder, split, data=data)
