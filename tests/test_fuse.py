@@ -4,14 +4,16 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from muybridge.cli import app
 from muybridge.core.errors import DataError, RunError
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import evaluate
-from muybridge.engine.fuse import fuse
+from muybridge.engine.fuse import Aligned, align, fuse, learn_weights
 from muybridge.engine.train import train
 from tests.tiny import tiny_recipe, write_recordings
 
@@ -95,7 +97,7 @@ def test_runs_that_cannot_be_fused_are_refused(run: RunFolder, tmp_path: Path):
     first = run.labels()[0]
     run_a = write_predictions(run, tmp_path / "one", [("a", first, (1, 0, 0))])
     run_b = write_predictions(run, tmp_path / "other", [("b", first, (1, 0, 0))])
-    with pytest.raises(RunError, match=r"other: the run was tested on other recordings\. Expected the 1 of"):
+    with pytest.raises(RunError, match=r"other: the run was tested on other recordings: a is .* Expected the 1 of"):
         fuse([run_a, run_b])
     with pytest.raises(RunError, match=r"weights 1\. Expected 2 of them"):
         fuse([run_a, run_a], [1])
@@ -107,3 +109,64 @@ def test_runs_that_cannot_be_fused_are_refused(run: RunFolder, tmp_path: Path):
     (tmp_path / "one" / "test-predictions.csv").unlink()
     with pytest.raises(RunError, match=r"one: the run was not tested on test\. .*muybridge test .*one --split test"):
         fuse([run_a])
+
+
+def test_runs_are_matched_by_the_ids_of_recordings_and_the_names_of_classes(run: RunFolder, tmp_path: Path):
+    first, second, *_ = run.labels()
+    one = write_predictions(run, tmp_path / "one", [("a", first, (0.6, 0.4, 0)), ("b", second, (0.8, 0.2, 0))])
+    turned = write_predictions(run, tmp_path / "turned", [("b", second, (0.1, 0.9, 0)), ("a", first, (0.9, 0.1, 0))])
+    names = list(run.labels())
+    names[0], names[1] = names[1], names[0]  # a run whose classes have another order
+    (tmp_path / "turned" / "labels.txt").write_text("\n".join(names) + "\n")
+    lines = (tmp_path / "turned" / "test-predictions.csv").read_text().splitlines()
+    cells = [line.split(",") for line in lines]
+    swapped = [",".join([*row[:3], row[4], row[3], *row[5:]]) for row in cells]
+    (tmp_path / "turned" / "test-predictions.csv").write_text("\n".join(swapped) + "\n")
+    aligned = align([one, RunFolder.open(turned.path)])
+    assert aligned.ids == ("a", "b")
+    assert aligned.probabilities[1][:, :2].tolist() == [pytest.approx([0.9, 0.1]), pytest.approx([0.1, 0.9])]
+    assert [scores.top1 for scores in aligned.alone()] == [50.0, 100.0]
+    assert aligned.fused().top1 == 100.0
+
+    other = write_predictions(run, tmp_path / "other", [("a", second, (0.6, 0.4, 0)), ("b", second, (0.8, 0.2, 0))])
+    with pytest.raises(RunError, match="the recording a is of the class"):
+        align([one, other])
+
+
+def test_learnt_weights_are_the_most_likely_ones():
+    rng = np.random.default_rng(0)
+    truth = torch.from_numpy(rng.integers(0, 3, 200))
+    sources = [torch.from_numpy(rng.dirichlet([1, 1, 1], 200)).float() for _ in range(3)]
+    sources[1] = 0.5 * sources[1] + 0.5 * torch.nn.functional.one_hot(truth, 3)  # knows something
+    aligned = Aligned(tuple(map(str, range(200))), truth, ("x", "y", "z"), sources)
+    weights = learn_weights(aligned)
+    assert sum(weights) == pytest.approx(1)
+
+    def likelihood(of: list[float]) -> float:
+        mean = torch.stack([weight * part for weight, part in zip(of, sources, strict=True)]).sum(0)
+        return float(mean[torch.arange(200), truth].log().mean())
+
+    grid = [(i / 20, j / 20, 1 - (i + j) / 20) for i in range(21) for j in range(21 - i)]
+    assert likelihood(weights) >= max(likelihood(list(one)) for one in grid) - 1e-6
+    assert weights[1] > 0.9
+
+
+def test_weights_are_learnt_on_validation_and_tested_elsewhere(run: RunFolder, tmp_path: Path):
+    first, second, *_ = run.labels()
+    good = write_predictions(run, tmp_path / "good", [("a", first, (0.6, 0.4, 0)), ("b", second, (0.4, 0.6, 0))])
+    bad = write_predictions(run, tmp_path / "bad", [("a", first, (0.2, 0.8, 0)), ("b", second, (0.8, 0.2, 0))])
+    command = ["fuse", str(good.path), str(bad.path), "--json"]
+    assert json.loads(CliRunner().invoke(app, command).stdout)["top1"] == 0.0
+    done = CliRunner().invoke(app, [*command, "--learn"])
+    assert "good: the run was not tested on val" in str(done.exception)
+    for one in (good, bad):
+        (one.path / "val-predictions.csv").write_text((one.path / "test-predictions.csv").read_text())
+    learnt = json.loads(CliRunner().invoke(app, [*command, "--learn"]).stdout)
+    assert learnt["top1"] == 100.0
+    assert [source["weight"] for source in learnt["sources"]] == [1.0, 0.0]
+    shown = CliRunner().invoke(app, [*command[:-1], "--learn"]).stdout
+    assert "classes that gain most" not in shown  # the best source alone is as good
+    shown = CliRunner().invoke(app, [*command[:-1], "--weights", "1,2"]).stdout
+    assert "classes that lose most" in shown
+    for wrong in (["--weights", "1,2"], ["--split", "val"]):
+        assert "--learn with" in str(CliRunner().invoke(app, [*command, "--learn", *wrong]).exception)

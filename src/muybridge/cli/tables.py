@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from muybridge.baseline import BaselineTable
     from muybridge.engine.bench import BenchResult
     from muybridge.engine.calibration import Calibration
+    from muybridge.engine.fuse import Aligned
     from muybridge.engine.metrics import AnyScores, MultiLabelScores, Scores
     from muybridge.engine.repeat import Summary
     from muybridge.export import Quantized
@@ -91,6 +92,45 @@ def print_scores(scores: "AnyScores", as_json: bool, baselines: "BaselineTable |
         )
     if baselines:
         print_floor(scores, baselines)
+
+
+def print_fusion(names: Sequence[str], weights: Sequence[float], aligned: "Aligned", as_json: bool) -> None:
+    """Accuracy of each source alone and of all together, and the classes that gain or lose most by it."""
+    alone, fused = aligned.alone(), aligned.fused(weights)
+    shares = [weight / sum(weights) for weight in weights] or [1 / len(alone)] * len(alone)
+    if as_json:
+        sources = [
+            {"name": name, "weight": round(share, 4), "top1": one.top1, "mean_class_accuracy": one.mean_class_accuracy}
+            for name, share, one in zip(names, shares, alone, strict=True)
+        ]
+        row = {key: value for key, value in asdict(fused).items() if key != "confusion" and value not in (None, "")}
+        print_json(row | {"sources": sources}, digits=4)
+        return
+    print_scores(fused, as_json)
+    table = Table("source", _number("weight"), _number("top-1 %"), _number("mean class %"))
+    for name, share, one in zip(names, shares, alone, strict=True):
+        table.add_row(escape(name), f"{share:.2f}", f"{one.top1:.2f}", f"{one.mean_class_accuracy:.2f}")
+    table.add_row("fused", "", f"{fused.top1:.2f}", f"{fused.mean_class_accuracy:.2f}", style="bold")
+    Console().print(table)
+    if len(alone) > 1:
+        _print_changes(names, alone, fused)
+
+
+def _print_changes(names: Sequence[str], alone: "Sequence[Scores]", fused: "Scores") -> None:
+    """The classes whose accuracy changes most from the best source to the fusion."""
+    best = max(range(len(alone)), key=lambda number: alone[number].top1)
+    changes = [
+        (after - before, name)
+        for name, after in fused.per_class.items()
+        if after is not None and (before := alone[best].per_class[name]) is not None and after != before
+    ]
+    for title, chosen in (
+        ("gain", sorted((one for one in changes if one[0] > 0), reverse=True)[:5]),
+        ("lose", sorted(one for one in changes if one[0] < 0)[:5]),
+    ):
+        if chosen:
+            listed = ", ".join(f"{name} {change:+.1f}" for change, name in chosen)
+            typer.echo(f"classes that {title} most over {names[best]}: {listed}")
 
 
 FEW = 50

@@ -92,6 +92,12 @@ def fuse(
         str | None, typer.Option(metavar="W,W,...", help="Weight of each run, such as 1,2; by default all equal.")
     ] = None,
     split: Annotated[Split, typer.Option(help="The part that they were tested on.")] = "test",
+    learn: Annotated[
+        bool,
+        typer.Option(
+            "--learn", help="Learn the weights on val, on which all of them must have been tested too (--split val)."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Late fusion: average the predictions of several tested runs, such as the two streams of a network."""
@@ -102,12 +108,22 @@ def fuse(
             f"--weights {weights}", expected="numbers such as 1,2", hint="give one for each run"
         ) from None
 
-    from muybridge.cli.tables import print_scores
+    if learn and (weights or split == "val"):
+        raise RecipeError(
+            "--learn with " + ("--weights" if weights else "--split val"),
+            expected="weights that are learnt on val, and the fusion tested on another part",
+            hint="leave one of them out",
+        )
+
+    from muybridge.cli.tables import print_fusion
     from muybridge.engine.checkpoint import RunFolder
-    from muybridge.engine.fuse import fuse as fuse_runs
+    from muybridge.engine.fuse import align, learn_weights
 
     sources = [run if run.is_file() else RunFolder.open(run) for run in runs]
-    print_scores(fuse_runs(sources, shares, split), as_json)
+    aligned = align(sources, split)
+    if learn:
+        shares = learn_weights(align(sources, "val"))
+    print_fusion([printable(str(run)) for run in runs], shares, aligned, as_json)
 
 
 @command("Use", example="muybridge convert tdn_sthv1_r50_8.pth --model tdn --labels names.txt --run runs/tdn")
