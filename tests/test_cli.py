@@ -80,7 +80,7 @@ LIGHT = [
     (2, "train"),
     (2, "train sta_lstm_stick_figure"),
     (2, "train sta_lstm_stick_figures --set epochs=3"),
-    (2, "train --model drnn --data x --size 64"),
+    (2, "train --model sta_lstm --data x --size 64"),
     (2, "train --model lstm --data x"),
     (2, "repeat sta_lstm_stick_figures --seeds a"),
     (2, "bench tdn_moving_shapes --set train.batch_size=0"),

@@ -119,18 +119,16 @@ def test_each_frame_gives_its_credit_back_and_the_newest_is_answered(server: Ser
     with streaming(server, "hop=0") as connection:
         receive(connection, "ready")
         sent, credits, newest = 0, CREDITS, -1.0
-        while sent < 40:
+        while sent < 40 or credits < CREDITS or newest <= 0:
             while credits and sent < 40:
                 connection.send(FRAMES[sent % 20])
                 sent, credits = sent + 1, credits - 1
             message = json.loads(connection.recv(timeout=20))
             credits += message.get("credit", 0)
             if answer := message.get("answer"):
-                assert answer["seconds"] > newest
+                assert answer["seconds"] >= newest  # in milliseconds, and two frames may arrive within one
                 newest = answer["seconds"]
-        while credits < CREDITS:
-            credits += receive(connection, "credit")
-    assert newest > 0
+    assert (sent, credits) == (40, CREDITS)
 
 
 def test_frames_that_wait_are_answered_once(server: Server, predictors: dict[str, Predictor]):

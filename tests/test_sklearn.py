@@ -1,10 +1,11 @@
 """The estimator with the interface of scikit-learn."""
 
-import glob
 import inspect
+import os
 import pickle
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,16 @@ def fitted(data: tuple[list[np.ndarray], list[str], list[str]]) -> Recogniser:
     return small(validation_fraction=0.25).fit(*data)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder for temporary files that no other process writes to, so that what is left behind is the estimator's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
+        yield
+
+
 def leftovers() -> list[str]:
-    return glob.glob(str(Path(tempfile.gettempdir()) / "muybridge-*"))
+    return os.listdir(tempfile.gettempdir())
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -293,7 +293,7 @@ class TestBackbone:
         monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid:8080")
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
         monkeypatch.setattr("urllib.request.getproxies", dict)
-        monkeypatch.setattr("muybridge.nn.backbones.getproxies", dict)
+        monkeypatch.setattr("muybridge.core.hub.getproxies", dict)
         with pytest.raises(RecipeError, match=r"could not be fetched from http://hub\.invalid:8080/timm/resnet18"):
             TSNConfig(backbone="resnet18", pretrained=True).build(5)
         assert attempts == [("hub.invalid", 8080)]

@@ -111,7 +111,7 @@ class StageTrainer:
 
     @property
     def metric(self) -> str:
-        """The score on the validation set that epochs are compared by, one of :data:`METRICS`."""
+        """The score on the validation set that epochs are compared by, one of ``muybridge.engine.metrics.METRICS``."""
         return "mean_average_precision" if self.session.recipe.data.multi_label() else "top1"
 
     @property
@@ -153,7 +153,7 @@ class StageTrainer:
         return metrics
 
     def validate(self) -> dict[str, float]:
-        """Loss on the validation set, and what epochs are compared by, by its name in :data:`METRICS`."""
+        """Loss on the validation set, and what epochs are compared by, by its name in ``muybridge.engine.metrics.METRICS``."""
         session = self.session
         assert session.val is not None
         predictions = predict_split(
