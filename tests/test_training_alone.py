@@ -81,6 +81,10 @@ def test_repeated_seeds_are_refused(tmp_path: Path, seeds: list[int], folds: lis
 
 def test_the_saved_epoch_is_compared_with_the_best():
     state = training.TrainState(best=90.0, best_epoch=1, last=90.0)
-    assert "the last epoch, with the highest top-1 on val (90.0 %)" in training._describe_checkpoint("last", state, "top-1")
+    assert "the last epoch, with the highest top-1 on val (90.0 %)" in training._describe_checkpoint(
+        "last", state, "top-1"
+    )
     state.last = 80.0
-    assert "not the best one on val (epoch 1, val top-1 90.0 %)" in training._describe_checkpoint("last", state, "top-1")
+    assert "not the best one on val (epoch 1, val top-1 90.0 %)" in training._describe_checkpoint(
+        "last", state, "top-1"
+    )

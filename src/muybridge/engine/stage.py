@@ -153,7 +153,7 @@ class StageTrainer:
         return metrics
 
     def validate(self) -> dict[str, float]:
-        """Loss on the validation set, and what epochs are compared by, by its name in ``muybridge.engine.metrics.METRICS``."""
+        """The loss on the validation set, and the score that epochs are compared by, by its name."""
         session = self.session
         assert session.val is not None
         predictions = predict_split(
