@@ -30,6 +30,7 @@ COMMANDS = (
     "export",
     "fuse",
     "layouts",
+    "pack",
     "prepare",
 )
 PAPERS = Path(__file__).parents[1] / "docs" / "papers"

@@ -32,6 +32,7 @@ from muybridge.data.datasets import (
     MovingShapes,
     MSRAction3D,
     NTURGBDVideo,
+    Pack,
     Playback,
     SkeletonFolder,
     SomethingV1,
@@ -44,6 +45,7 @@ from muybridge.data.datasets import (
 )
 from muybridge.data.datasets.base import Benchmark, DatasetConfig
 from muybridge.data.datasets.utd_mhad import foreground
+from muybridge.data.shards.write import pack
 from muybridge.media.tubes import UCF24, write_tubes
 from tests.official import (
     fabricate_diving48,
@@ -224,6 +226,12 @@ def fabricate_video_list(root: Path) -> DatasetConfig:
     return VideoList(root=root, classes=Path("names.txt"), mirror_labels=(("bow", 1),), **lists)
 
 
+def fabricate_pack(root: Path) -> DatasetConfig:
+    videos = fabricate_video_folder(root.parent / "videos").model_copy(update={"val_groups": ()})
+    pack(videos, root)
+    return Pack(root=root, val_groups=("e",))  # pyright: ignore[reportArgumentType]
+
+
 FABRICATE = {
     MSRAction3D: fabricate_msr,
     SBU: fabricate_sbu,
@@ -246,6 +254,7 @@ FABRICATE = {
     Diving48: fabricate_diving48,
     FineGym: lambda root: fabricate_finegym(root).model_copy(update={"val_groups": ("-val-val-va",)}),
     KTH: fabricate_kth,
+    Pack: fabricate_pack,
 }
 
 
@@ -336,8 +345,7 @@ def test_a_resolved_config_needs_no_files(data, tmp_path):
     gone = resolved.model_copy(update={"root": tmp_path / "gone"})
     assert gone.labels() == data.labels()
     assert gone.holds() == data.holds()
-    assert resolved.root is not None
-    assert resolved.root.is_absolute()
+    assert Path(resolved.root).is_absolute()
 
 
 def test_every_fold_tests_something_else(data):

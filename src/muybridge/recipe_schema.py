@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.core.errors import RecipeError
+from muybridge.core.packed import is_pack
 
 FILE = Path(__file__).with_suffix(".json")
 _SWITCHES = ("true", "false", "t", "f", "yes", "no", "y", "n", "on", "off")
@@ -142,12 +143,25 @@ def check_tree(tree: Mapping[str, Any], settings: Mapping[str, Any], where: str 
         RecipeError: a setting is unknown or has an impossible value; the message names the file or the ``--set`` at
             fault.
     """
+    tree = _with_pack(tree, settings)
     merged = merge_settings(tree, settings)
     problems, of_file = list(_problems(merged)), set(_problems(tree))
     own = [problem for problem in problems if problem not in of_file]
     if problems:
         raise refusal(own or problems, settings if own else {}, where)
     return merged
+
+
+def _with_pack(tree: Mapping[str, Any], settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The tables with the data set of kind "pack" where the settings name the folder or address of one.
+
+    Settings of the data set that was packed are in the pack.
+    """
+    data, root = tree.get("data", {}), settings.get("data.root")
+    named = "data.name" in settings or (isinstance(data, Mapping) and data.get("name") == "pack")
+    if named or not isinstance(root, str) or not root or not is_pack(root):
+        return tree
+    return {**tree, "data": {"name": "pack"}}
 
 
 def refusal(problems: Sequence[str], settings: Mapping[str, Any], where: str | Path | None) -> RecipeError:

@@ -12,6 +12,7 @@ from muybridge.cli import (  # noqa: F401 - importing registers the commands
     label,
     lists,
     look,
+    pack,
     poses,
     predict,
     prepare,

@@ -49,7 +49,8 @@ app = typer.Typer(
 Group = Literal["Start", "Data", "Train", "Use", "Look"]
 GROUPS = get_args(Group)
 RESUMED_BY = {
-    name: "; the same command computes what is missing" for name in ("flow", "features", "label", "prepare", "repeat")
+    name: "; the same command computes what is missing"
+    for name in ("flow", "features", "label", "pack", "prepare", "repeat")
 } | {"train": "; `muybridge train --run DIR --resume` continues from what was saved last"}
 """What continues a command that was interrupted, for those that keep what is finished."""
 

@@ -8,6 +8,7 @@ from muybridge.cli.app import shell_command
 from muybridge.cli.options import new_run_folder
 from muybridge.cli.sources import starter_of
 from muybridge.core.errors import RecipeError
+from muybridge.core.packed import is_pack
 
 if TYPE_CHECKING:
     from muybridge.engine.journal import Reporter
@@ -45,6 +46,13 @@ def train_auto(
     settings = earlier.settings | dict(given) if earlier else dict(given)
     root = Path(settings["data.root"])
     folder, report = run or new_run_folder(f"auto_{root.stem if root.is_file() else root.name}"), Reporter()
+    if is_pack(root):
+        raise RecipeError(
+            "--model auto with a pack",
+            expected="the folder or the table that was packed, whose training part is divided anew",
+            hint="choose a model, such as --model tdn",
+            where=root,
+        )
     starter = starter_of(root)
     (recipe,) = candidate_recipes([starter], root, settings).values()
     report.say(f"auto: the best model of {root} -> {folder}")

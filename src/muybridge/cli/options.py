@@ -11,6 +11,7 @@ import typer
 from muybridge.cli.app import expand_user
 from muybridge.core.errors import RecipeError
 from muybridge.core.hub import is_hub_address
+from muybridge.core.packed import is_pack
 from muybridge.engine.run_format import check_run
 from muybridge.recipe_schema import (
     check_tree,
@@ -81,7 +82,9 @@ Model = Annotated[
 ]
 Data = Annotated[
     Path | None,
-    typer.Option(metavar="DIR|TABLE", help="Without RECIPE: one folder for each class, or a table of recordings."),
+    typer.Option(
+        metavar="DIR|TABLE", help="Without RECIPE: one folder for each class, or a table of recordings; or a pack."
+    ),
 ]
 StarterModel = Annotated[
     str | None,
@@ -231,7 +234,7 @@ def parse_options(
 ) -> dict[str, Any]:
     """The settings that options stand for, by dotted name; ``--set`` wins."""
     given = {
-        "data.root": str(data.resolve()) if data else None,
+        "data.root": place_of(data) if data else None,
         "data.group": group,
         "train.epochs": epochs,
         "model.size": size,
@@ -241,15 +244,22 @@ def parse_options(
     return {name: value for name, value in given.items() if value is not None} | parse_settings(settings or [])
 
 
+def place_of(data: Path) -> str:
+    """An absolute path, or the address that was given as one, whose second slash is lost."""
+    address = re.match(r"(https?):/+", str(data))
+    return f"{address[1]}://{str(data)[address.end() :]}" if address else str(data.resolve())
+
+
 def choose_recipe(
     recipe: str | None, settings: Mapping[str, Any], model: str | None = None, data: Path | None = None
 ) -> ChosenRecipe:
-    """The recipe of a file or name, or the starting recipe of a model for a folder of recordings.
+    """The recipe of a file or name, also with a pack as its data, or the starting recipe of a model for recordings.
 
     Raises:
-        RecipeError: neither or both are given, no such recipe or model, or a setting that it does not have.
+        RecipeError: neither or both are given, and the recordings are no pack; no such recipe or model, or a setting
+            that it does not have.
     """
-    if recipe is not None and model is None and data is None:
+    if recipe is not None and model is None and (data is None or is_pack(place_of(data))):
         chosen = ChosenRecipe(find_recipe(recipe), settings, Path(recipe).stem)
     elif recipe is None and model is not None and data is not None:
         path = find_recipe(starter_name(model))
@@ -259,7 +269,7 @@ def choose_recipe(
     else:
         raise RecipeError(
             "no recipe given" if recipe is None else "both a recipe and --model or --data",
-            expected="a recipe, or --model and --data together",
+            expected="a recipe, which takes --data only for a pack, or --model and --data together",
             hint="list recipes with `muybridge recipes` and models with `muybridge models`",
         )
     tree = check_tree(read_recipe(chosen.path), settings, chosen.path)

@@ -7,6 +7,7 @@ from typing import Any
 from muybridge.cli.app import expand_user
 from muybridge.cli.options import ChosenRecipe, choose_recipe
 from muybridge.core.errors import DataError
+from muybridge.core.packed import is_address, is_pack
 
 
 def choose_source(source: str, settings: Mapping[str, Any]) -> ChosenRecipe:
@@ -17,8 +18,9 @@ def choose_source(source: str, settings: Mapping[str, Any]) -> ChosenRecipe:
         RecipeError: no such recipe, or a wrong setting.
     """
     path = expand_user(Path(source))
-    if path.is_dir() or is_table(path):
-        return choose_recipe(None, {**settings, "data.root": str(path.resolve())}, starter_of(path), path)
+    if is_address(source) or path.is_dir() or is_table(path):
+        place = source if is_address(source) else str(path.resolve())
+        return choose_recipe(None, {**settings, "data.root": place}, starter_of(source), path)
     return choose_recipe(source, dict(settings))
 
 
@@ -31,8 +33,14 @@ def is_table(path: Path) -> bool:
     return is_annotation_file(path)
 
 
-def starter_of(folder: Path) -> str:
-    """A model for the kind of recordings that a folder holds, or a table names, by the suffixes of the files."""
+def starter_of(source: str | Path) -> str:
+    """A model for the kind of recordings that a folder or a pack holds, or a table names, by the suffixes of files."""
+    if is_pack(source):
+        from muybridge.core.contracts import SkeletonData
+        from muybridge.data.datasets import Pack
+
+        return "drnn" if isinstance(Pack(root=str(source)).holds(), SkeletonData) else "tdn"
+    folder = expand_user(Path(source))
     from muybridge.core.files import find_files
     from muybridge.media.container import SUFFIXES as VIDEO_SUFFIXES
     from muybridge.media.skeleton import SUFFIXES as SKELETON_SUFFIXES

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from muybridge.core.errors import DataError, MuybridgeError
+from muybridge.core.packed import PackedPath
 
 _Options = ParamSpec("_Options")
 _Content = TypeVar("_Content")
@@ -314,6 +315,9 @@ def fingerprint(path: Path) -> str:
         OSError: the file or folder cannot be read.
     """
     digest = hashlib.blake2b(digest_size=16)
+    if isinstance(path, PackedPath):
+        digest.update(path.checksum.encode())
+        return digest.hexdigest()
     if path.is_dir():
         for name, size in sorted((entry.name, entry.stat().st_size) for entry in os.scandir(path)):
             digest.update(f"{name} {size}\n".encode(errors="surrogateescape"))

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from muybridge.core.errors import DataError
 from muybridge.core.files import atomic_write
+from muybridge.core.packed import PackedPath
 from muybridge.core.types import Record
 
 FORMAT = 1
@@ -286,6 +287,9 @@ def fingerprint(record: Record) -> str:
     digest = hashlib.blake2b(b"backwards" if record.backwards else b"", digest_size=16)
     if record.span is not None:
         digest.update(f"{record.span}\n".encode())
+    if isinstance(record.path, PackedPath):
+        digest.update(record.path.checksum.encode())
+        return digest.hexdigest()
     try:
         if record.path.is_dir():
             for name, size in sorted((entry.name, entry.stat().st_size) for entry in os.scandir(record.path)):

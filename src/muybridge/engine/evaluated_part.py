@@ -86,6 +86,7 @@ def edited_recipe_note(run: RunFolder, recipe: Recipe) -> tuple[str, ...]:
 def _check_root(run: RunFolder, recipe: Recipe) -> None:
     """Refuse recordings whose folder is gone, with what to do for a run."""
     root = getattr(recipe.data, "root", None)
+    root = Path(root) if isinstance(root, str) else root  # an address is not absolute
     if isinstance(root, Path) and root.is_absolute() and not root.exists():
         raise DataError(
             "the recordings of this run are not there any more",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from muybridge.core.errors import RunError
 from muybridge.core.files import fingerprint
+from muybridge.core.packed import PackedPath
 from muybridge.core.types import Record, Span, span_text, spans_overlap
 from muybridge.data.datasets.base import DatasetConfig, Index, Split, preview
 
@@ -233,6 +234,8 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def _fingerprint(path: Path) -> str:
     """A hash of the content, of large files of their ends alone; empty if it cannot be read."""
+    if isinstance(path, PackedPath):
+        return path.checksum
     try:
         if path.is_dir() or path.stat().st_size > MAX_READ:
             return fingerprint(path)

@@ -1,6 +1,5 @@
 """Opening a video file: which containers are read, which of several streams, and the checks that need no decoding."""
 
-import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from muybridge.core.errors import DataError
+from muybridge.core.packed import PackedPath
 
 SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v"),
@@ -73,11 +73,10 @@ def open_container(path: Path) -> tuple[InputContainer, VideoStream]:
     _check_bytes(path)
     # A still JPEG is a valid MJPEG stream, so that container is accepted by its suffix only.
     formats = f"{FORMATS},mjpeg" if path.suffix.lower() in (".mjpeg", ".mjpg") else FORMATS
-    options = {"format_whitelist": formats, "protocol_whitelist": "file"}
+    options = {"format_whitelist": formats, "protocol_whitelist": "file,subfile"}
     try:
         with readable(path, "opening it as a video"):
-            # Without the prefix FFmpeg takes a colon in the name for a protocol.
-            container = av.open(f"file:{path}", options=options, **_METADATA_OPTIONS)
+            container = av.open(_url(path), options=options, **_METADATA_OPTIONS)
         try:
             return container, _video_stream(path, container)
         except DataError:
@@ -85,6 +84,15 @@ def open_container(path: Path) -> tuple[InputContainer, VideoStream]:
             raise
     except DataError as problem:
         raise _unfinished_mp4(path) or problem from problem.__cause__
+
+
+def _url(path: Path) -> str:
+    """What FFmpeg opens."""
+    # Without the prefix FFmpeg takes a colon in the name for a protocol.
+    if not isinstance(path, PackedPath):
+        return f"file:{path}"
+    file, offset = path.on_disk()
+    return f"subfile,,start,{offset},end,{offset + path.length},,:file:{file}"
 
 
 def _video_stream(path: Path, container: InputContainer) -> VideoStream:
@@ -144,7 +152,7 @@ def check_regular_file(path: Path, expected: str) -> int:
         DataError: it does not exist, cannot be examined, or is not a regular file.
     """
     try:
-        status = os.stat(path)
+        status = path.stat()
     except (OSError, ValueError) as problem:
         raise DataError(
             f"the file cannot be read ({getattr(problem, 'strerror', None) or problem})",

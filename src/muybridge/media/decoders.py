@@ -18,6 +18,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from muybridge.core.errors import DataError
+from muybridge.core.packed import PackedPath
 from muybridge.media.container import check_size, readable
 from muybridge.media.frame_decoder import FrameDecoder
 from muybridge.media.orientation import Orientation, orientation_of
@@ -210,7 +211,7 @@ class TorchcodecFile(VideoFile):
         """The frames with these rising numbers."""
         make = torchcodec_decoder()
         assert make is not None, "torchcodec does not load"
-        if self.channels != 3 or not self.index.stamped:
+        if self.channels != 3 or not self.index.stamped or isinstance(self.path, PackedPath):
             return super().read(ranks, short_side)
         try:
             # From an absolute path FFmpeg never takes the beginning of a name for a protocol.

@@ -91,7 +91,8 @@ class ArrayVideo(Video):
         source = FrameArray(frames, frames.shape[-1], fps)
         self._source = source  # type: ignore[assignment]  # of the same interface
         self._seconds, self.duration = source.seconds, source.duration
-        self._ranks = range(len(source))
+        self._ranks = self._whole = range(len(source))
+        self._folder_fps = fps
         self._box = None
 
 

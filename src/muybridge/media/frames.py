@@ -110,7 +110,7 @@ def _open_image(file: Path) -> Iterator[Image.Image]:
     """An image of 8 bits a channel; what is wrong with it is raised as a DataError, also while it is decoded."""
     check_regular_file(file, "an undamaged image")
     try:
-        with Image.open(file, formats=_FORMATS) as image:
+        with file.open("rb") as stream, Image.open(stream, formats=_FORMATS) as image:
             check_size(file, image.height, image.width)
             _check_kind(file, image)
             yield image

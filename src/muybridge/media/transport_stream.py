@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from muybridge.core.packed import PackedPath
+
 _SYNC = 0x47
 _STRIDES = (188, 192, 204)  # plain, with a time stamp before each packet (m2ts), with a checksum behind each
 _BODY = 188
@@ -28,7 +30,11 @@ def find_gaps(path: Path, pid: int) -> tuple[list[int], bool]:
         Rising offsets in bytes, of the first packet after each loss and of packets that are damaged themselves; and
         whether the file ends within a packet.
     """
-    data = np.memmap(path, np.uint8, "r")
+    if isinstance(path, PackedPath):
+        file, offset = path.on_disk()
+        data = np.memmap(file, np.uint8, "r", offset, (path.length,))
+    else:
+        data = np.memmap(path, np.uint8, "r")
     offsets: set[int] = set()
     counter: int | None = None
     at, stride = _next_packet(data, 0)

@@ -6,6 +6,7 @@ Legend: T frames, C channels, H and W pixels.
 import copy
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -24,9 +25,27 @@ from muybridge.media.decoders import TorchcodecFile, VideoFile, scaled_size, tor
 from muybridge.media.frames import FrameFolder, is_numbered
 from muybridge.media.orientation import Orientation
 
-__all__ = ["SUFFIXES", "Decoder", "Video", "find_videos", "videos_in"]
+__all__ = ["SUFFIXES", "Decoder", "Video", "VideoPart", "find_videos", "videos_in"]
 
 Decoder = Literal["pyav", "torchcodec"]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoPart:
+    """What of a file a :class:`Video` shows.
+
+    Attributes:
+        span: see :class:`Video`.
+        frames: number of the first frame in the file, number behind the last, and step, which is negative where frames
+            are played backwards; None shows all frames of the span.
+        box: top, left, height and width in pixels that are shown of each frame; None shows all.
+        fps: frame rate of a folder of images.
+    """
+
+    span: Span | None = None
+    frames: tuple[int, int, int] | None = None
+    box: tuple[int, int, int, int] | None = None
+    fps: float = 30.0
 
 
 class Video:
@@ -72,8 +91,9 @@ class Video:
         prefix: str | None = None,
         span: Span | None = None,
     ) -> None:
-        self.path, self.span = Path(path), span
+        self.path, self.span = Path(path) if isinstance(path, str) else path, span
         self._source: VideoFile | FrameFolder
+        self._folder_fps = fps
         if self.path.is_dir():
             self._source = FrameFolder(self.path, channels, fps, prefix)
             self._seconds, self.duration = self._source.seconds, self._source.duration
@@ -82,6 +102,7 @@ class Video:
             self._source = reader(self.path, channels, threads, keep_index=span is not None)
             self._seconds, self.duration = self._source.index.seconds, self._source.index.duration
         self._ranks = range(len(self._seconds))
+        self._whole = self._ranks
         self._box: tuple[int, int, int, int] | None = None
         if span is not None:
             try:
@@ -180,6 +201,35 @@ class Video:
         part.duration = self.duration * min(1.0, step * len(ranks) / len(self))
         return part
 
+    @property
+    def part(self) -> VideoPart:
+        """What of the file this is; see :meth:`of_part`."""
+        ranks = self._ranks
+        frames = None if ranks == self._whole else (ranks.start, ranks.stop, ranks.step)
+        return VideoPart(self.span, frames, self._box, self._folder_fps)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file, or the images of the folder by rising number."""
+        return tuple(self._source.files) if isinstance(self._source, FrameFolder) else (self.path,)
+
+    @classmethod
+    def of_part(cls, path: Path, channels: Literal[1, 3], part: VideoPart) -> "Video":
+        """The video whose :attr:`part` this is, of a file with the same content.
+
+        Raises:
+            DataError: see :class:`Video`.
+        """
+        video = cls(path, channels=channels, fps=part.fps, span=part.span)
+        if part.box is not None:
+            video = video.crop(*part.box)
+        if part.frames is None:
+            return video
+        ranks, start = range(*part.frames), video._whole.start
+        rising = ranks if ranks.step > 0 else ranks[::-1]
+        first, end = rising[0] - start, rising[-1] + 1 - start
+        return video.slice_frames(first, end, step=rising.step, backwards=ranks.step < 0)
+
     def grayscale(self) -> "Video":
         """The same frames as brightness, with file handles of its own."""
         twin = copy.copy(self)
@@ -238,6 +288,7 @@ class Video:
         until = self._seconds[last] if last < len(self._seconds) else shown_until
         self.duration = float(until - self._seconds[first])
         self._ranks, self._seconds = self._ranks[first:last], self._seconds[first:last]
+        self._whole = self._ranks
 
     def _cut(self, ranks: np.ndarray, short_side: int | None) -> UInt8[Tensor, "T H W C"]:
         """The box of the frames with these rising numbers, scaled as if it were the frame."""

@@ -31,7 +31,7 @@ def folder_recipe(model: str, root: Path, settings: Mapping[str, Any] | None = N
 
     Args:
         model: as ``muybridge models`` names it.
-        root: the folder.
+        root: the folder, a table, or a pack.
         settings: values by dotted names, which replace those of the recipe and those that follow from the recordings.
 
     Raises:

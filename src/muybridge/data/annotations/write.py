@@ -4,7 +4,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from muybridge.core.errors import DataError
 from muybridge.core.files import atomic_write
+from muybridge.core.packed import PackedPath
 from muybridge.core.text import csv_line
 from muybridge.core.types import Record
 
@@ -22,8 +24,16 @@ def write_table(path: Path, records: Sequence[Record], labels: Sequence[str], **
         columns: further values of each recording by the name of the column, such as ``split``.
 
     Raises:
+        DataError: the recordings are those of a pack.
         OSError: it cannot be written.
     """
+    if packed := next((record for record in records if isinstance(record.path, PackedPath)), None):
+        raise DataError(
+            "a table names files, and the recordings of a pack lie inside of its shards",
+            expected="the data set that was packed",
+            hint="give its folder, and pack it again afterwards",
+            where=packed.path,
+        )
     folder, spans = path.resolve().parent, any(record.span for record in records)
     lines = [["path", "label", "group", *columns, *(("start", "end") if spans else ())]]
     for number, record in enumerate(records):

@@ -13,6 +13,7 @@ from muybridge.data.datasets.labelled import Labelled
 from muybridge.data.datasets.moving_shapes import MovingShapes
 from muybridge.data.datasets.msr_action3d import MSRAction3D
 from muybridge.data.datasets.ntu_rgbd import NTURGBD, NTURGBDVideo
+from muybridge.data.datasets.pack import Pack
 from muybridge.data.datasets.playback import Playback
 from muybridge.data.datasets.sbu import SBU
 from muybridge.data.datasets.skeleton_folder import SkeletonFolder
@@ -38,6 +39,7 @@ __all__ = [
     "MSRAction3D",
     "MovingShapes",
     "NTURGBDVideo",
+    "Pack",
     "Playback",
     "SkeletonFolder",
     "SomethingV1",

@@ -12,6 +12,7 @@ from muybridge.data.datasets.kth import KTH
 from muybridge.data.datasets.moving_shapes import MovingShapes
 from muybridge.data.datasets.msr_action3d import MSRAction3D
 from muybridge.data.datasets.ntu_rgbd import NTURGBD, NTURGBDVideo
+from muybridge.data.datasets.pack import Pack
 from muybridge.data.datasets.sbu import SBU
 from muybridge.data.datasets.skeleton_folder import SkeletonFolder
 from muybridge.data.datasets.something import SomethingV1, SomethingV2
@@ -33,6 +34,7 @@ Labelled = (
     | MSRAction3D
     | NTURGBD
     | NTURGBDVideo
+    | Pack
     | SomethingV1
     | SomethingV2
     | StickFigures

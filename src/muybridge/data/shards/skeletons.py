@@ -1,0 +1,50 @@
+"""Skeletons in a pack: NumPy archives of the arrays ``joints`` (T P J D), ``present`` (T P) and ``filled``."""
+
+import io
+import zipfile
+
+import numpy as np
+import torch
+
+from muybridge.core.errors import DataError
+from muybridge.core.packed import PackedPath
+from muybridge.core.types import SkeletonSequence
+from muybridge.media.npz import NUMPY_PROBLEMS, read_npz
+
+SKELETON_SUFFIX = ".npz"
+
+
+def pack_skeleton(sequence: SkeletonSequence) -> bytes:
+    """A recording as a NumPy archive, the same bytes whenever it is written."""
+    arrays = {
+        "joints": sequence.joints.numpy(),
+        "present": sequence.present.numpy(),
+        "filled": np.array([sequence.filled]),
+    }
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, array in arrays.items():
+            file = io.BytesIO()
+            np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), file.getvalue())
+    return content.getvalue()
+
+
+def read_packed_skeleton(path: PackedPath) -> SkeletonSequence:
+    """The recording, equal to what was packed.
+
+    Raises:
+        DataError: it is damaged; see also :meth:`PackedPath.on_disk`.
+    """
+    content = path.read_bytes()
+    try:
+        arrays, _ = read_npz(io.BytesIO(content), ("joints", "present", "filled"))
+        joints, present = (torch.from_numpy(arrays[name]) for name in ("joints", "present"))
+        return SkeletonSequence(joints, present, int(arrays["filled"][0]))
+    except NUMPY_PROBLEMS as problem:
+        raise DataError(
+            f"the packed skeleton is damaged ({problem!r})",
+            expected="an archive as `muybridge pack` writes it",
+            hint="make the pack again",
+            where=path,
+        ) from None
