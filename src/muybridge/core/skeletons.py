@@ -1,6 +1,7 @@
 """Joint layouts: the names, bones and mirror pairs of the skeletons that recordings come in."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from muybridge.core.errors import RecipeError
@@ -43,13 +44,14 @@ class Layout:
     @property
     def head(self) -> int | None:
         """The head, or the nose where the layout has no head; None where neither is known."""
-        return next((self.joints.index(name) for name in ("head", "nose") if name in self.joints), None)
+        names = [name.lower() for name in self.joints]
+        return next((names.index(name) for name in ("head", "nose") if name in names), None)
 
     @property
     def feet(self) -> tuple[int, ...]:
         """The ankles, or the feet where the layout has no ankles; empty where neither is known."""
         for part in ("ankle", "foot"):
-            if joints := tuple(index for index, name in enumerate(self.joints) if name.endswith(part)):
+            if joints := tuple(index for index, name in enumerate(self.joints) if name.lower().endswith(part)):
                 return joints
         return ()
 
@@ -87,10 +89,65 @@ _KINECT_LEGS = (
     "right_hip<hip right_knee<right_hip right_ankle<right_knee right_foot<right_ankle "
 )
 _COCO_HEAD = "left_eye<nose right_eye<nose left_ear<left_eye right_ear<right_eye "
+_COCO_BODY = (
+    "nose " + _COCO_HEAD + "left_shoulder<nose "
+    "right_shoulder<nose left_elbow<left_shoulder right_elbow<right_shoulder left_wrist<left_elbow "
+    "right_wrist<right_elbow left_hip<left_shoulder right_hip<right_shoulder left_knee<left_hip "
+    "right_knee<right_hip left_ankle<left_knee right_ankle<right_knee"
+)
 _OPENPOSE_ARMS = (
     "right_shoulder<neck right_elbow<right_shoulder right_wrist<right_elbow "
     "left_shoulder<neck left_elbow<left_shoulder left_wrist<left_elbow "
 )
+
+
+def _coco_whole_body() -> str:
+    """The 133 joints of COCO-WholeBody: COCO's 17, three of each foot, 68 of the face (iBUG's order), 21 of each hand.
+
+    In an image of somebody who faces the camera, the face's points are listed from the left edge: their right first.
+    """
+    feet = "left_big_toe<left_ankle left_small_toe<left_ankle left_heel<left_ankle"
+    jaw = [f"right_jaw{number}<right_jaw{number + 1}" for number in range(1, 8)] + ["right_jaw8<chin"]
+    brow = ["right_brow1<right_brow2", "right_brow2<right_brow3", "right_brow3<right_brow4", "right_brow4<right_brow5"]
+    nose = "nose_bridge1<nose_bridge2 nose_bridge2<nose_bridge3 nose_bridge3<nose_tip nose_tip<nose"
+    eye = ["outer", "upper_outer", "upper_inner", "inner", "lower_inner", "lower_outer"]
+    left_eye = ["inner", "upper_inner", "upper_outer", "outer", "lower_outer", "lower_inner"]
+    lip = "right_lip1<right_lip2 right_lip2<right_lip3 right_lip3<upper_lip"
+    face = [
+        *jaw,
+        "chin<lower_lip",
+        *_left(jaw[::-1]),
+        *brow,
+        "right_brow5<nose_bridge1",
+        "left_brow5<nose_bridge1",
+        *_left(brow[::-1]),
+        nose,
+        "right_nostril1<right_nostril2 right_nostril2<nose_base nose_base<nose_tip",
+        "left_nostril2<nose_base left_nostril1<left_nostril2",
+        *(f"right_eye_{part}<right_eye" for part in eye),
+        *(f"left_eye_{part}<left_eye" for part in left_eye),
+        lip,
+        "upper_lip<nose_base",
+        *_left(lip.split()[::-1]),
+        "left_lip4<left_lip5 left_lip5<lower_lip lower_lip<inner_lower_lip right_lip5<lower_lip right_lip4<right_lip5",
+        "right_inner_lip1<right_inner_lip2 right_inner_lip2<inner_upper_lip inner_upper_lip<upper_lip",
+        "left_inner_lip2<inner_upper_lip left_inner_lip1<left_inner_lip2",
+        "left_inner_lip3<inner_lower_lip inner_lower_lip<inner_upper_lip right_inner_lip3<inner_lower_lip",
+    ]
+    hand = ["left_hand<left_wrist"]
+    for finger in ("thumb", "index", "middle", "ring", "pinky"):
+        hand += [f"left_{finger}1<left_hand", *(f"left_{finger}{n}<left_{finger}{n - 1}" for n in (2, 3, 4))]
+    sides = [*feet.split(), *_right(feet.split())]
+    return " ".join([_COCO_BODY, *sides, *face, *hand, *_right(hand)])
+
+
+def _left(words: Sequence[str]) -> list[str]:
+    return [word.replace("right", "left") for word in words]
+
+
+def _right(words: Sequence[str]) -> list[str]:
+    return [word.replace("left", "right") for word in words]
+
 
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
@@ -172,10 +229,7 @@ LAYOUTS: dict[str, Layout] = {
         # middle line, which a mirror leaves in place.
         _layout(
             "coco17",
-            "nose " + _COCO_HEAD + "left_shoulder<nose "
-            "right_shoulder<nose left_elbow<left_shoulder right_elbow<right_shoulder left_wrist<left_elbow "
-            "right_wrist<right_elbow left_hip<left_shoulder right_hip<right_shoulder left_knee<left_hip "
-            "right_knee<right_hip left_ankle<left_knee right_ankle<right_knee",
+            _COCO_BODY,
             root="nose",
             torso=("left_hip", "left_shoulder"),
             source="MMPose, RTMPose, Ultralytics, MoveNet, AlphaPose and others (COCO keypoints)",
@@ -229,6 +283,25 @@ LAYOUTS: dict[str, Layout] = {
             root="nose",
             torso=("left_hip", "left_shoulder"),
             source="MediaPipe Pose",
+            from_images=True,
+        ),
+        _layout(
+            "coco133",
+            _coco_whole_body(),
+            root="nose",
+            torso=("left_hip", "left_shoulder"),
+            source="MMPose, RTMPose and DWPose, whole body (COCO-WholeBody)",
+            from_images=True,
+        ),
+        _layout(
+            "mpii16",
+            "right_ankle<right_knee right_knee<right_hip right_hip<hip left_hip<hip left_knee<left_hip "
+            "left_ankle<left_knee hip thorax<hip neck<thorax head<neck "
+            "right_wrist<right_elbow right_elbow<right_shoulder right_shoulder<thorax "
+            "left_shoulder<thorax left_elbow<left_shoulder left_wrist<left_elbow",
+            root="hip",
+            torso=("hip", "thorax"),
+            source="MPII Human Pose, and estimators that learn from it; head is its top, neck its lower end",
             from_images=True,
         ),
     )

@@ -5,7 +5,7 @@ Legend: B batch, T frames, P people, J joints, D coordinates, C channels, H heig
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from muybridge.core.errors import DataError
+from muybridge.core.skeletons import Layout
 
 NONE_OF_THESE = "none of these"
 """The label of a recording whose highest probability is below the threshold."""
@@ -82,11 +83,25 @@ class SkeletonSequence:
         joints: positions in the unit of the recording (meters for Kinect); zeros where a person is absent.
         present: False where a person is absent in a frame.
         filled: how many joints of present people the file lacks; the reader interpolated them.
+        layout: what the joints are, where the file says it; None where it does not.
     """
 
     joints: Float[Tensor, "T P J D"]
     present: Bool[Tensor, "T P"]
     filled: int = 0
+    layout: Layout | None = None
+
+    def take_frames(self, frames: slice | Sequence[int] | Int64[Tensor, " _"]) -> "SkeletonSequence":
+        """The recording of some of its frames, in this order."""
+        return replace(self, joints=self.joints[frames], present=self.present[frames])
+
+    def take_people(self, people: Sequence[int] | Int64[Tensor, " _"]) -> "SkeletonSequence":
+        """The recording of some of its people, in this order."""
+        return replace(self, joints=self.joints[:, people], present=self.present[:, people])
+
+    def take_joints(self, order: Sequence[int]) -> "SkeletonSequence":
+        """The recording with its joints in another order, or some of them; of no stated layout."""
+        return replace(self, joints=self.joints[:, :, list(order)], layout=None)
 
     def __len__(self) -> int:
         return self.joints.shape[0]

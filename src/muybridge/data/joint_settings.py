@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
 from muybridge.core.errors import RecipeError
-from muybridge.core.skeletons import Layout
+from muybridge.core.skeletons import Layout, unnamed_layout
 
 Pair = tuple[NonNegativeInt, NonNegativeInt]
 
@@ -34,7 +34,7 @@ class JointSettings(BaseModel):
     def of(cls, layout: Layout) -> Self:
         """The settings that give a layout."""
         if not layout.known:
-            return cls()
+            return cls(names=() if layout == unnamed_layout(len(layout)) else layout.joints)
         return cls(
             names=layout.joints,
             bones=layout.bones,

@@ -76,4 +76,4 @@ def play(recording: Recording, rng: torch.Generator) -> tuple[Recording, int]:
         return recording.slice_frames(first, first + span, step=speed, backwards=backwards), label
     frames = range(first, first + span, speed)
     order = list(frames[::-1] if backwards else frames)
-    return SkeletonSequence(recording.joints[order], recording.present[order]), label
+    return recording.take_frames(order), label

@@ -5,6 +5,7 @@ Legend: T frames, P people, J joints, D coordinates (2 or 3).
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -103,7 +104,7 @@ def augment_skeleton(
         noise = torch.randn(sequence.joints.shape, generator=noise_rng)
         sequence = translate(sequence, sequence.joints + sigma * noise)
     if draws[8] < settings.swap_people and sequence.present.any(dim=0).all():
-        sequence = SkeletonSequence(sequence.joints.flip(1), sequence.present.flip(1))
+        sequence = sequence.take_people(range(sequence.present.shape[1])[::-1])
     if settings.joint_dropout:
         hidden = torch.rand(sequence.joints.shape[1:3], generator=rng) < settings.joint_dropout
         sequence = hide_joints(sequence, layout, hidden)
@@ -114,7 +115,7 @@ def _crop(sequence: SkeletonSequence, share: float, length: float, start: float)
     """Consecutive frames of a recording: at least ``share`` of it; ``length`` and ``start`` are drawn from 0 to 1."""
     frames = max(1, round(len(sequence) * _between((share, 1.0), length)))
     first = int(start * (len(sequence) - frames + 1))
-    cropped = SkeletonSequence(sequence.joints[first : first + frames], sequence.present[first : first + frames])
+    cropped = sequence.take_frames(slice(first, first + frames))
     # A crop can begin, end or even lie in a pause between one person's last sighting and the next one's first.
     return fill_absent(cropped) if cropped.present.any() else sequence
 
@@ -161,7 +162,7 @@ def resample(sequence: SkeletonSequence, speed: float) -> SkeletonSequence:
     total = weights.sum(dim=0)
     weights = weights / total.clamp(min=1e-9)
     neighbours = torch.stack([sequence.joints[before], sequence.joints[after]])
-    return SkeletonSequence((weights[..., None, None] * neighbours).sum(dim=0), total > 0)
+    return replace(sequence, joints=(weights[..., None, None] * neighbours).sum(dim=0), present=total > 0)
 
 
 def mirror(sequence: SkeletonSequence, layout: Layout) -> SkeletonSequence:

@@ -174,7 +174,7 @@ def people_in_a_row(sequences: Sequence[SkeletonSequence]) -> tuple[int, str] | 
         size, rest = divmod(joints, people)
         if rest or not layouts_of(size):
             continue
-        first = [SkeletonSequence(sequence.joints[:, :, :size], sequence.present) for sequence in sequences]
+        first = [sequence.take_joints(range(size)) for sequence in sequences]
         if best := check_layout(first).best:
             return people, best
     return None

@@ -8,6 +8,7 @@ who is present is the main person, who defines the body's center and the directi
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from muybridge.core.contracts import Center, SkeletonData, SkeletonInput
 from muybridge.core.errors import DataError
-from muybridge.core.skeletons import Layout
+from muybridge.core.skeletons import LAYOUTS, Layout, unnamed_layout
 from muybridge.core.types import OVERHANG, ROUNDING, SkeletonSequence, Span, check_span
 
 
@@ -60,8 +61,9 @@ def match_layout(sequence: SkeletonSequence, holds: SkeletonData, where: str | N
         where: the file, for messages.
 
     Raises:
-        DataError: another number of joints or coordinates.
+        DataError: another number of joints or coordinates, or the file states another layout.
     """
+    sequence = _match_joints(sequence, holds.layout, where)
     frames, people, joints, dims = sequence.joints.shape
     if (joints, dims) != (len(holds.layout), holds.coordinates):
         raise DataError(
@@ -72,14 +74,42 @@ def match_layout(sequence: SkeletonSequence, holds: SkeletonData, where: str | N
         )
     if people > holds.people:
         chosen = sequence.present.sum(0).argsort(descending=True, stable=True)[: holds.people].sort().values
-        return SkeletonSequence(sequence.joints[:, chosen], sequence.present[:, chosen])
+        return sequence.take_people(chosen)
     if people < holds.people:
         missing = holds.people - people
-        return SkeletonSequence(
-            torch.cat([sequence.joints, sequence.joints.new_zeros(frames, missing, joints, dims)], dim=1),
-            torch.cat([sequence.present, sequence.present.new_zeros(frames, missing)], dim=1),
+        return replace(
+            sequence,
+            joints=torch.cat([sequence.joints, sequence.joints.new_zeros(frames, missing, joints, dims)], dim=1),
+            present=torch.cat([sequence.present, sequence.present.new_zeros(frames, missing)], dim=1),
         )
     return sequence
+
+
+def _match_joints(sequence: SkeletonSequence, layout: Layout, where: str | None) -> SkeletonSequence:
+    """The recording with the joints that its file names in the order of a layout.
+
+    Raises:
+        DataError: the file states a layout of other joints, or the joints have names of the file's own and the layout
+            has others. A known layout may be given to joints of the file's own names, and ``plainN`` to any.
+    """
+    stated, plain = sequence.layout, unnamed_layout(len(layout)).joints
+    if stated is None or stated.joints == layout.joints or layout.joints == plain or len(stated) != len(layout):
+        return sequence
+    if sorted(stated.joints) == sorted(layout.joints):
+        return sequence.take_joints([stated.joints.index(joint) for joint in layout.joints])
+    if layout.name in LAYOUTS and stated.name not in LAYOUTS:
+        return sequence
+    raise DataError(
+        f"the file names its joints, and they are {describe_layout(stated)}",
+        expected=describe_layout(layout),
+        hint="leave out data.layout and data.joints, and keep recordings of one kind of skeleton together",
+        where=where,
+    )
+
+
+def describe_layout(layout: Layout) -> str:
+    """The name of a known layout, else the first joints."""
+    return f"layout {layout.name}" if layout.name in LAYOUTS else f"{', '.join(layout.joints[:4])}, ..."
 
 
 def cut_span(sequence: SkeletonSequence, span: Span, fps: float, where: str | Path) -> SkeletonSequence:
@@ -105,7 +135,7 @@ def cut_span(sequence: SkeletonSequence, span: Span, fps: float, where: str | Pa
             hint=f"correct the span, or data.fps, which is {fps:g}",
             where=where,
         )
-    return SkeletonSequence(sequence.joints[first:last], sequence.present[first:last])
+    return sequence.take_frames(slice(first, last))
 
 
 def fill_absent(sequence: SkeletonSequence) -> SkeletonSequence:
@@ -136,7 +166,7 @@ def fill_absent(sequence: SkeletonSequence) -> SkeletonSequence:
             weight = ((span - seen[before]) / step)[:, None, None]
             joints[span, person] = torch.lerp(joints[seen[before], person], joints[seen[after], person], weight)
             present[span, person] = True
-    return SkeletonSequence(joints, present)
+    return replace(sequence, joints=joints, present=present)
 
 
 def _quadratic_fit() -> Float[Tensor, "5 5"]:
@@ -163,7 +193,7 @@ def smooth(sequence: SkeletonSequence) -> SkeletonSequence:
             middle = track.unfold(0, 5, 1) @ _FIT[2]
             first, last = (torch.einsum("st,tjd->sjd", _FIT, end) for end in (track[:5], track[-5:]))
             joints[int(seen[0]) : int(seen[-1]) + 1, person] = torch.cat([first[:2], middle, last[3:]])
-    return SkeletonSequence(joints, sequence.present)
+    return replace(sequence, joints=joints)
 
 
 def subsample(sequence: SkeletonSequence, max_frames: int) -> SkeletonSequence:
@@ -172,7 +202,7 @@ def subsample(sequence: SkeletonSequence, max_frames: int) -> SkeletonSequence:
     if not max_frames or frames <= max_frames:
         return sequence
     chosen = torch.linspace(0, frames - 1, max_frames).round().long()
-    return SkeletonSequence(sequence.joints[chosen], sequence.present[chosen])
+    return sequence.take_frames(chosen)
 
 
 def center(sequence: SkeletonSequence, layout: Layout, mode: Center) -> SkeletonSequence:
@@ -282,7 +312,7 @@ def _main_person(sequence: SkeletonSequence) -> Int64[Tensor, " T"]:
 
 def translate(sequence: SkeletonSequence, joints: Float[Tensor, "T P J D"]) -> SkeletonSequence:
     """New positions for the people who are present."""
-    return SkeletonSequence(joints * sequence.present[..., None, None], sequence.present)
+    return replace(sequence, joints=joints * sequence.present[..., None, None])
 
 
 def rotate(sequence: SkeletonSequence, layout: Layout, matrix: Float[Tensor, "D D"]) -> SkeletonSequence:

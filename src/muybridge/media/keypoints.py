@@ -2,7 +2,8 @@
 
 Legend: T frames, P people, J joints, C numbers of a joint: 2 or 3 coordinates, and perhaps a score.
 
-``.npz``: array ``joints`` (T P J C, or T J C for one person) and, if wanted, ``present`` (T P, or T).
+``.npz``: array ``joints`` (T P J C, or T J C for one person) and, if wanted, ``present`` (T P, or T), ``joint_names``
+(J texts) and ``bones`` (rows of parent and child, from the root outwards).
 ``.npy``: the array alone. Both may be in another order that :class:`ReadOptions` names.
 ``.json``: ``{"joints": frames}`` or just ``frames``: a list of frames, each a list of people, each a list of J joints
 ``[x, y]`` or ``[x, y, z]``; null stands for an absent person, and a frame may list fewer people than another. With one
@@ -26,6 +27,7 @@ from muybridge.core.errors import DataError
 from muybridge.core.types import SkeletonSequence
 from muybridge.media import npz
 from muybridge.media.arrays import EXPECTED, ReadOptions, assemble, sequence_from_array, shape_text
+from muybridge.media.joint_names import name_joints
 from muybridge.media.parsing import DOWNLOAD_AGAIN, is_number, read_bytes, read_text
 from muybridge.media.poses import (
     is_deeplabcut,
@@ -35,6 +37,9 @@ from muybridge.media.poses import (
     read_pose_table,
     refuse_frame,
 )
+
+ARRAYS = ("joints", "present", "joint_names", "bones")
+"""What an ``.npz`` file of a recording may hold."""
 
 _SPARSEST = 1000  # places of an array for each that is listed
 _WHOLE = r"([+-]?[0-9]{1,18})(?:\.0*)?"
@@ -50,7 +55,7 @@ def read_npy(path: Path, options: ReadOptions | None = None) -> SkeletonSequence
     content = read_bytes(path)
     try:
         if content.startswith(b"PK"):
-            arrays, names = npz.read_npz(BytesIO(content), ("joints", "present", "keypoint", "keypoint_score"))
+            arrays, names = npz.read_npz(BytesIO(content), (*ARRAYS, "keypoint", "keypoint_score"))
         else:
             arrays, names = {"joints": npz.read_npy(content)}, []
     except npz.NUMPY_PROBLEMS as problem:
@@ -66,7 +71,36 @@ def read_npy(path: Path, options: ReadOptions | None = None) -> SkeletonSequence
             hint="save it with numpy.savez(path, joints=..., present=...)",
             where=path,
         )
-    return sequence_from_array(arrays["joints"], arrays.get("present"), options, path)
+    sequence = sequence_from_array(arrays["joints"], arrays.get("present"), options, path)
+    return _named(sequence, arrays, path)
+
+
+def _named(sequence: SkeletonSequence, arrays: dict[str, np.ndarray], path: Path) -> SkeletonSequence:
+    """The recording with the names that the file gives its joints, where it does."""
+    if "joint_names" not in arrays:
+        return sequence
+    names, bones = arrays["joint_names"], arrays.get("bones", np.zeros((0, 2), np.int64))
+    if not (names.dtype.kind == "U" and names.ndim == 1 and _is_tree(bones, sequence.joints.shape[2])):
+        raise DataError(
+            f"joint_names is {shape_text(names.shape)} of {names.dtype}, bones {shape_text(bones.shape)} of "
+            f"{bones.dtype}",
+            expected="a name of each joint, and a row of parent and child for each bone, from the root outwards",
+            hint="correct them, or leave them out",
+            where=path,
+        )
+    return name_joints(sequence, names.tolist(), path, [(int(parent), int(child)) for parent, child in bones])
+
+
+def _is_tree(bones: np.ndarray, joints: int) -> bool:
+    """Whether bones connect all joints from the root outwards; true for none."""
+    if bones.ndim != 2 or bones.shape[1] != 2 or bones.dtype.kind not in "iu":
+        return False
+    reached = {int(bones[0, 0])} if len(bones) else set(range(joints))
+    for parent, child in bones.tolist():
+        if parent not in reached or child in reached:
+            return False
+        reached.add(child)
+    return reached == set(range(joints))
 
 
 def read_json(path: Path, options: ReadOptions | None = None) -> SkeletonSequence:

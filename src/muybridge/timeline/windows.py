@@ -55,7 +55,7 @@ def cut_skeletons(sequence: SkeletonSequence, windows: list[Window]) -> Iterator
     """The frames of each window."""
     for window in windows:
         span = slice(window.first, window.end)
-        yield SkeletonSequence(sequence.joints[span], sequence.present[span])
+        yield sequence.take_frames(span)
 
 
 def cut_video(video: Video, windows: list[Window]) -> Iterator[Video]:

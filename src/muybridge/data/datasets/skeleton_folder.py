@@ -33,7 +33,7 @@ from muybridge.data.skeleton_checks import (
     vertical_axis,
 )
 from muybridge.data.skeleton_inference import Inference, infer_layout
-from muybridge.data.skeleton_ops import cut_span, match_layout
+from muybridge.data.skeleton_ops import cut_span, describe_layout, match_layout
 from muybridge.media.arrays import Coordinates, ReadOptions, Up, parse_axes
 from muybridge.media.parsing import NoPersonError
 from muybridge.media.skeleton import SUFFIXES, read_skeleton
@@ -103,9 +103,11 @@ class SkeletonFolder(ClassFolder):
         usable = self._usable()
         self._check_alike(usable)
         _, facts = usable[0]
-        layout = self._described(get_layout(self.layout) if self.layout else self._detect_layout(facts.joints))
+        layout = get_layout(self.layout) if self.layout else self._stated(usable) or self._detect_layout(facts.joints)
+        layout = self._described(layout)
         if self.joints is None and not layout.known:
-            layout = self._inference().layout
+            inferred = self._inference().layout
+            layout = inferred if inferred.known else layout
         people = self.people or max(facts.people for _, facts in usable)
         return SkeletonData(layout, people, self.coordinates or facts.coordinates)
 
@@ -161,7 +163,9 @@ class SkeletonFolder(ClassFolder):
         usable, layout = self._usable(), self.holds().layout
         self._check_alike(usable)
         sequences = _sample(self._file_states(), self.read_options())
-        reason = "" if self.joints is not None or layout.name in LAYOUTS else self._inference().reason
+        stated = self._stated(usable)
+        known = self.joints is not None or layout.name in LAYOUTS or (stated is not None and stated.known)
+        reason = "" if known else self._inference().reason
         check = check_layout(sequences, layout)
         notices = [describe_check(check, layout, reason), *_layout_oddities(sequences, layout)]
         notices += _vertical_oddities(usable, layout, self.up)
@@ -193,6 +197,21 @@ class SkeletonFolder(ClassFolder):
             )
         return self.joints.layout(layout)
 
+    def _stated(self, usable: Sequence[tuple[Path, "_Facts"]]) -> Layout | None:
+        """The layout that files state; None where no file does, or data.joints describes the joints."""
+        stated = {facts.layout: path for path, facts in reversed(usable) if facts.layout is not None}
+        if self.joints is not None or not stated:
+            return None
+        first, *others = sorted(stated, key=lambda layout: stated[layout])
+        if unlike := next((layout for layout in others if sorted(layout.joints) != sorted(first.joints)), None):
+            raise DataError(
+                f"the joints are {describe_layout(unlike)}",
+                expected=f"{describe_layout(first)}, as in {stated[first]}",
+                hint="keep recordings of one kind of skeleton in the folder",
+                where=stated[unlike],
+            )
+        return first
+
     def _inference(self) -> Inference:
         return _infer(self._file_states(), self.read_options())
 
@@ -221,6 +240,7 @@ class _Facts:
         alternate: whether there are several people, and never two in the same frame.
         size: of a body, in the unit of the file.
         body: mean position of each joint.
+        layout: what the file states.
     """
 
     people: int
@@ -232,6 +252,7 @@ class _Facts:
     alternate: bool
     size: float
     body: Float[Tensor, "J D"]
+    layout: Layout | None
 
 
 def _file_state(path: Path) -> _FileState:
@@ -257,6 +278,7 @@ def _facts(state: _FileState, options: ReadOptions) -> _Facts | str:
         alternate=bool(sequence.present.any(dim=0).sum() > 1 and sequence.present.sum(dim=1).max() == 1),
         size=body_size(sequence),
         body=mean_body(sequence),
+        layout=sequence.layout,
     )
 
 

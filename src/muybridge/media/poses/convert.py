@@ -27,7 +27,8 @@ def convert(pose: Pose, folder: Path, options: ReadOptions, size: tuple[int, int
         size: width and height of the images, by which shares of them are multiplied.
 
     Returns:
-        The file, with the arrays ``joints`` (T P J D) and ``present`` (T P).
+        The file, with the arrays ``joints`` (T P J D) and ``present`` (T P), and ``joint_names`` and ``bones`` where
+        the estimator's file names its joints.
 
     Raises:
         DataError: the recording cannot be read, or the file cannot be written.
@@ -46,7 +47,7 @@ def convert(pose: Pose, folder: Path, options: ReadOptions, size: tuple[int, int
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as draft, draft.open("wb") as file:
-            np.savez_compressed(file, joints=sequence.joints.numpy(), present=sequence.present.numpy())
+            np.savez_compressed(file, **arrays_of(sequence))  # pyright: ignore[reportArgumentType] its own arguments have other names
     except OSError as problem:
         raise DataError(
             f"cannot be written ({problem.strerror or problem})",
@@ -55,6 +56,15 @@ def convert(pose: Pose, folder: Path, options: ReadOptions, size: tuple[int, int
             where=path,
         ) from None
     return path
+
+
+def arrays_of(sequence: SkeletonSequence) -> dict[str, np.ndarray]:
+    """What an ``.npz`` file holds of a recording; see :func:`muybridge.media.keypoints.read_npy`."""
+    arrays = {"joints": sequence.joints.numpy(), "present": sequence.present.numpy()}
+    if sequence.layout is not None:
+        arrays["joint_names"] = np.array(sequence.layout.joints)
+        arrays["bones"] = np.array(sequence.layout.bones, dtype=np.int64).reshape(-1, 2)
+    return arrays
 
 
 def _scaled(sequence: SkeletonSequence, size: tuple[int, int]) -> SkeletonSequence:

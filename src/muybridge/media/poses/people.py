@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float64, Int
 from muybridge.core.errors import DataError
 from muybridge.core.types import SkeletonSequence
 from muybridge.media.arrays import ReadOptions, assemble, nobody_seen
+from muybridge.media.joint_names import name_joints
 
 SPREAD = 0.1
 """Distance at which two positions of a joint count as half as alike, as a share of the body's size (about COCO's)."""
@@ -48,11 +49,13 @@ class NumberedFrames(list[list[Person]]):
 
     Args:
         listed: the people in each frame in which there are any, by its number.
+        names: of the joints, where the file says them; else empty.
     """
 
-    def __init__(self, listed: Mapping[int, list[Person]]) -> None:
-        self.first = min(listed)
-        super().__init__(listed.get(number, []) for number in range(self.first, max(listed) + 1))
+    def __init__(self, listed: Mapping[int, list[Person]], names: Sequence[str] = ()) -> None:
+        self.first = min(listed, default=0)
+        self.names = tuple(names)
+        super().__init__(listed.get(number, []) for number in range(self.first, max(listed, default=-1) + 1))
 
 
 def to_sequence(frames: Frames, options: ReadOptions, where: Path) -> SkeletonSequence:
@@ -61,9 +64,10 @@ def to_sequence(frames: Frames, options: ReadOptions, where: Path) -> SkeletonSe
     Joints with a score below ``options.min_score`` are missing, and interpolated over time like others that are. People
     without a track of the tool are linked by :func:`link`. The first person is who is seen in the most frames, at equal
     numbers who comes first; somebody who is never there at the same time as another may follow at the same place.
+    Joints that the file names are put in the order of the known layout that they are.
 
     Raises:
-        DataError: nobody is seen, or people have joints of differing number.
+        DataError: nobody is seen, or people have joints of differing number, or of another one than is named.
     """
     found = _Found.of(frames, where)
     places = arrange(link(frames, found), found)
@@ -74,7 +78,9 @@ def to_sequence(frames: Frames, options: ReadOptions, where: Path) -> SkeletonSe
         points = np.where(unsure[..., None], np.nan, points)
     array = np.full((len(frames), 1 + max(places), joints, coordinates), np.nan)
     array[found.frame, places] = points
-    return assemble(array, ReadOptions(coordinates=3 if coordinates == 3 else 2, up=options.up), where)
+    sequence = assemble(array, ReadOptions(coordinates=3 if coordinates == 3 else 2, up=options.up), where)
+    names = frames.names if isinstance(frames, NumberedFrames) else ()
+    return name_joints(sequence, names, where) if names else sequence
 
 
 def _unsure(person: Person, joints: int, min_score: float) -> Bool[np.ndarray, " J"]:

@@ -135,7 +135,9 @@ def read_frames(pose: Pose) -> Frames:
     path = pose.files[0]
     match pose.tool:
         case "OpenPose":
-            return _numbered(pose.files, _OPENPOSE, lambda file: tools.openpose_frame(_json(file), file))
+            frames = _numbered(pose.files, _OPENPOSE, lambda file: tools.openpose_frame(_json(file), file))
+            frames.names = tools.openpose_names(frames)
+            return frames
         case "Ultralytics":
             return _numbered(pose.files, _NUMBERED_TEXT, read_ultralytics)
         case "MMAction2":
@@ -193,7 +195,7 @@ def refuse_frame(content: Any, where: Path) -> None:
         )
 
 
-def _numbered(files: Sequence[Path], pattern: re.Pattern[str], read: Any) -> Frames:
+def _numbered(files: Sequence[Path], pattern: re.Pattern[str], read: Any) -> NumberedFrames:
     """A frame from each numbered file; numbers that are not there show nobody."""
     numbers = {}
     for position, file in enumerate(files):

@@ -11,7 +11,7 @@ import numpy as np
 
 from muybridge.core.errors import DataError, MissingExtraError
 from muybridge.media.parsing import read_text
-from muybridge.media.poses.people import Frames, Person
+from muybridge.media.poses.people import Frames, NumberedFrames, Person
 
 
 def is_ultralytics(path: Path) -> bool:
@@ -78,7 +78,7 @@ def read_deeplabcut(path: Path) -> Frames:
             hint="export the table again",
             where=path,
         ) from None
-    return frames
+    return NumberedFrames(dict(enumerate(frames)), joints)
 
 
 def read_sleap(path: Path) -> Frames:
@@ -94,7 +94,15 @@ def read_sleap(path: Path) -> Frames:
     try:
         with h5py.File(path) as file:
             tracks, scores = np.asarray(file["tracks"]), file.get("point_scores")
-            dims = file["tracks"].attrs.get("dims", "")
+            dims, nodes = file["tracks"].attrs.get("dims", ""), file.get("node_names")
+            names = (
+                []
+                if nodes is None
+                else [
+                    name.decode() if isinstance(name, bytes) else str(name)
+                    for name in np.asarray(nodes).reshape(-1).tolist()
+                ]
+            )
             scores = None if scores is None else np.asarray(scores)
     except (OSError, KeyError) as problem:
         raise DataError(
@@ -107,7 +115,7 @@ def read_sleap(path: Path) -> Frames:
     points = tracks if by_frame else tracks.transpose(3, 0, 2, 1)
     if scores is not None and not by_frame:
         scores = scores.transpose(2, 0, 1)
-    return [
+    frames = [
         [
             Person(pose, None if scores is None else scores[number, who].astype(np.float64), str(who))
             for who, pose in enumerate(people.astype(np.float64))
@@ -115,3 +123,4 @@ def read_sleap(path: Path) -> Frames:
         ]
         for number, people in enumerate(points)
     ]
+    return NumberedFrames(dict(enumerate(frames)), names)

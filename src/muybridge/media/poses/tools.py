@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from muybridge.core.errors import DataError
+from muybridge.core.skeletons import LAYOUTS
 from muybridge.media.poses.people import Frames, NumberedFrames, Person
 
 
@@ -28,6 +29,12 @@ def openpose_frame(content: Mapping[str, Any], where: Path) -> list[Person]:
     return people
 
 
+def openpose_names(frames: Frames) -> tuple[str, ...]:
+    """The names of the joints of OpenPose's models BODY_25 and COCO, by their number; of others none."""
+    number = next((len(person.points) for people in frames for person in people), 0)
+    return {25: LAYOUTS["openpose25"].joints, 18: LAYOUTS["openpose18"].joints}.get(number, ())
+
+
 def mmpose(content: Any, where: Path) -> Frames:
     """The frames of MMPose and RTMPose: ``instance_info``, or its list alone, of ``instances`` with ``keypoints``."""
     frames = content["instance_info"] if isinstance(content, dict) else content
@@ -42,7 +49,17 @@ def mmpose(content: Any, where: Path) -> Frames:
             scores = None if scores is None else _numbers(scores, where).reshape(len(points))
             people.append(Person(points, scores, _track(instance, "track_id", "instance_id")))
         listed[int(frame.get("frame_id", number))] = people
-    return _in_order(listed, where)
+    return _in_order(listed, where, _meta_names(content))
+
+
+def _meta_names(content: Any) -> tuple[str, ...]:
+    """The names of the joints in MMPose's ``meta_info``; empty without them."""
+    meta = content.get("meta_info") if isinstance(content, dict) else None
+    names = meta.get("keypoint_id2name") if isinstance(meta, dict) else None
+    if not isinstance(names, dict):
+        return ()
+    numbered = [str(names[key]) for number in range(len(names)) if (key := str(number)) in names]
+    return tuple(numbered) if len(numbered) == len(names) else ()
 
 
 def coco_results(content: Sequence[Mapping[str, Any]], where: Path) -> Frames:
@@ -51,9 +68,25 @@ def coco_results(content: Sequence[Mapping[str, Any]], where: Path) -> Frames:
     for person in content:
         if "image_id" not in person or "keypoints" not in person:
             raise _unlike("a person", "image_id and keypoints of each person", where)
-        values = _numbers(person["keypoints"], where).reshape(-1)
+        values = _whole_body(person, where)
         listed[person["image_id"]].append(_flat(values, 3, where, _track(person, "track_id", "idx")))
-    return _in_order({_frame_number(image, where): people for image, people in listed.items()}, where)
+    numbered = {_frame_number(image, where): people for image, people in listed.items()}
+    return _in_order(numbered, where, _whole_body_names(content))
+
+
+_PARTS = ("foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts")
+"""What COCO-WholeBody has beside ``keypoints``, in the order of its 133 joints."""
+
+
+def _whole_body(person: Mapping[str, Any], where: Path) -> np.ndarray:
+    """The numbers of COCO's joints of a person, and of COCO-WholeBody's others where they are there."""
+    parts = [person["keypoints"], *(person[part] for part in _PARTS if part in person)]
+    return np.concatenate([_numbers(part, where).reshape(-1) for part in parts])
+
+
+def _whole_body_names(people: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The names of COCO-WholeBody's joints where people have all its parts; else empty."""
+    return LAYOUTS["coco133"].joints if people and all(set(_PARTS) <= set(person) for person in people) else ()
 
 
 def coco_annotations(content: Mapping[str, Any], where: Path) -> Frames:
@@ -61,14 +94,24 @@ def coco_annotations(content: Mapping[str, Any], where: Path) -> Frames:
     images = sorted(_list(content.get("images"), "images", where), key=lambda image: str(image.get("file_name", "")))
     numbers = {image.get("id"): number for number, image in enumerate(images)}
     listed: dict[int, list[Person]] = {number: [] for number in range(len(images))}
-    for person in _list(content.get("annotations"), "annotations", where):
-        if "keypoints" not in person or person.get("image_id") not in numbers:
-            continue
-        values = _numbers(person["keypoints"], where).reshape(-1, 3)
+    annotations = _list(content.get("annotations"), "annotations", where)
+    posed = [person for person in annotations if "keypoints" in person and person.get("image_id") in numbers]
+    for person in posed:
+        values = _whole_body(person, where)
+        if len(values) % 3:
+            raise _unlike("keypoints", "3 numbers of each joint", where)
+        values = values.reshape(-1, 3)
         # The third number is 0 for joints that were not labelled, 1 for hidden and 2 for visible ones.
         people = Person(np.where(values[:, 2:] > 0, values[:, :2], np.nan), None, _track(person, "track_id"))
         listed[numbers[person["image_id"]]].append(people)
-    return _in_order(listed, where)
+    return _in_order(listed, where, _whole_body_names(posed) or _category_names(content))
+
+
+def _category_names(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the joints in COCO's ``categories``, where all of them have the same; else empty."""
+    categories = content.get("categories") or []
+    named = {tuple(map(str, one["keypoints"])) for one in categories if isinstance(one, dict) and one.get("keypoints")}
+    return named.pop() if len(named) == 1 else ()
 
 
 def mediapipe(content: Sequence[Any], where: Path) -> Frames:
@@ -169,12 +212,12 @@ def _frame_number(image: Any, where: Path) -> int:
     return int(digits)
 
 
-def _in_order(listed: Mapping[int, list[Person]], where: Path) -> Frames:
+def _in_order(listed: Mapping[int, list[Person]], where: Path, names: Sequence[str] = ()) -> Frames:
     """The frames from the first number to the last; those that are not listed show nobody."""
     if not listed:
         return []
     check_span(min(listed), max(listed), len(listed), where)
-    return NumberedFrames(listed)
+    return NumberedFrames(listed, names)
 
 
 def check_span(first: int, last: int, count: int, where: Path) -> None:
