@@ -236,6 +236,7 @@ def test_a_pack_plays_backwards_too(whole):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from muybridge.data.shards.verify import verify
 from muybridge.data.datasets import VideoFolder
 from muybridge.data.shards.write import pack
 

@@ -12,9 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from muybridge.core.contracts import ClipData, Holds, SkeletonData
 from muybridge.core.errors import DataError
 from muybridge.core.packed import PACK_FILE, PackedPath, checksum_of, is_address, read_address
-from muybridge.core.skeletons import LAYOUTS, get_layout
+from muybridge.core.skeletons import get_layout
 from muybridge.core.types import Record
-from muybridge.data.datasets.base import DatasetConfig
 from muybridge.data.joint_settings import JointSettings
 from muybridge.media.video import VideoPart
 
@@ -128,23 +127,6 @@ class Contents(BaseModel):
     reverse: Pairs | None = None
     superclasses: tuple[str, ...] = ()
     multi_label: bool = False
-
-    @classmethod
-    def of(cls, data: DatasetConfig) -> "Contents":
-        """What a data set contains."""
-        holds, mirror, reverse = data.holds(), data.mirror(), data.reverse()
-        kind: dict[str, Any] = {"channels": holds.channels} if isinstance(holds, ClipData) else {}
-        if isinstance(holds, SkeletonData):
-            kind = {"layout": holds.layout.name, "people": holds.people, "coordinates": holds.coordinates}
-            kind["joints"] = None if holds.layout.name in LAYOUTS else JointSettings.of(holds.layout)
-        return cls(
-            labels=data.labels(),
-            mirror=None if mirror is None else tuple(sorted(mirror.items())),
-            reverse=None if reverse is None else tuple(sorted(reverse.items())),
-            superclasses=data.superclasses(),
-            multi_label=data.multi_label(),
-            **kind,
-        )
 
     def holds(self) -> Holds:
         """The kind of recordings."""

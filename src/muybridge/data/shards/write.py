@@ -11,15 +11,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from muybridge.core.contracts import SkeletonData
+from muybridge.core.contracts import ClipData, SkeletonData
 from muybridge.core.errors import DataError
 from muybridge.core.files import atomic_write, lock_folder
 from muybridge.core.packed import PACK_FILE, PackedPath, checksum_of, shard_comment
+from muybridge.core.skeletons import LAYOUTS
 from muybridge.core.types import Record, SkeletonSequence, span_text
 from muybridge.data.datasets.base import DatasetConfig, Split
 from muybridge.data.datasets.pack import Pack
 from muybridge.data.datasets.playback import Playback
+from muybridge.data.joint_settings import JointSettings
 from muybridge.data.shards.pack_index import (
     FORMAT,
     INDEX_FILE,
@@ -132,6 +135,23 @@ def pack(
         return _finish(out, plan, written)
 
 
+def contents_of(data: DatasetConfig) -> Contents:
+    """What a data set contains."""
+    holds, mirror, reverse = data.holds(), data.mirror(), data.reverse()
+    kind: dict[str, Any] = {"channels": holds.channels} if isinstance(holds, ClipData) else {}
+    if isinstance(holds, SkeletonData):
+        kind = {"layout": holds.layout.name, "people": holds.people, "coordinates": holds.coordinates}
+        kind["joints"] = None if holds.layout.name in LAYOUTS else JointSettings.of(holds.layout)
+    return Contents(
+        labels=data.labels(),
+        mirror=None if mirror is None else tuple(sorted(mirror.items())),
+        reverse=None if reverse is None else tuple(sorted(reverse.items())),
+        superclasses=data.superclasses(),
+        multi_label=data.multi_label(),
+        **kind,
+    )
+
+
 def _check_place(data: DatasetConfig, out: Path) -> None:
     """Refuse a folder of other files, and one among the recordings, where it would become a class."""
     root = getattr(data, "root", None)
@@ -165,7 +185,7 @@ def _plan(data: DatasetConfig, shard_mib: float) -> _Plan:
     order = sorted(groups.values(), key=lambda group: (SPLITS.index(splits[group[0].id]), _shuffled(group[0].id)))
     samples = tuple(_Sample(f"{n:09d}", splits[group[0].id], tuple(group)) for n, group in enumerate(order))
     name: str = data.name  # pyright: ignore[reportAttributeAccessIssue] - every member of the union has one
-    info = PackInfo(source=name, split=data.describe_split(), contents=Contents.of(data))
+    info = PackInfo(source=name, split=data.describe_split(), contents=contents_of(data))
     id_ = _identifier(info, samples, splits, shard_mib)
     return _Plan(info.model_copy(update={"id": id_}), samples, splits)
 
