@@ -32,6 +32,7 @@ COMMANDS = (
     "layouts",
     "pack",
     "prepare",
+    "trajectories",
 )
 PAPERS = Path(__file__).parents[1] / "docs" / "papers"
 RECIPE = shipped_recipes()["sta_lstm_sbu"].read_text()
@@ -142,7 +143,7 @@ def test_version(call):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("muybridge tra", ["train"]),
+        ("muybridge trai", ["train"]),
         ("muybridge train sta_lstm_sb", ["sta_lstm_sbu", "sta_lstm_sbu_paper"]),
         ("muybridge train --model t", ["tdn", "tsm", "tsn"]),
         ("muybridge predict --dev", ["--device"]),

@@ -104,7 +104,7 @@ def test_many_clips_give_fewer_blocks_each(monkeypatch: pytest.MonkeyPatch):
 
 def test_too_few_blocks_are_told_with_the_cure():
     with pytest.raises(
-        RecipeError, match=r"9 blocks .* 10 Gaussians in 4 dimensions.*at least 10.*raise model.samples_per_clip"
+        RecipeError, match=r"9 descriptors .* 10 Gaussians in 4 dimensions.*at least 10.*raise model.samples_per_clip"
     ):
         FisherVector(6, 4, 10).fit(torch.randn(9, 6), torch.rand(9, 3))
 

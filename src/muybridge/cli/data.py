@@ -1,5 +1,6 @@
 """Commands that compute something from recordings once, before training."""
 
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -57,6 +58,42 @@ def flow(
     }
     words = [word for name, value in chosen.items() for word in ("--set", f"{name}={value}")]
     report.say(f"next: {shell_command('train', 'RECIPE' if folder.is_dir() else source, *words)}")
+
+
+@command("Data", example="muybridge trajectories videos --out trajectories")
+def trajectories(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A video, or a folder of videos.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder.")] = Path("trajectories"),
+    method: Annotated[Literal["dis", "tvl1"], typer.Option(help="Of optical flow; TV-L1 is very slow.")] = "dis",
+    keep_camera: Annotated[
+        bool, typer.Option("--keep-camera", help="Do not take the motion of the camera out.")
+    ] = False,
+    stride: Annotated[int, typer.Option(metavar="PIXELS", min=1, help="Between points.")] = 5,
+    scales: Annotated[int, typer.Option(metavar="N", min=1, help="Sizes of the frames to follow points in.")] = 8,
+    jobs: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Processes; by default one for each core.")
+    ] = None,
+) -> None:
+    """Write improved dense trajectories of all videos as text, on all cores; existing files are kept."""
+    from muybridge.engine.journal import Reporter
+    from muybridge.engine.trajectories import make_trajectories
+    from muybridge.nn.trajectory_config import TrajectoryConfig
+
+    report, begin = Reporter(), time.perf_counter()
+    config = TrajectoryConfig(stride=stride, scales=scales)
+    count = make_trajectories(
+        source, out, config, method=method, compensate_camera=not keep_camera, jobs=jobs, report=report
+    )
+    rate = count.frames / max(time.perf_counter() - begin, 1e-9)
+    existing = f"; {count.existing} existed" if count.existing else ""
+    report.say(
+        f"{count.trajectories} trajectories of {count.videos} videos, {rate:.1f} frames a second{existing} -> {out}"
+    )
+    if count.failed:
+        typer.echo(f"muybridge: {len(count.failed)} videos failed:", err=True)
+        for name, problem in count.failed:
+            typer.echo(f"  {name}: {problem}", err=True)
+        raise typer.Exit(2)
 
 
 @command("Data", example="muybridge features video_lstm_moving_shapes --out features/moving_shapes")

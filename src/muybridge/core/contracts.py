@@ -112,6 +112,8 @@ class ClipInput:
         mean, std: of each channel, on the 0..1 scale.
         pixels: whether the model takes frames, as ``video``.
         flow: whether the model takes optical flow, as ``flow``.
+        flow_bound: the bound that the model needs ``flow`` to be a share of, in pixels of the frames that it takes, as
+            it follows points from frame to frame; None takes flow of any bound, between whichever frames.
         statistics: what the model takes as ``statistics`` (``B N`` float32), of the video without random changes.
     """
 
@@ -122,6 +124,7 @@ class ClipInput:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     pixels: bool = True
     flow: bool = False
+    flow_bound: float | None = None
     statistics: Statistics | None = None
 
 

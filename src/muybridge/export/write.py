@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from muybridge.core.contracts import ClipInput
 from muybridge.core.errors import RunError
 from muybridge.core.files import atomic_write
 from muybridge.core.types import Output
@@ -27,6 +28,7 @@ from muybridge.export.inputs import Inputs, generated_inputs, inputs_to_check
 from muybridge.export.lstm import with_onnx_lstms
 from muybridge.export.session import OnnxModel, check_extra, open_session
 from muybridge.models.base import Model
+from muybridge.models.config import ModelConfig
 
 TOLERANCE = 1e-3
 """Largest difference from PyTorch, as a share of the largest absolute value of the output (of 1, if that is less)."""
@@ -73,6 +75,7 @@ def export_run(run: str | Path, out: Path | None = None, report: Reporter | None
     report, folder = report or Reporter(quiet=True), RunFolder.open(run)
     recipe, path = folder.recipe(), out or folder.path / "model.onnx"
     require_one_label(recipe.data, "an export")
+    _check_kind(recipe.model, folder.path)
     model = folder.model()
     assert isinstance(model, Model)
     _check_size(model, folder.path)
@@ -173,6 +176,17 @@ def _check_difference(difference: float, where: Path) -> None:
             f"the ONNX file differs from the model by {difference:.2g} of its largest output, and is not kept",
             expected=f"a difference of {TOLERANCE:g} at most",
             hint="upgrade with pip install -U torch onnxscript onnxruntime, and report the model if that does not help",
+            where=where,
+        )
+
+
+def _check_kind(model: ModelConfig, where: Path) -> None:
+    takes = model.takes()
+    if isinstance(takes, ClipInput) and takes.flow_bound is not None:
+        raise RunError(
+            "trajectories are followed in steps that depend on the clip, which ONNX does not hold",
+            expected='a model without them, such as fisher_vectors with model.sampling = "blocks"',
+            hint="use the run folder: predict, timeline, watch and serve read it",
             where=where,
         )
 

@@ -10,7 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from muybridge.core.errors import RecipeError
@@ -54,7 +54,7 @@ class FisherVector(nn.Module):
 
         Args:
             descriptors: of many clips.
-            positions: of their blocks.
+            positions: of where they are from.
 
         Raises:
             RecipeError: fewer descriptors than Gaussians or principal components.
@@ -62,7 +62,7 @@ class FisherVector(nn.Module):
         gaussians, components = len(self.weights), self.basis.shape[1]
         if len(descriptors) < max(components, gaussians):
             raise RecipeError(
-                f"{len(descriptors)} blocks of the training clips are too few to fit {gaussians} Gaussians in "
+                f"{len(descriptors)} descriptors of the training clips are too few to fit {gaussians} Gaussians in "
                 f"{components} dimensions",
                 expected=f"at least {max(components, gaussians)}",
                 hint="lower model.gaussians or model.pca_components, raise model.samples_per_clip, or add recordings",
@@ -81,20 +81,37 @@ class FisherVector(nn.Module):
         self.means.copy_(torch.from_numpy(mixture.means_))
         self.deviations.copy_(torch.from_numpy(mixture.covariances_).sqrt())
 
-    def forward(self, descriptors: Float[Tensor, "B N E"], positions: Float[Tensor, "N 3"]) -> Float[Tensor, "B V"]:
-        """Gradients of the log-likelihood by means and deviations, with signed square root and L2 normalization."""
+    def forward(
+        self,
+        descriptors: Float[Tensor, "B N E"],
+        positions: Float[Tensor, "N 3"] | Float[Tensor, "B N 3"],
+        present: Bool[Tensor, "B N"] | None = None,
+    ) -> Float[Tensor, "B V"]:
+        """Gradients of the log-likelihood by means and deviations, with signed square root and L2 normalization.
+
+        Args:
+            descriptors: of each clip.
+            positions: of where they are from, the same in every clip or not.
+            present: which descriptors there are, where clips have different numbers; None means all. A clip without
+                any gives zeros.
+        """
         x, precision = self._project(descriptors, positions), self.deviations**-2
         # Squared distances, expanded into matrix products to avoid a tensor of B N G D numbers.
         distances = x**2 @ precision.T - 2 * x @ (precision * self.means).T + (precision * self.means**2).sum(1)
         posteriors = (self.weights.log() - self.deviations.log().sum(1) - distances / 2).softmax(-1)
+        number: int | Tensor = descriptors.shape[1]
+        if present is not None:
+            posteriors, number = posteriors * present[..., None], present.sum(1).clamp(min=1)[:, None, None]
         count = rearrange(posteriors.sum(1), "b g -> b g 1")
         first_moment, second_moment = posteriors.mT @ x, posteriors.mT @ x**2
         by_mean = (first_moment - count * self.means) / self.deviations
         by_deviation = (second_moment - 2 * first_moment * self.means + count * self.means**2) * precision - count
-        scale = descriptors.shape[1] * torch.sqrt(self.weights)[:, None]
+        scale = number * torch.sqrt(self.weights)[:, None]
         gradients = torch.cat([by_mean / scale, by_deviation / (math.sqrt(2) * scale)], dim=-1).flatten(1)
         return F.normalize(gradients.sign() * gradients.abs().sqrt(), dim=-1)
 
-    def _project(self, descriptors: Float[Tensor, "B N E"], positions: Float[Tensor, "N 3"]) -> Float[Tensor, "B N D"]:
+    def _project(
+        self, descriptors: Float[Tensor, "B N E"], positions: Float[Tensor, "*B N 3"]
+    ) -> Float[Tensor, "B N D"]:
         projected = (descriptors - self.mean) @ self.basis
         return torch.cat([projected, self.position_weight * positions.expand(descriptors.shape[0], -1, -1)], dim=-1)

@@ -25,8 +25,11 @@ PAPER_GROUPS: tuple[FeatureGroup, ...] = get_args(FeatureGroup)[:6]
 "movement", the change of the pose from the previous to the next frame; "travel", the path of each person's root joint
 since the first frame."""
 
+Sampling = Literal["blocks", "trajectories"]
+"""Where hand-crafted descriptors are computed: in blocks on a dense grid, or along dense trajectories."""
+
 DESCRIPTORS = ("hog", "hof", "mbh_x", "mbh_y")
-"""Hand-crafted local descriptors, see :mod:`muybridge.nn.local_descriptors`."""
+"""Hand-crafted local descriptors, see :mod:`muybridge.nn.local_descriptors`; a trajectory has its shape as well."""
 
 ORIENTATIONS = 8
 """Orientation bins of a histogram."""
@@ -35,9 +38,9 @@ BLOCK_CELLS = (3, 2, 2)
 """Cells of a descriptor's block along frames, rows and columns."""
 
 
-def descriptor_sizes() -> tuple[int, ...]:
+def descriptor_sizes() -> dict[str, int]:
     """Length of each of the :data:`DESCRIPTORS`; HOF has one more bin per cell, for flow near zero."""
-    return tuple(math.prod(BLOCK_CELLS) * (ORIENTATIONS + (name == "hof")) for name in DESCRIPTORS)
+    return {name: math.prod(BLOCK_CELLS) * (ORIENTATIONS + (name == "hof")) for name in DESCRIPTORS}
 
 
 Polyhedron = Literal["icosahedron", "dodecahedron"]

@@ -109,6 +109,8 @@ class Recipe(FrozenModel):
         if self.flow is not None and not any(map(_takes_flow, models)):
             raise ValueError(f"[flow] is for models that take optical flow, and {self.model.name!r} takes none here")
         takes = self.model.takes()
+        if isinstance(takes, ClipInput) and takes.flow_bound is not None:
+            self._flow_leads_from_frame_to_frame(takes.flow_bound)
         if self.view is not None and self.view.mode == "uniform" and self.view.stride > 1:
             raise ValueError('view.mode = "uniform" spreads the frames over the whole video; leave view.stride out')
         strided = self.view is not None and self.view.mode != "clips" and self.view.stride > 1
@@ -118,6 +120,14 @@ class Recipe(FrozenModel):
                 'segment; leave it out, or set view.mode = "clips"'
             )
         return self
+
+    def _flow_leads_from_frame_to_frame(self, bound: float) -> None:
+        flow = self.flow or COMPUTED
+        if not flow.of_clips or flow.bound != bound:
+            raise ValueError(
+                f"model {self.model.name!r} follows points from each frame of a clip to the next, and needs "
+                f'flow.between = "frames read" and flow.bound = {bound:g}'
+            )
 
     @model_validator(mode="after")
     def _features_match(self) -> Self:

@@ -16,13 +16,12 @@ from muybridge.core.processes import available_cores
 from muybridge.core.types import Batch, Output
 from muybridge.models.base import Model
 from muybridge.models.fisher_vectors import FisherVectorsConfig
+from muybridge.models.fisher_vectors.local_features import local_features
 from muybridge.nn.fisher import FisherVector
-from muybridge.nn.local_descriptors import block_positions, descriptors
-from muybridge.nn.options import DESCRIPTORS, descriptor_sizes
 from muybridge.nn.ridge import ridge_regression
 
 MAX_SAMPLES = 200_000
-"""Largest number of blocks to which Gaussian mixtures are fitted; beyond it, each clip contributes half as many."""
+"""Most blocks or trajectories to which Gaussian mixtures are fitted; beyond it, each clip contributes half as many."""
 
 
 class FisherVectors(Model):
@@ -31,17 +30,15 @@ class FisherVectors(Model):
     def __init__(self, config: FisherVectorsConfig, num_classes: int) -> None:
         super().__init__()
         self.config = config
-        encoders = [
-            FisherVector(size, config.pca_components, config.gaussians, config.position_weight)
-            for size in descriptor_sizes()
-        ]
-        self.encoders = nn.ModuleDict(dict(zip(DESCRIPTORS, encoders, strict=True)))
+        encoders = {
+            name: FisherVector(size, min(size, config.pca_components), config.gaussians, config.position_weight)
+            for name, size in config.descriptor_sizes().items()
+        }
+        self.encoders = nn.ModuleDict(encoders)
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(sum(encoder.output_size for encoder in encoders), num_classes)
+        self.classifier = nn.Linear(sum(encoder.output_size for encoder in encoders.values()), num_classes)
         nn.init.zeros_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
-        self.register_buffer("positions", block_positions(config.frames, config.size, self._cell), persistent=False)
-        self.positions: Tensor
 
     def forward(self, video: Float[Tensor, "B T C H W"], flow: Float[Tensor, "B T 2 H W"]) -> Output:
         """Class scores; there is no gradient below the classifier."""
@@ -49,27 +46,27 @@ class FisherVectors(Model):
 
     @torch.no_grad()
     def encode(self, video: Float[Tensor, "B T C H W"], flow: Float[Tensor, "B T 2 H W"]) -> Float[Tensor, "B V"]:
-        """The Fisher vectors of all descriptors, one after the other; each has unit length."""
+        """The Fisher vectors of all descriptors, one after the other; each has unit length, or is 0 without any."""
         with torch.autocast(video.device.type, enabled=False):
-            by_kind = descriptors(video.float(), flow.float(), self._cell)
-            pairs = zip(self.encoders.values(), by_kind, strict=True)
-            return torch.cat([encoder(values, self.positions) for encoder, values in pairs], dim=1)
+            local = local_features(video.float(), flow.float(), self.config)
+            pairs = zip(self.encoders.values(), local.descriptors, strict=True)
+            return torch.cat([encoder(values, local.positions, local.present) for encoder, values in pairs], dim=1)
 
     def calibrate(self, batches: Iterable[dict[str, Tensor]]) -> None:
-        """Fits PCA and Gaussian mixtures to randomly chosen blocks, the same number from every clip."""
+        """Fits PCA and Gaussian mixtures to random blocks or trajectories, the same number from every clip."""
         rng = torch.Generator().manual_seed(0)
-        samples: list[list[Tensor]] = []  # of each batch: the values of each descriptor, then the positions
-        per_clip, clips = min(self.config.samples_per_clip, len(self.positions)), 0
+        samples: list[list[Tensor]] = []  # of each clip: the values of each descriptor, then the positions
+        per_clip = self.config.samples_per_clip
         for batch in batches:
-            by_kind = descriptors(batch["video"].float(), batch["flow"].float(), self._cell)
-            chosen = torch.stack([torch.randperm(len(self.positions), generator=rng)[:per_clip] for _ in by_kind[0]])
-            rows = torch.arange(len(chosen))[:, None]
-            samples.append([*(values[rows, chosen].cpu() for values in by_kind), self.positions[chosen].cpu()])
-            clips += len(chosen)
-            if clips * per_clip > MAX_SAMPLES and per_clip > 1:
+            local = local_features(batch["video"].float(), batch["flow"].float(), self.config)
+            for clip in range(len(batch["video"])):
+                values = local.of_clip(clip)
+                chosen = torch.randperm(len(values[0]), generator=rng)[:per_clip]
+                samples.append([each[chosen.to(each.device)].cpu() for each in values])
+            if sum(len(values[-1]) for values in samples) > MAX_SAMPLES and per_clip > 1:
                 per_clip //= 2
-                samples = [[values[:, :per_clip].clone() for values in tensors] for tensors in samples]
-        *by_kind, positions = (torch.cat(values).flatten(0, 1) for values in zip(*samples, strict=True))
+                samples = [[values[:per_clip].clone() for values in tensors] for tensors in samples]
+        *by_kind, positions = (torch.cat(values) for values in zip(*samples, strict=True))
         # Each fit is mostly one thread's work. Warnings are switched off here, as threads share what is switched off.
         with (
             warnings.catch_warnings(action="ignore", category=UserWarning),
@@ -98,7 +95,3 @@ class FisherVectors(Model):
         with torch.no_grad():
             self.classifier.weight.copy_(weight / self.config.temperature)
             self.classifier.bias.copy_((bias - weight @ mean) / self.config.temperature)
-
-    @property
-    def _cell(self) -> tuple[int, int, int]:
-        return self.config.cell_frames, self.config.cell_size, self.config.cell_size

@@ -1,0 +1,216 @@
+"""The dense trajectories of all videos of a folder, as the original program writes them: on all cores, resumable."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from muybridge.core.errors import DataError, RunError
+from muybridge.core.files import atomic_write
+from muybridge.core.processes import available_cores, run_parallel
+from muybridge.engine.journal import Reporter
+from muybridge.media.flow import FlowSolver, Method
+from muybridge.media.trajectory_file import TrajectoryTable, write_trajectories
+from muybridge.media.video import Video, videos_in
+from muybridge.nn.camera_motion import estimate_homography
+from muybridge.nn.trajectories import DenseTracker, Trajectories, camera_flow
+from muybridge.nn.trajectory_config import TrajectoryConfig
+
+SUFFIX = ".trajectories.txt.gz"
+_SETTINGS = "trajectories.json"
+_CHUNK = 32  # frames read at a time
+
+
+@dataclass(frozen=True, slots=True)
+class TrajectoryCount:
+    """What was made.
+
+    Attributes:
+        videos: with new files.
+        existing: whose files existed.
+        frames: of these videos.
+        trajectories: in the new files.
+        failed: of each of the others its id and what is wrong.
+    """
+
+    videos: int = 0
+    existing: int = 0
+    frames: int = 0
+    trajectories: int = 0
+    failed: tuple[tuple[str, str], ...] = ()
+
+
+class _Outcome(NamedTuple):
+    frames: int = 0
+    trajectories: int = 0
+    problem: str = ""
+
+
+class _Job(NamedTuple):
+    source: Path
+    target: Path
+    config: TrajectoryConfig
+    method: Method
+    compensate_camera: bool
+
+
+def make_trajectories(
+    source: Path,
+    out: Path,
+    config: TrajectoryConfig | None = None,
+    *,
+    method: Method = "dis",
+    compensate_camera: bool = True,
+    jobs: int | None = None,
+    report: Reporter | None = None,
+) -> TrajectoryCount:
+    """Write the trajectories of every video as ``out/ID.trajectories.txt.gz``; existing files are kept.
+
+    Args:
+        source: a video, or a folder of videos.
+        out: a folder; created where it does not exist. It remembers the settings, and refuses others.
+        config: what is followed and left out; by default as in the papers.
+        method: of optical flow, see :class:`~muybridge.media.flow.FlowSolver`.
+        compensate_camera: whether the motion of the camera is taken out.
+        jobs: processes; None uses one for each core.
+        report: where progress is shown; by default nowhere.
+
+    Raises:
+        DataError: there are no videos.
+        RunError: ``out`` was made with other settings, or cannot be written.
+        MissingExtraError: OpenCV is not installed, or lacks TV-L1.
+    """
+    report, config = report or Reporter(quiet=True), config or TrajectoryConfig()
+    FlowSolver(method)  # which tells what is missing
+    root = source if source.is_dir() else source.parent
+    videos = {path.relative_to(root).as_posix(): path for path in videos_in(source)}
+    if not videos:
+        raise DataError("no video here", expected="a video, or a folder of videos", hint="check the path", where=source)
+    _remember_settings(out, config, method, compensate_camera)
+    every = {
+        name: _Job(path, out / f"{name}{SUFFIX}", config, method, compensate_camera) for name, path in videos.items()
+    }
+    waiting = {name: job for name, job in every.items() if not job.target.exists()}
+    count = TrajectoryCount(existing=len(every) - len(waiting))
+    with report:
+        report.begin("trajectories", len(waiting))
+        for name, outcome in run_parallel(_write, waiting, jobs or available_cores()):
+            report.step()
+            if outcome.problem:
+                count = replace(count, failed=(*count.failed, (name, outcome.problem)))
+            else:
+                count = replace(
+                    count,
+                    videos=count.videos + 1,
+                    frames=count.frames + outcome.frames,
+                    trajectories=count.trajectories + outcome.trajectories,
+                )
+    return count
+
+
+def trajectories_of(
+    video: Video, config: TrajectoryConfig, method: Method = "dis", compensate_camera: bool = True
+) -> Iterator[Trajectories]:
+    """The trajectories of a video as they end, frame by frame; memory does not grow with its length.
+
+    Args:
+        video: of one channel.
+        config: what is followed and left out.
+        method: of optical flow.
+        compensate_camera: whether the motion of the camera is taken out.
+
+    Raises:
+        DataError: a frame that is damaged, or frames smaller than a patch.
+    """
+    height, width = video.size
+    try:
+        tracker = DenseTracker((height, width), config)
+    except ValueError as error:
+        raise DataError(
+            str(error), expected="larger frames", hint="lower trajectories.cell_size", where=video.path
+        ) from None
+    solve = FlowSolver(method)
+    for before, after in pairwise(_frames(video)):
+        flow = solve(before, after)
+        camera = None
+        if compensate_camera:
+            camera = camera_flow(estimate_homography(before, after, flow), height, width)[None]
+        yield tracker.push(torch.from_numpy(before).float()[None], torch.from_numpy(flow)[None], camera)
+
+
+def as_table(found: Trajectories, frames: int, size: tuple[int, int]) -> TrajectoryTable:
+    """Trajectories as a file holds them.
+
+    Args:
+        found: of one video.
+        frames: of the video.
+        size: its height and width.
+    """
+    points = found.points.numpy()
+    steps = np.diff(points, axis=1)
+    mean, lengths = points.mean(1), np.linalg.norm(steps, axis=2).sum(1)
+    middle = (found.end.numpy() - (points.shape[1] - 1) / 2) / frames
+    height, width = size
+    position = np.column_stack([mean[:, 0] / width, mean[:, 1] / height, middle]).clip(0, 0.999)
+    return TrajectoryTable(
+        found.end.numpy(),
+        mean,
+        points.std(1),
+        lengths.astype(np.float32),
+        found.scale.numpy(),
+        position.astype(np.float32),
+        *(each.numpy() for each in found.descriptors()),
+    )
+
+
+def _write(job: _Job) -> _Outcome:
+    """The trajectories of one video; what is wrong with it is returned, not raised."""
+    try:
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        with Video(job.source) as recording, recording.grayscale() as video:
+            frames, size = len(video), video.size
+            parts = trajectories_of(video, job.config, job.method, job.compensate_camera)
+            with atomic_write(job.target) as draft:
+                number = write_trajectories(draft, (as_table(found, frames, size) for found in parts if len(found)))
+            return _Outcome(frames, number)
+    except DataError as problem:
+        return _Outcome(problem=f"{problem.problem}; expected {problem.expected}")
+    except OSError as problem:
+        return _Outcome(problem=f"{job.target} cannot be written ({problem.strerror})")
+
+
+def _frames(video: Video) -> Iterator[np.ndarray]:
+    for begin in range(0, len(video), _CHUNK):
+        yield from video.read(range(begin, min(begin + _CHUNK, len(video)))).pixels[:, 0].numpy()
+
+
+def _remember_settings(out: Path, config: TrajectoryConfig, method: Method, compensate_camera: bool) -> None:
+    """Notes the settings in a new folder; refuses one that was made with others."""
+    path = out / _SETTINGS
+    settings = {**config.model_dump(), "flow.method": method, "compensate_camera": compensate_camera}
+    try:
+        if not path.exists():
+            out.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as draft:
+                draft.write_text(json.dumps(settings, indent=1))
+            return
+        earlier = json.loads(path.read_text())
+    except (OSError, ValueError) as problem:
+        raise RunError(
+            f"cannot be written or read ({problem})",
+            expected="a folder for trajectories alone",
+            hint="choose another folder with --out",
+            where=path,
+        ) from None
+    if other := [f"{name} = {earlier.get(name)}" for name, value in settings.items() if earlier.get(name) != value]:
+        raise RunError(
+            f"these trajectories were made with other settings: {', '.join(other)}",
+            expected="one folder for each choice of settings",
+            hint="choose another folder with --out",
+            where=out,
+        )
