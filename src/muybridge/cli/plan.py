@@ -138,7 +138,8 @@ def _describe_input(recipe: "Recipe") -> str:
         people = f"{holds.people} {'person' if holds.people == 1 else 'people'}"
         frames = f"at most {takes.max_frames} frames" if takes.max_frames else "all frames"
         joints = f"{people}, {len(holds.layout)} joints ({holds.layout.name}), {holds.coordinates} coordinates"
-        return ", ".join(filter(None, [frames if takes.positions else "", joints, statistics]))
+        sure = "their confidence" if takes.confidence else ""
+        return ", ".join(filter(None, [frames if takes.positions else "", joints, sure, statistics]))
     parts = [name for name, read in (("images", takes.pixels), ("optical flow", takes.flow)) if read]
     frames = f"{takes.segments} x {takes.frames_per_segment} frames of {takes.size} x {takes.size} pixels"
     clips = f"{' and '.join(parts)}, {frames} (segments x consecutive frames)" if parts else ""

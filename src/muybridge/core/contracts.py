@@ -86,6 +86,7 @@ class SkeletonInput:
         unit_scale: divide by the torso length of the recording.
         max_frames: longer recordings are subsampled evenly to this many frames; 0 disables the limit.
         positions: whether the model takes ``joints`` and ``length``.
+        confidence: whether the confidence of each joint follows its coordinates in ``joints``, which then has D + 1.
         statistics: what the model takes as ``statistics`` (``B N`` float32), of the recording without random changes.
     """
 
@@ -96,6 +97,7 @@ class SkeletonInput:
     unit_scale: bool = False
     max_frames: int = 0
     positions: bool = True
+    confidence: bool = False
     statistics: Statistics | None = None
 
 

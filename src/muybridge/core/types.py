@@ -82,26 +82,33 @@ class SkeletonSequence:
     Attributes:
         joints: positions in the unit of the recording (meters for Kinect); zeros where a person is absent.
         present: False where a person is absent in a frame.
+        scores: how sure the pose estimator was of each joint; 0 where its position is interpolated, or the person
+            absent. None where the file does not say it.
         filled: how many joints of present people the file lacks; the reader interpolated them.
         layout: what the joints are, where the file says it; None where it does not.
     """
 
     joints: Float[Tensor, "T P J D"]
     present: Bool[Tensor, "T P"]
+    scores: Float[Tensor, "T P J"] | None = None
     filled: int = 0
     layout: Layout | None = None
 
     def take_frames(self, frames: slice | Sequence[int] | Int64[Tensor, " _"]) -> "SkeletonSequence":
         """The recording of some of its frames, in this order."""
-        return replace(self, joints=self.joints[frames], present=self.present[frames])
+        scores = None if self.scores is None else self.scores[frames]
+        return replace(self, joints=self.joints[frames], present=self.present[frames], scores=scores)
 
     def take_people(self, people: Sequence[int] | Int64[Tensor, " _"]) -> "SkeletonSequence":
         """The recording of some of its people, in this order."""
-        return replace(self, joints=self.joints[:, people], present=self.present[:, people])
+        scores = None if self.scores is None else self.scores[:, people]
+        return replace(self, joints=self.joints[:, people], present=self.present[:, people], scores=scores)
 
     def take_joints(self, order: Sequence[int]) -> "SkeletonSequence":
         """The recording with its joints in another order, or some of them; of no stated layout."""
-        return replace(self, joints=self.joints[:, :, list(order)], layout=None)
+        order = list(order)
+        scores = None if self.scores is None else self.scores[:, :, order]
+        return replace(self, joints=self.joints[:, :, order], scores=scores, layout=None)
 
     def __len__(self) -> int:
         return self.joints.shape[0]

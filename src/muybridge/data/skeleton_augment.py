@@ -144,7 +144,9 @@ def scale_bones(sequence: SkeletonSequence, layout: Layout, factors: Float[Tenso
 def hide_joints(sequence: SkeletonSequence, layout: Layout, hidden: Bool[Tensor, "P J"]) -> SkeletonSequence:
     """The recording with these joints in the center of their person in every frame, where they tell nothing."""
     centers = person_centers(sequence.joints, layout)[:, :, None]
-    return translate(sequence, torch.where(hidden[None, :, :, None], centers, sequence.joints))
+    scores = None if sequence.scores is None else sequence.scores.where(~hidden[None], 0.0)
+    moved = translate(sequence, torch.where(hidden[None, :, :, None], centers, sequence.joints))
+    return replace(moved, scores=scores)
 
 
 def resample(sequence: SkeletonSequence, speed: float) -> SkeletonSequence:
@@ -161,8 +163,12 @@ def resample(sequence: SkeletonSequence, speed: float) -> SkeletonSequence:
     weights = torch.stack([(1 - share) * sequence.present[before], share * sequence.present[after]])
     total = weights.sum(dim=0)
     weights = weights / total.clamp(min=1e-9)
+    weights = weights[..., None]
     neighbours = torch.stack([sequence.joints[before], sequence.joints[after]])
-    return replace(sequence, joints=(weights[..., None, None] * neighbours).sum(dim=0), present=total > 0)
+    scores = sequence.scores
+    if scores is not None:
+        scores = (weights * torch.stack([scores[before], scores[after]])).sum(dim=0)
+    return replace(sequence, joints=(weights[..., None] * neighbours).sum(dim=0), present=total > 0, scores=scores)
 
 
 def mirror(sequence: SkeletonSequence, layout: Layout) -> SkeletonSequence:
@@ -170,10 +176,11 @@ def mirror(sequence: SkeletonSequence, layout: Layout) -> SkeletonSequence:
     order = list(range(len(layout)))
     for left, right in layout.mirror:
         order[left], order[right] = right, left
+    scores = None if sequence.scores is None else sequence.scores[:, :, order]
     joints = sequence.joints[:, :, order]
     middle = body_centers(sequence, layout)[0, 0]
     joints[..., 0] = 2 * middle - joints[..., 0]
-    return translate(sequence, joints)
+    return replace(translate(sequence, joints), scores=scores)
 
 
 def _symmetric(layout: Layout, rng: torch.Generator) -> Float[Tensor, " bones"]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -24,12 +25,19 @@ from muybridge.core.types import OVERHANG, ROUNDING, SkeletonSequence, Span, che
 def prepare_skeleton(sequence: SkeletonSequence, takes: SkeletonInput, holds: SkeletonData) -> Float[Tensor, "T P J D"]:
     """The input of a model from a recording.
 
-    In this order: number of people, gaps filled, smoothing, subsampling, rotation, centering, scaling.
+    In this order: number of people, gaps filled, smoothing, subsampling, rotation, centering, scaling. With
+    ``takes.confidence``, the score of each joint follows its coordinates.
     A rotation to the camera needs 3-D and known shoulders, one to the partner 3-D; without them there is none.
 
     Raises:
-        DataError: the recording does not fit ``holds``, or has no size to divide by.
+        DataError: the recording does not fit ``holds``, has no size to divide by, or no scores where they are taken.
     """
+    if takes.confidence and sequence.scores is None:
+        raise DataError(
+            "the recording has no confidence of its joints, which the model takes (model.confidence)",
+            expected="files of a pose estimator that says how sure it is of each joint, or an .npz with scores",
+            hint="set model.confidence = false, or write the files with their scores",
+        )
     sequence = clean_skeleton(sequence, takes, holds)
     if takes.face_partner and _first_with_both(sequence) is not None:
         sequence = face_partner(sequence, holds.layout)
@@ -39,6 +47,8 @@ def prepare_skeleton(sequence: SkeletonSequence, takes: SkeletonInput, holds: Sk
         sequence = center(sequence, holds.layout, takes.center)
     if takes.unit_scale:
         sequence = translate(sequence, sequence.joints / torso_length(sequence, holds.layout))
+    if takes.confidence and sequence.scores is not None:
+        return torch.cat([sequence.joints, sequence.scores[..., None]], dim=-1)
     return sequence.joints
 
 
@@ -81,6 +91,7 @@ def match_layout(sequence: SkeletonSequence, holds: SkeletonData, where: str | N
             sequence,
             joints=torch.cat([sequence.joints, sequence.joints.new_zeros(frames, missing, joints, dims)], dim=1),
             present=torch.cat([sequence.present, sequence.present.new_zeros(frames, missing)], dim=1),
+            scores=None if sequence.scores is None else F.pad(sequence.scores, (0, 0, 0, missing)),
         )
     return sequence
 
@@ -142,7 +153,8 @@ def fill_absent(sequence: SkeletonSequence) -> SkeletonSequence:
     """The recording without gaps.
 
     Frames at either end in which nobody is seen are removed. Between two frames in which a person is seen, positions
-    are interpolated linearly. Before the first and after the last such frame, that person stays absent.
+    are interpolated linearly, with a confidence of 0. Before the first and after the last such frame, that person stays
+    absent.
 
     Raises:
         DataError: nobody is seen in any frame.
@@ -154,8 +166,8 @@ def fill_absent(sequence: SkeletonSequence) -> SkeletonSequence:
         raise DataError(
             "nobody is seen in any frame", expected="a person in at least one frame", hint="take the recording out"
         )
-    window = slice(int(with_someone[0]), int(with_someone[-1]) + 1)
-    joints, present = sequence.joints[window].clone(), sequence.present[window].clone()
+    sequence = sequence.take_frames(slice(int(with_someone[0]), int(with_someone[-1]) + 1))
+    joints, present = sequence.joints.clone(), sequence.present.clone()
     for person in range(present.shape[1]):
         seen = present[:, person].nonzero().flatten()
         if len(seen) and len(seen) < int(seen[-1] - seen[0]) + 1:

@@ -59,7 +59,7 @@ def generated_inputs(recipe: Recipe, lengths: Sequence[int]) -> list[Inputs]:
 def _generated(prepare: Preparation, recipe: Recipe, length: int, rng: torch.Generator) -> Inputs:
     if isinstance(prepare, SkeletonPreparation):
         holds = prepare.holds
-        shape = (holds.people, len(holds.layout), holds.coordinates)
+        shape = (holds.people, len(holds.layout), holds.coordinates + prepare.takes.confidence)
         drift = 0.05 * torch.randn(length, *shape, generator=rng).cumsum(0)
         joints = {"joints": torch.randn(1, *shape, generator=rng) + drift} if prepare.takes.positions else {}
         return joints | _statistics(prepare.takes, holds, rng)

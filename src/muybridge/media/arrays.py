@@ -55,7 +55,7 @@ class ReadOptions:
         up: the axis that points up in recordings in 3-D, with a minus where it points down; they are rotated so that
             it becomes y. Empty: they are not rotated.
         min_score: joints that a pose estimator found with less confidence are missing; they are interpolated over time.
-            Only files of estimators say the confidence.
+            Only files of estimators, and ``.npz`` with ``scores``, say the confidence.
     """
 
     axes: str = ""
@@ -89,6 +89,7 @@ def sequence_from_array(
     present: Array | None = None,
     options: ReadOptions | None = None,
     where: Path | None = None,
+    scores: Array | None = None,
 ) -> SkeletonSequence:
     """A sequence from an array of joint positions.
 
@@ -100,6 +101,7 @@ def sequence_from_array(
         present: frames x people (or in the order of ``options.axes``); False where a person is absent.
         options: what the array does not say about itself.
         where: the file, for messages.
+        scores: the confidence of each joint, in the order of ``joints`` without its coordinates.
 
     Raises:
         DataError: not numbers, another shape, an order of axes or a score that has to be named, a position that is not
@@ -118,7 +120,8 @@ def sequence_from_array(
     seen = None if present is None else _as_numpy(present, where)
     array = array.astype(np.float64)
     ordered = _arrange(array, axes, where) if axes else _default_order(array, where)
-    return assemble(ordered, options, where, _present(seen, ordered.shape[:2], axes, where))
+    sure = None if scores is None else _scores(_as_numpy(scores, where), array.shape, ordered.shape, axes, where)
+    return assemble(ordered, options, where, _present(seen, ordered.shape[:2], axes, where), sure)
 
 
 def _flattened(array: np.ndarray) -> str:
@@ -150,8 +153,12 @@ def assemble(
     options: ReadOptions,
     where: Path | None,
     present: Bool[np.ndarray, "T P"] | None = None,
+    scores: Float64[np.ndarray, "T P J"] | None = None,
 ) -> SkeletonSequence:
-    """A sequence from numbers in the standard order: scores dropped, missing joints filled, rotated so that y is up.
+    """A sequence from numbers in the standard order: missing and unsure joints filled, rotated so that y is up.
+
+    Numbers beyond the coordinates are dropped. Scores are 0 for joints that are filled, or that
+    alone have none (NaN); they are left out where somebody has none at all.
 
     Raises:
         DataError: see :func:`sequence_from_array`.
@@ -160,10 +167,29 @@ def assemble(
     given = joints
     if present is not None:
         joints = np.where(present[..., None, None], joints, 0.0)
-    joints, filled = fill_missing_joints(joints)
+    if scores is not None:
+        without = np.isnan(scores).all(axis=2, keepdims=True)
+        scores = np.where(np.isfinite(scores) | without, scores, 0.0)
+        joints = np.where((scores < options.min_score)[..., None], np.nan, joints) if options.min_score > 0 else joints
+    joints, missing = fill_missing_joints(joints)
     if len(joints) and not joints.any():
         raise nobody_seen(len(joints), where, _absence(given, present))
-    return turn_up(replace(to_sequence(joints, where, present), filled=filled), options.up)
+    sequence = replace(to_sequence(joints, where, present), filled=int(missing.sum()))
+    return turn_up(_with_scores(sequence, scores, missing), options.up)
+
+
+def _with_scores(
+    sequence: SkeletonSequence, scores: Float64[np.ndarray, "T P J"] | None, missing: Bool[np.ndarray, "T P J"]
+) -> SkeletonSequence:
+    """The recording with its scores, unless somebody who is seen has none."""
+    if scores is None:
+        return sequence
+    present = sequence.present.numpy()[..., None]
+    without = np.asarray(np.isnan(scores).all(axis=2))
+    if (without & present[..., 0]).any():
+        return sequence
+    sure = np.where(present & ~missing, scores, 0.0)
+    return replace(sequence, scores=torch.from_numpy(sure.astype(np.float32)))
 
 
 def _absence(joints: Float64[np.ndarray, "T P J D"], present: Bool[np.ndarray, "T P"] | None) -> str:
@@ -343,6 +369,24 @@ def _present(
 # Scores
 
 
+def _scores(
+    scores: np.ndarray, given: tuple[int, ...], shape: tuple[int, ...], axes: str, where: Path | None
+) -> Float64[np.ndarray, "T P J"]:
+    """Scores as frames x people x joints; those of an array that is in another order are in that order too."""
+    letters = axes or {3: "TJC", 4: "TPJC"}.get(len(given), "")
+    expected = tuple(size for size, letter in zip(given, letters, strict=True) if letter != "C")
+    if scores.shape != expected or scores.dtype.kind not in "iuf":
+        raise DataError(
+            f"scores is {shape_text(scores.shape)} of {scores.dtype}, and joints is {shape_text(given)}",
+            expected=f"a number for each joint, here {shape_text(expected)}",
+            hint="save the array again, or leave it out",
+            where=where,
+        )
+    left = [letter for letter in letters if letter not in "CN"]
+    array = scores.astype(np.float64).reshape([given[letters.index(letter)] for letter in left])
+    return array.transpose([left.index(letter) for letter in "TPJ" if letter in left]).reshape(shape[:3])
+
+
 def _only_coordinates(
     joints: Float64[np.ndarray, "T P J C"], coordinates: Coordinates, where: Path | None
 ) -> Float64[np.ndarray, "T P J D"]:
@@ -421,8 +465,10 @@ def _jump_reason(joints: Float64[np.ndarray, "T P J 3"]) -> str:
 # Missing joints
 
 
-def fill_missing_joints(joints: Float64[np.ndarray, "T P J D"]) -> tuple[Float64[np.ndarray, "T P J D"], int]:
-    """The joints with those that an estimator did not find interpolated over time, and how many these were.
+def fill_missing_joints(
+    joints: Float64[np.ndarray, "T P J D"],
+) -> tuple[Float64[np.ndarray, "T P J D"], Bool[np.ndarray, "T P J"]]:
+    """The joints with those that an estimator did not find interpolated over time, and which these were.
 
     Tools write zeros, minus ones or NaN for a joint that they did not find. Before the first and after the last frame
     in which a joint is seen, it gets the nearest position; a joint that is never seen, the mean of those that are. A
@@ -441,7 +487,7 @@ def fill_missing_joints(joints: Float64[np.ndarray, "T P J D"]) -> tuple[Float64
         if not len(seen):
             for frame in lost:
                 joints[frame, person, joint] = joints[frame, person][~missing[frame, person]].mean(axis=0)
-    return joints, int(missing.sum())
+    return joints, missing
 
 
 def _without_marks(

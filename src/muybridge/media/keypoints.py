@@ -2,8 +2,9 @@
 
 Legend: T frames, P people, J joints, C numbers of a joint: 2 or 3 coordinates, and perhaps a score.
 
-``.npz``: array ``joints`` (T P J C, or T J C for one person) and, if wanted, ``present`` (T P, or T), ``joint_names``
-(J texts) and ``bones`` (rows of parent and child, from the root outwards).
+``.npz``: array ``joints`` (T P J C, or T J C for one person) and, if wanted, ``present`` (T P, or T), ``scores`` (T P
+J, or T J: how sure an estimator was of each joint), ``joint_names`` (J texts) and ``bones`` (rows of parent and child,
+from the root outwards).
 ``.npy``: the array alone. Both may be in another order that :class:`ReadOptions` names.
 ``.json``: ``{"joints": frames}`` or just ``frames``: a list of frames, each a list of people, each a list of J joints
 ``[x, y]`` or ``[x, y, z]``; null stands for an absent person, and a frame may list fewer people than another. With one
@@ -38,7 +39,7 @@ from muybridge.media.poses import (
     refuse_frame,
 )
 
-ARRAYS = ("joints", "present", "joint_names", "bones")
+ARRAYS = ("joints", "present", "scores", "joint_names", "bones")
 """What an ``.npz`` file of a recording may hold."""
 
 _SPARSEST = 1000  # places of an array for each that is listed
@@ -71,7 +72,7 @@ def read_npy(path: Path, options: ReadOptions | None = None) -> SkeletonSequence
             hint="save it with numpy.savez(path, joints=..., present=...)",
             where=path,
         )
-    sequence = sequence_from_array(arrays["joints"], arrays.get("present"), options, path)
+    sequence = sequence_from_array(arrays["joints"], arrays.get("present"), options, path, arrays.get("scores"))
     return _named(sequence, arrays, path)
 
 

@@ -47,6 +47,13 @@ def directions(coordinates: int) -> Float[Tensor, "18 {coordinates}"]:
     return F.normalize(torch.tensor(vectors), dim=-1)
 
 
+def split_confidence(
+    joints: Float[Tensor, "B T P J D1"], confidence: bool
+) -> tuple[Float[Tensor, "B T P J D"], Float[Tensor, "B T P J"] | None]:
+    """Positions, and the confidence that follows the coordinates of each joint where there is one."""
+    return (joints[..., :-1], joints[..., -1]) if confidence else (joints, None)
+
+
 class SkeletonFeatures(FittedFeatures):
     """Features of each frame, scaled and optionally projected by statistics of the training part.
 
@@ -189,11 +196,17 @@ class SkeletonFeatures(FittedFeatures):
         distances = (points[:, :, first] - points[:, :, second]).norm(dim=-1)
         return distances.where(seen[:, :, first] & seen[:, :, second], 0)
 
-    def fit(self, batches: Iterable[dict[str, Tensor]]) -> None:
-        """Set mean, deviation and basis from the valid frames of ``joints`` and ``length``, in one pass."""
-        self.fit_to(map(self._valid_frames, batches))
+    def fit(self, batches: Iterable[dict[str, Tensor]], confidence: bool = False) -> None:
+        """Set mean, deviation and basis from the valid frames of ``joints`` and ``length``, in one pass.
+
+        Args:
+            batches: inputs of the model.
+            confidence: whether a confidence follows the coordinates of each joint; it is not used.
+        """
+        self.fit_to(self._valid_frames(batch, confidence) for batch in batches)
 
     @torch.no_grad()
-    def _valid_frames(self, batch: dict[str, Tensor]) -> Float[Tensor, "M N"]:
+    def _valid_frames(self, batch: dict[str, Tensor], confidence: bool) -> Float[Tensor, "M N"]:
         joints, length = batch["joints"].to(self.mean), batch["length"].to(self.mean.device)
+        joints, _ = split_confidence(joints, confidence)
         return self.raw(joints, length)[valid_frames(length, joints.shape[1])]

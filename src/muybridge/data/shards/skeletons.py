@@ -1,4 +1,4 @@
-"""Skeletons in a pack: NumPy archives of the arrays ``joints`` (T P J D), ``present`` (T P) and ``filled``."""
+"""Skeletons in a pack: NumPy archives of ``joints`` (T P J D), ``present`` (T P), ``filled`` and perhaps ``scores``."""
 
 import io
 import zipfile
@@ -21,6 +21,8 @@ def pack_skeleton(sequence: SkeletonSequence) -> bytes:
         "present": sequence.present.numpy(),
         "filled": np.array([sequence.filled]),
     }
+    if sequence.scores is not None:
+        arrays["scores"] = sequence.scores.numpy()
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for name, array in arrays.items():
@@ -38,9 +40,10 @@ def read_packed_skeleton(path: PackedPath) -> SkeletonSequence:
     """
     content = path.read_bytes()
     try:
-        arrays, _ = read_npz(io.BytesIO(content), ("joints", "present", "filled"))
+        arrays, _ = read_npz(io.BytesIO(content), ("joints", "present", "filled", "scores"))
         joints, present = (torch.from_numpy(arrays[name]) for name in ("joints", "present"))
-        return SkeletonSequence(joints, present, int(arrays["filled"][0]))
+        scores = torch.from_numpy(arrays["scores"]) if "scores" in arrays else None
+        return SkeletonSequence(joints, present, scores, int(arrays["filled"][0]))
     except NUMPY_PROBLEMS as problem:
         raise DataError(
             f"the packed skeleton is damaged ({problem!r})",

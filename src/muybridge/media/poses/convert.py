@@ -27,8 +27,8 @@ def convert(pose: Pose, folder: Path, options: ReadOptions, size: tuple[int, int
         size: width and height of the images, by which shares of them are multiplied.
 
     Returns:
-        The file, with the arrays ``joints`` (T P J D) and ``present`` (T P), and ``joint_names`` and ``bones`` where
-        the estimator's file names its joints.
+        The file, with the arrays ``joints`` (T P J D) and ``present`` (T P); ``scores`` (T P J) where the estimator
+        says how sure it is; ``joint_names`` and ``bones`` where its file names the joints.
 
     Raises:
         DataError: the recording cannot be read, or the file cannot be written.
@@ -61,6 +61,8 @@ def convert(pose: Pose, folder: Path, options: ReadOptions, size: tuple[int, int
 def arrays_of(sequence: SkeletonSequence) -> dict[str, np.ndarray]:
     """What an ``.npz`` file holds of a recording; see :func:`muybridge.media.keypoints.read_npy`."""
     arrays = {"joints": sequence.joints.numpy(), "present": sequence.present.numpy()}
+    if sequence.scores is not None:
+        arrays["scores"] = sequence.scores.numpy()
     if sequence.layout is not None:
         arrays["joint_names"] = np.array(sequence.layout.joints)
         arrays["bones"] = np.array(sequence.layout.bones, dtype=np.int64).reshape(-1, 2)

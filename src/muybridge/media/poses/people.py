@@ -4,7 +4,7 @@ Legend: N people of all frames, M pairs of them, J joints, D coordinates.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -72,19 +72,23 @@ def to_sequence(frames: Frames, options: ReadOptions, where: Path) -> SkeletonSe
     found = _Found.of(frames, where)
     places = arrange(link(frames, found), found)
     _, joints, coordinates = found.points.shape
-    points = found.points
-    if options.min_score > 0:
-        unsure = np.array([_unsure(person, joints, options.min_score) for people in frames for person in people])
-        points = np.where(unsure[..., None], np.nan, points)
     array = np.full((len(frames), 1 + max(places), joints, coordinates), np.nan)
-    array[found.frame, places] = points
-    sequence = assemble(array, ReadOptions(coordinates=3 if coordinates == 3 else 2, up=options.up), where)
+    scores = np.full(array.shape[:3], np.nan)
+    array[found.frame, places] = found.points
+    scores[found.frame, places] = [scores_of(person) for people in frames for person in people]
+    sequence = assemble(array, of_estimator(options, coordinates), where, scores=scores)
     names = frames.names if isinstance(frames, NumberedFrames) else ()
     return name_joints(sequence, names, where) if names else sequence
 
 
-def _unsure(person: Person, joints: int, min_score: float) -> Bool[np.ndarray, " J"]:
-    return np.zeros(joints, dtype=bool) if person.scores is None else person.scores < min_score
+def of_estimator(options: ReadOptions, coordinates: int) -> ReadOptions:
+    """The options for joints of an estimator, whose coordinates are known."""
+    return replace(options, axes="", coordinates=3 if coordinates == 3 else 2)
+
+
+def scores_of(person: Person) -> Float64[np.ndarray, " J"]:
+    """The confidence of each joint; NaN where the tool gives none."""
+    return np.full(len(person.points), np.nan) if person.scores is None else person.scores
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,10 @@ from jaxtyping import Float64, Int
 from muybridge.core.errors import DataError
 from muybridge.core.types import SkeletonSequence
 from muybridge.media.arrays import ReadOptions, assemble
+from muybridge.media.joint_names import name_joints
 from muybridge.media.parsing import read_text
 from muybridge.media.poses.convert import SHARES
-from muybridge.media.poses.people import Frames, NumberedFrames, Person, link
+from muybridge.media.poses.people import Frames, NumberedFrames, Person, link, of_estimator, scores_of
 from muybridge.media.poses.read import find_poses, read_frames
 
 MARGIN = 0.1
@@ -41,12 +42,16 @@ class PersonTrack:
         frames: numbers of the frames in which they are seen, from 0, rising.
         boxes: left, top, right and bottom in pixels in each of these.
         points: joints in each of these; None where the file has boxes alone.
+        scores: confidence of each joint; NaN where the tool gives none.
+        names: of the joints, where the file says them.
     """
 
     name: str
     frames: Int[np.ndarray, " N"]
     boxes: Float64[np.ndarray, "N 4"]
     points: Float64[np.ndarray, "N J D"] | None = None
+    scores: Float64[np.ndarray, "N J"] | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def first(self) -> int:
@@ -83,7 +88,11 @@ class PersonTrack:
         _, joints, coordinates = self.points.shape
         array = np.full((self.end - self.first, 1, joints, coordinates), np.nan)
         array[self.frames - self.first, 0] = self.points
-        return assemble(array, ReadOptions(coordinates=3 if coordinates == 3 else 2, up=options.up), where)
+        scores = np.full(array.shape[:3], np.nan)
+        if self.scores is not None:
+            scores[self.frames - self.first, 0] = self.scores
+        sequence = assemble(array, of_estimator(options, coordinates), where, scores=scores)
+        return name_joints(sequence, self.names, where) if self.names else sequence
 
 
 def read_tracks(
@@ -127,11 +136,12 @@ def _read_keypoints(path: Path, options: ReadOptions, size: tuple[int, int] | No
     scale = np.array(size, dtype=np.float64) if size is not None and poses[0].tool in SHARES else None
     linked = link(frames) if everyone else {}
     names = _names(linked, frames)
-    return [
-        track
+    joints = frames.names if isinstance(frames, NumberedFrames) else ()
+    tracks = (
+        _track(names[key], [everyone[number] for number in numbers], options.min_score, scale, joints)
         for key, numbers in linked.items()
-        if (track := _track(names[key], [everyone[number] for number in numbers], options.min_score, scale)) is not None
-    ]
+    )
+    return [track for track in tracks if track is not None]
 
 
 def _first_number(frames: Frames, tool: str) -> int:
@@ -141,7 +151,11 @@ def _first_number(frames: Frames, tool: str) -> int:
 
 
 def _track(
-    name: str, seen: list[tuple[int, Person]], min_score: float, scale: Float64[np.ndarray, " 2"] | None
+    name: str,
+    seen: list[tuple[int, Person]],
+    min_score: float,
+    scale: Float64[np.ndarray, " 2"] | None,
+    joints: tuple[str, ...],
 ) -> PersonTrack | None:
     """One person from their poses in single frames; None where no joint was found."""
     points = np.stack([_sure_points(person, min_score) for _, person in seen])
@@ -155,14 +169,14 @@ def _track(
     low, high = np.where(mask, plane, np.inf).min(axis=1), np.where(mask, plane, -np.inf).max(axis=1)
     margin = MARGIN * (high - low).max(axis=1, keepdims=True)
     frames = np.array([number for number, _ in seen])
-    return PersonTrack(name, frames[somewhere], np.hstack([low - margin, high + margin]), points[somewhere])
+    scores = np.stack([scores_of(person) for _, person in seen])[somewhere]
+    boxes = np.hstack([low - margin, high + margin])
+    return PersonTrack(name, frames[somewhere], boxes, points[somewhere], scores, joints)
 
 
 def _sure_points(person: Person, min_score: float) -> Float64[np.ndarray, "J D"]:
     """The joints of somebody in one frame, NaN where the score is below ``min_score``."""
-    if person.scores is None:
-        return person.points.copy()
-    return np.where((person.scores < min_score)[:, None], np.nan, person.points)
+    return np.where((scores_of(person) < min_score)[:, None], np.nan, person.points)
 
 
 def _names(linked: dict[str, list[int]], frames: Frames) -> dict[str, str]:

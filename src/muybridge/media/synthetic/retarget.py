@@ -24,7 +24,7 @@ def retarget(sequence: SkeletonSequence, holds: SkeletonData) -> SkeletonSequenc
     """The movement of one stick figure with the joints, people and coordinates of other recordings.
 
     All people but the first are absent, as readers pad. In two coordinates the figure is seen by the camera it faces:
-    x to the right and y downwards, in metres.
+    x to the right and y downwards, in metres. Every joint of the figure is sure: its score is 1.
 
     Args:
         sequence: a figure in metres, one person, joints of ``kinect20``.
@@ -38,7 +38,7 @@ def retarget(sequence: SkeletonSequence, holds: SkeletonData) -> SkeletonSequenc
     padded[:, :1] = joints
     present = torch.zeros(frames, holds.people, dtype=torch.bool)
     present[:, :1] = sequence.present
-    return SkeletonSequence(padded, present)
+    return SkeletonSequence(padded, present, present[..., None].expand(padded.shape[:3]).to(padded))
 
 
 @lru_cache(maxsize=64)

@@ -23,7 +23,7 @@ from muybridge.nn.options import (
 if TYPE_CHECKING:
     from muybridge.models.drnn.network import DRNN
 
-FOR_SKELETONS = ("smooth", "face_camera", "face_partner", "max_frames")
+FOR_SKELETONS = ("confidence", "smooth", "face_camera", "face_partner", "max_frames")
 FOR_VIDEO = ("steps", "size", "mean", "std", "hog3d")
 """The settings that only have a meaning for one kind of input."""
 
@@ -105,6 +105,8 @@ class DRNNConfig(ModelConfig):
         input_dropout, dropout: dropout rate of the features, and of the pooled output and between layers.
         weight_dropout: dropout rate of the weights from the last output and from the derivatives.
         features: groups of features computed from each frame of a skeleton; of video, "hog3d".
+        confidence: whether the pose estimator's confidence in each joint follows the features, as it is; recordings
+            without it are refused.
         feature_scaling: scale each feature to unit deviation separately, or each group of features as a whole; all of
             HOG3D is a group.
         pca: number of principal components of the features; 0 uses the features themselves.
@@ -134,6 +136,7 @@ class DRNNConfig(ModelConfig):
     dropout: float = Field(0.0, ge=0, lt=1)
     weight_dropout: float = Field(0.0, ge=0, lt=1)
     features: tuple[FeatureGroup, ...] | Literal["hog3d"] = PAPER_GROUPS
+    confidence: bool = False
     feature_scaling: FeatureScaling = "feature"
     pca: int = Field(0, ge=0)
     smooth: bool = False
@@ -178,6 +181,7 @@ class DRNNConfig(ModelConfig):
             face_camera=self.face_camera,
             face_partner=self.face_partner,
             max_frames=self.max_frames,
+            confidence=self.confidence,
         )
 
     def frozen_parts(self) -> tuple[FrozenPart, ...]:

@@ -27,7 +27,7 @@ from muybridge.nn.recurrent import (
     peak_valid,
     valid_frames,
 )
-from muybridge.nn.skeleton_features import SkeletonFeatures
+from muybridge.nn.skeleton_features import SkeletonFeatures, split_confidence
 
 _POOLING = {"last": last_valid, "mean": mean_valid, "max": max_valid}
 
@@ -85,16 +85,25 @@ class SkeletonDRNN(DRNN):
         features = SkeletonFeatures(
             holds.layout, holds.people, holds.coordinates, groups, config.feature_scaling, config.pca
         )
-        super().__init__(config, features.size, num_classes)
+        sure = holds.people * len(holds.layout) if config.confidence else 0
+        super().__init__(config, features.size + sure, num_classes)
         self.features = features
 
     def forward(self, joints: Float[Tensor, "B T P J D"], length: Int64[Tensor, " B"]) -> Output:
-        """Class scores and the map of :meth:`DRNN.classify`."""
-        return self.classify(self.features(joints, length), length)
+        """Class scores and the map of :meth:`DRNN.classify`.
+
+        With ``confidence``, the last of the D numbers of a joint is that.
+        """
+        positions, confidence = split_confidence(joints, self.config.confidence)
+        features = self.features(positions, length)
+        if confidence is not None:
+            valid = valid_frames(length, joints.shape[1])[..., None]
+            features = torch.cat([features, rearrange(confidence, "b t p j -> b t (p j)") * valid], dim=-1)
+        return self.classify(features, length)
 
     def calibrate(self, batches: Iterable[dict[str, Tensor]]) -> None:
         """Fits mean, deviation and principal components of the features."""
-        self.features.fit(batches)
+        self.features.fit(batches, self.config.confidence)
 
 
 class VideoDRNN(DRNN):

@@ -35,6 +35,8 @@ SPEC = ModelSpec(
         "that uniform attention leaves the input unchanged instead of shrinking it",
         "features": "an option that the paper does not have: the vector of a joint is not its position alone but, for "
         "example, its position and its movement, scaled by statistics of the training part",
+        "confidence": "an option that the paper does not have: the vector of a joint also has the pose estimator's "
+        "confidence",
         "input_dropout": "an option that the paper does not have: dropout of the joints' vectors",
         "dropout": "also before the class scores, and for a single layer; the paper gives the rate, not the positions",
     },
@@ -54,6 +56,8 @@ class STALSTMConfig(ModelConfig):
         dropout: dropout rate after every layer of the main network.
         features: what the vector of each joint consists of, see
             :class:`~muybridge.nn.skeleton_features.SkeletonFeatures`; empty takes the position alone.
+        confidence: whether the vector of each joint has the pose estimator's confidence too; recordings without it are
+            refused.
         input_dropout: dropout rate of the joints' vectors.
         lambda_spatial, lambda_temporal, lambda_weights: weights of the three penalties of the objective; 0 omits one.
         init_std: standard deviation of the initial fully connected weights.
@@ -72,6 +76,7 @@ class STALSTMConfig(ModelConfig):
     mean_over_time: bool = True
     dropout: float = Field(default=0.5, ge=0, lt=1)
     features: tuple[JointGroup, ...] = ()
+    confidence: bool = False
     input_dropout: float = Field(default=0.0, ge=0, lt=1)
     lambda_spatial: NonNegativeFloat = 1e-3
     lambda_temporal: NonNegativeFloat = 1e-4
@@ -95,6 +100,7 @@ class STALSTMConfig(ModelConfig):
             face_partner=self.face_partner,
             unit_scale=self.unit_scale,
             max_frames=self.max_frames,
+            confidence=self.confidence,
         )
 
     def build(self, num_classes: int, holds: Holds | None = None) -> "STALSTM":

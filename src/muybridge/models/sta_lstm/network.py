@@ -18,7 +18,7 @@ from muybridge.core.types import Output
 from muybridge.models.base import CROSS_ENTROPY, Criterion, Model, Targets
 from muybridge.models.sta_lstm import STALSTMConfig
 from muybridge.nn.recurrent import valid_frames
-from muybridge.nn.skeleton_features import SkeletonFeatures
+from muybridge.nn.skeleton_features import SkeletonFeatures, split_confidence
 
 
 class SpatialAttention(nn.Module):
@@ -76,7 +76,7 @@ class STALSTM(Model):
         super().__init__()
         self.config = config
         num_joints = holds.people * len(holds.layout)
-        inputs = num_joints * holds.coordinates * max(1, len(config.features))
+        inputs = num_joints * (holds.coordinates * max(1, len(config.features)) + config.confidence)
         self.features = self.spatial = self.temporal = None
         if config.features:
             self.features = SkeletonFeatures(
@@ -91,6 +91,8 @@ class STALSTM(Model):
 
     def forward(self, joints: Float[Tensor, "B T P J D"], length: Int64[Tensor, " B"]) -> Output:
         """Class scores from all valid frames; the values of frames after ``length`` have no effect.
+
+        With ``confidence``, the last of the D numbers of a joint is that.
 
         The maps are ``alpha`` (``B T P J``, weight of each joint) and ``beta`` (``B T``, weight of each frame), if the
         gates exist; both are 0 in padded frames.
@@ -119,17 +121,20 @@ class STALSTM(Model):
     def _joint_vectors(
         self, joints: Float[Tensor, "B T P J D"], length: Int64[Tensor, " B"]
     ) -> Float[Tensor, "B T P J V"]:
-        """What the network sees of each joint: its position, or the configured features of it side by side."""
+        """What the network sees of each joint: its position or features, and the confidence where it is taken."""
         if self.features is None:
             return joints
         _, _, people, num_joints, _ = joints.shape
+        positions, confidence = split_confidence(joints, self.config.confidence)
         parts = "B T (N P J D) -> B T P J (N D)"
-        return rearrange(self.features(joints, length), parts, N=len(self.config.features), P=people, J=num_joints)
+        number = len(self.config.features)
+        vectors = rearrange(self.features(positions, length), parts, N=number, P=people, J=num_joints)
+        return vectors if confidence is None else torch.cat([vectors, confidence.unsqueeze(-1)], dim=-1)
 
     def calibrate(self, batches: Iterable[dict[str, Tensor]]) -> None:
         """Fits mean and deviation of the features, where there are any."""
         if self.features is not None:
-            self.features.fit(batches)
+            self.features.fit(batches, self.config.confidence)
 
     def losses(
         self, output: Output, labels: Targets, inputs: dict[str, Tensor], criterion: Criterion = CROSS_ENTROPY
