@@ -1,9 +1,16 @@
-"""What the benchmarks share: timing of several calls in alternation, and the peak memory of a call."""
+"""What the benchmarks share: timing of calls in alternation, the peak memory of a call, the machine, untrained runs."""
 
+import os
+import platform
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
+
+from muybridge.engine.checkpoint import RunFolder
+from muybridge.recipe import Recipe
 
 Call = Callable[[], object]
 
@@ -36,3 +43,32 @@ def peak_megabytes(call: Call) -> float:
             allocated += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]
             peak = max(peak, allocated)
     return peak / 2**20
+
+
+def machine() -> str:
+    """The processor, its threads that are used, and how busy it is already; with the GPU, if there is one."""
+    cpuinfo, name = Path("/proc/cpuinfo"), platform.processor() or platform.machine()
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    load = f", load {os.getloadavg()[0]:.1f} before the start" if hasattr(os, "getloadavg") else ""
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads of PyTorch{load}{gpu}"
+
+
+def untrained_run(folder: Path, model: Mapping[str, Any], data: Mapping[str, Any] | None = None) -> Path:
+    """A run folder whose network has random weights, which take as long as trained ones.
+
+    Args:
+        folder: of the run; made here.
+        model: the settings of the model.
+        data: the settings of the data set; by default a list of videos of ten classes.
+    """
+    torch.manual_seed(0)
+    data = data or {"name": "video_list", "root": ".", "classes": [f"class {number}" for number in range(10)]}
+    recipe = Recipe.model_validate({"title": "untrained", "model": model, "data": data, "train": {}}).resolved()
+    labels = recipe.data.labels()
+    run = RunFolder.create(folder, recipe, labels, {}, {})
+    run.write_weights("weights", recipe.model.build(len(labels), recipe.data.holds()))
+    run.clear_state()
+    return folder

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from muybridge.cli import app
 from muybridge.cli.answers import AnswerFile
+from muybridge.core.contracts import ClipInput, SkeletonInput
 from muybridge.core.errors import DataError
 from muybridge.core.types import FailedSample, Prediction
+from muybridge.data.prepare import collate_inputs
+from muybridge.engine.forward import forward_in_parts, rows_at_once
 from muybridge.engine.train import train
+from muybridge.models.base import Model
 from muybridge.predict import Predictor
 from tests.tiny import tiny_clip_recipe, tiny_recipe, write_recordings, write_videos
 
@@ -44,6 +49,24 @@ def test_together_they_get_the_answers_of_each(run: Path, videos: Path, batch: i
         assert len(answers) == len(paths)
         for answer, expected in zip(answers, alone, strict=True):
             same(answer, expected)
+
+
+def test_large_clips_are_computed_apart_with_the_same_answers(run: Path, videos: Path) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert rows_at_once(ClipInput(8, 5, 224), cpu) == 1
+    assert rows_at_once(ClipInput(8, 1, 512), cpu) == 1
+    assert rows_at_once(ClipInput(8, 1, 112), cpu) == 5
+    assert rows_at_once(ClipInput(8, 1, 224), gpu) > 1000
+    assert rows_at_once(SkeletonInput(), cpu) > 1000
+    predictor = Predictor(run)
+    assert isinstance(predictor.model, Model)
+    predictor.model.return_maps = True
+    inputs = collate_inputs([predictor.prepare(predictor.read(path))[0] for path in sorted(videos.rglob("*.mp4"))[:3]])
+    with torch.inference_mode():
+        whole, parts = predictor.model(**inputs), forward_in_parts(predictor.model, inputs, 2)
+    torch.testing.assert_close(parts.logits, whole.logits)
+    torch.testing.assert_close(parts.maps, whole.maps)
+    assert whole.maps
 
 
 def test_skeletons_of_different_lengths(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import av
@@ -102,6 +103,30 @@ class Slope(torch.nn.Module):
     def forward(self, video: Tensor) -> Output:
         growth = (video[:, -1] - video[:, 0]).mean((1, 2, 3))
         return Output(20 * torch.stack([growth, -growth], 1), {})
+
+
+def test_batches_of_windows_have_the_same_answers(run: Path, film: Path) -> None:
+    rows = [TimelinePredictor(Predictor(run), TimelineConfig(1.0, 0.25, batch=size))(film) for size in (1, 3, 50)]
+    for other in rows[1:]:
+        np.testing.assert_allclose(other.probabilities, rows[0].probabilities, atol=1e-6)
+
+
+def test_a_timeline_that_is_given_up_or_fails_closes_the_recording_after_its_last_read(run: Path, film: Path) -> None:
+    timelines = TimelinePredictor(Predictor(run), TimelineConfig(1.0, 0.1, batch=1))
+
+    def give_up(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        timelines(film, give_up)
+    assert threading.active_count() == threads
+    damaged = film.with_name("damaged.mp4")
+    content = bytearray(film.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 300] = bytes(300)
+    damaged.write_bytes(content)
+    with pytest.raises(DataError, match="damaged"):
+        timelines(damaged)
 
 
 def test_actions_are_found_where_they_are(run: Path, film: Path) -> None:

@@ -28,6 +28,7 @@ from muybridge.engine.bodies import Bodies, read_bodies
 from muybridge.engine.calibration import Calibration, calibrated
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.durations import Durations, read_durations
+from muybridge.engine.forward import forward_in_parts, rows_at_once
 from muybridge.engine.metrics import THRESHOLD
 from muybridge.media.arrays import sequence_from_array
 from muybridge.media.frame_array import ArrayVideo
@@ -85,6 +86,7 @@ class Predictor:
         self.device = device
         self.model = run.model().to(device)
         self.prepare = self.recipe.preparation()
+        self.rows = rows_at_once(self.recipe.model.takes(), device)
         self.training_durations = durations
         self.training_bodies = bodies
 
@@ -165,9 +167,13 @@ class Predictor:
 
     def _output(self, inputs: list[dict[str, Tensor]]) -> Output:
         """The output of the model for recordings."""
-        collated = {key: value.to(self.device) for key, value in collate_inputs(inputs).items()}
+        return self.forward(collate_inputs(inputs))
+
+    def forward(self, inputs: dict[str, Tensor]) -> Output:
+        """The output of the model for a batch of inputs; raises RunError if scores are not finite."""
+        moved = {name: value.to(self.device) for name, value in inputs.items()}
         with torch.inference_mode():
-            output = self.model(**collated)
+            output = forward_in_parts(self.model, moved, self.rows)
         check_finite(output.logits, self.run)
         return output
 

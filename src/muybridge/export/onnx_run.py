@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,6 +123,7 @@ class OnnxPredictor(Predictor):
     def __init__(self, run: str | Path, device: str | torch.device = "auto", *, reject: Reject = None) -> None:
         file = OnnxRun(run, str(device))
         self._take(file, torch.device("cpu"), file.durations(), file.bodies(), reject)
+        self.rows = sys.maxsize  # ONNX Runtime may compute elsewhere, and keeps its memory anyway
 
 
 def evaluate_file(

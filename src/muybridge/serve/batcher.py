@@ -15,7 +15,7 @@ from torch import Tensor
 
 from muybridge.core.types import Output
 from muybridge.models.base import Model
-from muybridge.predict import Predictor, check_finite
+from muybridge.predict import Predictor
 
 Inputs = dict[str, Tensor]
 
@@ -137,21 +137,16 @@ class Batcher:
 
     def _compute(self, batch: Sequence[_Request]) -> list[Output]:
         predictor = self.predictors[batch[0].model]
-        inputs = {name: value.to(predictor.device) for name, value in merge([one.inputs for one in batch]).items()}
         model = predictor.model
         assert isinstance(model, Model)
         model.return_maps = batch[0].return_maps
-        with torch.inference_mode():
-            output = model(**inputs)
+        output = predictor.forward(merge([one.inputs for one in batch]))
         if self.observe:
             self.observe(sum(request.recordings for request in batch))
         rows = [request.rows for request in batch]
         logits = output.logits.cpu().split(rows)
         maps = {name: value.cpu().split(rows) for name, value in output.maps.items() if batch[0].return_maps}
-        outputs = [Output(part, {name: parts[at] for name, parts in maps.items()}) for at, part in enumerate(logits)]
-        for part in outputs:
-            check_finite(part.logits, predictor.run)
-        return outputs
+        return [Output(part, {name: parts[at] for name, parts in maps.items()}) for at, part in enumerate(logits)]
 
 
 def merge(batches: Sequence[Inputs]) -> Inputs:

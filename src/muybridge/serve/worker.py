@@ -6,6 +6,7 @@ server and the output comes back. Frames are decoded and prepared here alone.
 
 import copy
 import signal
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -128,7 +129,7 @@ def begin_process(connection: Connection, predictors: Iterable[Predictor], limit
     torch.set_num_threads(1)
     for predictor in predictors:
         predictor.model = RemoteModel(connection)
-        predictor.device = torch.device("cpu")
+        predictor.device, predictor.rows = torch.device("cpu"), sys.maxsize  # the server parts batches
 
 
 def _answer(job: Job, predictor: Predictor, limits: Limits, connection: Connection) -> Message:

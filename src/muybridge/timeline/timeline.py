@@ -4,13 +4,15 @@ Legend: W windows, N bins of time, K classes.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
-import torch
 from jaxtyping import Float64
+from torch import Tensor
 
 from muybridge.core.errors import RecipeError
 from muybridge.core.types import SkeletonSequence
@@ -18,7 +20,7 @@ from muybridge.data.datasets.base import require_one_label
 from muybridge.data.decoded import DecodedVideo
 from muybridge.data.prepare import ClipPreparation, collate_inputs
 from muybridge.media.video import Video
-from muybridge.predict import Item, Predictor, check_finite
+from muybridge.predict import Item, Predictor
 from muybridge.timeline.segments import Segment, average_windows, find_segments, smooth
 from muybridge.timeline.windows import Window, cut_decoded, cut_skeletons, cut_video, slide
 
@@ -159,10 +161,11 @@ class TimelinePredictor:
             windows = slide(seconds, duration, config.window, config.hop)
             self._warn(opened, windows[len(windows) // 2], name)
             rows = []
-            for part in self._score(opened, windows, crop):
-                rows.append(part)
-                if progress:
-                    progress(sum(map(len, rows)), len(windows))
+            with closing(self._score(opened, windows, crop)) as parts:  # its thread ends before the recording is closed
+                for part in parts:
+                    rows.append(part)
+                    if progress:
+                        progress(sum(map(len, rows)), len(windows))
         probabilities = np.concatenate(rows)
         count = max(1, round(duration / config.hop))
         edges = np.append(np.arange(count) * config.hop, duration)
@@ -180,16 +183,21 @@ class TimelinePredictor:
 
     def _score(
         self, recording: SkeletonSequence | Video, windows: list[Window], crop: Crop | None
-    ) -> Iterator[Float64[np.ndarray, "B K"]]:
-        """Probabilities of the classes in each window, a batch at a time."""
+    ) -> Generator[Float64[np.ndarray, "B K"]]:
+        """Probabilities of the classes in each window, a batch at a time; a thread reads the next one meanwhile."""
         predictor = self.predictor
         cut = self._cut(recording, windows, crop)
-        while parts := list(islice(cut, self.config.batch)):
-            inputs = collate_inputs([predictor.prepare(part)[0] for part in parts])
-            with torch.inference_mode():
-                output = predictor.model(**{key: value.to(predictor.device) for key, value in inputs.items()})
-            check_finite(output.logits, predictor.run)
-            yield predictor.probabilities(output.logits).double().cpu().numpy()
+
+        def read() -> dict[str, Tensor]:
+            parts = [predictor.prepare(part)[0] for part in islice(cut, self.config.batch)]
+            return collate_inputs(parts) if parts else {}
+
+        with ThreadPoolExecutor(1) as thread:
+            waiting = thread.submit(read)
+            while inputs := waiting.result():
+                waiting = thread.submit(read)
+                output = predictor.forward(inputs)
+                yield predictor.probabilities(output.logits).double().cpu().numpy()
 
     def _cut(
         self, recording: SkeletonSequence | Video, windows: list[Window], crop: Crop | None
