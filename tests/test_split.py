@@ -113,7 +113,9 @@ def test_the_command_writes_a_table_that_trainings_take(folder: Path):
     assert len(tested) == 6
     result = CliRunner().invoke(app, [*given, "--test", "0.5", "--val", "0"])
     assert result.exit_code == 0, result.output
-    data = folder_recipe("drnn", out, {"data.val_fraction": 0.0}).data
+    assert "val_fraction" not in result.stderr
+    data = folder_recipe("drnn", out).data
+    assert not data.index("val").records
     people = [{record.group for record in data.index(part).records} for part in ("train", "test")]
     assert [len(each) for each in people] == [3, 3]
     assert not people[0] & people[1]

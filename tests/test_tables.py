@@ -186,6 +186,26 @@ def test_a_table_says_labels_groups_and_split(tmp_path: Path):
     summarize(data)
 
 
+def test_a_column_split_without_validation_means_none_unless_it_is_asked_for(tmp_path: Path):
+    names = [f"{label}{number}" for label in "ab" for number in range(20)]
+    put(tmp_path, *(f"{name}.mp4" for name in names))
+    rows = [f"{name}.mp4,{name[0]},{'test' if name.endswith(('8', '9')) else 'train'}" for name in names]
+    table = "\n".join(["path,label,split", *rows])
+    data = data_of(tmp_path, table)
+    assert [len(ids) for ids in parts(data).values()] == [32, 0, 8]
+    assert "nothing validates, as the column says (data.val_fraction = 0.1 draws" in data.describe_split()
+    assert data.resolved().val_fraction == 0.0
+    again = type(data).model_validate(data.resolved().model_dump())  # as a run's recipe is read
+    assert parts(again) == parts(data)
+    assert [len(ids) for ids in parts(data_of(tmp_path, table, val_fraction=0.1)).values()] == [28, 4, 8]
+    named = data_of(tmp_path, table, group=r"/(\w+)\.", val_groups=("a3", "b3"))
+    assert parts(named)["val"] == ["a3.mp4", "b3.mp4"]
+    drawn = data_of(tmp_path, table, split="drawn")  # the column is ignored, and with it what it says of validation
+    assert len(parts(drawn)["val"]) == 4
+    train_only = data_of(tmp_path, table.replace("test", "train"))  # a column that does not say what tests
+    assert [len(ids) for ids in parts(train_only).values()] == [26, 4, 10]
+
+
 def test_parts_of_one_file_are_recordings_and_stay_together_in_the_split(tmp_path: Path):
     put(tmp_path, "a.mp4", "b.mp4", "c.mp4", "d.mp4")
     rows = [

@@ -65,8 +65,6 @@ def split(
     words = ["--data", str(out)]
     if folds:
         words += ["--set", "data.fold=1"]
-    elif not val:  # or a tenth of the training part would be drawn from it
-        words += ["--set", "data.val_fraction=0"]
     typer.echo(f"next: {shell_command('train', '--model', starter_of(out), *words)}", err=True)
 
 

@@ -11,9 +11,10 @@ from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from muybridge.core.errors import DataError
 from muybridge.core.files import FoundFiles, is_system_name, natural_key
-from muybridge.core.types import Record
+from muybridge.core.types import NONE_OF_THESE, Record
 from muybridge.data.annotations.exports import ExportOptions
 from muybridge.data.annotations.read import is_annotation_file
+from muybridge.data.datasets.background import add_background
 from muybridge.data.datasets.base import (
     DatasetConfig,
     Index,
@@ -30,6 +31,9 @@ from muybridge.data.datasets.table_layout import TableReader
 
 _SEPARATORS = (";", "|", ",", "+")
 """What usually separates several labels in one cell of a table."""
+
+VAL_FRACTION = 0.1
+"""The share that is drawn for validation where nothing else is said."""
 
 Name = Annotated[str, Field(coerce_numbers_to_str=True)]
 """A name that may be a number in TOML, as those of people and folds often are."""
@@ -64,7 +68,8 @@ class ClassFolder(DatasetConfig):
             nothing, to train on everything.
         val_fraction: share of all groups, or of each class, that is drawn from the rest for validation, at least one
             unless it is 0; ignored with ``val_groups`` or a folder of validation recordings. A group is drawn only if
-            two others remain for training.
+            two others remain for training. By default a tenth; of a table whose column split names a test part,
+            nothing: what the column says of each recording holds.
         val_part: which of such shares is drawn for validation, from 0; others give other recordings, to validate in
             turn.
         exclude: ids of recordings that are left out: their paths below the root, or those that a table gives.
@@ -73,6 +78,9 @@ class ClassFolder(DatasetConfig):
         label_separator: what separates the labels of a table where a recording may have several, such as ";": each
             class is then there or not, for itself. Lists of labels in JSON need it too, and several lines of the same
             recording are one. Empty: every recording has one label.
+        background: so many recordings of the class "none of these" for each labelled segment of a table, cut from the
+            time of the same files in which nothing is labelled; 0 cuts none. See
+            :func:`~muybridge.data.datasets.background.add_background`.
         mirror_labels: pairs of classes that are each other's mirror image, by name or number; [] if no class has a
             side. Unless this is given, recordings are not mirrored.
     """
@@ -88,11 +96,12 @@ class ClassFolder(DatasetConfig):
     test_groups: tuple[Name, ...] = ()
     fold: Name = ""
     test_fraction: float = Field(default=0.25, ge=0.0, lt=1.0)
-    val_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
+    val_fraction: float | None = Field(default=None, ge=0.0, lt=1.0)
     val_part: int = Field(default=0, ge=0)
     exclude: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     label_separator: str = ""
+    background: float = Field(default=0.0, ge=0.0, le=10.0)
     mirror_labels: LabelPairs | None = None
 
     @field_validator("group")
@@ -121,6 +130,9 @@ class ClassFolder(DatasetConfig):
             raise ValueError("base is the folder that paths of a table are relative to, and root is no table")
         if self.label_separator and not self.is_table:
             raise ValueError("label_separator separates the labels of a table, and root is no table")
+        if self.background and (not self.is_table or self.label_separator):
+            reason = "a recording may have several labels" if self.is_table else "root is no table"
+            raise ValueError(f"background is cut from files whose segments a table labels, and {reason}")
         if self.label_separator and self.mirror_labels:
             raise ValueError("mirror_labels swaps one label for another, and with label_separator there may be several")
         return self
@@ -138,6 +150,17 @@ class ClassFolder(DatasetConfig):
         """The recordings anywhere below a class folder."""
         raise NotImplementedError
 
+    def seconds_of(self, path: Path) -> float:
+        """The length of a file in seconds, for background; raises DataError if it cannot be read."""
+        raise NotImplementedError
+
+    def _length_of(self, path: Path) -> float | None:
+        """The length of a file; None if it cannot be read, which is said when its segments are."""
+        try:
+            return self.seconds_of(path)
+        except DataError:
+            return None
+
     def unusable(self, record: Record) -> str | None:
         """Why a recording is excluded, where that is known without training on it."""
 
@@ -145,9 +168,10 @@ class ClassFolder(DatasetConfig):
         """With an absolute root, and the split and the classes written out."""
         layout = self.scan()
         self._check(layout)
-        split, classes = "folders" if layout.folders else "drawn", self.classes or self._labels(layout)
+        split, classes = "folders" if layout.folders else "drawn", self._names(layout)
         group = str(Path(self.group).expanduser().resolve()) if is_table(self.group) else self.group
         written = {"root": self.root.resolve(), "split": split, "classes": classes, "group": group}
+        written["val_fraction"] = self._val_share(layout)
         return self.model_copy(update={**written, "base": self.base.resolve() if self.base else None})
 
     def scan(self) -> Layout:
@@ -161,7 +185,10 @@ class ClassFolder(DatasetConfig):
             table = TableReader(
                 self.root, self.base or self.root.parent, self.suffixes, self.recordings, options, self.label_separator
             )
-            layout = table.read(self.classes, self.split)
+            given = tuple(name for name in self.classes if name != NONE_OF_THESE or not self.background)
+            layout = table.read(given, self.split)
+            if self.background:
+                layout = add_background(layout, self.background, self._length_of, self.root)
         else:
             layout = Reader(self.search, self.suffixes, self.recordings).read(self.root, self.split)
         if unknown := sorted(set(self.exclude) - {source.id for source in layout.sources}):
@@ -175,7 +202,7 @@ class ClassFolder(DatasetConfig):
 
     def labels(self) -> tuple[str, ...]:
         """Class names: those given, or those of the folders."""
-        return self.classes or self._labels(self.scan())
+        return self._with_background(self.classes or self._labels(self.scan()))
 
     def mirror(self) -> Mapping[int, int] | None:
         """As ``mirror_labels`` says; forbidden where it says nothing."""
@@ -201,7 +228,7 @@ class ClassFolder(DatasetConfig):
         layout = self.scan()
         self._check(layout)
         self.holds()
-        label = {name: number for number, name in enumerate(self.classes or self._labels(layout))}
+        label = {name: number for number, name in enumerate(self._names(layout))}
         records = [
             Record(
                 source.id,
@@ -236,7 +263,7 @@ class ClassFolder(DatasetConfig):
         elif "test" not in given:
             parts.append(self._describe_test(layout, grouped))
         if not {"val", "test"} <= given:
-            parts.append(self._describe_val(grouped))
+            parts.append(self._describe_val(layout, grouped))
         if not grouped:
             column = "add a column group, or " if self.is_table else ""
             parts.append(
@@ -255,13 +282,22 @@ class ClassFolder(DatasetConfig):
             return "nothing tests (data.test_fraction = 0)"
         return f"{self.test_fraction:.0%} of {'the groups' if grouped else 'each class'} test, drawn by name"
 
-    def _describe_val(self, grouped: bool) -> str:
+    def _val_share(self, layout: Layout) -> float:
+        """The share that is drawn for validation; by default none where a table says which recordings test."""
+        if self.val_fraction is not None:
+            return self.val_fraction
+        return 0.0 if self.is_table and "test" in layout.folders.values() else VAL_FRACTION
+
+    def _describe_val(self, layout: Layout, grouped: bool) -> str:
         if self.val_groups:
             return "the groups in data.val_groups validate"
-        if not self.val_fraction:
+        share = self._val_share(layout)
+        if not share and self.val_fraction is None:
+            return "nothing validates, as the column says (data.val_fraction = 0.1 draws a tenth of the training part)"
+        if not share:
             return "nothing validates (data.val_fraction = 0)"
-        share = f"{self.val_fraction:.0%} of {'the groups' if grouped else 'each class'} validate, drawn by name"
-        return share + (f", if {MIN_TRAINING_GROUPS} others remain for training" if grouped else "")
+        words = f"{share:.0%} of {'the groups' if grouped else 'each class'} validate, drawn by name"
+        return words + (f", if {MIN_TRAINING_GROUPS} others remain for training" if grouped else "")
 
     def unread(self) -> Mapping[str, int]:
         """Files below the class folders that are no recordings, by suffix."""
@@ -275,6 +311,8 @@ class ClassFolder(DatasetConfig):
             notices.append(f"{len(layout.stray)} recordings lie in no class folder and are ignored: {paths}")
         if layout.ignored:
             notices.append(f"folders that are ignored: {preview(layout.ignored)}")
+        if self.background:
+            notices.append(self._describe_background(layout))
         if layout.grouped_by_file and not self.group:
             notices.append("no groups are known, so the parts of each file stay together in the split")
         if self.is_table and (several := self._joined_labels(layout)):
@@ -285,6 +323,15 @@ class ClassFolder(DatasetConfig):
         if layout.folders and self._has_groups(layout):
             notices += self._shared_groups(layout)
         return tuple(notices)
+
+    def _describe_background(self, layout: Layout) -> str:
+        spans = [each.span for each in layout.sources if each.label == NONE_OF_THESE and each.span]
+        seconds = sum(end - start for start, end in spans)
+        wanted = round(
+            self.background * sum(each.span is not None for each in layout.sources if each.label != NONE_OF_THESE)
+        )
+        lacking = f"; there is no room for {wanted - len(spans)} more" if len(spans) < wanted else ""
+        return f"{len(spans)} recordings of {NONE_OF_THESE!r}, {seconds:.1f} s, are cut from unlabelled time{lacking}"
 
     def _joined_labels(self, layout: Layout) -> list[str]:
         """Labels of a table that others of its labels make up, with a separator between them."""
@@ -303,6 +350,13 @@ class ClassFolder(DatasetConfig):
         """The fold of a table that tests; empty if the table has no folds."""
         folds = {source.fold for source in layout.sources} - {""}
         return (self.fold or min(folds, key=natural_key)) if folds else ""
+
+    def _names(self, layout: Layout) -> tuple[str, ...]:
+        """Class names in label order; that of background is the last."""
+        return self._with_background(self.classes or self._labels(layout))
+
+    def _with_background(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        return (*(name for name in names if name != NONE_OF_THESE), NONE_OF_THESE) if self.background else names
 
     def _labels(self, layout: Layout) -> tuple[str, ...]:
         return tuple(sorted(layout.classes, key=natural_key))
@@ -379,7 +433,8 @@ class ClassFolder(DatasetConfig):
         if val and not test:
             test, val = val, set()
         test = test or self._fold_ids(layout) or self._draw_test(records)
-        val = val or self._draw_val(records, [record for record in records if record.id not in test])
+        rest = [record for record in records if record.id not in test]
+        val = val or self._draw_val(records, rest, self._val_share(layout))
         return test, val
 
     def _fold_ids(self, layout: Layout) -> set[str]:
@@ -420,11 +475,11 @@ class ClassFolder(DatasetConfig):
         test = test or draw_names(groups, "test", self.test_fraction * len(groups), spare=1)
         return {record.id for record in records if record.group in test}
 
-    def _draw_val(self, records: list[Record], rest: list[Record]) -> set[str]:
+    def _draw_val(self, records: list[Record], rest: list[Record], share: float) -> set[str]:
         """Ids of the recordings of the validation groups, or of a share of each class, among the rest."""
         if not any(record.group for record in records):
-            return draw_per_class(records, rest, "val", self.val_fraction, self.val_part)
-        count = self.val_fraction * len({record.group for record in records})
+            return draw_per_class(records, rest, "val", share, self.val_part)
+        count = share * len({record.group for record in records})
         groups = {record.group for record in rest}
         val = set(self.val_groups) or draw_names(groups, "val", count, spare=MIN_TRAINING_GROUPS, part=self.val_part)
         return {record.id for record in rest if record.group in val}

@@ -135,6 +135,10 @@ class SkeletonFolder(ClassFolder):
         sequence = match_layout(read_skeleton(record.path, self.read_options()), self.holds(), where=str(record.path))
         return sequence if record.span is None else cut_span(sequence, record.span, self._rate(), record.path)
 
+    def seconds_of(self, path: Path) -> float:
+        """The number of frames over data.fps."""
+        return _frames_of(_file_state(path), self.read_options()) / self._rate()
+
     def search(self, folder: Path) -> FoundFiles:
         """The files with known suffixes anywhere below a folder."""
         return find_files(folder, SUFFIXES)
@@ -286,6 +290,12 @@ def _facts(state: _FileState, options: ReadOptions) -> _Facts | str:
 def _is_seen(state: _FileState, options: ReadOptions, span: Span, fps: float) -> bool:
     """Whether there is anybody in a part of a recording; read again when the file changes."""
     return bool(cut_span(read_skeleton(state[0], options), span, fps, state[0]).present.any())
+
+
+@lru_cache(maxsize=1_000_000)
+def _frames_of(state: _FileState, options: ReadOptions) -> int:
+    """The length of a recording; read again when the file changes."""
+    return len(read_skeleton(state[0], options))
 
 
 @lru_cache(maxsize=16)

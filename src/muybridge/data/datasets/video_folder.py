@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -50,6 +51,10 @@ class VideoFolder(ClassFolder):
         """See :class:`Video`."""
         return Video(record.path, channels=self.channels, fps=self.fps, span=record.span)
 
+    def seconds_of(self, path: Path) -> float:
+        """Until when the last frame is shown."""
+        return _seconds_of(path, self.fps, *_state(path))
+
     def reverse(self) -> Mapping[int, int] | None:
         """As ``reverse_labels`` says; forbidden if it is not given."""
         return parse_swap_pairs(self.reverse_labels, self.labels(), "reverse_labels", self.root)
@@ -61,3 +66,16 @@ class VideoFolder(ClassFolder):
             return search
         images = Counter(path.suffix.lower() for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
         return FoundFiles(tuple(path for path in search.files if path != folder), search.unread + images)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """What changes when a file does."""
+    state = path.stat()
+    return state.st_mtime_ns, state.st_size
+
+
+@lru_cache(maxsize=1_000_000)
+def _seconds_of(path: Path, fps: float, changed: int, size: int) -> float:
+    del changed, size
+    with Video(path, fps=fps) as video:
+        return float(video.seconds[0]) + video.duration
