@@ -1,19 +1,42 @@
-"""Two processes over gloo: every test sample once, and the same answers as one process."""
+"""Several processes over gloo: every sample once, the answers of one process, and clear ends where one is gone."""
 
+import copy
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+from torch.distributed.tensor import DTensor
+from typer.testing import CliRunner
 
+from muybridge import cli
+from muybridge.cli.train import _without_option
+from muybridge.core.errors import RecipeError, RunError
 from muybridge.data.loader import BatchPlan, sequential_plan
-from muybridge.recipe import save_recipe
-from tests.tiny import tiny_recipe, write_recordings
+from muybridge.engine import launch as launching
+from muybridge.engine.interrupt import stop_requests
+from muybridge.engine.launch import launch, write_error
+from muybridge.engine.runtime import LOST, Runtime, explained_errors
+from muybridge.engine.sharding import (
+    load_optimizer_state,
+    shard_like,
+    shard_module,
+    whole_optimizer_state,
+    whole_state,
+)
+from muybridge.engine.stage import update_ema
+from muybridge.recipe import Recipe, save_recipe
+from tests.tiny import tiny_clip_recipe, tiny_recipe, write_recordings, write_videos
 
 
 def muybridge(*words: str, processes: int = 1) -> None:
@@ -84,3 +107,259 @@ def test_a_plan_goes_on_in_the_middle():
 def test_testing_deals_every_sample_once(world: int):
     shares = [sequential_plan(5, 2, rank, world) for rank in range(world)]
     assert sorted(index for share in shares for step in share for _, index in step) == list(range(5))
+
+
+# Shares of parameters
+
+
+@pytest.fixture
+def mesh() -> Iterator[object]:
+    """A mesh of this process alone."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    torch.distributed.destroy_process_group()
+
+
+def network() -> torch.nn.Sequential:
+    torch.manual_seed(0)
+    layers = torch.nn.Conv2d(3, 5, 3), torch.nn.BatchNorm2d(5), torch.nn.Flatten(), torch.nn.Linear(80, 3)
+    return torch.nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+
+def train_a_little(model: torch.nn.Module, optimizer: torch.optim.Optimizer, average: torch.nn.Module) -> None:
+    rng = torch.Generator().manual_seed(1)
+    for step in range(3):
+        loss = model(torch.randn(4, 3, 6, 6, generator=rng)).square().mean()
+        loss = loss + 0.01 * torch.stack([weight.abs().sum() for weight in model.parameters()]).sum()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        update_ema(average, model, 0.9, step)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop])
+def test_shares_train_as_the_whole_and_states_move_between_them(mesh, kind):
+    plain, shared = network(), shard_module(network(), mesh)
+    averages = copy.deepcopy(plain), shard_like(network(), shared)
+    assert all(isinstance(parameter, DTensor) for module in (shared, averages[1]) for parameter in module.parameters())
+    settings = {"lr": 0.01, **({"momentum": 0.9} if kind is torch.optim.SGD else {})}
+    optimizers = [kind(model.parameters(), **settings) for model in (plain, shared)]
+    for model, optimizer, average in zip((plain, shared), optimizers, averages, strict=True):
+        train_a_little(model, optimizer, average)
+    torch.testing.assert_close(whole_state(shared), dict(plain.state_dict()))
+    torch.testing.assert_close(whole_state(averages[1]), dict(averages[0].state_dict()))
+    states = [whole_optimizer_state(optimizer) for optimizer in optimizers]
+    torch.testing.assert_close(states[0]["state"], states[1]["state"])
+    # What was saved of one goes on as the other.
+    again = shard_module(network(), mesh)
+    load_optimizer_state(kind(again.parameters(), **settings), states[0])
+    other = kind(network().parameters(), **settings)
+    load_optimizer_state(other, states[1])
+    torch.testing.assert_close(other.state_dict()["state"], states[0]["state"])
+    optimizer = kind(again.parameters(), **settings)
+    load_optimizer_state(optimizer, states[0])
+    torch.testing.assert_close(whole_optimizer_state(optimizer)["state"], states[0]["state"])
+    assert whole_state(shared, keep=False) == {}
+
+
+# Processes that end
+
+
+EPOCHS = """
+import os, signal, sys, time
+from pathlib import Path
+from muybridge.engine.interrupt import InterruptedTrainingError
+from muybridge.engine.journal import Reporter
+from muybridge.engine.runtime import Runtime
+from muybridge.engine.train import train
+from muybridge.recipe import load_recipe
+
+recipe, run, event, rank = load_recipe(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], os.environ["RANK"]
+
+class Report(Reporter):
+    done = 0
+    def step(self):
+        self.done += 1
+        if self.done == 3 and event == "stop" and rank == "0":
+            os.kill(os.getpid(), signal.SIGTERM)
+        if self.done == 3 and event == "kill" and rank == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.done == 3 and event == "hang" and rank == "1":
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(1000)
+
+try:
+    train(recipe, run, resume=run.exists(), report=Report(quiet=True),
+          runtime=Runtime("32-true", "cpu", recipe.train.strategy, time_limit=6.0 if event == "hang" else 100.0))
+except InterruptedTrainingError as problem:
+    sys.exit(problem.exit_status)
+"""
+
+
+def exact_recipe(root: Path, strategy: str) -> Recipe:
+    """Without dropout, whose masks depend on the number of processes."""
+    optimizer = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
+    train = {"batch_size": 7, "epochs": 2, "optimizer": optimizer, "ema_decay": 0.9, "strategy": strategy}
+    more = {"accumulate_steps": 2, "clip_grad_norm": 1.0}
+    return tiny_recipe(root, **train, **more).with_settings({"model.dropout": 0.0, "data.val_groups": ["s03"]})
+
+
+def epochs(tmp_path: Path, recipe: Recipe, run: str, event: str, processes: int) -> int:
+    file, script = tmp_path / f"{run}.toml", tmp_path / "epochs.py"
+    save_recipe(recipe, file)
+    script.write_text(EPOCHS)
+    return launch([str(script), str(file), str(tmp_path / run), event], processes)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(run / "weights.safetensors")
+
+
+@pytest.mark.slow
+def test_four_processes_in_shares_resume_on_two(tmp_path: Path):
+    root = write_recordings(tmp_path / "recordings")
+    recipe = exact_recipe(root, "fsdp")
+    assert epochs(tmp_path, recipe, "shared", "stop", 4) == 130
+    rows = (tmp_path / "shared" / "journal.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == [2]  # it was stopped in the middle of an epoch
+    assert epochs(tmp_path, recipe, "shared", "", 2) == 0
+    assert epochs(tmp_path, exact_recipe(root, "ddp"), "one", "", 1) == 0
+    torch.testing.assert_close(weights(tmp_path / "shared"), weights(tmp_path / "one"), rtol=1e-5, atol=1e-6)
+    journals = [(tmp_path / run / "journal.jsonl").read_text().splitlines() for run in ("shared", "one")]
+    for first, second in zip(*([json.loads(row) for row in rows] for rows in journals), strict=True):
+        assert first["train"] == pytest.approx(second["train"], rel=1e-5)
+        assert first["val"] == pytest.approx(second["val"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_cnn_in_shares_is_the_cnn_in_two_processes(tmp_path: Path):
+    videos = write_videos(tmp_path / "videos")
+    for strategy in ("fsdp", "ddp"):
+        settings = {"train.strategy": strategy, "data.val_fraction": 0.3}
+        assert epochs(tmp_path, tiny_clip_recipe(videos).with_settings(settings), strategy, "", 2) == 0
+    torch.testing.assert_close(weights(tmp_path / "fsdp"), weights(tmp_path / "ddp"), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_rest_and_the_training_resumes(tmp_path: Path):
+    recipe = exact_recipe(write_recordings(tmp_path / "recordings"), "fsdp")
+    with pytest.raises(RunError, match=r"process 1 \(from 0\) of 2 was killed \(SIGKILL\), and the others were ended"):
+        epochs(tmp_path, recipe, "run", "kill", 2)
+    assert epochs(tmp_path, recipe, "run", "", 1) == 0
+    assert weights(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_ends_the_rest(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    recipe = exact_recipe(write_recordings(tmp_path / "recordings"), "ddp")
+    assert epochs(tmp_path, recipe, "run", "hang", 2) != 0
+    assert LOST in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_processes_on_the_command_line(tmp_path: Path):
+    recipe = exact_recipe(write_recordings(tmp_path / "recordings"), "fsdp")
+    save_recipe(recipe, tmp_path / "recipe.toml")
+    words = ["train", str(tmp_path / "recipe.toml"), "--device", "cpu", "--processes", "2"]
+    command = [sys.executable, "-m", "muybridge", *words]
+    done = subprocess.run([*command, "--set", "data.root=none"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("muybridge: none: there is no such folder") == 1  # told once, not by each process
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("trained; next") == 1
+    assert (tmp_path / "runs" / "recipe" / "weights.safetensors").exists()
+
+
+def failure(rank: int, status: int, text: str = "") -> ProcessFailure:
+    made = ProcessFailure(rank, 1, status, "none")
+    if text:
+        made.message = {"message": text, "extraInfo": {"timestamp": 0}}  # pyright: ignore[reportAttributeAccessIssue]
+    return made
+
+
+def test_the_process_that_is_told_is_the_one_that_began_it():
+    ended = [failure(0, 2, f"{LOST}. Expected"), failure(2, -signal.SIGTERM), failure(1, 2, "no such file.")]
+    assert min(ended, key=launching._is_consequence).local_rank == 1
+    assert min([*ended, failure(3, -signal.SIGKILL)], key=launching._is_consequence).local_rank == 3
+    assert launching._explain(failure(0, 2, "any"), 2) == 2
+    assert launching._explain(failure(1, 130, "stopped"), 2) == 130
+    with pytest.raises(RunError, match=r"process 1 \(from 0\) of 2 ended with an error: no such file\. Expected all"):
+        launching._explain(failure(1, 2, "no such file."), 2)
+    with pytest.raises(RunError, match="its traceback is above"):
+        launching._explain(failure(1, 1), 2)
+
+
+def test_only_the_first_process_prints_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert not write_error("any")
+    monkeypatch.setenv("MUYBRIDGE_LAUNCHED", "1")
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    for rank, told_elsewhere in (("0", False), ("1", True)):
+        monkeypatch.setenv("RANK", rank)
+        assert write_error("wrong") is told_elsewhere
+        assert ProcessFailure(1, 1, 2, str(tmp_path / "error.json")).message["message"] == "wrong"  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:5",
+        "Timed out waiting 6000ms for recv operation to complete",
+    ],
+)
+def test_the_loss_of_a_process_is_told(mesh, text: str):
+    with pytest.raises(RunError, match=rf"{LOST}\. Expected all processes.*--resume"), explained_errors():
+        raise RuntimeError(text)
+
+
+def test_without_other_processes_nothing_is_lost():
+    with pytest.raises(RuntimeError, match="timed out"), explained_errors():
+        raise RuntimeError("timed out")
+
+
+def test_processes_that_differ_are_refused(monkeypatch: pytest.MonkeyPatch):
+    runtime, facts = Runtime("32-true", "cpu"), {"the version of PyTorch": "2.6", "the run folder": "runs/a"}
+    runtime.require_same(facts)
+    monkeypatch.setattr(Runtime, "all_gather", lambda self, value: [value, value, value | {"the run folder": "runs/b"}])
+    with pytest.raises(
+        RunError, match=r"the processes differ: the run folder is runs/a in process 0 and runs/b in process 2"
+    ):
+        runtime.require_same(facts)
+
+
+def test_one_request_to_stop_may_come_twice(monkeypatch: pytest.MonkeyPatch):
+    now = [10.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with stop_requests() as stop:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert stop == [signal.SIGINT]
+        now[0] += 2
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_mistakes_with_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def error(*words: str) -> BaseException:
+        done = CliRunner().invoke(cli.app, ["train", *words]).exception
+        assert done is not None
+        return done
+
+    with pytest.raises(RecipeError, match="--model auto with --processes"):
+        raise error("--model", "auto", "--data", str(tmp_path), "--processes", "2")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RecipeError, match="--processes in a process of torchrun or SLURM"):
+        raise error("sta_lstm_sbu", "--processes", "2")
+    assert _without_option(["train", "--processes", "2", "a", "--processes=4"], "--processes") == ["train", "a"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train.compile": True}, 'strategy = "fsdp" with compile = true is not supported'),
+        ({"train.precision": "64-true"}, 'strategy = "fsdp" computes in "32-true" or "bf16-mixed"'),
+    ],
+)
+def test_what_shares_cannot_do_is_refused(settings: dict[str, object], message: str, tmp_path: Path):
+    with pytest.raises(RecipeError, match=message):
+        exact_recipe(write_recordings(tmp_path), "fsdp").with_settings(settings)

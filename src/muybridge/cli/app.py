@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import os
 import shlex
 import sys
 import warnings
@@ -88,11 +89,21 @@ def main() -> None:
     try:
         app(prog_name="muybridge")
     except MuybridgeError as error:
-        typer.echo(f"muybridge: {error}", err=True)
+        if not _is_told_by_launcher(str(error)):
+            typer.echo(f"muybridge: {error}", err=True)
         sys.exit(error.exit_status)
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("muybridge: interrupted", err=True)
         sys.exit(130)
+
+
+def _is_told_by_launcher(error: str) -> bool:
+    """Whether another process tells an error of this one, as those of `muybridge train --processes N`."""
+    if "MUYBRIDGE_LAUNCHED" not in os.environ:
+        return False
+    from muybridge.engine.launch import write_error
+
+    return write_error(error)
 
 
 def _show_warning(

@@ -1,5 +1,7 @@
 """Commands that train and test."""
 
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -66,6 +68,12 @@ def train(
         bool, typer.Option("--dry-run", help="Report what would be trained, and what is probably wrong; train nothing.")
     ] = False,
     device: Device = "auto",
+    processes: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, help="Processes on this machine, such as one for each GPU, which share every batch."
+        ),
+    ] = 1,
 ) -> None:
     """Train a recipe, or a model on a folder of your own recordings; --model auto chooses the model by validation."""
     given = parse_options(settings, data, group, epochs, size, seed, no_pretrained)
@@ -77,13 +85,47 @@ def train(
                 expected="--model auto with --data",
                 hint="leave the other one out",
             )
+        if processes > 1:
+            raise RecipeError(
+                "--model auto with --processes", expected="one process", hint="leave --processes out, or name a model"
+            )
         baseline = not no_baseline
         train_auto(data, given, run, minutes, resume=resume, dry_run=dry_run, device=device, baseline=baseline)
         return
     if minutes is not None:
         raise RecipeError("--minutes without --model auto", expected="both", hint="set --epochs for a single model")
     source, folder = _what_to_train(recipe, model, data, given, run, init_from, resume)
+    if processes > 1:
+        _launch(processes, folder)
+        return
     _train(source, given, folder, resume, dry_run, device, not no_baseline)
+
+
+def _launch(processes: int, folder: Path) -> None:
+    """Run this command in several processes, with the folder to write, which each would choose for itself."""
+    if "WORLD_SIZE" in os.environ:
+        raise RecipeError(
+            "--processes in a process of torchrun or SLURM, which says how many there are",
+            expected="one of them",
+            hint="leave --processes out",
+        )
+    from muybridge.engine.launch import launch
+
+    words = _without_option(sys.argv[1:], "--processes")
+    given = [word.partition("=")[0] for word in words]
+    if "--run" not in given:
+        words += ["--run", str(folder)]
+    if status := launch(["-m", "muybridge", *words], processes):
+        raise typer.Exit(status)
+
+
+def _without_option(words: list[str], option: str) -> list[str]:
+    """The words of a command without an option and its value."""
+    kept = [word for word in words if not word.startswith(f"{option}=")]
+    while option in kept:
+        place = kept.index(option)
+        del kept[place : place + 2]
+    return kept
 
 
 def _what_to_train(
@@ -129,7 +171,7 @@ def _train(
         recipe = RunFolder.open(folder).recipe().with_settings(given)
     else:
         recipe = continued_recipe(RunFolder.open(source)).with_settings(given)
-    runtime, report = Runtime(training_precision(recipe, folder), device), Reporter()
+    runtime, report = Runtime(training_precision(recipe, folder), device, recipe.train.strategy), Reporter()
     report.console.quiet = not runtime.is_main_process
     report.say(f"{recipe.title or recipe.model.spec.title} -> {folder}")
     if runtime.is_main_process:

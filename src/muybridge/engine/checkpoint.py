@@ -320,7 +320,7 @@ def comparable_settings(recipe: Recipe) -> dict[str, Any]:
 
     These are words, expectations, what never changes a result, and where the data is: its content is compared.
     """
-    free = {"title", "train.num_workers", "train.save_seconds", "train.loggers", *_paths(recipe)}
+    free = {"title", "train.num_workers", "train.strategy", "train.save_seconds", "train.loggers", *_paths(recipe)}
     flat = flat_settings(recipe)
     return {name: value for name, value in flat.items() if name not in free and not name.startswith("expects.")}
 

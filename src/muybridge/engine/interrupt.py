@@ -2,11 +2,14 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from muybridge.core.errors import RunError
+
+_SAME_REQUEST = 1.0  # seconds
 
 
 class InterruptedTrainingError(RunError):
@@ -21,16 +24,23 @@ class TimeUsedUpError(InterruptedTrainingError):
 
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """A list that receives the signal when somebody presses Ctrl-C or sends SIGTERM; a second one stops at once."""
+    """A list that receives the signal when somebody presses Ctrl-C or sends SIGTERM; a second one stops at once.
+
+    One within a second is the same request: a terminal sends it to all processes, and a launcher passes it on.
+    """
     received: list[int] = []
+    first = 0.0
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
 
     def handle(signum: int, _frame: Any) -> None:
-        if received:
+        nonlocal first
+        if not received:
+            received.append(signum)
+            first = time.monotonic()
+        elif time.monotonic() - first > _SAME_REQUEST:
             raise KeyboardInterrupt
-        received.append(signum)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,28 +1,39 @@
-"""Where a run executes: device, number format and processes. Fabric and ``torch.distributed`` are used here alone."""
+"""Where a run executes: device, number format and processes, over Lightning Fabric.
+
+``torch.distributed`` is used here, in :mod:`muybridge.engine.sharding` and in :mod:`muybridge.engine.launch` alone.
+"""
 
 import atexit
 import logging
 import os
 import platform
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 import torch.distributed
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
+from lightning_fabric.strategies.strategy import Strategy
 from torch import Tensor
 
 from muybridge.core.errors import MuybridgeWarning, RunError
 from muybridge.data.workers import explained_failures
 
 UsedPrecision = Literal["32-true", "64-true", "bf16-mixed", "16-mixed"]
+ShareStrategy = Literal["ddp", "fsdp"]
 Precision = Literal["auto", "32-true", "64-true", "bf16-mixed", "16-mixed"]
 
 # Fabric tells of the number format, which the run's own summary does, and advises to lower the precision of products.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
+TIME_LIMIT = 1800.0
+"""Seconds that a process waits for the others; the main one alone measures baselines before a training."""
 
 BFLOAT16_SLOWDOWN = 5.7
 """Time of bfloat16 over that of float32 on a processor that emulates it: ResNet-50, 8 frames, one AVX2 core."""
@@ -37,12 +48,20 @@ class Runtime:
     Args:
         precision: number format, as Fabric names it; "auto" is bfloat16 where the device computes in it, else float32.
         device: "auto", "cpu" or "cuda".
+        strategy: what several processes share, see ``train.strategy``.
+        time_limit: seconds that a process waits for the others, which end with an error then.
 
     Raises:
-        RunError: there is no such device, or it does not have the number format.
+        RunError: there is no such device, it does not have the number format, or the processes do not find each other.
     """
 
-    def __init__(self, precision: Precision = "32-true", device: str = "auto") -> None:
+    def __init__(
+        self,
+        precision: Precision = "32-true",
+        device: str = "auto",
+        strategy: ShareStrategy = "ddp",
+        time_limit: float = TIME_LIMIT,
+    ) -> None:
         accelerator = _accelerator(device)
         self.precision = resolve_precision(precision, accelerator)
         world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -51,11 +70,13 @@ class Runtime:
             accelerator=accelerator,
             devices=local,
             num_nodes=max(world // local, 1),
-            strategy="ddp" if world > 1 else "auto",
+            strategy=_strategy(strategy, world, time_limit) if world > 1 else "auto",
             precision=self.precision,
         )
+        self.is_sharded = world > 1 and strategy == "fsdp"
         if world > 1:
-            self.fabric.launch()
+            with explained_errors():
+                self.fabric.launch()
             # Left open, the group's threads can bring a process down when it exits.
             atexit.register(_destroy_process_group)
 
@@ -83,7 +104,8 @@ class Runtime:
     def fused(self) -> bool | None:
         """Whether optimizers make fused steps, which on a CPU take a fifth of the time; None leaves it to torch."""
         # Scaled gradients of 16 bits could not be clipped before a fused step.
-        return True if self.device.type == "cpu" and self.precision != "16-mixed" else None
+        suits = self.device.type == "cpu" and self.precision != "16-mixed" and not self.is_sharded
+        return True if suits else None
 
     def all_reduce_sum(self, numbers: Tensor) -> Tensor:
         """The sum of a tensor over all processes."""
@@ -102,6 +124,36 @@ class Runtime:
         if self.world_size == 1:
             return list(flags)
         return (self.all_reduce_sum(torch.tensor(flags, dtype=torch.float32, device=self.device)) > 0).tolist()
+
+    def require_same(self, facts: Mapping[str, str]) -> None:
+        """Refuse processes that differ, such as machines with other versions or other recordings.
+
+        Args:
+            facts: what is to be the same, by name.
+
+        Raises:
+            RunError: on every process alike; names the first fact that differs, and a process in which it does.
+        """
+        every = self.all_gather(dict(facts))
+        for name in facts:
+            for rank, others in enumerate(every):
+                if others[name] != every[0][name]:
+                    raise RunError(
+                        f"the processes differ: {name} is {every[0][name]} in process 0 and {others[name]} in "
+                        f"process {rank}",
+                        expected="the same on every machine",
+                        hint="install the same versions and copy the same recordings and recipe to all machines",
+                    )
+
+
+def _strategy(strategy: ShareStrategy, world: int, time_limit: float) -> Strategy:
+    """How processes share the work, for Fabric."""
+    limit = timedelta(seconds=time_limit)
+    if strategy == "ddp":
+        return DDPStrategy(timeout=limit)
+    from muybridge.engine.sharding import shard_module  # which takes a while to import
+
+    return ModelParallelStrategy(shard_module, data_parallel_size=world, tensor_parallel_size=1, timeout=limit)
 
 
 def resolve_precision(precision: Precision, device: str) -> UsedPrecision:
@@ -178,6 +230,13 @@ def explained_errors() -> Iterator[None]:
             yield
     except RuntimeError as error:
         text = str(error)
+        if _is_of_processes(error, text):
+            raise RunError(
+                LOST,
+                expected="all processes, until the end",
+                hint="its own message, further up or in the output of its machine, says why; "
+                "`muybridge train --run DIR --resume` goes on from what was saved last",
+            ) from error
         on_gpu = isinstance(error, torch.OutOfMemoryError)
         if not on_gpu and "can't allocate memory" not in text and "not enough memory" not in text:
             raise
@@ -187,6 +246,23 @@ def explained_errors() -> Iterator[None]:
             hint="raise train.accumulate_steps (of networks with batch normalization that changes results), or lower "
             "train.batch_size or model.size",
         ) from error
+
+
+LOST = "another process of this training has ended, or did not answer in time"
+
+_SIGNS = (
+    *("Connection closed by peer", "Connection reset by peer", "Connection refused", "Broken pipe"),
+    *("Timed out waiting", "Timeout waiting", "timed out", "Application timeout", "connectFullMesh failed"),
+    *("NCCL", "gloo", "Gloo"),
+)
+"""What messages of torch contain where another process is gone."""
+
+
+def _is_of_processes(error: RuntimeError, text: str) -> bool:
+    """Whether an error is that of communication with other processes."""
+    if isinstance(error, torch.distributed.DistError):
+        return True
+    return torch.distributed.is_initialized() and any(words in text for words in _SIGNS)
 
 
 def _accelerator(device: str) -> str:

@@ -19,6 +19,8 @@ from muybridge.engine.evaluate import check_features, eval_batch_size, predict_s
 from muybridge.engine.initialize import freeze_batch_norm, initialize_model
 from muybridge.engine.mixing import mix
 from muybridge.engine.optim import build_optimizer, rate_factor
+from muybridge.engine.runtime import Runtime
+from muybridge.engine.sharding import load_optimizer_state, shard_like, whole_optimizer_state, whole_state
 from muybridge.models.base import Criterion, Model, Targets
 from muybridge.nn.criterion import BinaryCrossEntropy, CrossEntropy
 from muybridge.recipe import AnyOptimizer, Schedule, Stage
@@ -36,8 +38,8 @@ class StageTrainer:
         stage: the stage.
         number: of the stage, from 0.
         model: the model itself.
-        eval_model: what is tested and saved: the moving average of the model's weights where there is one, or else the
-            model.
+        average: the moving average of the model's weights, which is tested and saved in its place; None without one.
+        whole: where parameters are in shares, a model for all of them, for testing and saving; else None.
         wrapped: the model as Fabric runs it.
         optimizer: over the parameters that learn.
         criterion: the loss of class scores.
@@ -50,7 +52,8 @@ class StageTrainer:
     stage: Stage
     number: int
     model: Model
-    eval_model: Model
+    average: Model | None
+    whole: Model | None
     wrapped: Any
     optimizer: Optimizer
     criterion: Criterion
@@ -65,18 +68,23 @@ class StageTrainer:
         recipe, runtime, settings = session.recipe, session.runtime, session.recipe.train
         resumed = "model" in saved
         model = initialize_model(recipe, session.run, session.plain, stage, number, resumed=resumed)
-        optimizer = build_optimizer(stage.optimizer or settings.optimizer, model, settings.param_groups, runtime.fused)
         average = copy.deepcopy(model).requires_grad_(False) if settings.ema_decay else None
         if resumed:
             model.load_state_dict(saved["model"])
-            optimizer.load_state_dict(saved["optimizer"])
             if average is not None:
                 average.load_state_dict(saved["average"])
         check_features(session.train, recipe.stage_model(stage), model)
         session.run.check_disk_space(model)
+        whole = copy.deepcopy(model).requires_grad_(False).to(runtime.device) if runtime.is_sharded else None
         compiled = cast("nn.Module", torch.compile(model)) if settings.compile else model
-        wrapped, optimizer = runtime.fabric.setup(compiled, optimizer)
-        eval_model = model if average is None else average.to(runtime.device)
+        wrapped = runtime.fabric.setup_module(compiled)
+        if average is not None:
+            average = average.to(runtime.device, next(model.parameters()).dtype)
+            average = shard_like(average, model) if runtime.is_sharded else average
+        optimizer = build_optimizer(stage.optimizer or settings.optimizer, model, settings.param_groups, runtime.fused)
+        if resumed:
+            load_optimizer_state(optimizer, saved["optimizer"])
+        optimizer = cast("Optimizer", runtime.fabric.setup_optimizers(optimizer))
         plan_seed = derive_seed(settings.seed, "stage", number)
         balance = class_balance(session)
         if balance and not resumed and not number:
@@ -93,7 +101,7 @@ class StageTrainer:
         total = stage.iterations or (stage.epochs or 0) * len(plan.steps())
         criterion = make_criterion(session, balance)
         trainer = cls(
-            session, stage, number, model, eval_model, wrapped, optimizer, criterion, plan, loader, None, total
+            session, stage, number, model, average, whole, wrapped, optimizer, criterion, plan, loader, None, total
         )
         trainer.val_loader = trainer._make_val_loader()
         return trainer
@@ -148,24 +156,36 @@ class StageTrainer:
             classes = len(session.recipe.data.labels())
             inputs, targets = mix(inputs, targets, classes, rng, mixup=settings.mixup, cutmix=settings.cutmix)
         metrics = train_step(self, inputs, targets, len(batch) * session.runtime.world_size / size)
-        if self.eval_model is not self.model:
-            update_ema(self.eval_model, self.model, settings.ema_decay, step)
+        if self.average is not None:
+            update_ema(self.average, self.model, settings.ema_decay, step)
         return metrics
+
+    def tested_model(self) -> Model:
+        """What is tested and saved, whole: the average, or else the model. Every process has to call it."""
+        model = self.model if self.average is None else self.average
+        if self.whole is None:
+            return model
+        self.whole.load_state_dict(whole_state(model))
+        return self.whole
 
     def validate(self) -> dict[str, float]:
         """The loss on the validation set, and the score that epochs are compared by, by its name."""
         session = self.session
         assert session.val is not None
         predictions = predict_split(
-            session.runtime, self.eval_model, session.val, session.recipe.train.batch_size, loader=self.val_loader
+            session.runtime, self.tested_model(), session.val, session.recipe.train.batch_size, loader=self.val_loader
         )
         scores = score_predictions(predictions, session.recipe, session.recipe.data.labels())
         return {"loss": predictions.loss, self.metric: getattr(scores, self.metric)}
 
     def state_dicts(self) -> dict[str, Any]:
-        """What is saved to resume the stage."""
-        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        return state if self.eval_model is self.model else state | {"average": self.eval_model.state_dict()}
+        """What is saved to resume the stage, whole in the main process. Every process has to call it."""
+        keep = self.session.runtime.is_main_process
+        state = {
+            "model": whole_state(self.model, keep=keep),
+            "optimizer": whole_optimizer_state(self.optimizer, keep=keep),
+        }
+        return state if self.average is None else state | {"average": whole_state(self.average, keep=keep)}
 
     def _make_val_loader(self) -> WorkerLoader | None:
         """One loader for all validations, whose processes thus start once."""
@@ -193,7 +213,7 @@ def train_step(
     fabric, settings = trainer.session.runtime.fabric, trainer.session.recipe.train
     count = len(targets)
     metrics: dict[str, Tensor | float] = defaultdict(float, count=count)
-    pieces = torch.arange(count, device=targets.device).chunk(settings.accumulate_steps)
+    pieces = _pieces(trainer.session.runtime, torch.arange(count, device=targets.device), settings.accumulate_steps)
     for number, piece in enumerate(pieces, start=1):
         part = {name: value[piece] for name, value in inputs.items()} if len(pieces) > 1 else inputs
         target = targets[piece]
@@ -215,6 +235,13 @@ def train_step(
     trainer.optimizer.zero_grad()
     metrics["model_seconds"] = time.monotonic() - started
     return metrics
+
+
+def _pieces(runtime: Runtime, samples: Tensor, number: int) -> tuple[Tensor, ...]:
+    """The samples of a batch in so many parts, or fewer; as many in every process where each part needs all of them."""
+    if not runtime.is_sharded or number == 1:
+        return samples.chunk(number)
+    return samples.tensor_split(min(number, *runtime.all_gather(len(samples))))
 
 
 def class_balance(session: "Session") -> ClassBalance | None:

@@ -1,6 +1,9 @@
 """What is checked before a training starts or is resumed: its folder, its settings, its recordings, its device."""
 
+import hashlib
+import json
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -8,7 +11,7 @@ import torch
 from muybridge.core.errors import DataError, RunError
 from muybridge.data.datasets.base import Index, Split
 from muybridge.data.datasets.class_folder import ClassFolder
-from muybridge.engine.checkpoint import RunFolder
+from muybridge.engine.checkpoint import RunFolder, comparable_settings
 from muybridge.engine.runtime import Precision, Runtime
 from muybridge.engine.saved_split import current_records
 from muybridge.recipe import Recipe, SourceRun
@@ -58,6 +61,27 @@ def check_training_data(recipe: Recipe, indexes: Mapping[Split, Index], world_si
             expected="recordings in the split val",
             hint='set data.val_groups or data.val_fraction, or train.checkpoint = "last"',
         )
+
+
+def check_processes(recipe: Recipe, run: RunFolder, indexes: Mapping[Split, Index], runtime: Runtime) -> None:
+    """Refuse processes, such as those of several machines, that would not train the same.
+
+    Raises:
+        RunError: versions, run folder, recipe or recordings differ.
+    """
+    if runtime.world_size == 1:
+        return
+    settings = json.dumps(comparable_settings(recipe), sort_keys=True, default=str)
+    records = [(record.id, record.classes, record.span) for index in indexes.values() for record in index.records]
+    runtime.require_same(
+        {
+            "the version of muybridge": version("muybridge"),
+            "the version of PyTorch": torch.__version__,
+            "the run folder": str(run.path),
+            "the checksum of the recipe": hashlib.sha256(settings.encode()).hexdigest()[:12],
+            "the checksum of ids and labels of the recordings": hashlib.sha256(repr(records).encode()).hexdigest()[:12],
+        }
+    )
 
 
 def check_sources(recipe: Recipe, indexes: Mapping[Split, Index]) -> None:

@@ -41,6 +41,7 @@ from muybridge.engine.saved_split import SavedSplit
 from muybridge.engine.stage import StageTrainer
 from muybridge.engine.start import (
     check_folder,
+    check_processes,
     check_resume,
     check_resumed_data,
     check_sources,
@@ -151,7 +152,10 @@ def train(
         InterruptedTrainingError: stopped by Ctrl-C or SIGTERM, or at the time limit; the run can be resumed.
     """
     run, deadline = RunFolder(folder), time.monotonic() + seconds
-    runtime, report = runtime or Runtime(training_precision(recipe, folder)), report or Reporter(quiet=True)
+    runtime, report = (
+        runtime or Runtime(training_precision(recipe, folder), strategy=recipe.train.strategy),
+        report or Reporter(quiet=True),
+    )
     recipe = recipe.resolved()
     if not run.exists:
         check_folder(recipe, run.path)  # before anything is written
@@ -194,6 +198,7 @@ def _open_session(recipe: Recipe, run: RunFolder, runtime: Runtime, report: Repo
     except DataError as error:  # training does without; testing will say so again
         report.say(f"no test part: {error}")
     check_training_data(recipe, indexes, runtime.world_size)
+    check_processes(recipe, run, indexes, runtime)
     if run.exists:
         check_resumed_data(recipe, run, indexes)
         for note in resume_notes(run, runtime):
@@ -342,8 +347,9 @@ def _end_epoch(session: Session, trainer: StageTrainer, state: TrainState, sums:
             state.last = row["val"][trainer.metric]
         if trainer.is_last and row["val"][trainer.metric] > state.best:
             state.best, state.best_epoch = row["val"][trainer.metric], epoch
-            if settings.checkpoint == "best" and session.runtime.is_main_process:
-                session.run.write_weights("weights", trainer.eval_model)
+            best = trainer.tested_model() if settings.checkpoint == "best" else None
+            if best is not None and session.runtime.is_main_process:
+                session.run.write_weights("weights", best)
     if session.runtime.is_main_process:
         session.journal.write(**row)
         if session.loggers:
@@ -354,11 +360,11 @@ def _end_epoch(session: Session, trainer: StageTrainer, state: TrainState, sums:
 def _end_stage(session: Session, trainer: StageTrainer, state: TrainState) -> TrainState:
     """Save the weights of a stage; returns the state in which the next one begins."""
     run, settings = session.run, session.recipe.train
-    following = TrainState(stage=state.stage + 1, failed=state.failed)
+    following, trained = TrainState(stage=state.stage + 1, failed=state.failed), trainer.tested_model()
     if session.runtime.is_main_process:
-        run.write_weights(f"stages/{trainer.stage.name}", trainer.eval_model)
+        run.write_weights(f"stages/{trainer.stage.name}", trained)
         if trainer.is_last and settings.checkpoint == "last":
-            run.write_weights("weights", trainer.eval_model)
+            run.write_weights("weights", trained)
         if trainer.is_last and session.val and trainer.total:
             session.report.say(_describe_checkpoint(settings.checkpoint, state, METRICS[trainer.metric]))
         run.write_state(_saved_state(following, session.journal.size))
@@ -378,8 +384,9 @@ def _describe_checkpoint(checkpoint: str, state: TrainState, metric: str) -> str
 
 
 def _save(session: Session, trainer: StageTrainer, state: TrainState) -> None:
+    parts = trainer.state_dicts()
     if session.runtime.is_main_process:
-        session.run.write_state(_saved_state(state, session.journal.size, **trainer.state_dicts()))
+        session.run.write_state(_saved_state(state, session.journal.size, **parts))
 
 
 def _saved_state(state: TrainState, journal: int, **parts: Any) -> dict[str, Any]:

@@ -170,6 +170,9 @@ class Train(FrozenModel):
             processor or GPU computes in bfloat16, else "32-true".
         compile: use torch.compile: takes minutes at the start, which a long training on a GPU gains back.
         seed: all random numbers of the run derive from it; those of sample i in epoch e from (seed, e, i) alone.
+        strategy: what several processes share: with "ddp" each keeps all parameters, and gradients are averaged; with
+            "fsdp" each keeps its share of parameters, gradients and optimizer state between steps, for networks that
+            would not fit otherwise. Without effect on one process; a training resumes with the other one too.
         num_workers: processes that load and prepare samples; 0 uses the training process. Never changes a result.
         checkpoint: which weights become the run's: those of the "last" epoch, or of the epoch with the "best" top-1 on
             ``val``.
@@ -203,6 +206,7 @@ class Train(FrozenModel):
     precision: Literal["auto", "32-true", "64-true", "bf16-mixed", "16-mixed"] = "auto"
     compile: bool = False
     seed: NonNegativeInt = 0
+    strategy: Literal["ddp", "fsdp"] = "ddp"
     num_workers: NonNegativeInt = 0
     checkpoint: Literal["last", "best"] = "last"
     val_interval: PositiveInt = 1
@@ -221,6 +225,17 @@ class Train(FrozenModel):
         if self.warm_up and not all(source.checksum for source in self.init_from.values()):  # a training writes it
             raise ValueError(
                 f'warm_up = "{self.warm_up}" and init_from both say where the parameters start; leave one of them out'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _strategy_fits(self) -> Self:
+        if self.strategy == "fsdp" and self.compile:
+            raise ValueError('strategy = "fsdp" with compile = true is not supported; leave one of them out')
+        if self.strategy == "fsdp" and self.precision in ("64-true", "16-mixed"):
+            raise ValueError(
+                f'strategy = "fsdp" computes in "32-true" or "bf16-mixed", and precision is "{self.precision}"; set '
+                'one of these, or "auto", which is one of them'
             )
         return self
 
