@@ -1,16 +1,20 @@
 """Commands that use trained runs."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from muybridge.cli.app import command
+from muybridge.cli.app import command, shell_command
 from muybridge.cli.failures import Failures, printable
 from muybridge.cli.options import AsJson, Device, Run, Settings, Split, Strict
-from muybridge.core.errors import RecipeError
+from muybridge.core.errors import RecipeError, RunError
 from muybridge.recipe_schema import check_recipe, check_tree, parse_settings
+
+if TYPE_CHECKING:
+    from muybridge.engine.checkpoint import RunFolder
 
 
 @command("Use", example="muybridge localize runs/mine video.mp4")
@@ -98,6 +102,12 @@ def fuse(
             "--learn", help="Learn the weights on val, on which all of them must have been tested too (--split val)."
         ),
     ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Also write the runs as one, which predicts, tests and exports like any other."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Late fusion: average the predictions of several tested runs, such as the two streams of a network."""
@@ -117,6 +127,7 @@ def fuse(
 
     from muybridge.cli.tables import print_fusion
     from muybridge.engine.checkpoint import RunFolder
+    from muybridge.engine.ensemble import make_ensemble
     from muybridge.engine.fuse import align, learn_weights
 
     sources = [run if run.is_file() else RunFolder.open(run) for run in runs]
@@ -124,6 +135,22 @@ def fuse(
     if learn:
         shares = learn_weights(align(sources, "val"))
     print_fusion([printable(str(run)) for run in runs], shares, aligned, as_json)
+    if out is not None:
+        make_ensemble(_folders_only(sources), out, shares)
+        if not as_json:
+            typer.echo(f"written as one run; next: {shell_command('predict', out, 'FILE')}")
+
+
+def _folders_only(sources: "Sequence[RunFolder | Path]") -> "list[RunFolder]":
+    for source in sources:
+        if isinstance(source, Path):
+            raise RunError(
+                "predictions of another tool, which has no network here",
+                expected="run folders, to write them as one run",
+                hint="leave --out away",
+                where=source,
+            )
+    return [source for source in sources if not isinstance(source, Path)]
 
 
 @command("Use", example="muybridge convert tdn_sthv1_r50_8.pth --model tdn --labels names.txt --run runs/tdn")

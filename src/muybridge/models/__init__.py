@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from muybridge.models.drnn import DRNNConfig
+from muybridge.models.ensemble import EnsembleConfig
 from muybridge.models.fisher_vectors import FisherVectorsConfig
 from muybridge.models.fused import FusedConfig
 from muybridge.models.linear import LinearConfig
@@ -19,6 +20,7 @@ from muybridge.models.video_lstm import VideoLSTMConfig
 
 AnyModel = Annotated[
     DRNNConfig
+    | EnsembleConfig
     | FisherVectorsConfig
     | FusedConfig
     | LinearConfig
@@ -34,6 +36,7 @@ AnyModel = Annotated[
 __all__ = [
     "AnyModel",
     "DRNNConfig",
+    "EnsembleConfig",
     "FisherVectorsConfig",
     "FusedConfig",
     "LinearConfig",

@@ -207,10 +207,10 @@ class DifferentialLSTM(nn.Module):
         """d^(n) of each term from s_t, s_{t-1}, ... by repeated differences."""
         if self.bounded:
             history = [s.tanh() for s in history]
-        differences = [history[0]]
+        differences = (history[0],)
         for _ in range(self.lags - 1):
             history = [later - earlier for later, earlier in pairwise(history)]
-            differences.append(history[0])
+            differences = (*differences, history[0])
         return [differences[n] for n in self.derivatives]
 
     def _derivative_term(self, derivatives: list[Tensor], weights: Tensor) -> Tensor:
