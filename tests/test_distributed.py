@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -107,6 +108,41 @@ def test_a_plan_goes_on_in_the_middle():
 def test_testing_deals_every_sample_once(world: int):
     shares = [sequential_plan(5, 2, rank, world) for rank in range(world)]
     assert sorted(index for share in shares for step in share for _, index in step) == list(range(5))
+
+
+GATHER = """
+import sys
+from muybridge.engine.runtime import Runtime
+
+runtime = Runtime("32-true", "cpu", time_limit=60.0)
+print(runtime.all_gather(runtime.rank), runtime.world_size)
+"""
+
+
+@pytest.mark.slow
+def test_tasks_of_slurm_find_each_other():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    job = {"SLURM_JOB_ID": "1", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": str(port), "SLURM_NODEID": "0"}
+    job |= {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1"}
+    command = [sys.executable, "-c", GATHER]
+    tasks = [
+        subprocess.Popen(
+            command,
+            env=os.environ | job | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    assert [task.communicate(timeout=120)[0].strip() for task in tasks] == ["[0, 1] 2"] * 2
+
+
+def test_one_process_inside_of_a_job_of_slurm_is_one(monkeypatch: pytest.MonkeyPatch):
+    for name in ("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_NNODES"):
+        monkeypatch.setenv(name, "2")
+    assert Runtime("32-true", "cpu").world_size == 1
 
 
 # Shares of parameters
@@ -269,6 +305,58 @@ def test_processes_on_the_command_line(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("trained; next") == 1
     assert (tmp_path / "runs" / "recipe" / "weights.safetensors").exists()
+
+
+HOSTS = (("a", "10.77.41.1"), ("b", "10.77.41.2"))
+
+
+@pytest.fixture
+def hosts() -> Iterator[dict[str, list[str]]]:
+    """Two network namespaces with a cable between them: the words that run a command in each, by its address."""
+    if shutil.which("ip") is None:
+        pytest.skip("the program ip is not installed")
+    names = {letter: f"muybridge-{os.getpid()}-{letter}" for letter, _ in HOSTS}
+    links = {letter: f"mb{os.getpid() % 10**8}{letter}" for letter, _ in HOSTS}
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True)
+
+    try:
+        for name in names.values():
+            try:
+                ip("netns", "add", name)
+            except subprocess.CalledProcessError:
+                pytest.skip("network namespaces need rights that this user lacks")
+        ip("link", "add", links["a"], "type", "veth", "peer", "name", links["b"])
+        for letter, address in HOSTS:
+            ip("link", "set", links[letter], "netns", names[letter])
+            for words in (("addr", "add", f"{address}/24", "dev", links[letter]), ("link", "set", links[letter], "up")):
+                ip("-n", names[letter], *words)
+            ip("-n", names[letter], "link", "set", "lo", "up")
+        yield {
+            address: ["ip", "netns", "exec", names[letter], "env", f"GLOO_SOCKET_IFNAME={links[letter]}"]
+            for letter, address in HOSTS
+        }
+    finally:
+        for name in names.values():
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+@pytest.mark.slow
+def test_two_hosts_train_as_one_process(tmp_path: Path, hosts: dict[str, list[str]]):
+    root = write_recordings(tmp_path / "recordings")
+    save_recipe(exact_recipe(root, "fsdp"), tmp_path / "recipe.toml")
+    first, _ = hosts
+    words = ["-m", "--", "muybridge", "train", str(tmp_path / "recipe.toml"), "--run", str(tmp_path / "hosts")]
+    machines = []
+    for address, inside in hosts.items():
+        place = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"{first}:29500", "--local-addr", address]
+        place += ["--rdzv-conf", f"is_host={int(address == first)}", "--nnodes", "2", "--nproc-per-node", "1"]
+        command = [*inside, sys.executable, "-m", "torch.distributed.run", *place, *words, "--device", "cpu"]
+        machines.append(subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}))
+    assert [machine.wait(timeout=240) for machine in machines] == [0, 0]
+    assert epochs(tmp_path, exact_recipe(root, "ddp"), "one", "", 1) == 0
+    torch.testing.assert_close(weights(tmp_path / "hosts"), weights(tmp_path / "one"), rtol=1e-5, atol=1e-6)
 
 
 def failure(rank: int, status: int, text: str = "") -> ProcessFailure:

@@ -17,6 +17,7 @@ from typing import Any, Literal, cast
 import torch
 import torch.distributed
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from lightning_fabric.strategies.strategy import Strategy
@@ -42,8 +43,8 @@ BFLOAT16_SLOWDOWN = 5.7
 class Runtime:
     """The device and the processes of a run, over Lightning Fabric.
 
-    Under ``torchrun`` (or SLURM) every started process takes part; otherwise there is one, on the first accelerator or
-    else the CPU.
+    Under ``torchrun``, or ``srun`` of SLURM, every started process takes part; otherwise there is one, on the first
+    accelerator or else the CPU.
 
     Args:
         precision: number format, as Fabric names it; "auto" is bfloat16 where the device computes in it, else float32.
@@ -64,14 +65,15 @@ class Runtime:
     ) -> None:
         accelerator = _accelerator(device)
         self.precision = resolve_precision(precision, accelerator)
-        world = int(os.environ.get("WORLD_SIZE", "1"))
-        local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+        world, local = _process_counts()
         self.fabric = Fabric(
             accelerator=accelerator,
             devices=local,
             num_nodes=max(world // local, 1),
             strategy=_strategy(strategy, world, time_limit) if world > 1 else "auto",
             precision=self.precision,
+            # One process is one, also inside of a job of SLURM with several tasks.
+            plugins=None if world > 1 else [LightningEnvironment()],
         )
         self.is_sharded = world > 1 and strategy == "fsdp"
         if world > 1:
@@ -144,6 +146,15 @@ class Runtime:
                         expected="the same on every machine",
                         hint="install the same versions and copy the same recordings and recipe to all machines",
                     )
+
+
+def _process_counts() -> tuple[int, int]:
+    """How many processes there are, and on this machine: as torchrun says, or ``srun`` of SLURM; 1 without them."""
+    if "WORLD_SIZE" in os.environ:
+        world = int(os.environ["WORLD_SIZE"])
+        return world, int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    world = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    return world, world // int(os.environ.get("SLURM_STEP_NUM_NODES", "1"))
 
 
 def _strategy(strategy: ShareStrategy, world: int, time_limit: float) -> Strategy:
