@@ -619,8 +619,8 @@ def test_a_file_that_is_missing_a_folder_or_of_unknown_kind(tmp_path):
     (tmp_path / "folder.npz").mkdir()
     with pytest.raises(DataError, match="the file cannot be read"):
         read_skeleton(tmp_path / "folder.npz")
-    with pytest.raises(DataError, match=r"files that end in \.bvh are not known\. Expected one of \.npz"):
-        read_skeleton(tmp_path / "walk.bvh")
+    with pytest.raises(DataError, match=r"files that end in \.fbx are not known\. Expected one of \.npz"):
+        read_skeleton(tmp_path / "walk.fbx")
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root reads everything")

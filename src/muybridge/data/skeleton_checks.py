@@ -180,13 +180,14 @@ def people_in_a_row(sequences: Sequence[SkeletonSequence]) -> tuple[int, str] | 
     return None
 
 
-def describe_check(check: LayoutCheck, layout: Layout, reason: str = "") -> str:
+def describe_check(check: LayoutCheck, layout: Layout, reason: str = "", given: str = "data.joints") -> str:
     """One sentence about the layout of recordings and how well it fits.
 
     Args:
         check: of the recordings.
         layout: theirs.
         reason: what a layout that has no name was inferred from, or why it could not be; empty where it is given.
+        given: what gives it then.
     """
     if not layout.known:
         return (
@@ -197,7 +198,7 @@ def describe_check(check: LayoutCheck, layout: Layout, reason: str = "") -> str:
             "accuracy: set data.layout where one fits (`muybridge layouts` lists them), or data.joints"
         )
     if layout.name not in LAYOUTS:
-        return _describe_unnamed(layout, reason)
+        return _describe_unnamed(layout, reason, given)
     score, best = check.plausibility.get(layout.name, 0.0), check.best
     if best not in (None, layout.name):
         return (
@@ -212,9 +213,9 @@ def describe_check(check: LayoutCheck, layout: Layout, reason: str = "") -> str:
     return f"the layout is {layout.name} (plausibility of those with {len(layout)} joints: {check})"
 
 
-def _describe_unnamed(layout: Layout, reason: str) -> str:
+def _describe_unnamed(layout: Layout, reason: str, given: str) -> str:
     """One sentence about a layout that is described by data.joints, or was inferred."""
-    source = f"inferred {reason}, and written to data.joints in the run's recipe" if reason else "given by data.joints"
+    source = f"inferred {reason}, and written to data.joints in the run's recipe" if reason else f"given by {given}"
     parts = [f"{len(layout.bones)} bones", f"the body's center ({layout.joints[layout.root]})"]
     lacking = []
     for name, known, loss in (

@@ -110,8 +110,9 @@ def _match_joints(sequence: SkeletonSequence, layout: Layout, where: str | None)
         return sequence.take_joints([stated.joints.index(joint) for joint in layout.joints])
     if layout.name in LAYOUTS and stated.name not in LAYOUTS:
         return sequence
+    other = next((joint for joint in stated.joints if joint not in layout.joints), "")
     raise DataError(
-        f"the file names its joints, and they are {describe_layout(stated)}",
+        f"the file names its joints, and they are {describe_layout(stated)}; {other!r} is none of those expected",
         expected=describe_layout(layout),
         hint="leave out data.layout and data.joints, and keep recordings of one kind of skeleton together",
         where=where,

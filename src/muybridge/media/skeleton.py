@@ -6,6 +6,8 @@ from pathlib import Path
 from muybridge.core.errors import DataError
 from muybridge.core.types import SkeletonSequence
 from muybridge.media.arrays import ReadOptions, sequence_from_array, turn_up
+from muybridge.media.bvh import read_bvh
+from muybridge.media.c3d_file import read_c3d
 from muybridge.media.keypoints import read_csv, read_json, read_npy
 from muybridge.media.kinect import read_msr, read_sbu, read_utd
 from muybridge.media.ntu import read_ntu
@@ -14,6 +16,8 @@ from muybridge.media.parsing import read_text
 __all__ = [
     "SUFFIXES",
     "ReadOptions",
+    "read_bvh",
+    "read_c3d",
     "read_csv",
     "read_json",
     "read_msr",
@@ -38,6 +42,8 @@ _OPEN: dict[str, Callable[[Path, ReadOptions], SkeletonSequence]] = {
     ".npy": read_npy,
     ".json": read_json,
     ".csv": read_csv,
+    ".bvh": read_bvh,
+    ".c3d": read_c3d,
 }
 
 SUFFIXES = (*_OPEN, *_FIXED)

@@ -171,7 +171,10 @@ class SkeletonFolder(ClassFolder):
         known = self.joints is not None or layout.name in LAYOUTS or (stated is not None and stated.known)
         reason = "" if known else self._inference().reason
         check = check_layout(sequences, layout)
-        notices = [describe_check(check, layout, reason), *_layout_oddities(sequences, layout)]
+        notices = [
+            describe_check(check, layout, reason, "the files" if stated else "data.joints"),
+            *_layout_oddities(sequences, layout),
+        ]
         notices += _vertical_oddities(usable, layout, self.up)
         return (*notices, *_oddities([facts for _, facts in usable]), *super().notices())
 

@@ -81,6 +81,16 @@ def to_sequence(frames: Frames, options: ReadOptions, where: Path) -> SkeletonSe
     return name_joints(sequence, names, where) if names else sequence
 
 
+def frames_of(sequence: SkeletonSequence) -> NumberedFrames:
+    """The people in each frame of a recording, each followed by the place that they have in it."""
+    joints = sequence.joints.double().numpy()
+    frames = [
+        [Person(joints[frame, person], None, str(person)) for person in np.flatnonzero(there)]
+        for frame, there in enumerate(sequence.present.numpy())
+    ]
+    return NumberedFrames(dict(enumerate(frames)), sequence.layout.joints if sequence.layout else ())
+
+
 def of_estimator(options: ReadOptions, coordinates: int) -> ReadOptions:
     """The options for joints of an estimator, whose coordinates are known."""
     return replace(options, axes="", coordinates=3 if coordinates == 3 else 2)

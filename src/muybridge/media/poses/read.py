@@ -9,7 +9,7 @@ import io
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,15 @@ from muybridge.core.files import find_files
 from muybridge.core.types import SkeletonSequence
 from muybridge.media import npz
 from muybridge.media.arrays import ReadOptions
+from muybridge.media.bvh import read_bvh
+from muybridge.media.c3d_file import read_c3d
 from muybridge.media.parsing import read_bytes, read_text
 from muybridge.media.poses import tools
-from muybridge.media.poses.people import Frames, NumberedFrames, to_sequence
+from muybridge.media.poses.people import Frames, NumberedFrames, frames_of, to_sequence
 from muybridge.media.poses.pickles import read_annotations
 from muybridge.media.poses.tables import is_deeplabcut, is_ultralytics, read_deeplabcut, read_sleap, read_ultralytics
 
-SUFFIXES = (".json", ".txt", ".npz", ".csv", ".h5", ".pkl", ".pickle")
+SUFFIXES = (".json", ".txt", ".npz", ".csv", ".h5", ".pkl", ".pickle", ".bvh", ".c3d")
 """File name endings that estimators use."""
 
 _OPENPOSE = re.compile(r"(.*?)_?(\d+)_keypoints\.json")
@@ -71,7 +73,7 @@ def find_poses(source: Path) -> list[Pose]:
         raise DataError(
             "no recording of a pose estimator is found",
             expected="files of OpenPose, MMPose, RTMPose, AlphaPose, COCO, Ultralytics, MediaPipe, MMAction2, pyskl, "
-            "DeepLabCut or SLEAP",
+            "DeepLabCut or SLEAP, or motion capture (.bvh, .c3d)",
             hint="check the path; docs/poses.md describes the files",
             where=source,
         )
@@ -110,6 +112,10 @@ def _of_file(path: Path, name: str) -> Iterator[Pose]:
             yield Pose(name, "MMAction2", (path,))
         case ".csv" if is_deeplabcut(read_text(path)):
             yield Pose(name, "DeepLabCut", (path,))
+        case ".bvh":
+            yield Pose(name, "BVH", (path,))
+        case ".c3d":
+            yield Pose(name, "C3D", (path,))
         case ".h5":
             yield Pose(name, "SLEAP", (path,))
         case ".pkl" | ".pickle":
@@ -125,9 +131,16 @@ def read_poses(pose: Pose, options: ReadOptions | None = None) -> SkeletonSequen
 
     Raises:
         DataError: the files are damaged, or nobody is seen.
-        MissingExtraError: SLEAP's files need h5py.
+        MissingExtraError: SLEAP's files need h5py, C3D files c3d.
     """
-    return to_sequence(read_frames(pose), options or ReadOptions(), pose.files[0])
+    options = options or ReadOptions()
+    if read := _OF_MOTION_CAPTURE.get(pose.tool):
+        return read(pose.files[0], options)
+    return to_sequence(read_frames(pose), options, pose.files[0])
+
+
+_OF_MOTION_CAPTURE: dict[str, Callable[[Path, ReadOptions], SkeletonSequence]] = {"BVH": read_bvh, "C3D": read_c3d}
+"""Tools whose files say who is who, and have positions in space."""
 
 
 def read_frames(pose: Pose) -> Frames:
@@ -147,6 +160,8 @@ def read_frames(pose: Pose) -> Frames:
             return read_deeplabcut(path)
         case "SLEAP":
             return read_sleap(path)
+        case "BVH" | "C3D":
+            return frames_of(_OF_MOTION_CAPTURE[pose.tool](path, ReadOptions()))
         case "pyskl":
             entry = read_annotations(path)[pose.part]
             return tools.arrays(np.asarray(entry["keypoint"]), entry.get("keypoint_score"), path)
