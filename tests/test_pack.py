@@ -24,10 +24,12 @@ from muybridge.core import packed
 from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError, RecipeError
 from muybridge.core.packed import PackedPath, is_pack, read_range
+from muybridge.core.types import SkeletonSequence
 from muybridge.data.datasets import Pack, Playback, SkeletonFolder, VideoFolder
 from muybridge.data.loader import BatchPlan, SampleDataset, make_loader, sequential_plan
 from muybridge.data.shards import write as writing
 from muybridge.data.shards.pack_index import read_index
+from muybridge.data.shards.skeletons import pack_skeleton, read_packed_skeleton
 from muybridge.data.shards.verify import verify
 from muybridge.data.shards.write import pack
 from muybridge.engine.checkpoint import RunFolder
@@ -346,6 +348,17 @@ def test_two_at_a_time_are_refused(videos, copy):
         os.close(descriptor)
 
 
+def test_confidence_stays_beside_the_joints(tmp_path):
+    joints, present, scores = torch.rand(4, 1, 3, 2), torch.ones(4, 1, dtype=torch.bool), torch.rand(4, 1, 3)
+    content = pack_skeleton(SkeletonSequence(joints, present, scores, filled=2))
+    (tmp_path / "any.tar").write_bytes(content)
+    read = read_packed_skeleton(PackedPath(str(tmp_path / "any.tar"), "0.npz", 0, len(content)))
+    assert read.scores is not None
+    assert torch.equal(read.scores, scores)
+    assert torch.equal(read.joints, joints)
+    assert read.filled == 2
+
+
 def test_what_cannot_be_read_is_kept_as_an_error(videos, tmp_path):
     broken = shutil.copytree(videos, tmp_path / "videos")
     (broken / "dawn" / "a_0.mp4").write_bytes(b"nothing")
@@ -426,8 +439,6 @@ def test_a_damaged_description_is_refused(copy, text, message):
 def test_a_damaged_skeleton_is_refused(tmp_path):
     path = tmp_path / "any.tar"
     path.write_bytes(b"x" * 900)
-    from muybridge.data.shards.skeletons import read_packed_skeleton
-
     with pytest.raises(DataError, match="the packed skeleton is damaged"):
         read_packed_skeleton(PackedPath(str(path), "0.npz", 10, 500))
 
