@@ -133,19 +133,23 @@ def answer(name: str) -> Prediction:
 def test_any_file_name_and_any_cut_are_continued(tmp_path: Path, as_csv: bool) -> None:
     names = ["a,b", 'a "b"\n,"c"\nd', "a\rb", "a\u2028b\x85c", os.fsdecode(b"\xff"), "\xfc"]
     whole = tmp_path / "whole"
-    with AnswerFile(whole, as_csv, 2) as file:
+    with AnswerFile(whole, as_csv, 2, 2) as file:
         for name in names:
             file.add(answer(name))
     content = whole.read_bytes()
     for length in range(len(content) + 1):
         cut = tmp_path / "cut"
         cut.write_bytes(content[:length])
-        with AnswerFile(cut, as_csv, 2) as file:
+        with AnswerFile(cut, as_csv, 2, 2) as file:
             for name in names:
                 if not file.has(Path(name)):
                     file.add(answer(name))
         assert cut.read_bytes() == content
+    with pytest.raises(DataError, match="the --top of then"), AnswerFile(whole, as_csv, 1, 2):
+        pass
     if not as_csv:
+        with AnswerFile(whole, as_csv, 5, 2):  # of two classes, the best five are both
+            pass
         assert [json.loads(line)["path"] for line in content.decode().split("\n")[:-1]] == names
 
 
@@ -154,7 +158,7 @@ def test_any_file_name_and_any_cut_are_continued(tmp_path: Path, as_csv: bool) -
 def test_a_file_of_one_unfinished_line_of_something_else_is_kept(tmp_path: Path, text: str, as_csv: bool) -> None:
     path = tmp_path / "notes"
     path.write_text(text)
-    with pytest.raises(DataError, match="not of this kind"), AnswerFile(path, as_csv, 2):
+    with pytest.raises(DataError, match="not of this kind"), AnswerFile(path, as_csv, 2, 2):
         pass
     assert path.read_text() == text
 

@@ -285,6 +285,16 @@ def test_nothing_found_and_unknown_labels_are_said(run: Path, film: Path, tmp_pa
     assert "no segments; the highest probability is" in result.stderr
 
 
+def test_recordings_without_labels_are_said(run: Path, film: Path, tmp_path: Path) -> None:
+    (tmp_path / "truth.csv").write_text("path,start,end,label\nfilm,0,1,dawn\n")
+    other = str(shutil.copy(film, tmp_path / "other.mp4"))
+    with pytest.warns(MuybridgeWarning, match=r"no labelled segments of 1 of 2 recordings \(.*other.mp4\)"):
+        result = CliRunner().invoke(
+            app, ["timeline", str(run), str(film), other, "--truth", str(tmp_path / "truth.csv")]
+        )
+    assert "in 1 recording\n" in result.stderr
+
+
 def test_no_segment_is_missing_in_the_picture(tmp_path: Path) -> None:
     labels = tuple(f"class {index}" for index in range(12))
     segments = tuple(Segment(index, index + 1 + (index > 9) / 2, label) for index, label in enumerate(labels))

@@ -23,13 +23,14 @@ class AnswerFile:
         path: of the file; it is continued if it exists.
         as_csv: CSV with the columns path, label, score, label2, score2, ...; else lines of JSON.
         top: classes of each answer.
+        known: classes that there are.
 
     Raises:
         DataError: the file holds something else, or cannot be written.
     """
 
-    def __init__(self, path: Path, as_csv: bool, top: int) -> None:
-        self.path, self.as_csv = path.expanduser(), as_csv
+    def __init__(self, path: Path, as_csv: bool, top: int, known: int) -> None:
+        self.path, self.as_csv, self.top = path.expanduser(), as_csv, min(top, known)
         self.columns = ["path"] + [
             f"{name}{n if n > 1 else ''}" for n in range(1, top + 1) for name in ("label", "score")
         ]
@@ -87,7 +88,10 @@ class AnswerFile:
                     raise ValueError(f"its columns are {','.join(rows[0])}")
                 self.done = {row[0] for row in rows[1:]}
             else:
-                self.done = {as_utf8(str(json.loads(line)["path"])) for line in lines.split("\n")[:-1]}
+                answers = [json.loads(line) for line in lines.split("\n")[:-1]]
+                self.done = {as_utf8(str(answer["path"])) for answer in answers}
+                if answers and len(answers[0]["top"]) != self.top:
+                    raise ValueError(f"its answers have {len(answers[0]['top'])} classes each, not {self.top}")
         except (ValueError, KeyError, TypeError, IndexError) as problem:
             raise self._refusal(f"holds something else ({problem})") from None
         return kept

@@ -58,7 +58,7 @@ def predict(
     ask = partial(predictor.predict_files, top=top, batch=batch, jobs=jobs or available_cores())
     with Failures(strict) as failures:
         if file := csv or jsonl:
-            with AnswerFile(file, csv is not None, top) as answers:
+            with AnswerFile(file, csv is not None, top, len(predictor.labels)) as answers:
                 _predict_into(answers, list(predictor.find(paths)), ask, failures)
             return
         for answer in failures.apart(ask(paths)):

@@ -243,13 +243,18 @@ def _check_labels(
     labelled: "dict[str, list[Segment]]", paths: list[str], predictor: "TimelinePredictor", truth: Path | None
 ) -> None:
     """Refuse labelled segments of other recordings, and warn about classes that the run does not know."""
-    if not any(_name_in(labelled, path) for path in paths):
+    missing = [path for path in paths if _name_in(labelled, path) is None]
+    if len(missing) == len(paths):
         raise DataError(
             "no recording is in the table of labelled segments",
             expected="the path or the file name of a recording in the column path",
             hint="correct the column path",
             where=truth,
         )
+    if missing:
+        some = ", ".join(missing[:3]) + (" and others" if len(missing) > 3 else "")
+        message = f"{truth} has no labelled segments of {len(missing)} of {len(paths)} recordings ({some})"
+        warnings.warn(f"{message}; the scores are those of the others", MuybridgeWarning, 2)
     labels = {segment.label for segments in labelled.values() for segment in segments}
     if unknown := sorted(labels - set(predictor.predictor.labels)):
         message = f"{truth}: the run has no class {', '.join(map(repr, unknown))}, whose segments count as not found"
