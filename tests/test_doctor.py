@@ -20,7 +20,7 @@ from muybridge.data.datasets import HMDB51, SBU, UCF101, UTDMHAD, MSRAction3D, S
 from muybridge.doctor import Diagnosis, Finding, examine
 from muybridge.doctor.files import check_videos
 from muybridge.doctor.observe import observe
-from muybridge.doctor.skeletons import skeleton_facts
+from muybridge.doctor.skeleton_facts import skeleton_facts
 from muybridge.doctor.split import check_classes, check_groups, similar_names
 from tests.skeletons import figure, figures, sequence
 from tests.test_video import with_matrix

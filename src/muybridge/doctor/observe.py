@@ -14,7 +14,7 @@ from muybridge.core.errors import DataError
 from muybridge.core.processes import map_in_threads
 from muybridge.core.types import Record, SkeletonSequence
 from muybridge.data.datasets.base import DatasetConfig, Split
-from muybridge.doctor.skeletons import SkeletonFacts, skeleton_facts
+from muybridge.doctor.skeleton_facts import SkeletonFacts, skeleton_facts
 from muybridge.media.video import Video
 
 _CHUNK = 64  # frames that are decoded at a time where all are

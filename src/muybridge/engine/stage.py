@@ -4,7 +4,7 @@ import copy
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +20,11 @@ from muybridge.engine.initialize import freeze_batch_norm, initialize_model
 from muybridge.engine.mixing import mix
 from muybridge.engine.optim import build_optimizer, rate_factor
 from muybridge.engine.runtime import Runtime
+from muybridge.engine.session import Session
 from muybridge.engine.sharding import load_optimizer_state, shard_like, whole_optimizer_state, whole_state
 from muybridge.models.base import Criterion, Model, Targets
 from muybridge.nn.criterion import BinaryCrossEntropy, CrossEntropy
 from muybridge.recipe import AnyOptimizer, Schedule, Stage
-
-if TYPE_CHECKING:
-    from muybridge.engine.train import Session
 
 
 @dataclass
@@ -48,7 +46,7 @@ class StageTrainer:
         total: optimizer steps of the stage.
     """
 
-    session: "Session"
+    session: Session
     stage: Stage
     number: int
     model: Model
@@ -63,7 +61,7 @@ class StageTrainer:
     total: int
 
     @classmethod
-    def start(cls, session: "Session", stage: Stage, number: int, saved: dict[str, Any]) -> "StageTrainer":
+    def start(cls, session: Session, stage: Stage, number: int, saved: dict[str, Any]) -> "StageTrainer":
         """The stage at its beginning, or as a saved state with the key ``model`` has it."""
         recipe, runtime, settings = session.recipe, session.runtime, session.recipe.train
         resumed = "model" in saved
@@ -244,7 +242,7 @@ def _pieces(runtime: Runtime, samples: Tensor, number: int) -> tuple[Tensor, ...
     return samples.tensor_split(min(number, *runtime.all_gather(len(samples))))
 
 
-def class_balance(session: "Session") -> ClassBalance | None:
+def class_balance(session: Session) -> ClassBalance | None:
     """How much the classes of the training set count; None where the recipe leaves them as they are."""
     settings, samples = session.recipe.train, session.train
     if not settings.balance:
@@ -253,7 +251,7 @@ def class_balance(session: "Session") -> ClassBalance | None:
     return ClassBalance.of(labels, len(classes), settings.balance_beta, samples.prepare.relabelling())
 
 
-def make_criterion(session: "Session", balance: ClassBalance | None) -> Criterion:
+def make_criterion(session: Session, balance: ClassBalance | None) -> Criterion:
     """The loss of class scores that the recipe asks for."""
     settings = session.recipe.train
     if session.recipe.data.multi_label():

@@ -9,7 +9,7 @@ import shutil
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
@@ -24,20 +24,20 @@ from muybridge.core.contracts import SkeletonData
 from muybridge.core.errors import DataError, RecipeError, RunError
 from muybridge.core.types import Batch
 from muybridge.data.datasets.base import Excluded, Index, Split
-from muybridge.data.loader import BatchPlan, SampleDataset
+from muybridge.data.loader import BatchPlan
 from muybridge.engine.baselines import write_baselines
 from muybridge.engine.bodies import measure_bodies, write_bodies
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.durations import measure_durations, write_durations
-from muybridge.engine.evaluate import make_samples
 from muybridge.engine.features import with_features
 from muybridge.engine.init_from import with_checksums
 from muybridge.engine.interrupt import InterruptedTrainingError, TimeUsedUpError, stop_requests
-from muybridge.engine.journal import Journal, Reporter
+from muybridge.engine.journal import Reporter
 from muybridge.engine.loggers import Loggers
 from muybridge.engine.metrics import METRICS
 from muybridge.engine.runtime import Runtime, explained_errors
 from muybridge.engine.saved_split import SavedSplit
+from muybridge.engine.session import Session
 from muybridge.engine.stage import StageTrainer
 from muybridge.engine.start import (
     check_folder,
@@ -82,45 +82,6 @@ class TrainState:
     last: float = -1.0
     sums: dict[str, float] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Session:
-    """What stays the same during a stage: recipe, folder, device, progress, samples.
-
-    Attributes:
-        train: the training set with augmentation.
-        plain: the training set without augmentation.
-        val: the validation set; None without one.
-        loggers: other tools that are told of each epoch; None in other processes than the main one.
-        deadline: when the training is stopped, on the clock of ``time.monotonic``.
-    """
-
-    recipe: Recipe
-    run: RunFolder
-    runtime: Runtime
-    report: Reporter
-    journal: Journal
-    loggers: Loggers | None
-    indexes: Mapping[Split, Index]
-    train: SampleDataset
-    plain: SampleDataset
-    val: SampleDataset | None
-    deadline: float = math.inf
-
-    @classmethod
-    def start(
-        cls, recipe: Recipe, run: RunFolder, runtime: Runtime, report: Reporter, indexes: Mapping[Split, Index]
-    ) -> "Session":
-        """A session for the first stage."""
-        first = recipe.stages()[0]
-        samples = _make_samples(recipe, indexes, first)
-        return cls(recipe, run, runtime, report, Journal(run.path / "journal.jsonl"), None, indexes, *samples)
-
-    def for_stage(self, stage: Stage) -> "Session":
-        """The session with samples as the model of a stage takes them."""
-        train, plain, val = _make_samples(self.recipe, self.indexes, stage)
-        return replace(self, train=train, plain=plain, val=val)
 
 
 def train(
@@ -424,19 +385,6 @@ def _train_row(session: Session, stage: Stage, epoch: int, step: int, sums: dict
         "step": step,
         "train": means | accuracy,
     } | seconds
-
-
-def _make_samples(
-    recipe: Recipe, indexes: Mapping[Split, Index], stage: Stage
-) -> tuple[SampleDataset, SampleDataset, SampleDataset | None]:
-    """The training set with and without augmentation, and the validation set, as a stage's model takes them."""
-    model = recipe.stage_model(stage)
-    train, val = indexes["train"].records, indexes["val"].records
-    return (
-        make_samples(recipe, "train", train, augment=True, model=model),
-        make_samples(recipe, "train", train, model=model),
-        make_samples(recipe, "val", val, model=model) if val else None,
-    )
 
 
 @contextmanager
