@@ -43,7 +43,8 @@ def launch(words: Sequence[str], processes: int) -> int:
         RunError: a process was killed, or ended with an error that only it knows; names it.
     """
     # What it says of processes that end is said below, in words.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("torch.distributed.elastic")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, available_cores() // processes))
     with TemporaryDirectory(prefix="muybridge-launch-") as folder, patch.dict(os.environ):
         os.environ |= {LAUNCHED: "1", "OMP_NUM_THREADS": threads}

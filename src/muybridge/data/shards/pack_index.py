@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from muybridge.core.contracts import ClipData, Holds, SkeletonData
 from muybridge.core.errors import DataError
@@ -234,8 +234,10 @@ def _read_parsed(place: str, changed: int) -> PackIndex:
             )
         info = PackInfo.model_validate(tree)
     except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        first = problem.errors()[0] if isinstance(problem, ValidationError) else None
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else repr(problem)
         raise DataError(
-            f"{PACK_FILE} is damaged ({problem!r})", expected="the description of a pack", hint=_AGAIN, where=place
+            f"{PACK_FILE} is damaged ({reason})", expected="the description of a pack", hint=_AGAIN, where=place
         ) from None
     lines = _content(place, INDEX_FILE)
     if checksum_of(lines) != info.index:
