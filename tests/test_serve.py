@@ -13,7 +13,7 @@ import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import av
@@ -21,6 +21,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from muybridge.cli import app
@@ -75,12 +76,15 @@ STRICT = Limits(
     idle_seconds=0.4,
     upload_seconds=0.9,
     answer_seconds=3.0,
+    header_seconds=0.5,
 )
 
 
 @pytest.fixture(scope="module")
 def strict(predictors: dict[str, Predictor]):
     with serving(predictors, ServeConfig(port=0, jobs=1, queue=0, limits=STRICT)) as pair:
+        film = encoded()
+        wait_until(lambda: pair[0].post("/v1/predict?filename=a.mp4", content=film).status_code == 200, 60)
         yield pair
 
 
@@ -323,6 +327,109 @@ def test_a_slow_sender_is_told_so(strict: Server, video: bytes) -> None:
 
     refused(client.post("/v1/predict?filename=a.mp4", content=drip()), 408, "too slowly")
     assert time.monotonic() - began < 5
+    goes_on(strict, video)
+
+
+def test_a_slow_sender_of_headers_is_told_so(strict: Server, video: bytes) -> None:
+    client, _ = strict
+    slow = exchange(client, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-One: ")
+    assert slow.startswith(b"HTTP/1.1 408 ")
+    assert b"all headers within 0.5 s" in slow
+    assert exchange(client, b"").startswith(b"HTTP/1.1 408 ")  # a connection on which nothing is asked
+    with socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=10) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        answer, began = b"", time.monotonic()
+        connection.settimeout(0.1)
+        while b"too slowly" not in answer and time.monotonic() - began < 10:  # the second request, a byte at a time
+            with suppress(OSError):
+                connection.sendall(b"G" if time.monotonic() - began < 0.3 else b"")
+                answer += connection.recv(65536)
+        assert b"HTTP/1.1 408 " in answer
+    goes_on(strict, video)
+
+
+def animated_gif(width: int, height: int, stated: int = 0) -> bytes:
+    """Three frames of some size, and a header that may state another for both sides."""
+    file = io.BytesIO()
+    pictures = [Image.new("RGB", (width, height), (light, 0, 0)) for light in (10, 110, 210)]
+    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=200)
+    content = bytearray(file.getvalue())
+    content[6:10] = (stated or width).to_bytes(2, "little") + (stated or height).to_bytes(2, "little")
+    return bytes(content)
+
+
+def test_what_is_sent_in_the_clothes_of_a_video_is_refused(server: Server, video: bytes, tmp_path: Path) -> None:
+    client, _ = server
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("film.mp4", bytes(10**7))
+    secret = tmp_path / "secret.mp4"
+    secret.write_bytes(video)
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as trap:
+        trap.settimeout(0.2)
+        address = f"http://127.0.0.1:{trap.getsockname()[1]}/part.ts"
+        playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n"
+        disguises = {
+            "zip": bomb.getvalue(),
+            "playlist of a file": playlist.format(secret).encode(),
+            "playlist of an address": playlist.format(address).encode(),
+            "list of files": f"ffconcat version 1.0\nfile '{secret}'\n".encode(),
+            "description of a session": b"v=0\nc=IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+            "manifest": f"<MPD><Period><BaseURL>{address}</BaseURL></Period></MPD>".encode(),
+            "page": b"<!doctype html><script>alert(1)</script>",
+        }
+        for what, content in disguises.items():
+            for name in ("a.mp4", "a.ts", ""):
+                response = client.post("/v1/predict", params={"filename": name}, content=content)
+                assert 400 <= response.status_code < 500, (what, response.text)
+                refused(response, response.status_code, ".")
+                assert str(tmp_path) not in response.text
+        for suffix in ("m3u8", "ffconcat", "mpd", "sdp", "txt"):
+            refused(client.post(f"/v1/predict?filename=a.{suffix}", content=video), 415, "ends in")
+        with suppress(TimeoutError):
+            asked.append(trap.accept()[0].recv(100))
+    assert asked == []
+    goes_on(server, video)
+
+
+def test_frames_of_absurd_sizes_are_refused(server: Server, video: bytes) -> None:
+    client, service = server
+    restarts = service.pool.restarts
+    assert client.post("/v1/predict?filename=a.gif", content=animated_gif(40, 40)).status_code == 200
+    refused(client.post("/v1/predict?filename=a.gif", content=animated_gif(1, 1)), 422, "1x1")
+    assert len(animated_gif(40, 40, 30_000)) < 2000
+    large = client.post("/v1/predict?filename=a.gif", content=animated_gif(40, 40, 30_000))
+    assert large.status_code in (413, 422)
+    refused(large, large.status_code, ".")
+    goes_on(server, video)
+    assert service.pool.restarts == restarts
+
+
+def test_a_stream_without_end_is_cut_at_the_limit(strict: Server, video: bytes) -> None:
+    client, _ = strict
+    sent = 0
+
+    def endless():
+        nonlocal sent
+        while True:
+            sent += 20_000
+            yield bytes(20_000)
+
+    with suppress(httpx.TransportError):  # the client does not listen while it sends
+        refused(client.post("/v1/predict?filename=a.mp4", content=endless()), 413, "more than 200000 bytes")
+    assert sent > STRICT.bytes
+    with socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=10) as connection:
+        connection.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.settimeout(0.05)
+        answer = b""
+        with suppress(ConnectionError):
+            while True:
+                connection.sendall(b"4e20\r\n" + bytes(20_000) + b"\r\n")
+                with suppress(TimeoutError):
+                    answer += connection.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 413 ")
     goes_on(strict, video)
 
 

@@ -27,6 +27,7 @@ class Limits:
         upload_seconds: for the whole body.
         answer_seconds: from the whole body to the answer, waiting included.
         frame_bytes: of a frame of a stream.
+        header_seconds: until the headers of a request are there.
     """
 
     bytes: int = 512 << 20
@@ -40,6 +41,7 @@ class Limits:
     upload_seconds: float = 900.0
     answer_seconds: float = 900.0
     frame_bytes: int = 2 << 20
+    header_seconds: float = 20.0
 
     def __post_init__(self) -> None:
         for limit in fields(self):

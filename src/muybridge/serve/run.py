@@ -14,6 +14,7 @@ from muybridge.core.hub import is_hub_address, parse_hub_address
 from muybridge.predict import Predictor, Reject
 from muybridge.serve.app import make_app
 from muybridge.serve.config import Limits, ServeConfig
+from muybridge.serve.patience import patient_protocol
 
 SHUTDOWN_SECONDS = 60
 """How long requests that are in progress may take when the server is asked to end."""
@@ -57,6 +58,7 @@ def settings(app: FastAPI, limits: Limits, log_level: str = "warning") -> uvicor
         app,
         log_level=log_level,
         access_log=False,
+        http=patient_protocol(limits.header_seconds),
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         server_header=False,
         ws="websockets-sansio",
