@@ -15,7 +15,8 @@ from muybridge.core.errors import DataError, MissingExtraError
 from muybridge.data.datasets.skeleton_folder import SkeletonFolder
 from muybridge.media.arrays import ReadOptions
 from muybridge.media.poses import Pose, find_poses, read_poses
-from muybridge.media.poses.people import Person, likeness, link, to_sequence
+from muybridge.media.poses.people import Person, _Found, _linked, _steady, likeness, link, to_sequence
+from muybridge.media.poses.tools import openpose_frames
 from muybridge.media.skeleton import read_skeleton
 from tests.skeletons import figures, pixels
 
@@ -203,6 +204,46 @@ def test_people_who_change_places_are_followed():
     recording = to_sequence(frames, ReadOptions(), Path("a"))
     first = recording.joints[:, 0].numpy()
     np.testing.assert_allclose(first, FRAMES[:, 1], rtol=1e-5)  # who is listed first in frame 0
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_people_in_a_steady_order_are_linked_as_frame_by_frame(seed: int):
+    rng = np.random.default_rng(seed)
+    count, frames = int(rng.integers(1, 4)), int(rng.integers(1, 6))
+    size = np.ptp(FRAMES[0, 0], axis=0).max()
+    near = rng.normal(0, rng.choice([0.02, 0.2, 1.0]) * size, (frames, count, 1, 2))
+    apart = rng.choice([0.05, 0.3, 3.0]) * size * np.arange(count)[:, None, None]
+    people = [[Person(pose) for pose in FRAMES[0, 0] + apart + step] for step in near]
+    if seed % 5 == 0:
+        people.append(people[-1][:-1])
+    found = _Found.of(people, Path())
+    assert link(people, found) == _linked(people, found)
+    if count == 1 and seed % 5:
+        assert (len(link(people)) == 1) == bool(_steady(people, found))
+
+
+def test_frames_of_openpose_whose_people_are_written_in_several_ways():
+    flat_list, where = FRAMES[0].reshape(2, -1).tolist(), Path("a")
+    pose = [[*point, 0.5] for point in FRAMES[0, 0].tolist()]
+    space = [[*point, 1.0, 0.5] for point in FRAMES[0, 0].tolist()]
+    contents = [
+        {"people": [{"pose_keypoints_2d": pose}, {"pose_keypoints_2d": []}, {"person_id": [3]}]},  # nested, and nobody
+        {"people": []},
+        {"people": [{"pose_keypoints_3d": [number for point in space for number in point], "person_id": [3]}]},
+        {"people": [{"pose_keypoints_2d": [None, *pose[0][1:], *[number for point in pose[1:] for number in point]]}]},
+    ]
+    frames = openpose_frames((content, where) for content in contents)
+    assert [len(people) for people in frames] == [1, 0, 1, 1]
+    np.testing.assert_allclose(frames[0][0].points, FRAMES[0, 0])
+    assert frames[2][0].points.shape == (17, 3)
+    assert frames[2][0].track == "3"
+    assert np.isnan(frames[3][0].points[0, 0])
+    for wrong in (flat_list[0][:-2], ["left"] * 3, {"x": 1}):
+        with pytest.raises(DataError, match="keypoints is not as the tool writes it"):
+            openpose_frames([({"people": [{"pose_keypoints_2d": wrong}]}, where)])
+    for wrong in ([], {"people": {}}, {"people": [3]}):
+        with pytest.raises(DataError, match="people is not as the tool writes it"):
+            openpose_frames([(wrong, where)])
 
 
 def test_someone_is_first_who_is_seen_most_and_places_are_used_again():

@@ -28,7 +28,8 @@ def read_bytes(path: Path) -> bytes:
         DataError: it does not exist, cannot be read, or is empty.
     """
     try:
-        content = path.read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            content = file.readall()
     except OSError as problem:
         raise DataError(
             f"the file cannot be read ({problem.strerror})",
@@ -36,7 +37,7 @@ def read_bytes(path: Path) -> bytes:
             hint="check the path and its permissions",
             where=path,
         ) from None
-    if not content.strip():
+    if not content or content.isspace():
         raise _empty(path)
     return content
 

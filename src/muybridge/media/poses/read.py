@@ -10,6 +10,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,11 +149,14 @@ def read_frames(pose: Pose) -> Frames:
     path = pose.files[0]
     match pose.tool:
         case "OpenPose":
-            frames = _numbered(pose.files, _OPENPOSE, lambda file: tools.openpose_frame(_json(file), file))
-            frames.names = tools.openpose_names(frames)
-            return frames
+            numbers = _numbers_of(pose.files, _OPENPOSE)
+            frames = tools.openpose_frames((_json(file), file) for file in pose.files)
+            return NumberedFrames(dict(zip(numbers, frames, strict=True)), tools.openpose_names(frames))
         case "Ultralytics":
-            return _numbered(pose.files, _NUMBERED_TEXT, read_ultralytics)
+            numbers = _numbers_of(pose.files, _NUMBERED_TEXT)
+            return NumberedFrames(
+                {number: read_ultralytics(file) for number, file in zip(numbers, pose.files, strict=True)}
+            )
         case "MMAction2":
             loaded, _ = _arrays_in(path, ("keypoint", "keypoint_score"))
             return tools.arrays(loaded["keypoint"], loaded.get("keypoint_score"), path)
@@ -210,14 +214,12 @@ def refuse_frame(content: Any, where: Path) -> None:
         )
 
 
-def _numbered(files: Sequence[Path], pattern: re.Pattern[str], read: Any) -> NumberedFrames:
-    """A frame from each numbered file; numbers that are not there show nobody."""
-    numbers = {}
-    for position, file in enumerate(files):
-        match = pattern.fullmatch(file.name)
-        numbers[int(match[2]) if match else position] = file
+def _numbers_of(files: Sequence[Path], pattern: re.Pattern[str]) -> list[int]:
+    """The number of the frame in each file; numbers that are not there show nobody."""
+    matches = [pattern.fullmatch(file.name) for file in files]
+    numbers = [int(match[2]) if match else position for position, match in enumerate(matches)]
     tools.check_span(min(numbers), max(numbers), len(numbers), files[0].parent)
-    return NumberedFrames({number: read(file) for number, file in numbers.items()})
+    return numbers
 
 
 def _arrays_in(path: Path, wanted: Sequence[str]) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -234,8 +236,11 @@ def _arrays_in(path: Path, wanted: Sequence[str]) -> tuple[dict[str, np.ndarray]
 
 
 def _json(path: Path) -> Any:
+    content = read_bytes(path)
+    with suppress(ValueError, RecursionError):
+        return _decode(content.decode())
     try:
-        return json.loads(read_bytes(path))
+        return json.loads(content)  # in any other encoding that JSON may have
     except (ValueError, RecursionError) as problem:
         raise DataError(
             f"not readable as JSON ({problem})",
@@ -243,3 +248,6 @@ def _json(path: Path) -> Any:
             hint="write the file again, or leave it out",
             where=path,
         ) from None
+
+
+_decode = json.JSONDecoder().decode

@@ -3,8 +3,9 @@
 Legend: T frames, P people, J joints.
 """
 
+from array import array
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,57 @@ from muybridge.core.skeletons import LAYOUTS
 from muybridge.media.poses.people import Frames, NumberedFrames, Person
 
 
-def openpose_frame(content: Mapping[str, Any], where: Path) -> list[Person]:
-    """The people of one frame of OpenPose (``doc/02_output.md``): x, y, score, or x, y, z, score of each joint."""
-    people = []
-    for person in _list(content.get("people"), "people", where):
-        in_space = bool(person.get("pose_keypoints_3d"))
-        values = _numbers(person.get("pose_keypoints_3d" if in_space else "pose_keypoints_2d"), where).reshape(-1)
-        if not len(values):
-            continue
-        ids = person.get("person_id") or [-1]
-        track = ids[0] if isinstance(ids, list) else ids
-        people.append(_flat(values, 4 if in_space else 3, where, "" if track in (-1, None) else str(track)))
-    return people
+def openpose_frames(files: Iterable[tuple[Any, Path]]) -> list[list[Person]]:
+    """The people of each frame of OpenPose (``doc/02_output.md``): x, y, score, or x, y, z, score of each joint.
+
+    Args:
+        files: what the JSON file of each frame holds, and the file.
+    """
+    values, people, last = array("d"), [], Path()  # the numbers of all people in a row
+    frames = 0
+    for frames, (content, last) in enumerate(files, start=1):
+        listed_people = content.get("people") if isinstance(content, dict) else None
+        if not isinstance(listed_people, list):
+            raise _unlike("people", "a list of objects", last)
+        for person in listed_people:
+            if not isinstance(person, dict):
+                raise _unlike("people", "a list of objects", last)
+            in_space, before = bool(person.get("pose_keypoints_3d")), len(values)
+            listed = person.get("pose_keypoints_3d" if in_space else "pose_keypoints_2d")
+            if not listed:
+                continue
+            try:
+                values.fromlist(listed)
+            except TypeError:
+                values.fromlist(_numbers(listed, last).reshape(-1).tolist())
+            ids = person.get("person_id") or [-1]
+            track = ids[0] if isinstance(ids, list) else ids
+            size = 4 if in_space else 3
+            if (len(values) - before) % size:
+                raise _unlike("keypoints", f"{size} numbers of each joint", last)
+            people.append((frames - 1, size, len(values) - before, "" if track in (-1, None) else str(track)))
+    listed_in: list[list[Person]] = [[] for _ in range(frames)]
+    for (frame, _, _, track), (points, scores) in zip(people, _poses(values, people), strict=True):
+        listed_in[frame].append(Person(points, scores, track))
+    return listed_in
+
+
+def _poses(
+    values: "array[float]", people: Sequence[tuple[int, int, int, str]]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Positions and scores of people whose numbers are in a row, from how many each joint and each person has."""
+    numbers = np.frombuffer(values) if values else np.empty(0)
+    shapes = {(size, count) for _, size, count, _ in people}
+    if len(shapes) == 1:  # as in almost every recording
+        ((size, _),) = shapes
+        rows = numbers.reshape(len(people), -1, size)
+        yield from zip(np.ascontiguousarray(rows[..., :-1]), np.ascontiguousarray(rows[..., -1]), strict=True)
+        return
+    first = 0
+    for _, size, count, _ in people:
+        rows = numbers[first : first + count].reshape(-1, size)
+        first += count
+        yield rows[:, :-1], rows[:, -1]
 
 
 def openpose_names(frames: Frames) -> tuple[str, ...]:
