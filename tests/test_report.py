@@ -1,5 +1,7 @@
 """The page of a run: what it says, and that it needs nothing else."""
 
+import base64
+import io
 import re
 import shutil
 import subprocess
@@ -7,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from muybridge.cli import app
 from muybridge.engine.calibration import reliability
 from muybridge.engine.train import train
 from muybridge.viz.report import collect, write_report
+from muybridge.viz.report.films import chosen, films
 from muybridge.viz.report.html import Cell, table
 from muybridge.viz.report.statistics import bootstrap_top1, mcnemar
 from tests.tiny import tiny_clip_recipe, tiny_recipe, write_recordings, write_videos
@@ -91,6 +95,31 @@ def test_videos_have_thumbnails_and_gone_ones_are_said(tmp_path: Path) -> None:
     text = write_report([collect(run)], tmp_path / "b.html").read_text(encoding="utf-8")
     assert "there are no pictures" in text
     assert text.count("data:image/jpeg") == 0
+
+
+def frames_of(text: str) -> list[int]:
+    """How many frames each film in a page has."""
+    found = re.findall(r'src="data:image/webp;base64,([^"]*)', text)
+    return [getattr(Image.open(io.BytesIO(base64.b64decode(data))), "n_frames", 1) for data in found]
+
+
+def test_films_show_what_the_model_looked_at(runs: list[Path], tmp_path: Path) -> None:
+    facts = collect(runs[0])
+    indices = chosen(facts)
+    right = [index for index in indices if facts.predicted[index] == facts.truth[index]]
+    assert len({int(facts.truth[index]) for index in right}) == len(right) <= 3
+    assert len(indices) - len(right) == min(1, len(facts.wrong()))
+    text = films(facts)
+    assert len(frames_of(text)) == len(indices)
+    assert min(frames_of(text)) > 5
+    assert len(text) < 1_000_000
+    videos = write_videos(tmp_path / "videos")
+    clips = collect(train(tiny_clip_recipe(videos, epochs=1), tmp_path / "run").path)
+    assert frames_of(films(clips)) == [12] * len(chosen(clips))
+    page = write_report([clips], tmp_path / "report.html").read_text(encoding="utf-8")
+    assert '<section id="attention">' in page
+    videos.rename(tmp_path / "elsewhere")
+    assert films(collect(tmp_path / "run")) == ""
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")

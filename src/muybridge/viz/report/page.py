@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from muybridge.core.contracts import SkeletonData
 from muybridge.core.errors import DataError, RunError
 from muybridge.core.files import atomic_write
 from muybridge.engine.calibration import reliability
@@ -17,6 +18,7 @@ from muybridge.recipe_text import toml_value
 from muybridge.viz.confusion import draw_confusion
 from muybridge.viz.curves import draw_curves
 from muybridge.viz.report.facts import RunFacts
+from muybridge.viz.report.films import films
 from muybridge.viz.report.html import Cell, note, number, page, picture, section, table
 from muybridge.viz.report.statistics import bootstrap_top1, mcnemar
 from muybridge.viz.report.thumbnails import thumbnail
@@ -61,6 +63,7 @@ def _sections(facts: RunFacts, prefix: str) -> list[str]:
             section(f"{prefix}scores", "Scores", _headline(facts), _baselines(facts), _calibration(facts)),
             section(f"{prefix}classes", "Classes", _classes(facts), _confusion(facts, folder)),
             section(f"{prefix}mistakes", "Mistakes", _mistakes(facts)),
+            section(f"{prefix}attention", "Where it looked", _attention(facts)),
             section(f"{prefix}training", "Training", _curves(facts, folder)),
             section(f"{prefix}data", "Data", _data(facts)),
             section(f"{prefix}recipe", "Recipe", _reasons(facts), _recipe(facts)),
@@ -147,6 +150,14 @@ def _mistakes(facts: RunFacts) -> str:
     more = note(f"The {_SHOWN} most confident of {len(wrong)}.") if len(wrong) > _SHOWN else ""
     gone = "" if records else note("The recordings are not where they were, so there are no pictures.")
     return f"{more}{gone}<ul class=wrong>{''.join(items)}</ul>"
+
+
+def _attention(facts: RunFacts) -> str:
+    shown = films(facts)
+    skeletons = isinstance(facts.recipe.data.holds(), SkeletonData)
+    most = "Large discs and high curves are" if skeletons else "Bright is"
+    text = f"{most} what counted most for the answer. Of different classes the most confident answers, then a mistake."
+    return note(text) + shown if shown else ""
 
 
 def _curves(facts: RunFacts, folder: Path) -> str:
