@@ -24,7 +24,7 @@ from muybridge.core import packed
 from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError, RecipeError
 from muybridge.core.packed import PackedPath, is_pack, read_range
-from muybridge.core.types import SkeletonSequence
+from muybridge.core.types import FailedSample, SkeletonSequence
 from muybridge.data.datasets import Pack, Playback, SkeletonFolder, VideoFolder
 from muybridge.data.loader import BatchPlan, SampleDataset, make_loader, sequential_plan
 from muybridge.data.shards import write as writing
@@ -36,6 +36,7 @@ from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import evaluate
 from muybridge.engine.train import train
 from muybridge.media.video import Video
+from muybridge.predict import find_recordings
 from muybridge.recipe import load_recipe
 from tests.test_every_dataset import FABRICATE, write_frames
 from tests.tiny import tiny_clip_recipe, tiny_recipe, write_recordings, write_videos
@@ -653,3 +654,10 @@ def test_a_pack_is_found_by_its_file_or_its_address(whole, tmp_path):
     assert isinstance(recipe.data, Pack)
     assert {record.group for record in recipe.data.index("val").records} == {"a"}
     assert "held out for validation: a" in recipe.data.describe_split()
+
+
+def test_a_pack_is_no_folder_of_recordings_to_predict(whole):
+    (found,) = find_recordings([whole], ClipData(3))
+    assert isinstance(found, FailedSample)
+    assert "a pack, whose recordings are in tar files" in str(found.error)
+    assert "muybridge test RUN --data PACK" in str(found.error)

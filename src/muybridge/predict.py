@@ -21,6 +21,7 @@ from torch import Tensor
 from muybridge.core.contracts import ClipData, Holds, SkeletonData
 from muybridge.core.errors import DataError, MuybridgeWarning, RecipeError, RunError
 from muybridge.core.files import find_files
+from muybridge.core.packed import is_pack
 from muybridge.core.types import FailedSample, Output, Prediction, SkeletonSequence
 from muybridge.data.prepare import ClipPreparation, SkeletonPreparation, collate_inputs
 from muybridge.data.skeleton_ops import match_layout
@@ -465,6 +466,13 @@ def _recordings_at(path: Path, holds: Holds) -> list[Path]:
             "there is no such file or folder",
             expected="a recording or a folder of them",
             hint="check the path",
+            where=path,
+        )
+    if is_pack(path):
+        raise DataError(
+            "a pack, whose recordings are in tar files",
+            expected="recordings that are files of their own",
+            hint="muybridge test RUN --data PACK answers all of them; tar -xf takes some out",
             where=path,
         )
     skeletons = isinstance(holds, SkeletonData)
