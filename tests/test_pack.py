@@ -660,4 +660,4 @@ def test_a_pack_is_no_folder_of_recordings_to_predict(whole):
     (found,) = find_recordings([whole], ClipData(3))
     assert isinstance(found, FailedSample)
     assert "a pack, whose recordings are in tar files" in str(found.error)
-    assert "muybridge test RUN --data PACK" in str(found.error)
+    assert "`muybridge test RUN --data PACK`" in str(found.error)

@@ -472,7 +472,7 @@ def _recordings_at(path: Path, holds: Holds) -> list[Path]:
         raise DataError(
             "a pack, whose recordings are in tar files",
             expected="recordings that are files of their own",
-            hint="muybridge test RUN --data PACK answers all of them; tar -xf takes some out",
+            hint="answer all of them with `muybridge test RUN --data PACK`, or take some out with tar -xf",
             where=path,
         )
     skeletons = isinstance(holds, SkeletonData)
