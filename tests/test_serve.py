@@ -1,5 +1,6 @@
 """The server: its answers are those of the library, every limit is crossed, and it goes on after what goes wrong."""
 
+import base64
 import io
 import json
 import os
@@ -25,15 +26,20 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from muybridge.cli import app
-from muybridge.core.errors import RecipeError, RequestError, RunError
+from muybridge.core.errors import MuybridgeWarning, RecipeError, RequestError, RunError
 from muybridge.core.types import SkeletonSequence
 from muybridge.data.prepare import collate_inputs
 from muybridge.engine.train import train
+from muybridge.localize import Localizer
 from muybridge.media.skeleton import read_skeleton
+from muybridge.media.video import Video
+from muybridge.models.base import Model
 from muybridge.predict import Predictor
+from muybridge.recipe import Recipe
 from muybridge.serve import worker
 from muybridge.serve.batcher import Batcher, merge
 from muybridge.serve.config import Limits, ServeConfig
+from muybridge.serve.maps import find_maps
 from muybridge.serve.receive import choose_suffix, clean_name
 from muybridge.serve.run import listen, load_all
 from muybridge.serve.service import Service
@@ -628,6 +634,38 @@ def test_joints_are_given_to_be_drawn(server: Server, root: Path):
     np.testing.assert_allclose(np.array(answer["joints"]), expected, atol=1e-4)
     refused = client.post("/v1/joints", files={"file": (path.name, path.read_bytes())})
     assert (refused.status_code, refused.json()["error"]["problem"]) == (422, "the model 'light' takes videos")
+
+
+def test_maps_are_those_of_the_localizer(server: Server, root: Path, predictors: dict[str, Predictor]) -> None:
+    client, _ = server
+    path = root / "videos" / "dawn" / "c_0.mp4"
+    answer = client.post("/v1/maps?window=0.5&filename=a.mp4", content=path.read_bytes()).json()
+    assert (answer["kind"], answer["boxes"], answer["rows"], answer["columns"]) == ("class_activation", [], 20, 24)
+    assert answer["seconds"] == sorted(answer["seconds"])
+    assert len(answer["seconds"]) == 10  # two windows of half a second, ten a second
+    maps = np.frombuffer(base64.b64decode(answer["maps"]), np.uint8).reshape(10, 20, 24)
+    model = predictors["light"].model
+    assert isinstance(model, Model)
+    with Video(path) as video, pytest.warns(MuybridgeWarning, match="1x1 cells"):
+        heat = Localizer(predictors["light"]).attention_maps(video.slice_frames(0, 6))[1][torch.tensor([0])]
+    model.return_maps = False
+    expected = torch.nn.functional.adaptive_avg_pool2d(heat[None], (20, 24))[0, 0].numpy()
+    assert np.corrcoef(maps[0].ravel(), expected.ravel())[0, 1] > 0.999
+    refused(client.post("/v1/maps?model=hands&filename=a.txt", content=b"1"), 422, "takes skeletons")
+    goes_on(server, path.read_bytes())
+
+
+def test_a_model_with_attention_gives_boxes(tmp_path: Path) -> None:
+    root = write_videos(tmp_path / "videos")
+    recipe = tiny_clip_recipe(root, epochs=1).model_dump(mode="json")
+    small = {"hidden": 4, "attention_width": 4, "head_width": 8, "out_index": -4, "frames": 6, "size": 32}
+    recipe["model"] = {"name": "video_lstm", "architecture": "conv_alstm", "backbone": "resnet18"} | small
+    predictor = Predictor(train(Recipe.model_validate(recipe), tmp_path / "run").path)
+    with Video(root / "dawn" / "a_0.mp4") as video:
+        found = find_maps(predictor, video, 0.5)
+    assert found.kind == "attention"
+    assert len(found.boxes) == len(found.seconds) == 10
+    assert all(0 <= left < right <= 1 and 0 <= top < bottom <= 1 for left, top, right, bottom in found.boxes)
 
 
 def test_absent_people_and_long_recordings_as_they_are_drawn(monkeypatch: pytest.MonkeyPatch):

@@ -121,10 +121,10 @@ def test_other_methods_and_paths_are_refused_in_three_parts(client: httpx.Client
 
 
 def test_what_is_described_can_be_asked(client: httpx.Client, description: dict[str, Any], recordings: Path) -> None:
-    """With a good recording and no parameters but its name, everything answers 200."""
+    """With a good recording and no parameters but its name, everything answers 200 that is for skeletons."""
     film = min(recordings.iterdir())
     for path, method, operation in operations(description):
         sent = {"content": film.read_bytes(), "params": {"filename": film.name}} if method == "post" else {}
         response = client.request(method.upper(), path, **sent)
-        assert response.status_code == 200, response.text
+        assert response.status_code == (422 if path == "/v1/maps" else 200), response.text  # of videos alone
         check(response, operation, description)

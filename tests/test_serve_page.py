@@ -126,6 +126,45 @@ def test_from_a_file_to_segments_that_are_jumped_to_and_downloaded(browser, addr
         assert json.loads(Path(waiting.value.path()).read_text())["segments"] == expected["segments"]
 
 
+def test_where_the_model_looks_is_laid_over_the_video_and_faded(browser, address: str, root: Path):
+    pixel = (
+        "(() => { const c = document.getElementById('heat'); const at = (x, y) => "
+        "[...c.getContext('2d').getImageData(x, y, 1, 1).data]; return at(c.width >> 1, c.height >> 1)[3]; })()"
+    )
+    with opened(browser, address, viewport={"width": 390, "height": 800}) as page:
+        page.fill("#window", "1")
+        send(page, root / FILM)
+        page.wait_for_selector("#look:not([hidden])")
+        until(page, "document.getElementById('video').readyState >= 2")
+        assert page.is_hidden("#heat")
+        page.click("#look")
+        page.wait_for_selector("#fader:not([hidden])")
+        assert page.inner_text("#look-note") == "The activation of the predicted class"
+        until(page, f"{pixel} > 0")
+        strong = page.evaluate(pixel)
+        assert page.evaluate("document.activeElement.id") == "fade"
+        for _ in range(10):
+            page.keyboard.press("ArrowLeft")
+        assert page.evaluate(pixel) < strong
+        page.fill("#fade", "0")
+        assert page.evaluate(pixel) == 0
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        send(page, root / "old.avi")
+        page.wait_for_selector("#unplayable:not([hidden])")
+        assert page.is_hidden("#looks")
+
+
+def test_a_model_that_looks_nowhere_says_so(browser, address: str, root: Path):
+    with opened(browser, address) as page:
+        send(page, root / FILM)
+        page.wait_for_selector("#look:not([hidden])")
+        refusal = {"error": {"problem": "it has no maps", "expected": "maps", "hint": "choose another model"}}
+        page.route("**/v1/maps*", lambda route: route.fulfill(status=422, json=refusal))
+        page.click("#look")
+        until(page, "document.getElementById('look-note').textContent === 'It has no maps; choose another model.'")
+        assert page.is_enabled("#look")
+
+
 def test_a_failed_file_says_why_and_the_next_one_works(browser, address: str, root: Path):
     bad = root / "bad.mp4"
     bad.write_bytes(b"no video" * 20)

@@ -111,18 +111,23 @@ class Localizer:
     the length of the video by a few kilobytes per frame.
 
     Args:
-        run: a run folder.
+        run: a run folder, or a predictor that is loaded already, whose model then gives maps.
         device: where the model computes; "auto" takes the GPU where there is one.
         linking: how maps become tubes.
+
+    Attributes:
+        kind: the maps that the model last gave, "attention" or "class_activation"; empty before the first.
 
     Raises:
         RunError: no such run, not trained, damaged, or of a model of skeletons.
         RecipeError: the device does not exist.
     """
 
-    def __init__(self, run: str | Path, device: str | torch.device = "auto", linking: Linking = LINKING) -> None:
-        self.run = Path(run).expanduser()
-        self.predictor = Predictor(self.run, device)
+    def __init__(
+        self, run: str | Path | Predictor, device: str | torch.device = "auto", linking: Linking = LINKING
+    ) -> None:
+        self.predictor = run if isinstance(run, Predictor) else Predictor(Path(run).expanduser(), device)
+        self.run, self.kind = self.predictor.run, ""
         require_one_label(self.predictor.recipe.data, "a localization")
         self.linking = linking
         self._warned = False
@@ -179,9 +184,10 @@ class Localizer:
         inputs = self.prepare.frames(recording, frames, name)
         with torch.inference_mode():
             output = self.predictor.model(**{key: value[None].to(device) for key, value in inputs.items()})
-        maps = next((output.maps[key] for key in _MAPS if key in output.maps), None)
-        if maps is None:
+        self.kind = next((key for key in _MAPS if key in output.maps), "")
+        if not self.kind:
             raise self._refusal("has neither attention nor class activation")
+        maps = output.maps[self.kind]
         middles = slice(takes.frames_per_segment // 2, None, takes.frames_per_segment)
         shown = torch.tensor(frames if maps.shape[1] == len(frames) else frames[middles])
         return output.logits[0].float().softmax(0).cpu(), maps[0].float().clamp(min=0).cpu(), shown

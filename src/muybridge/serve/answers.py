@@ -161,6 +161,28 @@ class JointsAnswer(Answer):
     joints: list[list[list[list[float] | None]]]
 
 
+class MapsAnswer(Answer):
+    """What a model attends to in a video.
+
+    Attributes:
+        model: its name.
+        kind: whether it is the model's attention, or the activation of the predicted class.
+        seconds: of each map.
+        rows, columns: cells of a map, which cover the whole frame.
+        maps: in base64, a byte for each cell, row after row, map after map; 255 is the highest in a window of time.
+        boxes: around the peak of each map, as shares of width and height: left, top, right, bottom. None of a model
+            without attention.
+    """
+
+    model: str
+    kind: Literal["attention", "class_activation"]
+    seconds: list[float]
+    rows: int
+    columns: int
+    maps: str
+    boxes: list[tuple[float, float, float, float]]
+
+
 class SkeletonLayout(Answer):
     """The joints that a model of skeletons takes, and the pairs of them that are bones."""
 

@@ -20,6 +20,7 @@ from muybridge.serve.answers import (
     ErrorAnswer,
     HealthAnswer,
     JointsAnswer,
+    MapsAnswer,
     ModelsAnswer,
     PredictAnswer,
     TimelineAnswer,
@@ -83,6 +84,7 @@ BODY = {
 }
 
 ModelName = Annotated[str | None, Query(description="The name of a model; by default the first.")]
+Seconds = Annotated[float, Query(ge=0, le=600, allow_inf_nan=False)]
 FileName = Annotated[str, Query(max_length=1000, description="The name of the file that is the body.")]
 
 
@@ -117,6 +119,7 @@ def make_app(predictors: Mapping[str, Predictor], config: ServeConfig | None = N
     _add_reads(app, service)
     _add_predictions(app, service)
     _add_joints(app, service)
+    _add_maps(app, service)
     _add_stream(app, service)
     app.add_middleware(Measured, metrics=service.metrics)
     app.add_middleware(Guard, config=config)
@@ -218,6 +221,22 @@ def _add_joints(app: FastAPI, service: Service) -> None:
         return await service.joints(request, service.choose(model), fps or DEFAULT_FPS)
 
 
+def _add_maps(app: FastAPI, service: Service) -> None:
+    """The route that gives what a model attends to."""
+
+    @app.post(
+        "/v1/maps", summary="What the model attends to in a video, over time", responses=ERRORS, openapi_extra=BODY
+    )
+    async def maps(
+        request: Request,
+        model: ModelName = None,
+        filename: FileName = "",
+        window: Annotated[Seconds, Query(description="Of a window; 0: the median of training.")] = 0.0,
+    ) -> MapsAnswer:
+        del filename
+        return await service.maps(request, service.choose(model), window)
+
+
 def _add_stream(app: FastAPI, service: Service) -> None:
     """The WebSocket that takes live frames."""
 
@@ -232,7 +251,6 @@ def _add_stream(app: FastAPI, service: Service) -> None:
         await answer_stream(socket, service, model, StreamSettings(window, hop, top))
 
 
-Seconds = Annotated[float, Query(ge=0, le=600, allow_inf_nan=False)]
 Probability = Annotated[float, Query(ge=0, le=1, allow_inf_nan=False)]
 
 

@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,14 @@ from muybridge.data.prepare import collate_inputs
 from muybridge.media.skeleton import SUFFIXES as SKELETON_SUFFIXES
 from muybridge.media.video import SUFFIXES as VIDEO_SUFFIXES
 from muybridge.predict import Predictor
-from muybridge.serve.answers import JointsAnswer, ModelAnswer, PredictAnswer, SkeletonLayout, as_request_error
+from muybridge.serve.answers import (
+    JointsAnswer,
+    MapsAnswer,
+    ModelAnswer,
+    PredictAnswer,
+    SkeletonLayout,
+    as_request_error,
+)
 from muybridge.serve.batcher import Batcher
 from muybridge.serve.config import ServeConfig
 from muybridge.serve.metrics import Metrics
@@ -125,6 +132,24 @@ class Service:
         async with self.upload(request, model) as upload:
             (joints, step), _ = await self._run(Job(model, upload.path, upload.name, joints=True), upload)
         return JointsAnswer(fps=fps / step, joints=joints)
+
+    async def maps(self, request: Request, model: str, window: float) -> MapsAnswer:
+        """What the model attends to in the video that a request has as its body, in windows of so many seconds.
+
+        Raises:
+            RequestError: the model takes skeletons, or has no maps; or it is refused, or cannot be answered.
+        """
+        if expects_skeletons(self.predictors[model]):
+            raise RequestError(
+                f"the model {model!r} takes skeletons",
+                expected="a model of videos with attention or class activation",
+                hint="see /v1/models",
+                status=422,
+            )
+        async with self.upload(request, model) as upload:
+            config = TimelineConfig(window=window, hop=window)
+            found, _ = await self._run(Job(model, upload.path, upload.name, config, maps=True), upload)
+        return MapsAnswer(model=model, **asdict(found))
 
     @asynccontextmanager
     async def stream(self, model: str, settings: StreamSettings) -> AsyncIterator[LiveStream]:

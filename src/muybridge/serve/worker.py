@@ -26,6 +26,7 @@ from muybridge.media.video import Video
 from muybridge.models.base import Model
 from muybridge.predict import Predictor
 from muybridge.serve.config import Limits
+from muybridge.serve.maps import find_maps
 from muybridge.timeline import TimelineConfig, TimelinePredictor
 from muybridge.timeline.timeline import DEFAULT_FPS
 
@@ -40,6 +41,7 @@ class Job:
         name: what the client calls it, for messages.
         timeline: how its timeline is made; None prepares the whole recording as one input of the model.
         joints: whether only the joints of a recording of skeletons are wanted.
+        maps: whether what the model attends to is wanted, in windows of the timeline.
     """
 
     model: str
@@ -47,6 +49,7 @@ class Job:
     name: str
     timeline: TimelineConfig | None = None
     joints: bool = False
+    maps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,17 @@ def _run(job: Job, predictor: Predictor, limits: Limits, connection: Connection)
             return {name: value.numpy() for name, value in predictor.prepare(opened)[0].items()}
         timelines = TimelinePredictor(predictor, job.timeline)
         check_windows(facts.seconds, timelines.config.hop, job.name, limits)
-        return timelines(opened, lambda done, total: connection.send(("progress", (done, total))))
+
+        def progress(done: int, total: int) -> None:
+            connection.send(("progress", (done, total)))
+
+        if not job.maps:
+            return timelines(opened, progress)
+        assert isinstance(opened, Video)
+        try:
+            return find_maps(predictor, opened, timelines.config.window, progress)
+        finally:
+            predictor.model.return_maps = False  # pyright: ignore[reportArgumentType] - a Model has this flag
 
 
 def drawn_joints(sequence: SkeletonSequence) -> tuple[list[list[list[list[float] | None]]], int]:

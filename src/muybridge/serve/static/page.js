@@ -4,9 +4,11 @@ import { ask, Failure, models, rememberToken } from "/static/requests.js";
 import { asCsv, asSrt, clock, download } from "/static/formats.js";
 import { SkeletonPlayer } from "/static/skeleton.js";
 import { colorsOf, drawPlot } from "/static/plot.js";
+import { HeatLayer } from "/static/heat.js";
 
 const $ = (id) => document.getElementById(id);
 const state = { models: [], answer: null, media: null, running: null, recorder: null, address: null };
+const heat = new HeatLayer($("heat"), $("video"));
 
 // ---- what the server has
 
@@ -105,6 +107,14 @@ async function showAnswer(answer, file, joints, chosen) {
     `window ${answer.window.toFixed(2)} s, hop ${answer.hop.toFixed(2)} s; model ${answer.model}`;
   show("result", true);
   show("unplayable", false);
+  state.file = file;
+  state.looking?.abort();
+  heat.show(null);
+  show("fader", false);
+  show("looks", !joints);
+  show("look", true);
+  $("look").disabled = false;
+  $("look-note").textContent = "";
   state.media = joints ? new SkeletonPlayer($, joints, chosen.layout, update) : new VideoMedia(file);
   drawSegments();
   redraw();
@@ -124,6 +134,7 @@ class VideoMedia {
     video.onerror = () => {
       this.playable = false;
       show("video", false);
+      show("looks", false);
       $("unplayable").textContent = "This browser cannot play the file; its timeline stands below.";
       show("unplayable", true);
     };
@@ -209,6 +220,30 @@ function update(seconds) {
 const percent = (score) => `${(100 * score).toFixed(0)} %`;
 const show = (id, visible) => { $(id).hidden = !visible; };
 
+// ---- where the model looks
+
+async function look() {
+  const { answer, file } = state;
+  const looking = (state.looking = new AbortController());
+  $("look").disabled = true;
+  try {
+    $("look-note").textContent = "Asking the model";
+    const query = { model: answer.model, filename: answer.path, window: answer.window };
+    const found = await ask("/v1/maps", query, file, looking.signal, {});
+    if (looking.signal.aborted) return;
+    heat.show(found);
+    show("look", false);
+    show("fader", true);
+    $("fade").focus();
+    const what = found.kind === "attention" ? "The attention of the model" : "The activation of the predicted class";
+    $("look-note").textContent = `${what}${found.boxes.length ? ", and a box around it" : ""}`;
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    $("look").disabled = false;
+    $("look-note").textContent = sentence(error instanceof Failure ? `${error.problem}; ${error.hint}` : String(error), true);
+  }
+}
+
 // ---- the camera
 
 async function record() {
@@ -247,6 +282,8 @@ async function record() {
 $("model").onchange = chooseModel;
 $("file").onchange = () => { const [file] = $("file").files; if (file) process(file, file.name); $("file").value = ""; };
 $("record").onclick = record;
+$("look").onclick = look;
+$("fade").oninput = () => heat.fade(Number($("fade").value));
 $("stop").onclick = () => state.recorder.stop();
 $("cancel").onclick = () => { state.running.abort(); show("progress", false); };
 $("token-form").onsubmit = (event) => { event.preventDefault(); rememberToken($("token").value); show("error", false); start(); };
