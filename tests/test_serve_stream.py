@@ -23,9 +23,10 @@ from muybridge.core.errors import RequestError
 from muybridge.engine.train import train
 from muybridge.predict import Predictor
 from muybridge.serve.config import Limits, ServeConfig
+from muybridge.serve.live_stream import CREDITS
 from muybridge.serve.run import load_all
 from muybridge.serve.service import Service
-from muybridge.serve.stream import CREDITS, read_time
+from muybridge.serve.stream import read_time
 from muybridge.serve.stream_worker import read_jpeg
 from muybridge.timeline import LivePredictor
 from tests.serving import serving, wait_until

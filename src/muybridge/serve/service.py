@@ -27,10 +27,10 @@ from muybridge.serve.answers import (
 )
 from muybridge.serve.batcher import Batcher
 from muybridge.serve.config import ServeConfig
+from muybridge.serve.live_stream import LiveStream
 from muybridge.serve.metrics import Metrics
 from muybridge.serve.pool import Pool, Task, too_slow
 from muybridge.serve.receive import Upload, received
-from muybridge.serve.stream import LiveStream
 from muybridge.serve.stream_worker import StreamSettings
 from muybridge.serve.temporary import upload_folder
 from muybridge.serve.worker import Facts, Job, expects_skeletons
