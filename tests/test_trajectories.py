@@ -392,5 +392,9 @@ class TestFiles:
         assert "of 1 videos" in CliRunner().invoke(app, command).stderr
         assert (tmp_path / "out" / made[1]).exists()
         assert first.stat().st_mtime_ns == before
+        alone = make_trajectories(videos / "a.mp4", tmp_path / "alone", TrajectoryConfig(scales=1), jobs=1)
+        assert (alone.videos, alone.frames) == (1, 20)
+        with pytest.raises(DataError, match="there is no such file or folder"):
+            make_trajectories(tmp_path / "missing", tmp_path / "none")
         with pytest.raises(RunError, match="made with other settings: scales = 2, compensate_camera = False"):
             make_trajectories(videos, tmp_path / "out")

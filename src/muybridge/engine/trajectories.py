@@ -87,8 +87,15 @@ def make_trajectories(
     """
     report, config = report or Reporter(quiet=True), config or TrajectoryConfig()
     FlowSolver(method)  # which tells what is missing
+    if not source.exists():
+        raise DataError(
+            "there is no such file or folder",
+            expected="a video, or a folder of videos",
+            hint="check the path",
+            where=source,
+        )
     root = source if source.is_dir() else source.parent
-    videos = {path.relative_to(root).as_posix(): path for path in videos_in(source)}
+    videos = {path.relative_to(root).as_posix(): path for path in ([source] if source.is_file() else videos_in(source))}
     if not videos:
         raise DataError("no video here", expected="a video, or a folder of videos", hint="check the path", where=source)
     _remember_settings(out, config, method, compensate_camera)
