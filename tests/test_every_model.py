@@ -242,6 +242,8 @@ def test_it_survives_torch_export(kind: Kind):
 def test_onnx_gives_the_same_answer_for_any_number_of_recordings_and_frames(kind: Kind, tmp_path: Path):
     if isinstance(getattr(kind.config, "network", kind.config), DRNNConfig):
         pytest.skip("the checks of shapes in this process cannot be traced inside its loop; test_export.py exports it")
+    if getattr(kind.config, "stages", 4) < 4:
+        pytest.skip("of the stages of a CNN, all are exported")
     model = with_active_norms(kind.build()).requires_grad_(False)
     convert(model, collate_inputs([kind.sample(frames, frames) for frames in (8, 6)])).save(tmp_path / "model.onnx")
     exported = OnnxModel(open_session(tmp_path / "model.onnx"))

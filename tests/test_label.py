@@ -374,7 +374,7 @@ def start(script: Path, *words: object) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.slow
-def test_killed_commands_end_with_the_same_table(run: Path, videos: Path, tmp_path: Path) -> None:
+def test_a_killed_command_ends_with_the_same_table(run: Path, videos: Path, tmp_path: Path) -> None:
     many = tmp_path / "many"
     many.mkdir()
     for number in range(5):
@@ -386,18 +386,15 @@ def test_killed_commands_end_with_the_same_table(run: Path, videos: Path, tmp_pa
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     process = start(script, run, many, whole)
     assert process.wait(240) == 0, (tmp_path / "stderr").read_text()
-    for count in (10, 40):
-        process = start(script, run, many, killed)
-        end = time.monotonic() + 120
-        while (
-            process.poll() is None
-            and time.monotonic() < end
-            and (not killed.exists() or len(rows_of_parts(killed)) < count)
-        ):
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert count <= len(rows_of_parts(killed)) < 81
+    process = start(script, run, many, killed)  # benchmarks/label.py kills it twice, among 2,000 videos
+    end = time.monotonic() + 120
+    while (
+        process.poll() is None and time.monotonic() < end and (not killed.exists() or len(rows_of_parts(killed)) < 20)
+    ):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 20 <= len(rows_of_parts(killed)) < 81
     process = start(script, run, many, killed)
     assert process.wait(240) == 0, (tmp_path / "stderr").read_text()
     assert rows_of(killed) == rows_of(whole)
