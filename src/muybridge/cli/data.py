@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from muybridge.cli.app import command, expand_user, shell_command
+from muybridge.cli.failures import Failures
 from muybridge.cli.options import Device, RecipeName, Settings, choose_recipe
 from muybridge.recipe_schema import check_recipe, check_tree, parse_settings
 
@@ -81,19 +82,17 @@ def trajectories(
 
     report, begin = Reporter(), time.perf_counter()
     config = TrajectoryConfig(stride=stride, scales=scales)
-    count = make_trajectories(
-        source, out, config, method=method, compensate_camera=not keep_camera, jobs=jobs, report=report
-    )
-    rate = count.frames / max(time.perf_counter() - begin, 1e-9)
-    existing = f"; {count.existing} existed" if count.existing else ""
-    report.say(
-        f"{count.trajectories} trajectories of {count.videos} videos, {rate:.1f} frames a second{existing} -> {out}"
-    )
-    if count.failed:
-        typer.echo(f"muybridge: {len(count.failed)} videos failed:", err=True)
-        for name, problem in count.failed:
-            typer.echo(f"  {name}: {problem}", err=True)
-        raise typer.Exit(2)
+    with Failures(strict=False) as failures:
+        count = make_trajectories(
+            source, out, config, method=method, compensate_camera=not keep_camera, jobs=jobs, report=report
+        )
+        failures.samples.extend(count.failed)
+        failures.answered = count.videos + count.existing
+        rate = count.frames / max(time.perf_counter() - begin, 1e-9)
+        existing = f"; {count.existing} existed" if count.existing else ""
+        report.say(
+            f"{count.trajectories} trajectories of {count.videos} videos, {rate:.1f} frames a second{existing} -> {out}"
+        )
 
 
 @command("Data", example="muybridge features video_lstm_moving_shapes --out features/moving_shapes")

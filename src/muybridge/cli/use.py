@@ -131,17 +131,20 @@ def fuse(
     from muybridge.engine.fuse import align, learn_weights
 
     sources = [run if run.is_file() else RunFolder.open(run) for run in runs]
+    members = _folders_only(sources) if out is not None else []
     aligned = align(sources, split)
     if learn:
         shares = learn_weights(align(sources, "val"))
     print_fusion([printable(str(run)) for run in runs], shares, aligned, as_json)
     if out is not None:
-        make_ensemble(_folders_only(sources), out, shares)
+        make_ensemble(members, out, shares)
         if not as_json:
             typer.echo(f"written as one run; next: {shell_command('predict', out, 'FILE')}")
 
 
 def _folders_only(sources: "Sequence[RunFolder | Path]") -> "list[RunFolder]":
+    """The runs; raises RunError if there are predictions of another tool among them."""
+    runs: list[RunFolder] = []
     for source in sources:
         if isinstance(source, Path):
             raise RunError(
@@ -150,7 +153,8 @@ def _folders_only(sources: "Sequence[RunFolder | Path]") -> "list[RunFolder]":
                 hint="leave --out away",
                 where=source,
             )
-    return [source for source in sources if not isinstance(source, Path)]
+        runs.append(source)
+    return runs
 
 
 @command("Use", example="muybridge convert tdn_sthv1_r50_8.pth --model tdn --labels names.txt --run runs/tdn")

@@ -113,10 +113,8 @@ def train(
         InterruptedTrainingError: stopped by Ctrl-C or SIGTERM, or at the time limit; the run can be resumed.
     """
     run, deadline = RunFolder(folder), time.monotonic() + seconds
-    runtime, report = (
-        runtime or Runtime(training_precision(recipe, folder), strategy=recipe.train.strategy),
-        report or Reporter(quiet=True),
-    )
+    runtime = runtime or Runtime(training_precision(recipe, folder), strategy=recipe.train.strategy)
+    report = report or Reporter(quiet=True)
     recipe = recipe.resolved()
     if not run.exists:
         check_folder(recipe, run.path)  # before anything is written

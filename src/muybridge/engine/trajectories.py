@@ -13,6 +13,7 @@ import torch
 from muybridge.core.errors import DataError, RunError
 from muybridge.core.files import atomic_write
 from muybridge.core.processes import available_cores, run_parallel
+from muybridge.core.types import FailedSample
 from muybridge.engine.journal import Reporter
 from muybridge.media.flow import FlowSolver, Method
 from muybridge.media.trajectory_file import TrajectoryTable, write_trajectories
@@ -31,27 +32,22 @@ class TrajectoryCount:
     """What was made.
 
     Attributes:
-        videos: with new files.
-        existing: whose files existed.
+        videos: that have new files.
         frames: of these videos.
-        trajectories: in the new files.
-        failed: of each of the others its id and what is wrong.
+        trajectories: in these files.
+        existing: videos whose files existed.
+        failed: videos that cannot be read, or whose files cannot be written.
     """
 
     videos: int = 0
+    frames: int = 0
+    trajectories: int = 0
     existing: int = 0
-    frames: int = 0
-    trajectories: int = 0
-    failed: tuple[tuple[str, str], ...] = ()
-
-
-class _Outcome(NamedTuple):
-    frames: int = 0
-    trajectories: int = 0
-    problem: str = ""
+    failed: tuple[FailedSample, ...] = ()
 
 
 class _Job(NamedTuple):
+    name: str
     source: Path
     target: Path
     config: TrajectoryConfig
@@ -100,23 +96,22 @@ def make_trajectories(
         raise DataError("no video here", expected="a video, or a folder of videos", hint="check the path", where=source)
     _remember_settings(out, config, method, compensate_camera)
     every = {
-        name: _Job(path, out / f"{name}{SUFFIX}", config, method, compensate_camera) for name, path in videos.items()
+        name: _Job(name, path, out / f"{name}{SUFFIX}", config, method, compensate_camera)
+        for name, path in videos.items()
     }
     waiting = {name: job for name, job in every.items() if not job.target.exists()}
     count = TrajectoryCount(existing=len(every) - len(waiting))
     with report:
         report.begin("trajectories", len(waiting))
-        for name, outcome in run_parallel(_write, waiting, jobs or available_cores()):
+        for _, outcome in run_parallel(_write, waiting, jobs or available_cores()):
             report.step()
-            if outcome.problem:
-                count = replace(count, failed=(*count.failed, (name, outcome.problem)))
-            else:
-                count = replace(
-                    count,
-                    videos=count.videos + 1,
-                    frames=count.frames + outcome.frames,
-                    trajectories=count.trajectories + outcome.trajectories,
-                )
+            if isinstance(outcome, FailedSample):
+                count = replace(count, failed=(*count.failed, outcome))
+                continue
+            frames, made = outcome
+            count = replace(
+                count, videos=count.videos + 1, frames=count.frames + frames, trajectories=count.trajectories + made
+            )
     return count
 
 
@@ -175,8 +170,8 @@ def as_table(found: Trajectories, frames: int, size: tuple[int, int]) -> Traject
     )
 
 
-def _write(job: _Job) -> _Outcome:
-    """The trajectories of one video; what is wrong with it is returned, not raised."""
+def _write(job: _Job) -> tuple[int, int] | FailedSample:
+    """Writes those of one video: how many frames and trajectories it has; or what is wrong, which is not raised."""
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
         with Video(job.source) as recording, recording.grayscale() as video:
@@ -184,11 +179,17 @@ def _write(job: _Job) -> _Outcome:
             parts = trajectories_of(video, job.config, job.method, job.compensate_camera)
             with atomic_write(job.target) as draft:
                 number = write_trajectories(draft, (as_table(found, frames, size) for found in parts if len(found)))
-            return _Outcome(frames, number)
+            return frames, number
     except DataError as problem:
-        return _Outcome(problem=f"{problem.problem}; expected {problem.expected}")
+        return FailedSample(job.name, job.source, problem)
     except OSError as problem:
-        return _Outcome(problem=f"{job.target} cannot be written ({problem.strerror})")
+        cannot = DataError(
+            f"cannot be written ({problem.strerror or problem})",
+            expected="a folder that can be written, with free space",
+            hint="free some space, or choose another folder with --out",
+            where=job.target,
+        )
+        return FailedSample(job.name, job.source, cannot)
 
 
 def _frames(video: Video) -> Iterator[np.ndarray]:

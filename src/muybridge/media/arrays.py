@@ -184,11 +184,10 @@ def _with_scores(
     """The recording with its scores, unless somebody who is seen has none."""
     if scores is None:
         return sequence
-    present = sequence.present.numpy()[..., None]
-    without = np.asarray(np.isnan(scores).all(axis=2))
-    if (without & present[..., 0]).any():
+    present = sequence.present.numpy()
+    if (np.isnan(scores).all(axis=2) & present).any():
         return sequence
-    sure = np.where(present & ~missing, scores, 0.0)
+    sure = np.where(present[..., None] & ~missing, scores, 0.0)
     return replace(sequence, scores=torch.from_numpy(sure.astype(np.float32)))
 
 

@@ -1,5 +1,6 @@
 """The base classes of model configs. No module from here to the papers' configs imports torch at run time."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
@@ -24,6 +25,14 @@ class ModelConfig(BaseModel):
     spec: ClassVar[ModelSpec]
     learns_features: ClassVar[bool] = True
     multi_label: ClassVar[bool] = True
+
+    def _refuse_without_effect(self, names: Iterable[str], choice: str) -> None:
+        """Raise ValueError if one of these settings is given, which have no effect with the choice that was made."""
+        given = [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
+        if given:
+            raise ValueError(
+                f'{", ".join(given)} has no effect with {choice} = "{getattr(self, choice)}"; leave it out'
+            )
 
     def takes(self) -> Takes:
         """The input of the model, which the data layer prepares."""

@@ -18,10 +18,10 @@ from muybridge.data.joint_settings import JointSettings
 from muybridge.media.video import VideoPart
 
 INDEX_FILE = "index.jsonl"
+UNFINISHED_FILE = "unfinished.json"
 FORMAT = 1
 
 _AGAIN = "copy the pack again, or make it again with `muybridge pack`"
-
 
 WHOLE = VideoPart()
 """All of a file."""
@@ -198,10 +198,6 @@ def read_index(place: str) -> PackIndex:
     Raises:
         DataError: there is none, it is damaged, of a later version, or its index is that of another pack.
     """
-    return _read(place)
-
-
-def _read(place: str) -> PackIndex:
     if is_address(place):
         return _read_parsed(place, 0)
     try:
@@ -214,9 +210,6 @@ def _read(place: str) -> PackIndex:
             hint="give the same `muybridge pack` command again, which goes on" if unfinished else "correct data.root",
             where=place,
         ) from None
-
-
-UNFINISHED_FILE = "unfinished.json"
 
 
 @functools.lru_cache(maxsize=8)

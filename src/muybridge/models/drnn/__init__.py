@@ -157,10 +157,7 @@ class DRNNConfig(ModelConfig):
             raise ValueError('input = "video" needs features = "hog3d"; the other features are of skeletons')
         if self.input == "skeletons" and self.features == "hog3d":
             raise ValueError('features = "hog3d" are of video; set input = "video", or name groups of skeletons')
-        unused = FOR_SKELETONS if self.input == "video" else FOR_VIDEO
-        given = [name for name in unused if getattr(self, name) != type(self).model_fields[name].default]
-        if given:
-            raise ValueError(f'{", ".join(given)} has no effect with input = "{self.input}"; leave it out')
+        self._refuse_without_effect(FOR_SKELETONS if self.input == "video" else FOR_VIDEO, "input")
         return self
 
     @model_validator(mode="after")

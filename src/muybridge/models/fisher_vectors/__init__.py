@@ -91,10 +91,7 @@ class FisherVectorsConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _settings_have_effect(self) -> "FisherVectorsConfig":
-        unused = FOR_BLOCKS if self.sampling == "trajectories" else FOR_TRAJECTORIES
-        given = [name for name in unused if getattr(self, name) != type(self).model_fields[name].default]
-        if given:
-            raise ValueError(f'{", ".join(given)} has no effect with sampling = "{self.sampling}"; leave it out')
+        self._refuse_without_effect(FOR_BLOCKS if self.sampling == "trajectories" else FOR_TRAJECTORIES, "sampling")
         return self
 
     @model_validator(mode="after")

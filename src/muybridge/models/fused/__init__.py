@@ -4,7 +4,7 @@ Source: late fusion as in two-stream networks, Simonyan and Zisserman, NIPS 2014
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
@@ -12,22 +12,11 @@ from muybridge.core.contracts import ClipInput, Holds, SkeletonInput
 from muybridge.core.spec import ModelSpec
 from muybridge.models.config import ModelConfig
 from muybridge.models.drnn import DRNNConfig
-from muybridge.models.fisher_vectors import FisherVectorsConfig
 from muybridge.models.linear import LinearConfig
-from muybridge.models.selfy import SELFYConfig
-from muybridge.models.sta_lstm import STALSTMConfig
-from muybridge.models.tdn import TDNConfig
-from muybridge.models.tsn import TSNConfig
-from muybridge.models.video_lstm import VideoLSTMConfig
+from muybridge.models.networks import AnyNetwork
 
 if TYPE_CHECKING:
     from muybridge.models.fused.network import Fused
-
-AnyNetwork = Annotated[
-    DRNNConfig | FisherVectorsConfig | SELFYConfig | STALSTMConfig | TDNConfig | TSNConfig | VideoLSTMConfig,
-    Field(discriminator="name"),
-]
-"""The config of any model that can be fused with a linear one."""
 
 SPEC = ModelSpec(
     name="fused",
