@@ -18,6 +18,7 @@ from muybridge.data.datasets import AnyDataset
 from muybridge.data.prepare import FlowSource, ViewConfig
 from muybridge.data.skeleton_augment import SkeletonAugment
 from muybridge.models import AnyModel
+from muybridge.models.config import ModelConfig
 from muybridge.models.drnn import HOG3DConfig
 from muybridge.recipe import (
     SGD,
@@ -90,6 +91,8 @@ def explained(kind: type[BaseModel]) -> dict[str, str]:
 
 
 def format_value(value: object) -> str:
+    if isinstance(value, ModelConfig):  # its own table lists its settings
+        return f'name = "{type(value).model_fields["name"].default}"'
     if isinstance(value, BaseModel):
         return ", ".join(f"{key} = {format_value(inner)}" for key, inner in value)
     if isinstance(value, tuple):

@@ -210,10 +210,16 @@ def test_the_model_has_as_many_parameters_as_the_paper_counts(order: int):
 
 
 def test_the_papers_net_is_the_default():
-    model = DRNNConfig(order=2, hidden=300).build(num_classes=20)
+    model = DRNNConfig(hidden=300).build(num_classes=20)
     assert model.recurrent.derivatives == (0, 1, 2)
     assert model.classifier.weight.shape == (20, 300)
     assert DRNNConfig(derivatives=(1,)).build(20).recurrent.derivatives == (1,)
+
+
+def test_the_derivatives_are_said_once():
+    for settings in ({"order": 2, "derivatives": (1,)}, {"order": -1, "layer_derivatives": ((1,),)}):
+        with pytest.raises(ValueError, match=r"order = .* both say which derivatives the gates take; leave one out"):
+            DRNNConfig(**settings)
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean", "max", "energy"])

@@ -91,10 +91,11 @@ class DRNNConfig(ModelConfig):
 
     Attributes:
         input: what the network takes, "skeletons" or "video".
-        order: highest derivative of the cell state that the gates take; 0 is the LSTM with peepholes, -1 without.
-        derivatives: which derivatives, if not all of 0 to ``order``; ``order`` is then ignored.
+        order: highest derivative of the cell state that the gates take, with all lower ones; 0 is the LSTM with
+            peepholes, -1 without. None: 2, the paper's, if none of the next two settings is given.
+        derivatives: which derivatives, where they are not all of 0 to ``order``; empty for the LSTM.
         layer_derivatives: the derivatives of each layer of a deep network, first layer first, for instance
-            ``[[1], [2]]``; ``order`` and ``derivatives`` are then ignored.
+            ``[[1], [2]]``. Of these three settings only one can be given.
         hidden: number of memory cells, in each layer.
         diagonal: each cell takes only its own derivatives.
         bounded: the gates take the derivatives of tanh(s) instead of s, whose size has no limit.
@@ -123,7 +124,7 @@ class DRNNConfig(ModelConfig):
     spec: ClassVar[ModelSpec] = SPEC
     name: Literal["drnn"] = "drnn"
     input: Literal["skeletons", "video"] = "skeletons"
-    order: int = Field(2, ge=-1)
+    order: int | None = Field(None, ge=-1)
     derivatives: tuple[int, ...] | None = None
     layer_derivatives: tuple[tuple[int, ...], ...] | None = Field(None, min_length=1)
     hidden: int = Field(300, ge=1)
@@ -148,6 +149,25 @@ class DRNNConfig(ModelConfig):
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     hog3d: HOG3DConfig = HOG3DConfig()
+
+    @property
+    def gates(self) -> tuple[tuple[int, ...], ...]:
+        """The derivatives that the gates of each layer take, first layer first."""
+        if self.layer_derivatives is not None:
+            return self.layer_derivatives
+        order = 2 if self.order is None else self.order
+        return (tuple(range(order + 1)) if self.derivatives is None else self.derivatives,)
+
+    @model_validator(mode="after")
+    def _derivatives_are_said_once(self) -> Self:
+        names = ("order", "derivatives", "layer_derivatives")
+        given = [f"{name} = {value}" for name in names if (value := getattr(self, name)) is not None]
+        if len(given) > 1:
+            raise ValueError(
+                f"{' and '.join(given)} both say which derivatives the gates take; leave one out. A recipe's "
+                "`derivatives` is replaced by, for instance, `derivatives = [0, 1]` for order 1, or `[]` for the LSTM"
+            )
+        return self
 
     @model_validator(mode="after")
     def _features_fit_the_input(self) -> Self:

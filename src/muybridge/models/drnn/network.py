@@ -44,7 +44,7 @@ class DRNN(Model):
     def __init__(self, config: DRNNConfig, input_size: int, num_classes: int) -> None:
         super().__init__()
         self.config = config
-        first, *deeper = config.layer_derivatives or (_single_layer(config),)
+        first, *deeper = config.gates
         self.recurrent = _layer(config, input_size, first)
         self.deeper = nn.ModuleList(_layer(config, config.hidden, derivatives) for derivatives in deeper)
         self.classifier = nn.Linear(config.hidden, num_classes)
@@ -156,10 +156,6 @@ class VideoDRNN(DRNN):
                 hint="extract them again with `muybridge features`, or restore the settings of model.hog3d",
             )
         return features.flatten(2).to(self.descriptors.mean.dtype)
-
-
-def _single_layer(config: DRNNConfig) -> tuple[int, ...]:
-    return config.derivatives if config.derivatives is not None else tuple(range(config.order + 1))
 
 
 def _layer(config: DRNNConfig, inputs: int, derivatives: tuple[int, ...]) -> DifferentialLSTM:
