@@ -112,6 +112,68 @@ def test_tracks_of_people_keep_the_confidence(tmp_path: Path):
     assert scores[[6, 7, 8]].mean(dim=(1, 2)).tolist() == pytest.approx([0.9, 0, 0.9])
 
 
+def own_files(root: Path, joints: np.ndarray, scores: np.ndarray, names: tuple[str, ...]) -> list[Path]:
+    """One recording of one person as our CSV and as our JSON, with scores and the names of the joints."""
+    rows = [
+        f"{frame},{names[joint]},{x!r},{y!r},{scores[frame, joint]}".replace(",nan", ",")
+        for frame, pose in enumerate(joints.tolist())
+        for joint, (x, y) in enumerate(pose)
+    ]
+    table, nested = root / "a.csv", root / "a.json"
+    table.write_text("\n".join(["frame,joint,x,y,Confidence", *rows]))
+    content = {"joints": joints.tolist(), "scores": [[row] for row in scores.tolist()], "joint_names": names}
+    nested.write_text(json.dumps(content).replace("NaN", "null"))
+    return [table, nested]
+
+
+def test_our_own_csv_and_json_say_confidence_and_names(tmp_path: Path):
+    joints = pixels(figures("coco17"))[:, 0].round(3)
+    scores = np.random.default_rng(0).uniform(0.2, 1, joints.shape[:2]).round(3)
+    scores[3, 5], scores[4, 6] = np.nan, 0.05
+    order = np.random.default_rng(1).permutation(17)
+    names = tuple(LAYOUTS["coco17"].joints[number] for number in order)
+    expected = np.where(np.isnan(scores), 0, scores)
+    for path in own_files(tmp_path, joints[:, order], scores[:, order], names):
+        read = read_skeleton(path)
+        assert read.layout == LAYOUTS["coco17"]
+        np.testing.assert_allclose(scores_in(read)[:, 0], expected, rtol=1e-6)
+        np.testing.assert_allclose(read.joints[:, 0], joints, rtol=1e-6)
+        assert read_skeleton(path, ReadOptions(min_score=0.1)).filled == 2
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "message"),
+    [
+        ("frame,joint,x,y,score,confidence", "0,0,1,2,1,1", "score and confidence, which all say"),
+        ("frame,joint,x,y,score", "0,0,1,2,sure", "line 3 is '0,0,1,2,sure'.*numbers for x, y, score"),
+        ("frame,joint,x,y", "0,nose,1,2", "line 3 has joint 'nose', and the first '1'"),
+    ],
+)
+def test_csv_with_scores_that_cannot_be_right_is_refused(tmp_path: Path, header: str, row: str, message: str):
+    (tmp_path / "a.csv").write_text(f"{header}\n{row.replace('nose', '1').replace('sure', '1')}\n{row}\n")
+    with pytest.raises(DataError, match=message):
+        read_skeleton(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("beside", "message"),
+    [
+        ({"scores": [[1, 1]]}, "scores has 1 frames, and joints 2 frames"),
+        ({"scores": [[1, 1], [1, 1, 1]]}, "scores of person 0 in frame 1 are not 2 numbers"),
+        ({"scores": [[[1, 1], [1, 1]], [1, 1]]}, "scores of frame 0 are not of 1 people"),
+        ({"scores": 3}, "scores has no list"),
+        ({"present": [1, 0]}, "present, which is not read"),
+        ({"joint_names": ["a"]}, "1 joints are named, and there are 2"),
+        ({"joint_names": [["a", "b"]]}, "joint_names is 1 x 2"),
+    ],
+)
+def test_json_with_scores_or_names_that_cannot_be_right_is_refused(tmp_path: Path, beside: dict, message: str):
+    content = {"joints": [[[1, 2], [3, 4]], [[1, 3], [3, 5]]], **beside}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=message):
+        read_skeleton(tmp_path / "a.json")
+
+
 def test_scores_of_arrays_are_in_the_order_of_the_joints():
     joints = pixels(figures("coco17"))
     scores = np.random.default_rng(0).random(joints.shape[:3])

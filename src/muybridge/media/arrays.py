@@ -55,7 +55,7 @@ class ReadOptions:
         up: the axis that points up in recordings in 3-D, with a minus where it points down; they are rotated so that
             it becomes y. Empty: they are not rotated.
         min_score: joints that a pose estimator found with less confidence are missing; they are interpolated over time.
-            Only files of estimators, and ``.npz`` with ``scores``, say the confidence.
+            Files of estimators say the confidence, and our own ``.npz``, ``.json`` and ``.csv`` with scores.
     """
 
     axes: str = ""

@@ -8,9 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from muybridge.core.errors import DataError
 from muybridge.core.skeletons import LAYOUTS, Layout, unnamed_layout
 from muybridge.core.types import SkeletonSequence
+from muybridge.media.arrays import shape_text
 
 Bones = Sequence[tuple[int, int]]
 
@@ -70,6 +73,46 @@ def name_joints(
         )
     layout, order = layout_of_names(names, bones)
     return replace(sequence.take_joints(order), layout=layout)
+
+
+def name_stated_joints(
+    sequence: SkeletonSequence, names: np.ndarray | None, bones: np.ndarray | None, where: Path | None
+) -> SkeletonSequence:
+    """The recording with the names that its file gives the joints, where it does.
+
+    Args:
+        sequence: the recording.
+        names: a text for each joint; None where the file has none.
+        bones: rows of parent and child, from the root outwards; None where the file has none.
+        where: the file, for messages.
+
+    Raises:
+        DataError: they are something else, or see :func:`name_joints`.
+    """
+    if names is None:
+        return sequence
+    rows = np.zeros((0, 2), np.int64) if bones is None else bones
+    if not (names.dtype.kind == "U" and names.ndim == 1 and _is_tree(rows, sequence.joints.shape[2])):
+        raise DataError(
+            f"joint_names is {shape_text(names.shape)} of {names.dtype}, "
+            f"bones {shape_text(rows.shape)} of {rows.dtype}",
+            expected="a name of each joint, and a row of parent and child for each bone, from the root outwards",
+            hint="correct them, or leave them out",
+            where=where,
+        )
+    return name_joints(sequence, names.tolist(), where, [(int(parent), int(child)) for parent, child in rows])
+
+
+def _is_tree(bones: np.ndarray, joints: int) -> bool:
+    """Whether bones connect all joints from the root outwards; true for none."""
+    if bones.ndim != 2 or bones.shape[1] != 2 or bones.dtype.kind not in "iu":
+        return False
+    reached = {int(bones[0, 0])} if len(bones) else set(range(joints))
+    for parent, child in bones.tolist():
+        if parent not in reached or child in reached:
+            return False
+        reached.add(child)
+    return reached == set(range(joints))
 
 
 def _plain(name: str) -> str:

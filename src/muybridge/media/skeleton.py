@@ -8,7 +8,9 @@ from muybridge.core.types import SkeletonSequence
 from muybridge.media.arrays import ReadOptions, sequence_from_array, turn_up
 from muybridge.media.bvh import read_bvh
 from muybridge.media.c3d_file import read_c3d
-from muybridge.media.keypoints import read_csv, read_json, read_npy
+from muybridge.media.joint_csv import read_csv
+from muybridge.media.joint_json import read_json
+from muybridge.media.keypoints import read_npy
 from muybridge.media.kinect import read_msr, read_sbu, read_utd
 from muybridge.media.ntu import read_ntu
 from muybridge.media.parsing import read_text

@@ -62,7 +62,7 @@ class SkeletonFolder(ClassFolder):
         up: the axis that points up in recordings in 3-D, which is turned to y; "-y" where y points down; empty does not
             turn them.
         min_score: joints that a pose estimator found with less confidence are missing, and interpolated over time; 0
-            keeps all that it gives. Only files of estimators say the confidence.
+            keeps all that it gives. Files of estimators say it, and others with scores.
     """
 
     recordings: ClassVar[str] = f"files that end in {', '.join(SUFFIXES)}"
