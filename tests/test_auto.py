@@ -13,7 +13,9 @@ import muybridge
 from muybridge import cli
 from muybridge.core.errors import RecipeError, RunError
 from muybridge.core.types import Record
+from muybridge.data.datasets import Pack
 from muybridge.data.datasets.skeleton_folder import SkeletonFolder
+from muybridge.data.shards.write import pack
 from muybridge.engine.auto import Attempt, SearchTable, search
 from muybridge.engine.auto.folds import make_folds, share_groups, training_records
 from muybridge.engine.auto.fusion import Mixture, accuracy, best_temperature, learn_mixture
@@ -94,8 +96,18 @@ def find(recordings: Path, path: Path, **more: Any) -> RunFolder:
 # Validation inside the training part
 
 
-def test_groups_are_held_out_as_a_whole_and_none_that_tests(recordings: Path):
+@pytest.fixture(scope="module")
+def packed(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recordings as a pack, without their groups."""
+    place = tmp_path_factory.mktemp("packs") / "pack"
+    pack(folder(recordings), place)
+    return place
+
+
+def test_groups_are_held_out_as_a_whole_and_none_that_tests(recordings: Path, tmp_path: Path):
     data = folder(recordings, group=GROUP)
+    pack(data, tmp_path / "pack")
+    assert make_folds(Pack(root=tmp_path / "pack")) == make_folds(data)
     groups = {record.id: record.group for record in training_records(data)}
     tested = {record.id for record in data.index("test").records}
     folds = make_folds(data)
@@ -107,8 +119,9 @@ def test_groups_are_held_out_as_a_whole_and_none_that_tests(recordings: Path):
     assert sorted(id_ for fold in folds for id_ in fold.val) == sorted(groups)
 
 
-def test_without_groups_a_third_of_each_class_is_held_out(recordings: Path):
-    data = folder(recordings)
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_without_groups_a_third_of_each_class_is_held_out(recordings: Path, packed: Path, is_packed: bool):
+    data = Pack(root=packed) if is_packed else folder(recordings)
     labels = {record.id: record.label for record in training_records(data)}
     folds = make_folds(data)
     assert len({fold.val for fold in folds}) == 3
@@ -207,8 +220,9 @@ def test_the_same_seed_gives_the_same_choice(recordings: Path, tmp_path: Path, f
     assert (first.path / "weights.safetensors").read_bytes() == (second.path / "weights.safetensors").read_bytes()
 
 
-def test_used_up_time_leaves_the_linear_model(recordings: Path, tmp_path: Path):
-    run = find(recordings, tmp_path / "run", minutes=1e-6)
+def test_used_up_time_leaves_the_linear_model(packed: Path, tmp_path: Path):
+    settings = {"train.epochs": 4, "train.precision": "32-true"}
+    run = search(packed, tmp_path / "run", starter="drnn", settings=settings, device="cpu", minutes=1e-6)
     table = SearchTable.read(run.path)
     assert table is not None
     assert table.choice["model"] == "linear"

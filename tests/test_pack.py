@@ -35,6 +35,7 @@ from muybridge.data.shards.write import pack
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import evaluate
 from muybridge.engine.train import train
+from muybridge.media.joint_names import layout_of_names
 from muybridge.media.video import Video
 from muybridge.predict import find_recordings
 from muybridge.recipe import load_recipe
@@ -349,15 +350,18 @@ def test_two_at_a_time_are_refused(videos, copy):
         os.close(descriptor)
 
 
-def test_confidence_stays_beside_the_joints(tmp_path):
+def test_confidence_and_the_files_own_joints_stay_beside_the_positions(tmp_path):
     joints, present, scores = torch.rand(4, 1, 3, 2), torch.ones(4, 1, dtype=torch.bool), torch.rand(4, 1, 3)
-    content = pack_skeleton(SkeletonSequence(joints, present, scores, filled=2))
+    layout = layout_of_names(["root", "LeftHand", "RightHand"], [(0, 1), (0, 2)])[0]
+    content = pack_skeleton(SkeletonSequence(joints, present, scores, filled=2, layout=layout))
     (tmp_path / "any.tar").write_bytes(content)
     read = read_packed_skeleton(PackedPath(str(tmp_path / "any.tar"), "0.npz", 0, len(content)))
     assert read.scores is not None
     assert torch.equal(read.scores, scores)
     assert torch.equal(read.joints, joints)
     assert read.filled == 2
+    assert read.layout == layout
+    assert layout.mirror == ((1, 2),)
 
 
 def test_what_cannot_be_read_is_kept_as_an_error(videos, tmp_path):
@@ -637,9 +641,8 @@ def test_mistakes_on_the_command_line(videos, whole, tmp_path):
         "no --out": ("pack", videos),
         r"there is no pack\.json in it": ("pack", videos, "--verify"),
         "both a recipe and --model or --data": ("train", "folder_tdn", "--data", videos),
-        "--model auto with a pack": ("train", "--model", "auto", "--data", whole),
         "unknown setting data.group": ("train", "--model", "tdn", "--data", whole, "--group", "(a)"),
-        "a table names files": ("split", whole, "--out", tmp_path / "split.csv"),
+        "no such recipe, and no such folder or file": ("split", tmp_path / "no", "--out", tmp_path / "split.csv"),
     }
     for message, words in cases.items():
         with pytest.raises((RecipeError, DataError), match=message):

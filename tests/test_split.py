@@ -1,6 +1,7 @@
 """Splits and folds that are drawn once: nobody on both sides, classes in equal shares, the same seed the same table."""
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from muybridge.cli import app
-from muybridge.core.errors import RecipeError
+from muybridge.core.errors import DataError, RecipeError
 from muybridge.core.types import Record
+from muybridge.data.annotations.write import write_table
+from muybridge.data.datasets import Pack
 from muybridge.data.datasets.skeleton_folder import SkeletonFolder
+from muybridge.data.shards.write import pack
 from muybridge.data.splitting import draw_folds, draw_split
 from muybridge.recipe import folder_recipe
 from tests.skeletons import figures
@@ -119,6 +123,59 @@ def test_the_command_writes_a_table_that_trainings_take(folder: Path):
     people = [{record.group for record in data.index(part).records} for part in ("train", "test")]
     assert [len(each) for each in people] == [3, 3]
     assert not people[0] & people[1]
+
+
+@pytest.fixture
+def packed(folder: Path) -> Path:
+    pack(
+        folder_recipe("drnn", folder / "data", {"data.group": r"(p\d)_", "data.layout": "kinect20"}).data,
+        folder / "pack",
+    )
+    return folder / "pack"
+
+
+def test_a_pack_is_divided_by_a_table_of_its_ids(packed: Path):
+    out = packed.parent / "parts.csv"
+    result = CliRunner().invoke(app, ["split", str(packed), "--out", str(out), "--test", "0.5", "--val", "0.2"])
+    assert result.exit_code == 0, result.output
+    assert f"--data {packed} --set data.split={out}" in result.stderr
+    data = Pack(root=packed, split=out)
+    parts = {part: {record.group for record in data.index(part).records} for part in ("train", "val", "test")}
+    assert {part: len(people) for part, people in parts.items()} == {"train": 2, "val": 1, "test": 3}
+    assert len(set.union(*parts.values())) == 6
+    nothing = data.model_copy(update={"val_fraction": 0.0})
+    assert not nothing.index("val").records
+    assert "nothing validates" in nothing.describe_split()
+    CliRunner().invoke(app, ["split", str(packed), "--out", str(out), "--folds", "3"], catch_exceptions=False)
+    assert Pack(root=packed, split=out).folds() == ("1", "2", "3")
+    tested = [Pack(root=packed, split=out, fold=fold).index("test").records for fold in ("", "1", "2", "3")]
+    assert tested[0] == tested[1]
+    assert len({record.group for part in tested for record in part}) == 6
+    with pytest.raises(DataError, match="no recordings of the fold 4"):
+        Pack(root=packed, split=out, fold="4").index("test")
+    with pytest.raises(ValueError, match="fold is that of a table of folds"):
+        Pack(root=packed, fold="1")
+    with pytest.raises(DataError, match="a table names files"):  # of `muybridge doctor --fix`
+        write_table(out, tested[0], nothing.labels())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda lines: ["path,split", *lines[1:]], "the first line names the columns path, split"),
+        (lambda lines: [*lines, lines[3]], "line 14 names '.*', as line 4 does"),
+        (lambda lines: [*lines, "other.npz,jump,p1,train"], "line 14 names 'other.npz', and there is no such"),
+        (lambda lines: lines[:-1], "1 recordings of the pack are in no line, such as"),
+        (lambda lines: [*lines[:2], lines[2].replace("train", "both"), *lines[3:]], "line 3 lacks a value, or has"),
+    ],
+)
+def test_a_table_that_is_not_of_the_pack_is_refused(packed: Path, change: Callable, message: str):
+    out = packed.parent / "parts.csv"
+    CliRunner().invoke(app, ["split", str(packed), "--out", str(out), "--val", "0", "--test", "0.2"])
+    lines = change(out.read_text().splitlines())
+    out.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    with pytest.raises(DataError, match=message):
+        Pack(root=packed, split=out).index("train")
 
 
 def test_the_command_says_what_is_wrong(folder: Path):

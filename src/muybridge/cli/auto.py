@@ -8,7 +8,6 @@ from muybridge.cli.app import shell_command
 from muybridge.cli.options import new_run_folder
 from muybridge.cli.sources import starter_of
 from muybridge.core.errors import RecipeError
-from muybridge.core.packed import is_pack
 
 if TYPE_CHECKING:
     from muybridge.engine.journal import Reporter
@@ -46,14 +45,7 @@ def train_auto(
     settings = earlier.settings | dict(given) if earlier else dict(given)
     root = Path(settings["data.root"])
     folder, report = run or new_run_folder(f"auto_{root.stem if root.is_file() else root.name}"), Reporter()
-    if is_pack(root):
-        raise RecipeError(
-            "--model auto with a pack",
-            expected="the folder or the table that was packed, whose training part is divided anew",
-            hint="choose a model, such as --model tdn",
-            where=root,
-        )
-    starter = starter_of(root)
+    starter = starter_of(settings["data.root"])
     (recipe,) = candidate_recipes([starter], root, settings).values()
     report.say(f"auto: the best model of {root} -> {folder}")
     if dry_run or earlier is None:
@@ -80,12 +72,11 @@ def train_auto(
 
 def _announce(recipe: "Recipe", settings: Mapping[str, Any], root: Path, report: "Reporter") -> None:
     """How many recordings, classes and groups there are, what is probably wrong, and what will be tried."""
-    from muybridge.data.datasets.class_folder import ClassFolder
     from muybridge.data.summary import summarize
     from muybridge.engine.auto.candidates import candidate_recipes, models_of
-    from muybridge.engine.auto.folds import make_folds
+    from muybridge.engine.auto.folds import Searched, make_folds
 
-    assert isinstance(recipe.data, ClassFolder)
+    assert isinstance(recipe.data, Searched)
     recipes = candidate_recipes(models_of(recipe.data), root, settings)
     lengths = {name: candidate.train.epochs for name, candidate in recipes.items()}
     names = ", ".join(f"{name} ({epochs} epochs)" if epochs else name for name, epochs in lengths.items())

@@ -6,7 +6,7 @@ from typing import Any
 
 from muybridge.cli.app import expand_user
 from muybridge.cli.options import ChosenRecipe, choose_recipe
-from muybridge.core.errors import DataError
+from muybridge.core.errors import DataError, RecipeError
 from muybridge.core.packed import is_address, is_pack
 
 
@@ -21,7 +21,14 @@ def choose_source(source: str, settings: Mapping[str, Any]) -> ChosenRecipe:
     if is_address(source) or path.is_dir() or is_table(path):
         place = source if is_address(source) else str(path.resolve())
         return choose_recipe(None, {**settings, "data.root": place}, starter_of(source), path)
-    return choose_recipe(source, dict(settings))
+    try:
+        return choose_recipe(source, dict(settings))
+    except RecipeError as error:
+        if path.exists() or str(error.where) != source:
+            raise
+        expected = f"a folder with class folders, a table of recordings, a pack, {error.expected}"
+        problem = f"{error.problem}, and no such folder or file"
+        raise RecipeError(problem, expected=expected, hint=error.hint, where=source) from None
 
 
 def is_table(path: Path) -> bool:

@@ -22,10 +22,17 @@ def split(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="DIR|TABLE|RECIPE", help="A folder with class folders, a table of recordings, or a recipe."
+            metavar="DIR|TABLE|PACK|RECIPE",
+            help="A folder with class folders, a table of recordings, a pack, or a recipe.",
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The table that is written, .csv; give it as --data.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="The table that is written, .csv; give it as --data, of a pack as --set data.split=FILE.",
+        ),
+    ],
     settings: Settings = None,
     group: Group = None,
     test: Annotated[float, typer.Option(metavar="SHARE", min=0, max=1, help="Of the recordings that test.")] = 0.25,
@@ -45,12 +52,15 @@ def split(
     check_writable(out)
     chosen = choose_source(source, parse_options(settings, group=group))
 
-    from muybridge.data.annotations.write import write_table
+    from muybridge.data.annotations.write import write_parts, write_table
+    from muybridge.data.datasets import Pack
     from muybridge.data.datasets.base import require_one_label
     from muybridge.data.splitting import draw_folds, draw_split
 
     data = chosen.load().data
     require_one_label(data, "a split with classes in equal shares")
+    if isinstance(data, Pack):
+        data = data.model_copy(update={"split": None, "fold": "", "val_groups": (), "val_fraction": None})
     parts = [data.index(part) for part in ("train", "val", "test")]
     records = sorted((record for part in parts for record in part.records), key=lambda one: one.id)
     if folds:
@@ -58,14 +68,16 @@ def split(
     else:
         drawn = {"split": [str(part) for part in draw_split(records, test, val, seed)]}
     with writable(out):
-        write_table(out, records, data.labels(), **drawn)
+        (write_parts if isinstance(data, Pack) else write_table)(out, records, data.labels(), **drawn)
     (column, values), *_ = drawn.items()
     _print(records, column, values, len(data.labels()))
     typer.echo(printable(str(out)))
-    words = ["--data", str(out)]
-    if folds:
-        words += ["--set", "data.fold=1"]
-    typer.echo(f"next: {shell_command('train', '--model', starter_of(out), *words)}", err=True)
+    if isinstance(data, Pack):
+        words = [starter_of(data.root), "--data", data.root, "--set", f"data.split={out}"]
+    else:
+        words = [starter_of(out), "--data", str(out)]
+    words += ["--set", "data.fold=1"] if folds else []
+    typer.echo(f"next: {shell_command('train', '--model', *words)}", err=True)
 
 
 def _print(records: "Sequence[Record]", column: str, values: Sequence[str], classes: int) -> None:

@@ -224,7 +224,8 @@ def find_files(folder: Path, suffixes: Collection[str], *, check_names: bool = T
     """
     files: list[Path] = []
     unread: Counter[str] = Counter()
-    above = {(status.st_dev, status.st_ino) for status in map(Path.stat, folder.resolve().parents)}
+    parents = [parent for parent in folder.resolve().parents if parent.exists()]
+    above = {(status.st_dev, status.st_ino) for status in map(Path.stat, parents)}
     _search(folder, frozenset(suffixes), files, unread, above)
     if check_names:
         for file in sorted(files):

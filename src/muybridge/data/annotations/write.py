@@ -11,6 +11,25 @@ from muybridge.core.text import csv_line
 from muybridge.core.types import Record
 
 
+def write_parts(path: Path, records: Sequence[Record], labels: Sequence[str], **columns: Sequence[str]) -> None:
+    """Write a CSV file with the columns id, label and group, and those that are given, of the recordings of a pack.
+
+    Args:
+        path: of the file; its folder exists.
+        records: one for each line.
+        labels: class names.
+        columns: further values of each recording by the name of the column, such as ``split``.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    values = zip(*columns.values(), strict=True)
+    lines = [["id", "label", "group", *columns]]
+    lines += [[one.id, labels[one.label], one.group, *more] for one, more in zip(records, values, strict=True)]
+    with atomic_write(path) as draft:
+        draft.write_text("".join(map(csv_line, lines)), encoding="utf-8")
+
+
 def write_table(path: Path, records: Sequence[Record], labels: Sequence[str], **columns: Sequence[str]) -> None:
     """Write a CSV file with the columns path, label and group, those that are given, and start and end.
 

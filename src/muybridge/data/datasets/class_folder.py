@@ -24,7 +24,7 @@ from muybridge.data.datasets.base import (
     parse_swap_pairs,
     preview,
 )
-from muybridge.data.datasets.drawing import MIN_TRAINING_GROUPS, draw_names, draw_per_class
+from muybridge.data.datasets.drawing import MIN_TRAINING_GROUPS, draw_names, draw_per_class, draw_val
 from muybridge.data.datasets.folder_layout import Layout, Reader, Source, SplitSource
 from muybridge.data.datasets.groups import group_of, is_table
 from muybridge.data.datasets.table_layout import TableReader
@@ -434,7 +434,7 @@ class ClassFolder(DatasetConfig):
             test, val = val, set()
         test = test or self._fold_ids(layout) or self._draw_test(records)
         rest = [record for record in records if record.id not in test]
-        val = val or self._draw_val(records, rest, self._val_share(layout))
+        val = val or draw_val(records, rest, self._val_share(layout), self.val_part, self.val_groups)
         return test, val
 
     def _fold_ids(self, layout: Layout) -> set[str]:
@@ -474,15 +474,6 @@ class ClassFolder(DatasetConfig):
             )
         test = test or draw_names(groups, "test", self.test_fraction * len(groups), spare=1)
         return {record.id for record in records if record.group in test}
-
-    def _draw_val(self, records: list[Record], rest: list[Record], share: float) -> set[str]:
-        """Ids of the recordings of the validation groups, or of a share of each class, among the rest."""
-        if not any(record.group for record in records):
-            return draw_per_class(records, rest, "val", share, self.val_part)
-        count = share * len({record.group for record in records})
-        groups = {record.group for record in rest}
-        val = set(self.val_groups) or draw_names(groups, "val", count, spare=MIN_TRAINING_GROUPS, part=self.val_part)
-        return {record.id for record in rest if record.group in val}
 
     def _shared_groups(self, layout: Layout) -> list[str]:
         """A notice for groups that are in more than one folder of the split."""

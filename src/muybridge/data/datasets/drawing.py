@@ -1,7 +1,7 @@
 """Drawing recordings or groups by their names alone, so that others that are added later move hardly any."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from muybridge.core.rng import derive_seed
 from muybridge.core.types import Record
@@ -31,3 +31,23 @@ def draw_per_class(
         ids[record.label].add(record.id)
     drawn = (draw_names(names, purpose, fraction * sizes[label], spare=1, part=part) for label, names in ids.items())
     return set().union(*drawn)
+
+
+def draw_val(
+    records: Sequence[Record], rest: Sequence[Record], share: float, part: int = 0, val_groups: Collection[str] = ()
+) -> set[str]:
+    """Ids of the recordings of validation groups, or of a share of each class where there are no groups.
+
+    Args:
+        records: of the whole data set, of which the share is meant.
+        rest: those that do not test, from which is drawn.
+        share: of all groups, or of each class.
+        part: which of such shares, from 0.
+        val_groups: groups that validate in place of drawn ones.
+    """
+    if not any(record.group for record in records):
+        return draw_per_class(records, rest, "val", share, part)
+    count = share * len({record.group for record in records})
+    groups = {record.group for record in rest}
+    val = set(val_groups) or draw_names(groups, "val", count, spare=MIN_TRAINING_GROUPS, part=part)
+    return {record.id for record in rest if record.group in val}

@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import field_validator
+from pydantic import Field, field_validator, model_validator
 
 from muybridge.core.contracts import ClipData, Holds
 from muybridge.core.errors import DataError
 from muybridge.core.packed import PackedPath, is_address
 from muybridge.core.types import Record, SkeletonSequence
 from muybridge.data.datasets.base import DatasetConfig, Index, Split
+from muybridge.data.datasets.drawing import draw_val
+from muybridge.data.datasets.part_table import Parts, read_parts
 from muybridge.data.shards.pack_index import Contents, PackIndex, Pairs, read_index
 from muybridge.data.shards.skeletons import read_packed_skeleton
 from muybridge.media.video import Video
@@ -21,13 +23,29 @@ class Pack(DatasetConfig):
 
     Attributes:
         root: its folder, or the address of it (``https://...``) on a server that gives parts of files.
+        split: a table of `muybridge split` that says which part each recording is in (columns id and split, or fold);
+            empty: the parts as they were packed.
+        fold: the fold of such a table that tests; empty: its first.
+        val_fraction: share of all groups, or of each class, that is drawn for validation from what does not test;
+            empty: what was packed as validation, or what the table says.
+        val_part: which of such shares is drawn, from 0.
         contents: classes and kind of recordings, as the pack says of itself; a run folder keeps them.
     """
 
     content_settings: ClassVar[tuple[str, ...]] = ("identity",)
     name: Literal["pack"] = "pack"
     root: str
+    split: Path | None = None
+    fold: Annotated[str, Field(coerce_numbers_to_str=True)] = ""
+    val_fraction: float | None = Field(default=None, ge=0.0, lt=1.0)
+    val_part: int = Field(default=0, ge=0)
     contents: Contents | None = None
+
+    @model_validator(mode="after")
+    def _fold_of_a_table(self) -> Self:
+        if self.fold and self.split is None:
+            raise ValueError("fold is that of a table of folds (data.split), which `muybridge split --folds` writes")
+        return self
 
     @field_validator("root", mode="before")
     @classmethod
@@ -36,7 +54,8 @@ class Pack(DatasetConfig):
 
     def resolved(self) -> Self:
         """With an absolute root, and with the contents."""
-        return self.model_copy(update={"root": self._place(), "contents": self._contents()})
+        split = self.split and self.split.expanduser().resolve()
+        return self.model_copy(update={"root": self._place(), "contents": self._contents(), "split": split})
 
     @property
     def identity(self) -> str:
@@ -67,24 +86,62 @@ class Pack(DatasetConfig):
         """As in the data set that was packed."""
         return self._contents().superclasses
 
+    def folds(self) -> tuple[str, ...]:
+        """Those of the table, if it has folds."""
+        return self._parts(self._pack()).folds
+
     def describe_split(self) -> str:
-        """How the split was made when it was packed, in words."""
-        held_out = f"; held out for validation: {', '.join(self.val_groups)}" if self.val_groups else ""
-        return f"{self._pack().info.split} (as packed){held_out}"
+        """How the split was made when it was packed, or which table says it, in words."""
+        pack = self._pack()
+        parts = self._parts(pack)
+        words = f"given by {self.split}" if self.split else f"{pack.info.split} (as packed)"
+        if parts.folds:
+            words = f"the fold {self._fold(parts)} of {self.split} tests (data.fold chooses it)"
+        if self.val_groups:
+            return f"{words}; held out for validation: {', '.join(self.val_groups)}"
+        if self.val_fraction is None:
+            return words
+        drawn = f"{self.val_fraction:.0%} of the groups or classes validate, drawn by name"
+        return f"{words}; {drawn if self.val_fraction else 'nothing validates (data.val_fraction = 0)'}"
 
     def index(self, split: Split) -> Index:
-        """The recordings of one split, as packed; with ``val_groups``, these validate in place of the packed part."""
+        """The recordings of one split, as packed or as the table says; ``val_groups`` or ``val_fraction`` divide anew
+        what does not test.
+
+        Raises:
+            DataError: the table is not of this pack; see also :meth:`DatasetConfig.index`.
+        """
         pack = self._pack()
-        rows = pack.rows
-        records = map(pack.record, rows.values())
+        parts = self._parts(pack)
+        records = list(map(pack.record, pack.rows.values()))
+        fold = self._fold(parts)
+        test = {id_ for id_, part in parts.of.items() if part == (fold or "test")}
+        val = {id_ for id_, part in parts.of.items() if part == "val" and not fold}
         if self.val_groups:
-            return self.split_records(split, records, is_test=lambda record: rows[record.id].split == "test")
+            return self.split_records(split, records, is_test=lambda record: record.id in test)
+        if self.val_fraction is not None:
+            rest = [record for record in records if record.id not in test]
+            val = draw_val(records, rest, self.val_fraction, self.val_part)
         return self.split_records(
-            split,
-            records,
-            is_test=lambda record: rows[record.id].split == "test",
-            is_val=lambda record: rows[record.id].split == "val",
+            split, records, is_test=lambda record: record.id in test, is_val=lambda record: record.id in val
         )
+
+    def _parts(self, pack: PackIndex) -> Parts:
+        """The part of each recording, as packed or as the table says."""
+        if self.split is None:
+            return Parts("split", {id_: row.split for id_, row in pack.rows.items()})
+        return read_parts(self.split.expanduser(), pack.rows.keys())
+
+    def _fold(self, parts: Parts) -> str:
+        """The fold that tests; empty where there are none."""
+        if self.fold and self.fold not in parts.folds:
+            raise DataError(
+                f"there are no recordings of the fold {self.fold}",
+                expected=f"one of the folds {', '.join(parts.folds) or '(the table has none)'}",
+                hint="correct data.fold",
+                where=self.split,
+            )
+        return self.fold or next(iter(parts.folds), "")
 
     def open(self, record: Record) -> SkeletonSequence | Video:
         """The recording, with the content that was packed.

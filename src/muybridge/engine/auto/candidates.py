@@ -7,7 +7,7 @@ from typing import Any
 
 from muybridge.core.contracts import SkeletonData
 from muybridge.core.errors import RecipeError
-from muybridge.data.datasets.class_folder import ClassFolder
+from muybridge.data.datasets.base import DatasetConfig
 from muybridge.engine.auto.folds import FINAL
 from muybridge.engine.auto.fusion import Mixture
 from muybridge.models import FusedConfig, LinearConfig
@@ -49,7 +49,7 @@ def _recipe(name: str, root: Path, settings: Mapping[str, Any]) -> Recipe:
     return folder_recipe(name, root, plain | more) if more else recipe
 
 
-def models_of(data: ClassFolder) -> tuple[str, ...]:
+def models_of(data: DatasetConfig) -> tuple[str, ...]:
     """The names of the models that fit the recordings of a data set, the cheapest first."""
     if isinstance(data.holds(), SkeletonData):
         return SKELETON_MODELS

@@ -7,9 +7,13 @@ from typing import Any
 
 from muybridge.core.rng import derive_seed
 from muybridge.core.types import Record
+from muybridge.data.datasets import Pack
 from muybridge.data.datasets.class_folder import ClassFolder
 
 MAX_PARTS = 3
+
+Searched = ClassFolder | Pack
+"""The data sets whose training part a search divides anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +34,22 @@ FINAL = {"data.val_groups": [], "data.val_fraction": 0.0}
 """Settings with which nothing is held out, for the training of the answer."""
 
 
-def training_records(data: ClassFolder) -> tuple[Record, ...]:
+def training_records(data: Searched) -> tuple[Record, ...]:
     """All recordings but those of the test part."""
     everything = data.model_copy(update={"val_groups": (), "val_fraction": 0.0})
     return (*everything.index("train").records, *everything.index("val").records)
 
 
-def make_folds(data: ClassFolder) -> list[Fold]:
+def make_folds(data: Searched) -> list[Fold]:
     """Ways to hold out a third of the training part: whole groups where they are known, else a third of each class.
 
-    A folder of validation recordings, and ``val_groups``, are taken as they are. There are none where holding out
+    A folder of validation recordings, and ``val_groups``, are taken as they are; the parts of a pack, which may have
+    been drawn, are not. There are none where holding out
     leaves no two classes to train on.
     """
     records = training_records(data)
     groups = Counter(record.group for record in records if record.group)
-    if data.val_groups or {"val", "test"} <= set(data.scan().folders.values()):
+    if data.val_groups or (isinstance(data, ClassFolder) and {"val", "test"} <= set(data.scan().folders.values())):
         ways: list[dict[str, Any]] = [{}]
     elif groups:
         ways = [{"data.val_groups": sorted(part)} for part in share_groups(groups) if len(part) < len(groups)]
@@ -66,7 +71,7 @@ def share_groups(sizes: Mapping[str, int]) -> list[set[str]]:
     return parts
 
 
-def _fold(data: ClassFolder, settings: Mapping[str, Any]) -> Fold:
+def _fold(data: Searched, settings: Mapping[str, Any]) -> Fold:
     values = {name.removeprefix("data."): value for name, value in settings.items()}
     changed = type(data).model_validate(data.model_dump() | values)
     train, val = (frozenset(record.id for record in changed.index(split).records) for split in ("train", "val"))

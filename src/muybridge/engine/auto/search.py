@@ -19,7 +19,6 @@ from torch import Tensor
 from muybridge.baseline import BaselineTable
 from muybridge.core.errors import MuybridgeError, RecipeError, RunError
 from muybridge.data.datasets.base import require_one_label
-from muybridge.data.datasets.class_folder import ClassFolder
 from muybridge.engine.auto.candidates import (
     attempt_recipe,
     can_be_fused,
@@ -30,7 +29,7 @@ from muybridge.engine.auto.candidates import (
     models_of,
     short_epochs,
 )
-from muybridge.engine.auto.folds import Fold, make_folds, training_records
+from muybridge.engine.auto.folds import Fold, Searched, make_folds, training_records
 from muybridge.engine.auto.fusion import accuracy, learn_mixture
 from muybridge.engine.auto.linear import ValidatedLinear, validate_linear
 from muybridge.engine.auto.table import Attempt, SearchTable
@@ -67,7 +66,7 @@ def search(
     """Choose and train the model of a folder of recordings.
 
     Args:
-        root: the folder of the class folders.
+        root: the folder of the class folders, a table, or a pack (one at an address as ``data.root`` of the settings).
         folder: the run folder; made if needed.
         starter: a model that takes the kind of recordings, such as "drnn" or "tdn".
         settings: of the data and the training, by dotted names; ``model.size`` and ``model.pretrained`` for models that
@@ -88,7 +87,7 @@ def search(
     if run.exists:  # the answer is chosen, and perhaps not trained to its end
         return train(run.recipe(), folder, resume=resume, report=report)
     (first,) = candidate_recipes([starter], root, settings or {}).values()
-    assert isinstance(first.data, ClassFolder)
+    assert isinstance(first.data, Searched)
     require_one_label(first.data, "a search (--model auto)")
     recipes = candidate_recipes(models_of(first.data), root, settings or {})
     if any(recipe.train.stages for recipe in recipes.values()):
@@ -96,7 +95,7 @@ def search(
             "train.stages with --model auto", expected="one stage", hint="leave it out, or name one model"
         )
     check_folder(first, folder)
-    table = SearchTable.start(run.path, {**(settings or {}), "data.root": str(root)}, minutes, resume=resume)
+    table = SearchTable.start(run.path, {"data.root": str(root), **(settings or {})}, minutes, resume=resume)
     attempts = RunFolder(run.path / ATTEMPTS)
     attempts.make()
     with attempts.lock():
@@ -125,7 +124,7 @@ class _Search:
         self.recipes, self.table, self.device, self.report = recipes, table, device, report
         self.started = time.monotonic() - table.seconds
         self.data = next(iter(recipes.values())).data
-        assert isinstance(self.data, ClassFolder)
+        assert isinstance(self.data, Searched)
         self.records = training_records(self.data)
         self.folds: Sequence[Fold] = make_folds(self.data)
 
