@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OTHER_PYTHONS := 3.12 3.13
-# One process for each core; threads inside the processes would only compete for the same cores.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile
+# One process for each core; threads inside the processes would only compete for the same cores. Files are taken in the
+# order of tests/conftest.py, those with slow tests first.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile --no-loadscope-reorder
 # What other interpreters run: reading, models, training and the command line.
 CORE_TESTS := tests/test_cli.py tests/test_every_model.py tests/test_recipe.py tests/test_skeleton_files.py \
               tests/test_train.py tests/test_video.py
@@ -33,7 +34,7 @@ test-other-pythons:
 	    echo "installing into .venv-$$version (about 5 GB with PyTorch's default build)"; \
 	    python$$version -m venv .venv-$$version && \
 	    .venv-$$version/bin/pip install --quiet --disable-pip-version-check -e '.[dev]' || exit 1; }; \
-	  OMP_NUM_THREADS=1 .venv-$$version/bin/pytest -q -n auto --dist loadfile -m "not slow" $(CORE_TESTS) || exit 1; \
+	  OMP_NUM_THREADS=1 .venv-$$version/bin/pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "not slow" $(CORE_TESTS) || exit 1; \
 	done
 
 lint: .venv/installed-dev

@@ -1,6 +1,7 @@
 """Shape checks on every tensor-bearing package, and where the real recordings are."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,12 @@ _HOOK = install_import_hook(
     ],
     "beartype.beartype",
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with the most slow tests first, so that none of them is what all other processes wait for at the end."""
+    weights = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -weights[item.path])
 
 
 @pytest.fixture(scope="session")

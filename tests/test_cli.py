@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -300,25 +301,30 @@ def test_numbers_in_json_are_rounded():
 
 @pytest.mark.slow
 def test_repeat_over_seeds_and_folds(call, data: Path, tmp_path: Path):
+    """Runs that are there are kept, and those that are missing give the same in parallel as in turn."""
     code, _, err = call("init", "mine.toml", "--model", "sta_lstm", "--data", str(data))
     assert code == 0, err
-    words = ("repeat", "mine.toml", "--seeds", "0,1", "--folds", "s01,s02", "--set", r"data.group=_(s\d+)_", *QUICK)
-    code, out, err = call(*words, "--json")
+    words = ("repeat", "mine.toml", "--folds", "s01,s02", "--set", r"data.group=_(s\d+)_", *QUICK, "--json")
+    code, alone, err = call(*words, "--seeds", "1", "--run", "alone")
     assert code == 0, err
+    shutil.copytree("alone/seed1-folds01", "runs/mine-repeat/seed1-folds01")
+    kept = tmp_path / "runs" / "mine-repeat" / "seed1-folds01" / "weights.safetensors"
+    before = kept.stat().st_mtime_ns
+    code, out, err = call(*words, "--seeds", "0,1", "--jobs", "2")
+    assert code == 0, err
+    assert kept.stat().st_mtime_ns == before
     result = json.loads(out)
     assert [(row["seed"], row["fold"]) for row in result["runs"]] == [(0, "s01"), (0, "s02"), (1, "s01"), (1, "s02")]
+    assert result["runs"][2:] == json.loads(alone)["runs"]
     by_hand = [row["top1"] for row in result["runs"]]
     means = [(by_hand[0] + by_hand[1]) / 2, (by_hand[2] + by_hand[3]) / 2]
     assert list(result["by_seed"].values()) == pytest.approx(means, abs=0.0101)  # of figures with two decimals
     assert result["mean"] == pytest.approx(sum(means) / 2, abs=0.0101)
     assert by_hand == [round(figure, 2) for figure in by_hand]
     assert result["superclass"] is None
-    first = tmp_path / "runs" / "mine-repeat" / "seed0-folds01" / "weights.safetensors"
-    before = first.stat().st_mtime_ns
-    code, again, err = call(*words, "--jobs", "2", "--json")
+    code, again, err = call(*words, "--seeds", "0,1")
     assert code == 0, err
     assert json.loads(again) == result
-    assert first.stat().st_mtime_ns == before
 
 
 def test_superclasses_are_summarized_like_classes():
@@ -329,17 +335,6 @@ def test_superclasses_are_summarized_like_classes():
     result = summarize_rows(rows)
     assert (result.mean, result.deviation) == (0.0, 0.0)
     assert result.superclass == pytest.approx((89.0, 32**0.5))
-
-
-@pytest.mark.slow
-def test_parallel_repetitions_equal_those_in_turn(call, data: Path):
-    call("init", "mine.toml", "--model", "sta_lstm", "--data", str(data))
-    words = ("repeat", "mine.toml", "--seeds", "0,1", *QUICK, "--json")
-    code, one, err = call(*words, "--run", "one")
-    assert code == 0, err
-    code, two, err = call(*words, "--run", "two", "--jobs", "2")
-    assert code == 0, err
-    assert json.loads(one)["runs"] == json.loads(two)["runs"]
 
 
 def test_models(call):
