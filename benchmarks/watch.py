@@ -20,6 +20,7 @@ from measure import machine, time_alternating, untrained_run
 from torch import nn
 
 from muybridge.media.live import Moment
+from muybridge.nn.differential_step import DifferentialSteps
 from muybridge.nn.recurrent import DifferentialLSTM
 from muybridge.predict import Predictor
 from muybridge.timeline import LivePredictor, watch
@@ -50,9 +51,10 @@ class Walk:
 def compare_steps(repeats: int) -> None:
     """Print the time of one step of each cell, for one sequence."""
     lstm, drnn, frame = nn.LSTMCell(INPUT, HIDDEN), DifferentialLSTM(INPUT, HIDDEN), torch.randn(1, INPUT)
-    state = (torch.zeros(1, HIDDEN), torch.zeros(1, HIDDEN))
+    state, steps = (torch.zeros(1, HIDDEN), torch.zeros(1, HIDDEN)), DifferentialSteps(drnn)
+    before = steps.initial_state(1)
     with torch.inference_mode():
-        calls = {"nn.LSTMCell": lambda: lstm(frame, state), "dRNN": lambda: drnn(frame[None])}
+        calls = {"nn.LSTMCell": lambda: lstm(frame, state), "dRNN": lambda: steps(frame, before)}
         times = {name: statistics.median(each) for name, each in time_alternating(calls, repeats, 50).items()}
     ratio = times["dRNN"] / times["nn.LSTMCell"]
     print(", ".join(f"{name} {1e3 * each:.0f} us" for name, each in times.items()), f"a step: {ratio:.1f}x")

@@ -158,6 +158,10 @@ def test_a_layout_without_bones_is_served_or_refused_in_words(kind: Kind):
         assert model(**collate_inputs([kind.sample(5, 0, holds)])).logits.shape == (1, CLASSES)
 
 
+def test_it_has_steps_or_says_why_not(kind: Kind):
+    assert (kind.build().steps() is None) == bool(kind.config.needs_whole_recording())
+
+
 def test_its_name_is_that_of_its_spec(kind: Kind):
     config = type(kind.config)
     assert config.model_fields["name"].default == config.spec.name

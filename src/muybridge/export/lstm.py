@@ -33,8 +33,9 @@ class OnnxLSTM(nn.Module):
             self.register_buffer(f"hidden_weight_{layer}", _in_onnx_order(parts["weight_hh"])[None])
             self.register_buffer(f"bias_{layer}", bias[None])
 
-    def forward(self, sequence: Float[Tensor, "B T I"]) -> tuple[Float[Tensor, "B T H"], None]:
-        """The outputs of the last layer, and nothing in place of the last state."""
+    def forward(self, sequence: Float[Tensor, "B T I"], before: None = None) -> tuple[Float[Tensor, "B T H"], None]:
+        """The outputs of the last layer, and nothing in place of the last state; the state before is zero."""
+        assert before is None
         outputs = sequence.transpose(0, 1)
         for layer in range(self.layers):
             weights = [getattr(self, f"{name}_{layer}") for name in ("input_weight", "hidden_weight", "bias")]

@@ -1,14 +1,41 @@
 """The base class of all models: what the engine calls."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from torch import Tensor, nn
 
 from muybridge.core.types import Batch, Output
 from muybridge.nn.criterion import CROSS_ENTROPY, Criterion, Targets
 
-__all__ = ["CROSS_ENTROPY", "Criterion", "Model", "Targets"]
+__all__ = ["CROSS_ENTROPY", "Criterion", "Model", "Steps", "Targets"]
+
+State = TypeVar("State")
+
+
+class Steps(ABC, Generic[State]):
+    """A recurrent network that is given frames as they come, and carries a state from one to the next.
+
+    After any number of frames, the answer is that of the network for these frames. The weights are arranged once, when
+    this is made; inference only.
+    """
+
+    def encode(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What can be computed of each frame by itself, such as the feature maps of a CNN, in place of the frames."""
+        return inputs
+
+    @abstractmethod
+    def initial_state(self, inputs: dict[str, Tensor]) -> State:
+        """That before the first frame of recordings like these."""
+
+    @abstractmethod
+    def advance(self, inputs: dict[str, Tensor], state: State) -> State:
+        """The state after new frames, of which there is at least one; ``inputs`` are as :meth:`encode` gives them."""
+
+    @abstractmethod
+    def answer(self, state: State) -> Output:
+        """The scores of the frames so far, without maps."""
 
 
 class Model(nn.Module):
@@ -24,6 +51,10 @@ class Model(nn.Module):
     if TYPE_CHECKING:  # each paper has its own arguments; an abstract method here would make each an override error
         forward: Callable[..., Output]
         __call__: Callable[..., Output]
+
+    def steps(self) -> "Steps[Any] | None":
+        """The network frame by frame; None where an answer needs the whole recording, as its config says."""
+        return None
 
     def losses(
         self, output: Output, labels: Targets, inputs: dict[str, Tensor], criterion: Criterion = CROSS_ENTROPY

@@ -42,6 +42,10 @@ class ModelConfig(BaseModel):
         """Submodules that are not trained and whose features can be cached; by default none."""
         return ()
 
+    def needs_whole_recording(self) -> str:
+        """Why no answer can be carried from frame to frame, in words; empty where the model has ``steps``."""
+        return f"a model of the kind {self.spec.name} takes the frames of a recording at once"
+
     def without_pretrained(self) -> "ModelConfig":
         """This config without pretrained weights, for a model whose parameters are loaded after it is built."""
         return self.model_copy(update={"pretrained": False}) if "pretrained" in type(self).model_fields else self

@@ -1,6 +1,7 @@
 """Allowed values and constants of layer settings; without torch, so that model configs are imported quickly."""
 
 import math
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 Backbone = Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101"]
@@ -16,6 +17,9 @@ FeatureGroup = Literal[
     "position", "angle", "offset", "offset_first", "velocity", "distance", "bone", "movement", "travel"
 ]
 """A group of skeleton features, see :class:`muybridge.nn.skeleton_features.SkeletonFeatures`."""
+
+BodySize = Literal["recording", "so far"]
+"""Over which frames the body is measured, whose size is the unit of skeleton features: all of them, or those so far."""
 
 JointGroup = Literal["position", "offset", "offset_first", "movement"]
 """The groups of skeleton features that are a vector for each joint."""
@@ -55,3 +59,13 @@ def hog3d_bins(polyhedron: Polyhedron, *, half_orientation: bool) -> int:
 def hog3d_window(cells: tuple[int, int, int], blocks: int, block_frames: int) -> int:
     """Frames of a HOG3D descriptor: those of its blocks, and one at either end for the gradients."""
     return cells[0] * blocks * block_frames + 2
+
+
+_WITHOUT_UNIT = ("angle", "bone")
+
+
+def unit_setting(groups: Iterable[FeatureGroup], body_size: BodySize) -> str:
+    """Which setting makes the features of a frame depend on later ones, in words; empty where none does."""
+    if body_size == "so far" or all(group in _WITHOUT_UNIT for group in groups):
+        return ""
+    return 'model.body_size = "recording" measures the body in all frames; train with "so far" instead'

@@ -221,7 +221,7 @@ class DifferentialLSTM(nn.Module):
     def _scan(self, sequence: Tensor, length: Tensor | None) -> tuple[Tensor, Tensor]:
         """The same result from two matrix products per step; gate rows are reordered for the scan."""
         hidden_weight, state_weight = self._state_weights()
-        weights = (_candidate_first(rows) for rows in (self.input_weight, self.bias, hidden_weight))
+        weights = (self.scan_rows(rows) for rows in (self.input_weight, self.bias, hidden_weight))
         batch, frames, _ = sequence.shape
         active, rows = [batch] * frames, None
         steps = rearrange(sequence, "b t d -> t b d").contiguous()
@@ -232,13 +232,19 @@ class DifferentialLSTM(nn.Module):
             steps = steps.index_select(1, order)
             time = torch.minimum(torch.arange(frames, device=length.device)[:, None], length - 1)
             rows = rearrange(time * batch + order.argsort(), "t b -> (t b)")
-        lag_weight = None if state_weight is None else self._lag_weight(state_weight)
+        lag_weight = None if state_weight is None else self.lag_weight(state_weight)
         h, s = DifferentialScan.apply(steps, *weights, lag_weight, active, self.truncate, self.bounded)
         if rows is not None:
             h, s = (_select_rows(sequence, rows) for sequence in (h, s))
         return rearrange(h, "t b h -> b t h"), rearrange(s, "t b h -> b t h")
 
-    def _lag_weight(self, weight: Tensor) -> Tensor:
+    @staticmethod
+    def scan_rows(rows: Tensor) -> Tensor:
+        """Rows of the gates in the order of the scan: cell candidate, input, forget, output."""
+        i, f, c, o = rows.chunk(4)
+        return torch.cat([c, i, f, o])
+
+    def lag_weight(self, weight: Tensor) -> Tensor:
         """The weights of the derivatives as weights of s_t, s_{t-1}, ..., in the order of the scan."""
         weight = weight.diag_embed() if self.diagonal else weight
         blocks = self.mixing.to(weight.dtype) @ rearrange(weight, "n g o i -> (n g) (o i)")
@@ -251,11 +257,6 @@ def _unshared(
     """One frame as torch's scan takes it; what it carries and what it collects may not share memory."""
     after = step(carried, frame)
     return after, (after[0].clone(), after[1].clone())
-
-
-def _candidate_first(rows: Tensor) -> Tensor:
-    i, f, c, o = rows.chunk(4)
-    return torch.cat([c, i, f, o])
 
 
 def _select_rows(sequence: Tensor, rows: Tensor) -> Tensor:

@@ -13,17 +13,19 @@ from muybridge.core.spec import ModelSpec
 from muybridge.models.config import ModelConfig
 from muybridge.nn.options import (
     PAPER_GROUPS,
+    BodySize,
     FeatureGroup,
     FeatureScaling,
     Polyhedron,
     Truncate,
     hog3d_window,
+    unit_setting,
 )
 
 if TYPE_CHECKING:
     from muybridge.models.drnn.network import DRNN
 
-FOR_SKELETONS = ("confidence", "smooth", "face_camera", "face_partner", "max_frames")
+FOR_SKELETONS = ("body_size", "confidence", "smooth", "face_camera", "face_partner", "max_frames")
 FOR_VIDEO = ("steps", "size", "mean", "std", "hog3d")
 """The settings that only have a meaning for one kind of input."""
 
@@ -111,6 +113,8 @@ class DRNNConfig(ModelConfig):
         feature_scaling: scale each feature to unit deviation separately, or each group of features as a whole; all of
             HOG3D is a group.
         pca: number of principal components of the features; 0 uses the features themselves.
+        body_size: the unit of lengths is the mean torso of the whole recording, or of its frames "so far", with which
+            `muybridge watch` computes one step for a frame instead of a whole window.
         smooth: filter the joints along time first.
         face_camera: rotate the body to face the camera first.
         face_partner: rotate two people first so that the second lies to the right of the first.
@@ -140,6 +144,7 @@ class DRNNConfig(ModelConfig):
     confidence: bool = False
     feature_scaling: FeatureScaling = "feature"
     pca: int = Field(0, ge=0)
+    body_size: BodySize = "recording"
     smooth: bool = False
     face_camera: bool = False
     face_partner: bool = False
@@ -207,6 +212,12 @@ class DRNNConfig(ModelConfig):
             return ()
         settings = {f"hog3d.{name}": value for name, value in self.hog3d.model_dump().items()}
         return (FrozenPart("hog3d", "video", "features", settings, window=self.hog3d.window),)
+
+    def needs_whole_recording(self) -> str:
+        """Only of video, and where the body is measured in all frames."""
+        if self.features == "hog3d":
+            return "descriptors of video are read at places spread over all of it"
+        return unit_setting(self.features, self.body_size)
 
     def build(self, num_classes: int, holds: Holds | None = None) -> "DRNN":
         """The network; without ``holds`` for one person of 20 joints in 3D, as in MSR Action3D, or for any video."""

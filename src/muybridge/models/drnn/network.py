@@ -5,6 +5,7 @@ frames, C channels, H and W pixels, E descriptor length, G descriptors along an 
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from muybridge.core.contracts import SkeletonData
 from muybridge.core.errors import DataError
 from muybridge.core.types import Output
-from muybridge.models.base import Model
+from muybridge.models.base import Model, Steps
 from muybridge.models.drnn import DRNNConfig
 from muybridge.nn.fitted_features import FittedFeatures
 from muybridge.nn.hog3d import HOG3D
@@ -83,11 +84,23 @@ class SkeletonDRNN(DRNN):
         groups = config.features
         assert not isinstance(groups, str)
         features = SkeletonFeatures(
-            holds.layout, holds.people, holds.coordinates, groups, config.feature_scaling, config.pca
+            holds.layout,
+            holds.people,
+            holds.coordinates,
+            groups,
+            config.feature_scaling,
+            config.pca,
+            config.body_size,
         )
         sure = holds.people * len(holds.layout) if config.confidence else 0
         super().__init__(config, features.size + sure, num_classes)
         self.features = features
+
+    def steps(self) -> "Steps[Any] | None":
+        """The network frame by frame; None where the body is measured in the whole recording."""
+        from muybridge.models.drnn.steps import DRNNSteps
+
+        return None if self.config.needs_whole_recording() else DRNNSteps(self)
 
     def forward(self, joints: Float[Tensor, "B T P J D"], length: Int64[Tensor, " B"]) -> Output:
         """Class scores and the map of :meth:`DRNN.classify`.

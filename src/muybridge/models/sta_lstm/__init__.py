@@ -14,7 +14,7 @@ from muybridge.core.contracts import Center, Holds, SkeletonData, SkeletonInput
 from muybridge.core.skeletons import LAYOUTS
 from muybridge.core.spec import ModelSpec
 from muybridge.models.config import ModelConfig
-from muybridge.nn.options import JointGroup
+from muybridge.nn.options import BodySize, JointGroup, unit_setting
 
 if TYPE_CHECKING:
     from muybridge.models.sta_lstm.network import STALSTM
@@ -56,6 +56,8 @@ class STALSTMConfig(ModelConfig):
         dropout: dropout rate after every layer of the main network.
         features: what the vector of each joint consists of, see
             :class:`~muybridge.nn.skeleton_features.SkeletonFeatures`; empty takes the position alone.
+        body_size: the unit of features is the mean torso of the whole recording, or of its frames "so far", with which
+            `muybridge watch` computes one step for a frame instead of a whole window.
         confidence: whether the vector of each joint has the pose estimator's confidence too; recordings without it are
             refused.
         input_dropout: dropout rate of the joints' vectors.
@@ -76,6 +78,7 @@ class STALSTMConfig(ModelConfig):
     mean_over_time: bool = True
     dropout: float = Field(default=0.5, ge=0, lt=1)
     features: tuple[JointGroup, ...] = ()
+    body_size: BodySize = "recording"
     confidence: bool = False
     input_dropout: float = Field(default=0.0, ge=0, lt=1)
     lambda_spatial: NonNegativeFloat = 1e-3
@@ -102,6 +105,10 @@ class STALSTMConfig(ModelConfig):
             max_frames=self.max_frames,
             confidence=self.confidence,
         )
+
+    def needs_whole_recording(self) -> str:
+        """Only where the body is measured in all frames."""
+        return unit_setting(self.features, self.body_size)
 
     def build(self, num_classes: int, holds: Holds | None = None) -> "STALSTM":
         """The network for skeletons of the given layout; without ``holds`` for one person of 20 joints in 3D."""

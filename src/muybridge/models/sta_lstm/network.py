@@ -6,6 +6,7 @@ AAAI 2017.
 """
 
 from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +16,37 @@ from torch import Tensor, nn
 
 from muybridge.core.contracts import SkeletonData
 from muybridge.core.types import Output
-from muybridge.models.base import CROSS_ENTROPY, Criterion, Model, Targets
+from muybridge.models.base import CROSS_ENTROPY, Criterion, Model, Steps, Targets
 from muybridge.models.sta_lstm import STALSTMConfig
 from muybridge.nn.recurrent import valid_frames
 from muybridge.nn.skeleton_features import SkeletonFeatures, split_confidence
+
+States = tuple[Tensor, Tensor]
+"""The hidden and cell states of an LSTM after a frame."""
+
+
+class Carried(NamedTuple):
+    """The states of all LSTMs after a frame; None of gates that do not exist, and before the first frame."""
+
+    spatial: States | None = None
+    temporal: States | None = None
+    main: States | None = None
+
+
+class Gated(NamedTuple):
+    """What the network makes of frames.
+
+    Attributes:
+        scores: of each frame, before its weight.
+        alpha: weights of the joints; None without the spatial gate.
+        beta: weights of the frames; None without the temporal gate.
+        carried: the states after the last frame.
+    """
+
+    scores: Float[Tensor, "B T C"]
+    alpha: Float[Tensor, "B T P J"] | None
+    beta: Float[Tensor, "B T"] | None
+    carried: Carried
 
 
 class SpatialAttention(nn.Module):
@@ -31,12 +59,15 @@ class SpatialAttention(nn.Module):
         self.state_projection = nn.Linear(config.hidden, config.attention_size, bias=False)
         self.score = nn.Linear(config.attention_size, num_joints)
 
-    def forward(self, frames: Float[Tensor, "B T I"]) -> Float[Tensor, "B T K"]:
-        """Joint weights, positive; their sum over the joints of a frame is 1."""
-        state = _delay(self.lstm(frames)[0])
+    def forward(
+        self, frames: Float[Tensor, "B T I"], before: States | None = None
+    ) -> tuple[Float[Tensor, "B T K"], States | None]:
+        """Joint weights, positive, whose sum over the joints of a frame is 1; and the states after the last frame."""
+        outputs, after = self.lstm(frames, before)
+        state = _delay(outputs, before)
         # s_t = U_s tanh(W_xs x_t + W_hs h_{t-1} + b_s) + b_us
         scores = self.score(torch.tanh(self.input_projection(frames) + self.state_projection(state)))
-        return scores.softmax(dim=-1)
+        return scores.softmax(dim=-1), after
 
 
 class TemporalAttention(nn.Module):
@@ -48,10 +79,13 @@ class TemporalAttention(nn.Module):
         self.input_projection = nn.Linear(inputs, 1)
         self.state_projection = nn.Linear(config.hidden, 1, bias=False)
 
-    def forward(self, frames: Float[Tensor, "B T I"]) -> Float[Tensor, "B T"]:
-        """Frame weights, 0 or more, without an upper bound."""
-        state = _delay(self.lstm(frames)[0])
-        return rearrange(F.relu(self.input_projection(frames) + self.state_projection(state)), "B T 1 -> B T")
+    def forward(
+        self, frames: Float[Tensor, "B T I"], before: States | None = None
+    ) -> tuple[Float[Tensor, "B T"], States | None]:
+        """Frame weights, 0 or more, without an upper bound; and the states after the last frame."""
+        outputs, after = self.lstm(frames, before)
+        weights = F.relu(self.input_projection(frames) + self.state_projection(_delay(outputs, before)))
+        return rearrange(weights, "B T 1 -> B T"), after
 
 
 class MainNetwork(nn.Module):
@@ -64,9 +98,12 @@ class MainNetwork(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(config.hidden, num_classes)
 
-    def forward(self, frames: Float[Tensor, "B T I"]) -> Float[Tensor, "B T C"]:
-        """Class scores of each frame, given it and the previous frames."""
-        return self.classifier(self.dropout(self.lstm(frames)[0]))
+    def forward(
+        self, frames: Float[Tensor, "B T I"], before: States | None = None
+    ) -> tuple[Float[Tensor, "B T C"], States | None]:
+        """Class scores of each frame, given it and the previous frames; and the states after the last frame."""
+        outputs, after = self.lstm(frames, before)
+        return self.classifier(self.dropout(outputs)), after
 
 
 class STALSTM(Model):
@@ -80,7 +117,12 @@ class STALSTM(Model):
         self.features = self.spatial = self.temporal = None
         if config.features:
             self.features = SkeletonFeatures(
-                holds.layout, holds.people, holds.coordinates, config.features, scaling="group"
+                holds.layout,
+                holds.people,
+                holds.coordinates,
+                config.features,
+                scaling="group",
+                body_size=config.body_size,
             )
         if config.attention in ("spatial", "both"):
             self.spatial = SpatialAttention(config, num_joints, inputs)
@@ -97,26 +139,43 @@ class STALSTM(Model):
         The maps are ``alpha`` (``B T P J``, weight of each joint) and ``beta`` (``B T``, weight of each frame), if the
         gates exist; both are 0 in padded frames.
         """
-        _, num_frames, people, num_joints, _ = joints.shape
         maps: dict[str, Tensor] = {}
-        valid = valid_frames(length, num_frames).to(joints.dtype)
+        valid = valid_frames(length, joints.shape[1]).to(joints.dtype)
         vectors = F.dropout(self._joint_vectors(joints, length), self.config.input_dropout, self.training)
-        frames = rearrange(vectors, "B T P J V -> B T (P J V)")
-        weighted = frames
-        if self.spatial is not None:
-            alpha = rearrange(self.spatial(frames), "B T (P J) -> B T P J", P=people)
-            if self.config.rescale_attention:
-                alpha = alpha * (people * num_joints)
+        scores, alpha, beta, _ = self.run(vectors)
+        if alpha is not None:
             maps["alpha"] = alpha * rearrange(valid, "B T -> B T 1 1")
-            weighted = rearrange(alpha.unsqueeze(-1) * vectors, "B T P J V -> B T (P J V)")
         frame_weight = valid
-        if self.temporal is not None:
-            frame_weight = maps["beta"] = self.temporal(frames) * valid
+        if beta is not None:
+            frame_weight = maps["beta"] = beta * valid
         # LSTMs run forwards in time, so padded frames do not affect valid ones: it suffices to give them no weight.
-        logits = torch.einsum("btc,bt->bc", self.main(weighted), frame_weight)  # o = Σ_t β_t z_t
+        logits = torch.einsum("btc,bt->bc", scores, frame_weight)  # o = Σ_t β_t z_t
         if self.config.mean_over_time:
             logits = logits / rearrange(length, "B -> B 1")
         return Output(logits, maps)
+
+    def run(self, vectors: Float[Tensor, "B T P J V"], carried: Carried | None = None) -> Gated:
+        """The scores and weights of frames that follow those after which the states were carried."""
+        before = carried or Carried()
+        _, _, people, num_joints, _ = vectors.shape
+        frames = rearrange(vectors, "B T P J V -> B T (P J V)")
+        weighted, alpha, beta, spatial, temporal = frames, None, None, None, None
+        if self.spatial is not None:
+            flat, spatial = self.spatial(frames, before.spatial)
+            alpha = rearrange(flat, "B T (P J) -> B T P J", P=people)
+            if self.config.rescale_attention:
+                alpha = alpha * (people * num_joints)
+            weighted = rearrange(alpha.unsqueeze(-1) * vectors, "B T P J V -> B T (P J V)")
+        if self.temporal is not None:
+            beta, temporal = self.temporal(frames, before.temporal)
+        scores, main = self.main(weighted, before.main)
+        return Gated(scores, alpha, beta, Carried(spatial, temporal, main))
+
+    def steps(self) -> "Steps[Any] | None":
+        """The network frame by frame; None where the body is measured in the whole recording."""
+        from muybridge.models.sta_lstm.steps import STALSTMSteps
+
+        return None if self.config.needs_whole_recording() else STALSTMSteps(self)
 
     def _joint_vectors(
         self, joints: Float[Tensor, "B T P J D"], length: Int64[Tensor, " B"]
@@ -124,11 +183,17 @@ class STALSTM(Model):
         """What the network sees of each joint: its position or features, and the confidence where it is taken."""
         if self.features is None:
             return joints
+        positions, _ = split_confidence(joints, self.config.confidence)
+        return self.vectors_of(self.features(positions, length), joints)
+
+    def vectors_of(
+        self, features: Float[Tensor, "B T F"], joints: Float[Tensor, "B T P J D"]
+    ) -> Float[Tensor, "B T P J V"]:
+        """The vectors of joints from the features of their frames, with the confidence where it is taken."""
         _, _, people, num_joints, _ = joints.shape
-        positions, confidence = split_confidence(joints, self.config.confidence)
-        parts = "B T (N P J D) -> B T P J (N D)"
-        number = len(self.config.features)
-        vectors = rearrange(self.features(positions, length), parts, N=number, P=people, J=num_joints)
+        parts, number = "B T (N P J D) -> B T P J (N D)", len(self.config.features)
+        vectors = rearrange(features, parts, N=number, P=people, J=num_joints)
+        _, confidence = split_confidence(joints, self.config.confidence)
         return vectors if confidence is None else torch.cat([vectors, confidence.unsqueeze(-1)], dim=-1)
 
     def calibrate(self, batches: Iterable[dict[str, Tensor]]) -> None:
@@ -175,6 +240,8 @@ class STALSTM(Model):
             nn.init.constant_(self.temporal.input_projection.bias, self.config.temporal_bias)
 
 
-def _delay(states: Float[Tensor, "B T H"]) -> Float[Tensor, "B T H"]:
-    """The states of the previous frame; zeros for the first."""
-    return F.pad(states[:, :-1], (0, 0, 1, 0))
+def _delay(states: Float[Tensor, "B T H"], before: States | None) -> Float[Tensor, "B T H"]:
+    """The states of the previous frame; for the first those carried, or zeros."""
+    if before is None:
+        return F.pad(states[:, :-1], (0, 0, 1, 0))
+    return torch.cat([before[0][-1].unsqueeze(1), states[:, :-1]], dim=1)

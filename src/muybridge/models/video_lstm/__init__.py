@@ -125,6 +125,20 @@ class VideoLSTMConfig(ModelConfig):
         """The streams that the model takes."""
         return ("appearance", "motion") if self.motion_guided and self.stream == "appearance" else (self.stream,)
 
+    @property
+    def starts_from_mean(self) -> bool:
+        """Whether the state before the first frame is computed from the mean feature map of all of them."""
+        return self.initial_state == "mean" or (self.initial_state == "paper" and self.has_attention)
+
+    def needs_whole_recording(self) -> str:
+        """Only where the initial state is computed from all frames."""
+        if not self.starts_from_mean:
+            return ""
+        return (
+            f'model.initial_state = "{self.initial_state}" computes the first state from the frames of a whole clip; '
+            'train with "zero" instead'
+        )
+
     def uses_vector(self, stream: Stream) -> bool:
         """Whether a stream's CNN returns the features of its last hidden layer, if it has one, instead of a map."""
         return not self.convolutional and not (self.has_attention and stream == self.stream)

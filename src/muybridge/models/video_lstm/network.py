@@ -4,6 +4,7 @@ Legend: B videos, T frames, C channels, H and W pixels, D features, h and w map 
 """
 
 import math
+from typing import Any
 
 from einops import rearrange, repeat
 from jaxtyping import Float
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from muybridge.core.errors import DataError
 from muybridge.core.types import Output
-from muybridge.models.base import CROSS_ENTROPY, Criterion, Model, Targets
+from muybridge.models.base import CROSS_ENTROPY, Criterion, Model, Steps, Targets
 from muybridge.models.video_lstm import INPUTS, Stream, VideoLSTMConfig
 from muybridge.models.video_lstm.recurrent import (
     Attention,
@@ -77,10 +78,7 @@ class VideoLSTM(Model):
         Raises:
             DataError: an input of the architecture is missing, or features have another size.
         """
-        by_stream = {
-            "appearance": self._feature_maps("appearance", self.appearance, video, features),
-            "motion": self._feature_maps("motion", self.motion, flow, flow_features),
-        }
+        by_stream = self.maps_by_stream(video, flow, features, flow_features)
         maps = by_stream[self.config.stream]
         assert maps is not None
         step_logits, attention = self.recurrent(maps, by_stream["motion"])
@@ -89,6 +87,21 @@ class VideoLSTM(Model):
         if attention is not None:
             output_maps["attention"] = attention
         return Output(logits, output_maps)
+
+    def maps_by_stream(
+        self, video: Tensor | None, flow: Tensor | None, features: Tensor | None, flow_features: Tensor | None
+    ) -> dict[Stream, Tensor | None]:
+        """The feature maps ``B T D h w`` of each stream from the arguments of :meth:`forward`; None of one without."""
+        return {
+            "appearance": self._feature_maps("appearance", self.appearance, video, features),
+            "motion": self._feature_maps("motion", self.motion, flow, flow_features),
+        }
+
+    def steps(self) -> "Steps[Any] | None":
+        """The network frame by frame; None where the initial state is computed from all frames."""
+        from muybridge.models.video_lstm.steps import VideoLSTMSteps
+
+        return None if self.config.needs_whole_recording() else VideoLSTMSteps(self)
 
     def _feature_maps(
         self, stream: Stream, cnn: FeatureMaps | None, frames: Tensor | None, maps: Tensor | None
@@ -186,5 +199,4 @@ def _top_layer(config: VideoLSTMConfig, channels: int) -> RecurrentLayer | None:
 
 
 def _initial_state(config: VideoLSTMConfig, channels: int, kernel: int) -> InitialState | None:
-    from_mean = config.initial_state == "mean" or (config.initial_state == "paper" and config.has_attention)
-    return InitialState(channels, config.hidden, kernel) if from_mean else None
+    return InitialState(channels, config.hidden, kernel) if config.starts_from_mean else None

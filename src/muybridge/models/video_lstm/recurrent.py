@@ -143,7 +143,7 @@ class RecurrentNetwork(nn.Module):
             states, attention = self._forward_with_attention(self.top, maps, motion)
             return self.head(states), attention
         assert self.bottom is not None
-        maps = self._pool_to_states(maps)
+        maps = self.pool_to_states(maps)
         states, _ = self.bottom.lstm(maps, self.bottom.initial_state(maps))
         return self.head(states), None
 
@@ -154,12 +154,12 @@ class RecurrentNetwork(nn.Module):
         lstm, attend, projected = top.lstm, top.attention.make_step(), top.attention.project_maps(maps)
         step = lstm.make_step(lstm.input_weight, lstm.hidden_weight)
         bias = rearrange(lstm.bias, "g -> 1 g 1 1")
-        h, c = top.initial_state(self._pool_to_states(maps))
+        h, c = top.initial_state(self.pool_to_states(maps))
         motion_step = self._make_motion_step(motion)
         states, weights = [], []
         for t, x in enumerate(maps.unbind(1)):
             attention = attend(projected[t], [h] if motion_step is None else motion_step(t, h))
-            h, c = step(bias, [self._weight_map(attention, x), h], c)
+            h, c = step(bias, [self.weight_map(attention, x), h], c)
             states.append(h)
             weights.append(attention)
         return torch.stack(states, 1), torch.cat(weights, 1)
@@ -169,7 +169,7 @@ class RecurrentNetwork(nn.Module):
         if self.bottom is None:
             return None
         assert motion is not None
-        bottom, motion = self.bottom, self._pool_to_states(motion)
+        bottom, motion = self.bottom, self.pool_to_states(motion)
         lstm, projected = bottom.lstm, bottom.lstm.project_input(motion)
         weights = [lstm.hidden_weight] + ([lstm.context_weight] if lstm.context_weight is not None else [])
         step = lstm.make_step(*weights)
@@ -184,11 +184,11 @@ class RecurrentNetwork(nn.Module):
 
         return motion_step
 
-    def _pool_to_states(self, maps: Tensor) -> Tensor:
+    def pool_to_states(self, maps: Tensor) -> Tensor:
         """Maps of the size of the states."""
         return reduce(maps, "b t c h w -> b t c 1 1", "mean") if self.vector_states else maps
 
-    def _weight_map(self, attention: Tensor, x: Tensor) -> Tensor:
+    def weight_map(self, attention: Tensor, x: Tensor) -> Tensor:
         """The map weighted by attention, summed over positions if states are vectors."""
         if self.vector_states:
             return (attention * x).sum((2, 3), keepdim=True)
