@@ -234,6 +234,16 @@ def test_batch_mates_and_padding_change_nothing(pooling: str):
         assert not norms[length:].any()
 
 
+def test_with_frame_targets_the_loss_is_the_mean_over_the_valid_frames():
+    model, batch = built(frame_targets=True).train(), motion(6, 4)
+    labels = torch.tensor([3, 17])
+    loss = model.losses(model(**batch), labels, batch)["cross_entropy"]
+    h, _ = model.recurrent(model.features(**batch), batch["length"])
+    scores = model.classifier(h).log_softmax(-1)
+    torch.testing.assert_close(loss, -(scores[0, :6, 3].sum() + scores[1, :4, 17].sum()) / 10)
+    assert set(model.eval()(**batch).maps) == {"derivative_norm"}
+
+
 def test_the_map_is_the_size_of_the_highest_derivative():
     model, batch = built(order=1), motion(6)
     norms = model(**batch).maps["derivative_norm"][0]

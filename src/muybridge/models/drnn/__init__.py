@@ -104,6 +104,7 @@ class DRNNConfig(ModelConfig):
         truncate: how gradients are truncated, see :class:`~muybridge.nn.recurrent.DifferentialLSTM`.
         pooling: classify the last valid output, the mean or maximum over all valid ones, or the mean over those at the
             peaks of the norm of the highest derivative ("energy": the State Energy Profile of arXiv 1905.04293).
+        frame_targets: train the scores of every frame, not of the pooled output alone; testing is unchanged.
         forget_bias: initial bias of the forget gates.
         input_dropout, dropout: dropout rate of the features, and of the pooled output and between layers.
         weight_dropout: dropout rate of the weights from the last output and from the derivatives.
@@ -136,6 +137,7 @@ class DRNNConfig(ModelConfig):
     bounded: bool = False
     truncate: Truncate = False
     pooling: Literal["last", "mean", "max", "energy"] = "last"
+    frame_targets: bool = False
     forget_bias: float = 0.0
     input_dropout: float = Field(0.0, ge=0, lt=1)
     dropout: float = Field(0.0, ge=0, lt=1)

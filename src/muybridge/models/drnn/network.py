@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from muybridge.core.contracts import SkeletonData
 from muybridge.core.errors import DataError
 from muybridge.core.types import Output
-from muybridge.models.base import Model, Steps
+from muybridge.models.base import CROSS_ENTROPY, Criterion, Model, Steps, Targets
 from muybridge.models.drnn import DRNNConfig
 from muybridge.nn.fitted_features import FittedFeatures
 from muybridge.nn.hog3d import HOG3D
@@ -61,7 +61,21 @@ class DRNN(Model):
             h, s = layer(F.dropout(h, self.config.dropout, self.training), length)
             norm = self._derivative_norm(layer, s.detach(), length)
         pooled = F.dropout(self._pool(h, norm, length), self.config.dropout, self.training)
-        return Output(self.classifier(pooled), {"derivative_norm": norm})
+        maps = {"derivative_norm": norm}
+        if self.training and self.config.frame_targets:
+            maps["frame_logits"] = self.classifier(F.dropout(h, self.config.dropout))
+        return Output(self.classifier(pooled), maps)
+
+    def losses(
+        self, output: Output, labels: Targets, inputs: dict[str, Tensor], criterion: Criterion = CROSS_ENTROPY
+    ) -> dict[str, Tensor]:
+        """The loss of the recording's scores; with ``frame_targets``, the mean over those of all valid frames."""
+        if "frame_logits" not in output.maps:
+            return super().losses(output, labels, inputs, criterion)
+        scores = output.maps["frame_logits"]
+        length = inputs.get("length", torch.full(scores.shape[:1], scores.shape[1], device=scores.device))
+        each = scores[valid_frames(length, scores.shape[1])]
+        return {criterion.name: criterion(each, labels.repeat_interleave(length, dim=0))}
 
     def _pool(self, h: Float[Tensor, "B T H"], norm: Float[Tensor, "B T"], length: Tensor) -> Float[Tensor, "B H"]:
         if self.config.pooling == "energy":
