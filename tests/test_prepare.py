@@ -5,8 +5,11 @@ import json
 import os
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -24,7 +27,7 @@ from muybridge.data.datasets.labelled import Labelled
 from muybridge.media.encode import KEYFRAMES
 from muybridge.media.probe import probe
 from muybridge.media.video import Video
-from muybridge.prepare import copies_of, prepare, video_index
+from muybridge.prepare import copies_of, foreign, prepare, video_index
 from muybridge.prepare.unpack import DONE, find_archives, unpack
 from tests import videos
 from tests.official import fabricate_jester, fabricate_kinetics, fabricate_kth, fabricate_something_v2, put
@@ -86,6 +89,50 @@ def test_archives_are_unpacked_where_they_lie(tmp_path: Path, name: str):
     first = next(iter(sorted(archives)))
     os.utime(folder / first, (1, 1))  # another archive of that name
     assert unpack_all(tmp_path) == [3]
+
+
+def rar(path: Path, members: dict[str, bytes]) -> Path:
+    """A rar file (of version 4) whose members are stored as they are."""
+
+    def block(kind: int, flags: int, rest: bytes) -> bytes:
+        header = struct.pack("<BHH", kind, flags, 7 + len(rest)) + rest
+        return struct.pack("<H", zlib.crc32(header) & 0xFFFF) + header
+
+    content = b"Rar!\x1a\x07\x00" + block(0x73, 0, bytes(6))
+    for name, data in members.items():
+        sizes = struct.pack("<IIBIIBBHI", len(data), len(data), 3, zlib.crc32(data), 0, 20, 0x30, len(name), 0o100644)
+        content += block(0x74, 0x8000, sizes + name.encode()) + data
+    path.write_bytes(content + b"\xc4\x3d\x7b\x00\x40\x07\x00")
+    return path
+
+
+def seven_zip(path: Path, members: dict[str, bytes]) -> Path:
+    libarchive = pytest.importorskip("libarchive")
+    with libarchive.file_writer(str(path), "7zip") as archive:
+        for name, data in members.items():
+            archive.add_file_from_memory(name, len(data), data)
+    return path
+
+
+@pytest.mark.parametrize("write", [rar, seven_zip])
+def test_rar_and_7z_are_unpacked_where_libarchive_is(tmp_path: Path, write: Callable[..., Path]):
+    pytest.importorskip("libarchive")
+    inner = write(tmp_path / "inner", {"v/1.txt": b"one" * 1000, "v/2.txt": os.urandom(5000)}).read_bytes()
+    (tmp_path / "inner").unlink()
+    name = f"hmdb.{'rar' if write is rar else '7z'}"
+    write(tmp_path / name, {f"class/{name}": inner, "3.txt": b"3"})
+    assert unpack_all(tmp_path) == [2]
+    assert unpack_all(tmp_path) == [2]  # what was in it, as in HMDB51
+    assert contents(tmp_path)["class/v/1.txt"] == b"one" * 1000
+    assert find_archives(tmp_path) == ([], [])
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / name).write_bytes(inner[: len(inner) * 2 // 3])
+    with pytest.raises(DataError, match="the archive is damaged, encrypted or incomplete"):
+        unpack_all(tmp_path)
+    assert [path.name for path in (tmp_path / "other").iterdir()] == [name]
+    write(tmp_path / "other" / name, {"../out.txt": b"bad"})
+    with pytest.raises(DataError, match="which lies outside"):
+        unpack_all(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -394,11 +441,13 @@ def test_requests_that_cannot_be_met(tmp_path: Path, monkeypatch: pytest.MonkeyP
     data = fabricate_kth(tmp_path / "kth")
     with pytest.raises(RecipeError, match="the copies would lie in the folder of the data set"):
         prepare(data, short_side=32, out=tmp_path / "kth" / "small")
+    monkeypatch.setattr(foreign, "_library", lambda: None)
     put(tmp_path / "kth" / "UCF101.rar", "")
     assert [path.name for path in prepare(data).foreign] == ["UCF101.rar"]
-    assert "not unpacked, as rar and 7z are not read" in run("kth", "--root", str(tmp_path / "kth"))[1]
-    put(tmp_path / "ucf" / "UCF101.rar", "")
-    with pytest.raises(DataError, match=r"UCF101\.rar: archives of this kind are not unpacked.*unrar x UCF101\.rar"):
+    assert "UCF101.rar: run pip install 'muybridge[prepare]'" in run("kth", "--root", str(tmp_path / "kth"))[1]
+    monkeypatch.undo()
+    put(tmp_path / "ucf" / "UCF101.part1.rar", "")  # one of several volumes
+    with pytest.raises(DataError, match=r"UCF101\.part1\.rar: the archive cannot be read here.*unrar x UCF101\.part1"):
         prepare(UCF101(root=tmp_path / "ucf"))
     (tmp_path / "msr").mkdir()
     with pytest.raises(RecipeError, match="MSRAction3D holds skeletons"):

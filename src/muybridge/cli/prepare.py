@@ -125,10 +125,12 @@ def _benchmark(name: str, root: Path | None, settings: list[str] | None) -> "Ben
 
 
 def _print(name: str, prepared: "Prepared") -> None:
+    from muybridge.prepare.foreign import BY_HAND
+
     for archive in prepared.unpacked:
         typer.echo(f"unpacked {printable(str(archive))}")
     for archive in prepared.foreign:
-        typer.echo(f"not unpacked, as rar and 7z are not read: {printable(str(archive))}")
+        typer.echo(f"not unpacked: {printable(str(archive))}: {printable(BY_HAND.format(name=archive.name))}")
     typer.echo(f"{name} in {printable(str(prepared.root))}")
     for line in prepared.inventory.lines():
         typer.echo(printable(line))

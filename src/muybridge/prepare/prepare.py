@@ -9,6 +9,7 @@ from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError, RecipeError
 from muybridge.data.datasets.base import Benchmark
 from muybridge.data.datasets.official import OfficialVideos
+from muybridge.prepare.foreign import BY_HAND
 from muybridge.prepare.inventory import Inventory, list_entries, take_inventory
 from muybridge.prepare.reencode import Reencoded, copy_lists, reencode
 from muybridge.prepare.unpack import find_archives, unpack
@@ -25,7 +26,7 @@ class Prepared:
     Attributes:
         root: its folder.
         unpacked: the archives that were unpacked.
-        foreign: archives of kinds that are not unpacked, such as rar.
+        foreign: rar and 7z archives that cannot be read here, as libarchive is missing or they are in volumes.
         index: the file of the index.
         videos: how many there are.
         probed: how many of these were not in the index.
@@ -155,8 +156,8 @@ def _unpack_all(root: Path, begin: Begin) -> tuple[tuple[Path, ...], tuple[Path,
 
 def _not_unpacked(archive: Path) -> DataError:
     return DataError(
-        "archives of this kind are not unpacked, and the data set is not complete without it",
-        expected="zip or tar files, or what is in it",
-        hint=f"unpack it by hand (unrar x {archive.name}, or 7z x {archive.name})",
+        "the archive cannot be read here, and the data set is not complete without it",
+        expected="zip or tar files, rar or 7z files in one volume and libarchive, or what is in it",
+        hint=BY_HAND.format(name=archive.name),
         where=archive,
     )

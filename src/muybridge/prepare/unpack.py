@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from muybridge.core.errors import DataError
 from muybridge.core.files import atomic_write, is_folder, is_system_name
+from muybridge.prepare.foreign import ForeignArchiveError, can_be_read, is_foreign, members
 from muybridge.prepare.parts import PartsFile
 
 DONE = ".muybridge-unpacked.json"
@@ -30,7 +31,6 @@ DONE = ".muybridge-unpacked.json"
 
 _TAR = re.compile(r".*\.(tar|tar\.(gz|bz2|xz)|tgz|tbz2|txz)", re.IGNORECASE)
 _PART = re.compile(r"(?P<name>.+)-(?P<number>[0-9]{2})")
-_FOREIGN = (".rar", ".7z")
 _DRAFT = ".unpacking-"
 _BLOCK = 1 << 20
 _MOST_FOLDERS = 1000
@@ -38,6 +38,7 @@ _SPARE = 1 << 30  # bytes that are left free on the disk
 _DAMAGED = (
     *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError),
     *(NotImplementedError, RuntimeError),  # zip files packed in unknown ways, or with a password
+    ForeignArchiveError,
 )
 
 Progress = Callable[[int, int], None]
@@ -64,8 +65,8 @@ class Archive:
 def find_archives(root: Path) -> tuple[list[Archive], list[Path]]:
     """The archives in a folder and up to two folders deeper that are not unpacked yet, and those that cannot be.
 
-    Archives are zip and tar files, and tar files cut into parts, ``NAME-00``, ``NAME-01`` and so on. Folders of more
-    than a thousand folders are not searched further.
+    Archives are zip and tar files, tar files cut into parts, ``NAME-00``, ``NAME-01`` and so on, and rar and 7z files
+    where these can be read. Folders of more than a thousand folders are not searched further.
     """
     archives: list[Archive] = []
     foreign: list[Path] = []
@@ -73,8 +74,10 @@ def find_archives(root: Path) -> tuple[list[Archive], list[Path]]:
     for folder in (root, *folders, *(inner for outer in folders for inner in _folders_in(outer))):
         done = _read_done(folder)
         files = _files_in(folder)
-        foreign += [path for path in files if path.suffix.lower() in _FOREIGN]
-        whole = [Archive(path, (path,)) for path in files if _is_whole(path)]
+        foreign += [path for path in files if is_foreign(path) and not can_be_read(path)]
+        whole = [
+            Archive(path, (path,)) for path in files if _is_whole(path) or (is_foreign(path) and can_be_read(path))
+        ]
         archives += [each for each in (*whole, *_in_parts(files)) if done.get(each.path.name) != each.stamp]
     return archives, foreign
 
@@ -94,7 +97,7 @@ def _files_in(folder: Path) -> list[Path]:
 
 
 def _may_be_archive(path: Path) -> bool:
-    return path.suffix.lower() in _FOREIGN or _is_whole(path) or _PART.fullmatch(path.name) is not None
+    return is_foreign(path) or _is_whole(path) or _PART.fullmatch(path.name) is not None
 
 
 def unpack(archive: Archive, progress: Progress | None = None) -> int:
@@ -186,6 +189,11 @@ def _is_packed(path: Path) -> bool:
 
 def _members(archive: Archive, progress: Progress | None) -> Iterator[tuple[str, int, IO[bytes]]]:
     """Name, size and content of each file, checked; folders and what systems leave behind are passed over."""
+    if is_foreign(archive.path):
+        for name, kind, size, content in members(archive.path, progress):
+            if name := _checked(archive.path, name, kind):
+                yield name, size, content
+        return
     with ExitStack() as stack:
         file = stack.enter_context(io.BufferedReader(PartsFile(archive.parts, progress), _BLOCK))
         if archive.path.suffix.lower() == ".zip":
@@ -212,7 +220,7 @@ def _damage(path: Path) -> Iterator[None]:
     except _DAMAGED as problem:
         raise DataError(
             f"the archive is damaged, encrypted or incomplete ({problem})",
-            expected="a zip or tar file without a password, in all its parts",
+            expected="an archive without a password, in all its parts",
             hint="fetch it again",
             where=path,
         ) from problem
