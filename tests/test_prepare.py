@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import struct
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -452,7 +453,7 @@ def test_requests_that_cannot_be_met(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "msr").mkdir()
     with pytest.raises(RecipeError, match="MSRAction3D holds skeletons"):
         prepare(MSRAction3D(root=tmp_path / "msr"))
-    monkeypatch.setattr(video_index, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r"pyarrow is not installed.*pip install 'muybridge\[prepare\]'"):
         prepare(data)
     with pytest.raises(RecipeError, match="'something_v3' is no benchmark of videos"):

@@ -9,11 +9,10 @@ import csv
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from importlib import import_module
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
-from muybridge.core.errors import MissingExtraError
+from muybridge.core.extras import import_extra
 from muybridge.core.files import atomic_write
 from muybridge.engine.checkpoint import RunFolder, write_errors
 from muybridge.engine.journal import Journal
@@ -109,7 +108,7 @@ class _TensorBoard:
     """Event files in ``tensorboard`` in the run folder, through Fabric's logger."""
 
     def __init__(self, run: RunFolder, step: int) -> None:
-        _require("tensorboard", "tensorboard")
+        _require("tensorboard")
         from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
         options: dict[str, Any] = {"purge_step": step + 1} if step else {}
@@ -129,7 +128,7 @@ class _WandB:
     """A run of Weights & Biases, in the project ``muybridge`` or ``WANDB_PROJECT``; resumed with the training."""
 
     def __init__(self, run: RunFolder, settings: Mapping[str, Any]) -> None:
-        wandb = _require("wandb", "wandb")
+        wandb = _require("wandb")
         file = run.path / "wandb-run.txt"
         known = file.read_text().strip() if file.exists() else ""
         name = run.path.resolve().name
@@ -153,15 +152,8 @@ class _WandB:
         self._run.finish()
 
 
-def _require(package: str, extra: str) -> Any:
-    try:
-        return import_module(package)
-    except ImportError:
-        raise MissingExtraError(
-            f"the package {package} is not installed",
-            expected=f"it, as train.loggers names {package}",
-            hint=f"run pip install 'muybridge[{extra}]', or leave it out",
-        ) from None
+def _require(package: str) -> Any:
+    return import_extra(package, package, "train.loggers, which names it", otherwise="leave it out")
 
 
 _MAKERS: dict[str, Callable[[RunFolder, Mapping[str, Any], int], Logger]] = {

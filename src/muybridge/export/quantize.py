@@ -24,7 +24,7 @@ from muybridge.engine.checkpoint import RunFolder, write_errors
 from muybridge.engine.journal import Reporter
 from muybridge.export.inputs import Inputs, recorded_inputs
 from muybridge.export.onnx_run import OnnxRun, evaluate_file
-from muybridge.export.session import import_extra
+from muybridge.export.session import import_onnx
 from muybridge.models.base import Model
 
 CALIBRATION = 64
@@ -125,7 +125,7 @@ def quantize(source: Path, target: Path, inputs: Sequence[Inputs]) -> None:
         target: the file that is written.
         inputs: batches whose activations give the ranges of the integers.
     """
-    onnx, quantization = import_extra("onnx"), import_extra("onnxruntime.quantization")
+    onnx, quantization = import_onnx("onnx"), import_onnx("onnxruntime.quantization")
     model = onnx.load(source)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     floats = _nodes_in_float(model)
@@ -161,7 +161,7 @@ def _nodes_in_float(model: Any) -> list[str]:
 
 
 def _set_metadata(model: Any, metadata: dict[str, str]) -> None:
-    import_extra("onnx").helper.set_model_props(model, metadata)
+    import_onnx("onnx").helper.set_model_props(model, metadata)
 
 
 def _reader(quantization: Any, inputs: Sequence[Inputs]) -> Any:

@@ -1,35 +1,25 @@
 """ONNX Runtime as a model: the same inputs and outputs as the network that was exported."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from muybridge.core.errors import MissingExtraError, RecipeError, RunError
+from muybridge.core.errors import RecipeError, RunError
+from muybridge.core.extras import check_extra, import_extra
 from muybridge.core.types import Output
 from muybridge.models.base import Model
 
-_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+
+def import_onnx(module: str) -> Any:
+    """A module of the extra ``export``; raises MissingExtraError if it is not installed."""
+    return import_extra(module, "export", "ONNX files")
 
 
-def import_extra(name: str) -> Any:
-    """A package of the extra ``export``; raises MissingExtraError if it is not installed."""
-    try:
-        return import_module(name)
-    except ImportError:
-        raise MissingExtraError(
-            f"the package {name} is not installed",
-            expected=f"{', '.join(_PACKAGES[:-1])} and {_PACKAGES[-1]}, for ONNX files",
-            hint="run pip install 'muybridge[export]'",
-        ) from None
-
-
-def check_extra() -> None:
+def check_onnx() -> None:
     """Raise MissingExtraError unless everything that writing an ONNX file needs is installed."""
-    for name in _PACKAGES:
-        import_extra(name)
+    check_extra("export", "onnx", "onnxruntime", "onnxscript", purpose="ONNX files")
 
 
 def open_session(path: Path, device: str = "cpu") -> Any:
@@ -44,7 +34,7 @@ def open_session(path: Path, device: str = "cpu") -> Any:
         RunError: no such file, or one that ONNX Runtime cannot load.
         RecipeError: "cuda", and the installed ONNX Runtime computes on the CPU alone.
     """
-    runtime = import_extra("onnxruntime")
+    runtime = import_onnx("onnxruntime")
     if not path.is_file():
         raise RunError(
             "no such file",

@@ -26,7 +26,7 @@ from muybridge.engine.journal import Reporter
 from muybridge.export.describe import describe
 from muybridge.export.inputs import Inputs, generated_inputs, inputs_to_check
 from muybridge.export.lstm import with_onnx_lstms
-from muybridge.export.session import OnnxModel, check_extra, open_session
+from muybridge.export.session import OnnxModel, check_onnx, open_session
 from muybridge.models.base import Model
 from muybridge.models.config import ModelConfig
 
@@ -71,7 +71,7 @@ def export_run(run: str | Path, out: Path | None = None, report: Reporter | None
         RunError: no trained run, PyTorch cannot convert the model, the file differs from the model, or it cannot be
             written; an earlier file of the name is then as it was.
     """
-    check_extra()
+    check_onnx()
     report, folder = report or Reporter(quiet=True), RunFolder.open(run)
     recipe, path = folder.recipe(), out or folder.path / "model.onnx"
     require_one_label(recipe.data, "an export")

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from muybridge.core.errors import DataError, MissingExtraError
+from muybridge.core.errors import DataError
+from muybridge.core.extras import import_extra
 from muybridge.core.types import SkeletonSequence
 from muybridge.media.arrays import ReadOptions, assemble
 from muybridge.media.joint_names import name_joints
@@ -74,14 +75,7 @@ def _people(labels: dict[str, int], path: Path) -> dict[str, dict[str, int]]:
 
 def _read(path: Path) -> tuple[Float64[np.ndarray, "T J 3"], dict[str, int], str]:
     """The points of a file, NaN where they were not seen; which of them are markers, by their labels; the unit."""
-    try:
-        import c3d  # pyright: ignore[reportMissingImports, reportMissingTypeStubs]
-    except ImportError:
-        raise MissingExtraError(
-            "c3d is not installed",
-            expected="c3d, which reads C3D files",
-            hint="run pip install 'muybridge[poses]'",
-        ) from None
+    c3d = import_extra("c3d", "poses", "C3D files")
     content = read_bytes(path)
     try:
         with warnings.catch_warnings():

@@ -20,6 +20,7 @@ from jaxtyping import Float, Float32, Float64, UInt8
 from torch import Tensor
 
 from muybridge.core.errors import DataError, MissingExtraError
+from muybridge.core.extras import import_extra
 from muybridge.core.types import Clip
 from muybridge.media.decoders import scaled_size
 from muybridge.media.video import Video
@@ -193,18 +194,12 @@ def mirror_flow(fields: UInt8[Tensor, "N 2 H W"] | Float[Tensor, "N 2 H W"]) -> 
 
 
 def _opencv(method: Method) -> Any:
-    install = "pip install 'muybridge[flow]'"
-    try:
-        import cv2
-    except ImportError:
-        raise MissingExtraError(
-            "OpenCV is not installed", expected="OpenCV to compute optical flow", hint=f"run {install}"
-        ) from None
+    cv2 = import_extra("cv2", "flow", "optical flow")
     if method == "tvl1" and not hasattr(cv2, "optflow"):
         raise MissingExtraError(
             f"OpenCV {cv2.__version__} was installed without its contributed modules",
             expected="cv2.optflow, which holds TV-L1",
             hint="run pip uninstall -y opencv-python opencv-python-headless and then "
-            f"{install} --force-reinstall; or use DIS",
+            "pip install 'muybridge[flow]' --force-reinstall; or use DIS",
         )
     return cv2

@@ -14,7 +14,8 @@ import av
 import av.error
 import numpy as np
 
-from muybridge.core.errors import DataError, MissingExtraError, RecipeError
+from muybridge.core.errors import DataError, RecipeError
+from muybridge.core.extras import import_extra
 from muybridge.media.container import check_size
 from muybridge.media.skeleton import SUFFIXES as SKELETON_SUFFIXES
 from muybridge.media.video import Video
@@ -365,12 +366,4 @@ def _read_exactly(pipe: Pipe, size: int) -> bytes:
 
 
 def _opencv() -> Any:
-    try:
-        import cv2
-    except ImportError:
-        raise MissingExtraError(
-            "OpenCV is not installed",
-            expected="OpenCV, which reads cameras",
-            hint="run pip install 'muybridge[flow]', or give the address of a stream",
-        ) from None
-    return cv2
+    return import_extra("cv2", "flow", "cameras", otherwise="give the address of a stream")

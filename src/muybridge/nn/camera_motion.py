@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-from muybridge.core.errors import MissingExtraError
+from muybridge.core.extras import import_extra
 
 MIN_MATCHES = 50
 """With fewer places whose motion is known, the camera counts as still."""
@@ -46,7 +46,7 @@ def estimate_homography(
     Raises:
         MissingExtraError: OpenCV is not installed.
     """
-    cv2 = _opencv()
+    cv2 = import_extra("cv2", "flow", "the motion of the camera")
     known = _corners(cv2, before, flow), _matches(cv2, before, after)
     starts, ends = (np.concatenate(each) for each in zip(*known, strict=True))
     for left, top, right, bottom in people:
@@ -77,15 +77,3 @@ def _matches(cv2: Any, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarra
     pairs = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(features, next_features)
     starts = np.array([places[pair.queryIdx].pt for pair in pairs], np.float32).reshape(-1, 2)
     return starts, np.array([next_places[pair.trainIdx].pt for pair in pairs], np.float32).reshape(-1, 2)
-
-
-def _opencv() -> Any:
-    try:
-        import cv2
-    except ImportError:
-        raise MissingExtraError(
-            "OpenCV is not installed, which finds the motion of the camera",
-            expected="the package opencv-contrib-python-headless",
-            hint="pip install 'muybridge[flow]'",
-        ) from None
-    return cv2

@@ -8,11 +8,11 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from muybridge.core.errors import DataError, MissingExtraError
+from muybridge.core import extras
+from muybridge.core.errors import DataError
 from muybridge.core.files import atomic_write, cache_folder
 from muybridge.core.processes import available_cores, run_parallel
 from muybridge.media.probe import Probe, probe
@@ -51,12 +51,7 @@ class IndexedVideo:
 
 def check_extra() -> None:
     """Raise MissingExtraError unless pyarrow is installed."""
-    if find_spec("pyarrow") is None:
-        raise MissingExtraError(
-            "the package pyarrow is not installed",
-            expected="pyarrow, for the index of videos",
-            hint="run pip install 'muybridge[prepare]'",
-        )
+    extras.check_extra("prepare", "pyarrow", purpose="the index of videos")
 
 
 def index_file(root: Path) -> Path:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from muybridge.core.errors import DataError, MissingExtraError
+from muybridge.core.errors import DataError
+from muybridge.core.extras import import_extra
 from muybridge.media.parsing import read_text
 from muybridge.media.poses.people import Frames, NumberedFrames, Person
 
@@ -83,14 +84,7 @@ def read_deeplabcut(path: Path) -> Frames:
 
 def read_sleap(path: Path) -> Frames:
     """SLEAP's ``analysis.h5``: ``tracks`` as track x 2 x node x frame, or as its attribute ``dims`` says."""
-    try:
-        import h5py  # pyright: ignore[reportMissingImports, reportMissingTypeStubs]
-    except ImportError:
-        raise MissingExtraError(
-            "h5py is not installed",
-            expected="h5py, which reads SLEAP's files",
-            hint="run pip install 'muybridge[poses]'",
-        ) from None
+    h5py = import_extra("h5py", "poses", "the files of SLEAP")
     try:
         with h5py.File(path) as file:
             tracks, scores = np.asarray(file["tracks"]), file.get("point_scores")
