@@ -47,6 +47,29 @@ def test_an_array_in_another_order_is_refused_with_the_order_and_read_when_it_is
         sequence_from_array(array)
 
 
+RNG = np.random.default_rng(0)
+RESTLESS = {
+    "a fast walk in an image": COCO[:, 0] + 60 * np.arange(30)[:, None, None],
+    "a camera that shakes": COCO[:, 0] + 200 * RNG.normal(size=(30, 1, 2)),
+    "a person who jumps about": TWO[:, 0] + RNG.normal(size=(30, 1, 3)),
+}
+
+
+@pytest.mark.parametrize("array", RESTLESS.values(), ids=RESTLESS)
+def test_a_body_that_moves_as_a_whole_more_than_its_joints_are_apart_is_told_from_other_axes(array):
+    assert close(sequence_from_array(array), array[:, None])
+    assert close(sequence_from_array(array[:, None]), array[:, None])
+    if array.shape[-1] == 2:  # in metres the noise of the sensor is too large beside what this person moves
+        with pytest.raises(DataError, match=r"neighbours along axis 1 differ least.*data\.axes = \"VTC\""):
+            sequence_from_array(array.transpose(1, 0, 2))
+
+
+def test_a_body_with_joints_that_are_missing_may_move_as_a_whole_too():
+    array = COCO[:, 0] + 60 * np.arange(30)[:, None, None]
+    array[5:8, 3], array[20, 7] = np.nan, 0
+    assert sequence_from_array(array).filled == 4
+
+
 @pytest.mark.parametrize(
     ("array", "axes"),
     [

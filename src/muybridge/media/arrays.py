@@ -9,7 +9,6 @@ content indicates another order, or its third number looks like a score, it is r
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,25 +20,21 @@ from torch import Tensor
 from muybridge.core.errors import DataError
 from muybridge.core.skeletons import LAYOUTS
 from muybridge.core.types import SkeletonSequence
-from muybridge.media.parsing import nobody_seen, to_sequence
+from muybridge.media.axis_order import EXPECTED, arrange, default_order
+from muybridge.media.parsing import nobody_seen, shape_text, to_sequence
 
 Array = np.ndarray | Tensor | Sequence[Any]
 Up = Literal["", "x", "y", "z", "-x", "-y", "-z"]
 Coordinates = Literal[0, 2, 3]
 
-EXPECTED = "an array of frames x people x joints x 2 or 3 coordinates (or without people)"
 _LETTERS = {"T": "T", "P": "P", "M": "P", "J": "J", "V": "J", "C": "C", "N": "N"}
-_NAMES = {"T": "frames", "P": "people", "J": "joints", "C": "coordinates", "N": "recordings"}
 # Numbers of joints that sensors of depth write, and no estimator of 2-D joints.
 _ONLY_DEPTH = {len(layout) for layout in LAYOUTS.values()} - {
     len(layout) for layout in LAYOUTS.values() if layout.from_images
 }
-_LARGE = 1_000_000  # numbers; of larger arrays only the middle is examined
 # A third number that changes from frame to frame by this share of its range, and by this many times the share of x and
 # y, is a score. In 1700 recordings of three Kinect data sets depth changes by 0.046 at most; random numbers, by 0.32.
 _JUMP, _JUMP_FACTOR = 0.12, 3.0
-# How toolkits store arrays, the most common first; all other orders come after them.
-_COMMON_ORDERS = ("TPJC", "PTJC", "CTJP", "TJC", "JCT", "CTJ", "NCTJP", "NPTJC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +114,7 @@ def sequence_from_array(
     axes = parse_axes(options.axes) if options.axes else ""
     seen = None if present is None else _as_numpy(present, where)
     array = array.astype(np.float64)
-    ordered = _arrange(array, axes, where) if axes else _default_order(array, where)
+    ordered = arrange(array, axes, where) if axes else default_order(array, where)
     sure = None if scores is None else _scores(_as_numpy(scores, where), array.shape, ordered.shape, axes, where)
     return assemble(ordered, options, where, _present(seen, ordered.shape[:2], axes, where), sure)
 
@@ -215,134 +210,6 @@ def turn_up(sequence: SkeletonSequence, up: Up) -> SkeletonSequence:
     x, y, z = sequence.joints.unbind(-1)
     axes = {"x": (-y, x, z), "-x": (y, -x, z), "-y": (-x, -y, z), "z": (x, z, -y), "-z": (x, -z, y)}[up]
     return replace(sequence, joints=torch.stack(axes, dim=-1))
-
-
-# The order of axes
-
-
-def _arrange(array: np.ndarray, axes: str, where: Path | None) -> Float64[np.ndarray, "T P J C"]:
-    """The array with its axes in the standard order."""
-    if array.ndim != len(axes):
-        raise DataError(
-            f"joints is {shape_text(array.shape)}, and the axes are {_written(axes)}",
-            expected=f"{len(axes)} axes: {_meaning(axes)}",
-            hint="correct data.axes, or save the array in that order",
-            where=where,
-        )
-    if "N" in axes:
-        recordings = array.shape[axes.index("N")]
-        if recordings != 1:
-            raise DataError(
-                f"joints is {shape_text(array.shape)}, a batch of {recordings} recordings",
-                expected="one recording in each file",
-                hint="save each recording in a file of its own",
-                where=where,
-            )
-        array, axes = array.squeeze(axes.index("N")), axes.replace("N", "")
-    if "P" not in axes:
-        array, axes = array[..., None], axes + "P"
-    return array.transpose([axes.index(letter) for letter in "TPJC"])
-
-
-def _default_order(array: np.ndarray, where: Path | None) -> Float64[np.ndarray, "T P J C"]:
-    """The array as T P J C or T J C, unless its shape or its content contradicts that."""
-    default = {3: "TJC", 4: "TPJC"}.get(array.ndim, "")
-    fits = default and array.shape[-1] in (2, 3, 4)
-    reason = _contradiction(array) if fits else ""
-    if fits and not reason:
-        return _arrange(array, default, where)
-    likely = _likely_order(array)
-    order = likely or default
-    stacked = array.ndim == 4 and order.startswith("PT") and array.shape[0] > 1
-    raise DataError(
-        f"joints is {shape_text(array.shape)}" + (f", and {reason}" if reason else f" of {array.dtype}"),
-        expected=EXPECTED + (f"; this looks like {_meaning(likely)}" if likely else ""),
-        hint=f'set data.axes = "{_written(order)}" if its axes are {_meaning(order)} '
-        "(T frames, M people, V joints, C coordinates), or rearrange and save the array again"
-        + (f"; if it is a batch of {array.shape[0]} recordings, save each in a file of its own" if stacked else ""),
-        where=where,
-    )
-
-
-def _contradiction(array: np.ndarray) -> str:
-    """Why the axes are not T P J C or T J C; empty where they may be."""
-    axis = _smoothest_axis(array)
-    if axis is not None:
-        return f"neighbours along axis {axis} differ least, as neighbouring frames do (axes are counted from 0)"
-    if array.ndim == 4 and array.shape[2] <= 6 and array.shape[1] >= 10:
-        return f"{array.shape[1]} people of {array.shape[2]} joints are unlikely"
-    if array.ndim == 4 and _people_last(array):
-        return "the last numbers of a joint are nearly equal, as heights of several people are"
-    return ""
-
-
-def _people_last(array: np.ndarray) -> bool:
-    """Whether the axes seem to be T C J P: at one place of axis 1, the vertical, people differ less than joints do.
-
-    Bodies whose two or three coordinates are equal in every joint do not exist.
-    """
-    rows = array[np.asarray(array.any(axis=(1, 3))).all(axis=1)]  # frames in which no joint is zero
-    if not 2 <= array.shape[1] <= 3 or array.shape[2] < 5 or not len(rows):
-        return False
-    between_people = rows.std(axis=3).mean(axis=2)
-    between_joints = rows.mean(axis=3).std(axis=2)
-    return bool((np.median(between_people / between_joints, axis=0) < 0.45).any())
-
-
-def _steps(array: np.ndarray) -> Float64[np.ndarray, " axes"]:
-    """Median change between neighbours along each axis, of numbers that are not both zero; infinite without any."""
-    steps = np.full(array.ndim, np.inf)
-    if array.size > _LARGE:
-        array = array[tuple(slice(max(0, n // 2 - 128), n // 2 + 128) for n in array.shape)]
-    for axis in range(array.ndim):
-        rows = np.moveaxis(array, axis, 0)
-        before, after = rows[:-1], rows[1:]
-        change = np.abs(after - before)[(before != 0) | (after != 0)]
-        change = change[np.isfinite(change)]
-        if change.size:
-            steps[axis] = np.median(change)
-    return steps
-
-
-def _smoothest_axis(array: np.ndarray) -> int | None:
-    """The axis along which joints move as in time, where that is not the first; None where the first may be time.
-
-    From frame to frame a joint moves little; from one person, joint or coordinate to the next, numbers change more. In
-    the recordings of three Kinect data sets the change from frame to frame is at most a sixth of any other.
-    """
-    steps = _steps(array)
-    others = steps[1:-1]
-    best = 1 + int(others.argmin())
-    if array.shape[0] == 1:  # people whose places differ by less than half the distance between joints are one person
-        return 1 if array.ndim == 4 and 2 * steps[1] < steps[2] else None
-    return best if 2 * steps[best] < steps[0] < np.inf else None
-
-
-def _likely_order(array: np.ndarray) -> str:
-    """The order of axes that fits shape and content best; empty where none fits."""
-    steps, known = _steps(array), {len(layout) for layout in LAYOUTS.values()}
-    letters = {3: "TJC", 4: "TPJC", 5: "NTPJC"}[array.ndim]
-
-    def cost(order: str) -> tuple[bool | int, ...]:
-        size = dict(zip(order, array.shape, strict=True))
-        step = dict(zip(order, steps, strict=True))
-        others = min(step[letter] for letter in order if letter not in "TN")
-        smooth = step["T"] <= others or (size["T"] == 1 and others == np.inf)
-        rank = _COMMON_ORDERS.index(order) if order in _COMMON_ORDERS else len(_COMMON_ORDERS)
-        return (not smooth, size["J"] not in known, size.get("P", 1) > 6, size["C"] != 3, rank)
-
-    orders = ["".join(order) for order in permutations(letters)]
-    fitting = [order for order in orders if array.shape[order.index("C")] in (2, 3, 4)]
-    return min(fitting, key=cost, default="")
-
-
-def _written(axes: str) -> str:
-    """An order of axes in the letters of recipes: M people, V joints."""
-    return axes.replace("P", "M").replace("J", "V")
-
-
-def _meaning(axes: str) -> str:
-    return " x ".join(_NAMES[letter] for letter in axes)
 
 
 def _present(
@@ -531,8 +398,3 @@ def _at_origin(joints: Float64[np.ndarray, "T P J D"]) -> Bool[np.ndarray, "T P 
     gap = np.maximum(np.maximum(low[body], -high[body]), 0)  # from the origin to the box around the body
     outside[body] = np.linalg.norm(gap, axis=1) > 0.25 * np.linalg.norm(high[body] - low[body], axis=1)
     return zero & outside[..., None] & ~rooted[None]
-
-
-def shape_text(shape: tuple[int, ...]) -> str:
-    """The lengths of an array's axes, for messages."""
-    return " x ".join(map(str, shape)) or "a single number"

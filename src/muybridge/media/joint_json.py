@@ -18,9 +18,9 @@ import numpy as np
 
 from muybridge.core.errors import DataError
 from muybridge.core.types import SkeletonSequence
-from muybridge.media.arrays import ReadOptions, sequence_from_array, shape_text
+from muybridge.media.arrays import ReadOptions, sequence_from_array
 from muybridge.media.joint_names import name_stated_joints
-from muybridge.media.parsing import read_text
+from muybridge.media.parsing import read_text, shape_text
 from muybridge.media.poses import is_pose_json, read_pose_json, refuse_frame
 
 _SPARSEST = 1000  # places of an array for each that is listed

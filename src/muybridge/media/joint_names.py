@@ -13,7 +13,7 @@ import numpy as np
 from muybridge.core.errors import DataError
 from muybridge.core.skeletons import LAYOUTS, Layout, unnamed_layout
 from muybridge.core.types import SkeletonSequence
-from muybridge.media.arrays import shape_text
+from muybridge.media.parsing import shape_text
 
 Bones = Sequence[tuple[int, int]]
 

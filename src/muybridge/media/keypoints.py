@@ -14,7 +14,8 @@ from pathlib import Path
 from muybridge.core.errors import DataError
 from muybridge.core.types import SkeletonSequence
 from muybridge.media import npz
-from muybridge.media.arrays import EXPECTED, ReadOptions, sequence_from_array
+from muybridge.media.arrays import ReadOptions, sequence_from_array
+from muybridge.media.axis_order import EXPECTED
 from muybridge.media.joint_names import name_stated_joints
 from muybridge.media.parsing import DOWNLOAD_AGAIN, read_bytes
 from muybridge.media.poses import read_pose_arrays

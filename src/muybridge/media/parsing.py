@@ -166,3 +166,8 @@ def truncated(path: Path, rows: int, per_frame: int, unit: str) -> DataError:
         hint=DOWNLOAD_AGAIN,
         where=path,
     )
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """The lengths of an array's axes, for messages."""
+    return " x ".join(map(str, shape)) or "a single number"
