@@ -45,7 +45,8 @@ def watch(
         typer.Option(
             metavar="SECONDS",
             min=0,
-            help="At least so long from an answer to the next; by default a quarter of the window, 0 is every frame.",
+            help="At least so long from an answer to the next; 0 is every frame, which is the default where a state is "
+            "carried from frame to frame, and a quarter of the window elsewhere.",
         ),
     ] = None,
     top: Annotated[int, typer.Option(metavar="N", min=1, help="Number of classes to show.")] = 5,
@@ -92,13 +93,21 @@ def watch(
         channels=live.channels,
         paced=paced,
     )
-    hop = live.window / 4 if hop is None else hop
-    typer.echo(
-        f"watching {printable(opened.name)}: the last {live.window:.2f} s, every {hop:.2f} s; Ctrl-C ends it", err=True
-    )
+    hop = live.hop if hop is None else hop
+    typer.echo(f"watching {printable(opened.name)}: {_describe(live, hop)}; Ctrl-C ends it", err=True)
     answers = _answers(live, opened, hop, paced)
     as_table = kind == "table" or (kind is None and sys.stdout.isatty())
     _summarize(_show(answers, predictor) if as_table else _print_lines(answers))
+
+
+def _describe(live: "LivePredictor", hop: float) -> str:
+    """What the answers stand on, and how often there is one."""
+    often = f"every {hop:.2f} s" if hop else "every frame"
+    if not live.needs_window:
+        return (
+            f"a state carried from frame to frame, over the last {live.window / 2:.2f} to {live.window:.2f} s, {often}"
+        )
+    return f"the last {live.window:.2f} s, {often}, computed as a whole each time ({live.needs_window})"
 
 
 def _answers(live: "LivePredictor", source: "LiveSource", hop: float, paced: bool) -> "Iterator[LiveAnswer]":

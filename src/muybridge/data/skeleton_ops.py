@@ -38,7 +38,14 @@ def prepare_skeleton(sequence: SkeletonSequence, takes: SkeletonInput, holds: Sk
             expected="files of a pose estimator that says how sure it is of each joint, or an .npz with scores",
             hint="set model.confidence = false, or write the files with their scores",
         )
-    sequence = clean_skeleton(sequence, takes, holds)
+    return place_skeleton(clean_skeleton(sequence, takes, holds), takes, holds)
+
+
+def place_skeleton(sequence: SkeletonSequence, takes: SkeletonInput, holds: SkeletonData) -> Float[Tensor, "T P J D"]:
+    """The second half of :func:`prepare_skeleton`, after :func:`clean_skeleton`.
+
+    Without ``unit_scale``, what becomes of a frame depends on it and on the first frames alone.
+    """
     if takes.face_partner and _first_with_both(sequence) is not None:
         sequence = face_partner(sequence, holds.layout)
     elif takes.face_camera:

@@ -58,7 +58,7 @@ def work_on_stream(connection: Connection, predictor: Predictor, settings: Strea
 
 def _answer_frames(connection: Connection, predictor: Predictor, settings: StreamSettings, limits: Limits) -> None:
     live = LivePredictor(predictor, settings.window, top=settings.top)
-    hop = live.window / 4 if settings.hop is None else settings.hop
+    hop = live.hop if settings.hop is None else settings.hop
     connection.send(("ready", (live.window, hop)))
     due = -math.inf
     while True:

@@ -3,7 +3,6 @@
 Legend: H and W pixels, C channels, P people, J joints, D coordinates.
 """
 
-from collections import deque
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,8 +13,10 @@ from muybridge.core.errors import DataError, RecipeError
 from muybridge.core.types import Prediction
 from muybridge.data.datasets.base import require_one_label
 from muybridge.data.prepare import ClipPreparation
-from muybridge.media.frame_array import ArrayVideo, scale_frame
+from muybridge.media.frame_array import scale_frame
 from muybridge.predict import Predictor
+from muybridge.timeline.carry import carried_past, needs_window
+from muybridge.timeline.past import NAME, WindowPast
 from muybridge.timeline.timeline import DEFAULT_FPS, training_length
 
 GAP = 2.0
@@ -53,13 +54,18 @@ class LiveAnswer:
 class LivePredictor:
     """A trained run that is given one frame after the other, and says what happens in the last seconds.
 
-    An answer is that of the predictor for the frames of the window, as if they were a recording of their own.
+    An answer is that of the predictor for the last frames, as if they were a recording of their own. These are all of
+    the window; or, where a recurrent network carries a state from one frame to the next, those since that was begun,
+    which are between half a window and a whole one (see :mod:`~muybridge.timeline.carry`).
 
     Args:
         predictor: of the run.
-        window: seconds of the recording that an answer stands on; 0 takes the median length of the training recordings.
+        window: the most seconds that an answer stands on; 0 takes the median length of the training recordings.
         fps: frames a second of skeletons, of whose training recordings only the number of frames is known.
         top: how many classes an answer names.
+
+    Attributes:
+        needs_window: why the whole window is computed for every answer, in words; empty where a state is carried.
 
     Raises:
         RecipeError: the window is negative.
@@ -80,17 +86,23 @@ class LivePredictor:
         self.channels: Literal[1, 3] = 1 if isinstance(holds, ClipData) and holds.channels == 1 else 3
         self._of_frames = isinstance(holds, ClipData)
         self._short_side = _short_side(predictor)
-        self._frames: deque[np.ndarray] = deque()
-        self._seconds: deque[float] = deque()
+        self.needs_window = needs_window(predictor)
+        self._past = carried_past(predictor, self.window) or WindowPast(predictor, self.window)
+        self._last: tuple[float, tuple[int, ...]] | None = None  # time and shape of the newest frame
 
     def __len__(self) -> int:
-        """How many frames are in the window."""
-        return len(self._frames)
+        """How many frames the next answer stands on."""
+        return len(self._past.frames)
+
+    @property
+    def hop(self) -> float:
+        """Seconds from one answer to the next, where nobody chose: a quarter of the window, 0 if a state is carried."""
+        return self.window / 4 if self.needs_window else 0.0
 
     def reset(self) -> None:
         """Forget all frames."""
-        self._frames.clear()
-        self._seconds.clear()
+        self._past.clear()
+        self._last = None
 
     def push(self, content: np.ndarray, seconds: float) -> str:
         """Take the next frame.
@@ -109,38 +121,32 @@ class LivePredictor:
         """
         frame = self._checked(content)
         forgotten = ""
-        if self._seconds:
-            step = seconds - self._seconds[-1]
-            if not 0 < step <= max(GAP, self.window):
-                forgotten = f"the time jumps from {self._seconds[-1]:.2f} to {seconds:.2f} s"
-            elif self._of_frames and frame.shape != self._frames[-1].shape:
+        if self._last is not None:
+            before, shape = self._last
+            if not 0 < seconds - before <= max(GAP, self.window):
+                forgotten = f"the time jumps from {before:.2f} to {seconds:.2f} s"
+            elif self._of_frames and frame.shape != shape:
                 forgotten = "the frames have another size"
         if forgotten:
             self.reset()
-        self._frames.append(frame)
-        self._seconds.append(seconds)
-        while seconds - self._seconds[0] >= self.window - 1e-9 and len(self._frames) > 1:
-            self._frames.popleft()
-            self._seconds.popleft()
+        self._past.push(frame, seconds)
+        self._last = seconds, frame.shape
         return forgotten
 
     def answer(self) -> LiveAnswer | None:
-        """What happens in the window; None with fewer than two frames, and where nobody is seen.
+        """What happens in the last frames; None with fewer than two, and where nobody is seen.
 
         Raises:
             RunError: the model's scores are not finite.
         """
-        if len(self._frames) < 2:
+        past = self._past
+        if len(past.frames) < 2:
             return None
-        recording = ArrayVideo(np.stack(self._frames)) if self._of_frames else self._joints()
-        if recording is None:
+        scores = past.scores()
+        if scores is None:
             return None
-        with self.predictor.open(recording, "the stream") as (opened, name):
-            inputs = self.predictor.prepare(opened)[0]
-        scores = self.predictor.scores(inputs)
-        span = self._seconds[-1] - self._seconds[0]
-        prediction = self.predictor.answer(name, scores, self.top)
-        return LiveAnswer(self._seconds[-1], span, len(self._frames), prediction)
+        prediction = self.predictor.answer(NAME, scores, self.top)
+        return LiveAnswer(past.seconds[-1], past.seconds[-1] - past.seconds[0], len(past.frames), prediction)
 
     def _checked(self, content: np.ndarray) -> np.ndarray:
         """A frame as it is kept."""
@@ -153,14 +159,6 @@ class LivePredictor:
         if content.ndim != 3 or (len(content) and content.shape[1:] != expected):
             raise _unfit("frame", content, f"people x {expected[0]} joints x {expected[1]} coordinates")
         return content.astype(np.float64) if len(content) else np.empty((0, *expected))
-
-    def _joints(self) -> np.ndarray | None:
-        """The joints of the window, ``T P J D``; people that are not there are NaN. None where nobody is seen."""
-        people = max(map(len, self._frames))
-        joints = np.full((len(self._frames), people, *self._frames[0].shape[1:]), np.nan)
-        for place, frame in zip(joints, self._frames, strict=True):
-            place[: len(frame)] = frame
-        return joints if np.nan_to_num(joints).any() else None
 
 
 def _short_side(predictor: Predictor) -> int | None:
