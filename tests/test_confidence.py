@@ -1,6 +1,7 @@
 """The confidence of an estimator in each joint: from its files, through every operation, to the models that take it."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,6 +104,26 @@ def test_a_threshold_on_a_converted_file_is_one_on_the_estimators_file(tmp_path:
     assert converted.scores is not None
     assert direct.scores is not None
     assert torch.equal(converted.scores, direct.scores)
+
+
+def test_converted_files_are_kept_while_files_and_settings_are_the_same(tmp_path: Path):
+    source = unsure(tmp_path)
+    (pose,) = find_poses(source)
+    path = convert(pose, tmp_path / "out", ReadOptions())
+    first = path.read_bytes()
+    os.utime(path, ns=(1, 1))
+    convert(pose, tmp_path / "out", ReadOptions())
+    assert path.stat().st_mtime_ns == 1
+    convert(pose, tmp_path / "out", ReadOptions(min_score=0.1))
+    assert read_skeleton(path).filled == 0  # filled before it was written
+    assert path.read_bytes() != first
+    os.utime(source, ns=(5, 5))
+    path.write_bytes(first[:50])
+    assert read_skeleton(convert(pose, tmp_path / "out", ReadOptions())).scores is not None
+    np.savez(path, joints=np.ones((3, 17, 2)))  # somebody else's
+    os.utime(path, ns=(1, 1))
+    convert(pose, tmp_path / "out", ReadOptions())
+    assert path.stat().st_mtime_ns == 1
 
 
 def test_tracks_of_people_keep_the_confidence(tmp_path: Path):

@@ -392,8 +392,16 @@ class TestFiles:
         assert "of 1 videos" in CliRunner().invoke(app, command).stderr
         assert (tmp_path / "out" / made[1]).exists()
         assert first.stat().st_mtime_ns == before
+        notes = tmp_path / "out" / "sources.jsonl"
+        lines = [line for line in notes.read_text().splitlines() if names[1] in line]
+        notes.write_text(notes.read_text().replace(lines[-1], lines[-1][:-9]))  # as of a process that was killed
+        write(videos / names[0], 18)
+        done = CliRunner().invoke(app, command)
+        assert "of 2 videos" in done.stderr
+        assert read_trajectories(first).end.max() < 18
+        assert "of 0 videos" in CliRunner().invoke(app, command).stderr
         alone = make_trajectories(videos / "a.mp4", tmp_path / "alone", TrajectoryConfig(scales=1), jobs=1)
-        assert (alone.videos, alone.frames) == (1, 20)
+        assert (alone.videos, alone.frames) == (1, 18)
         with pytest.raises(DataError, match="there is no such file or folder"):
             make_trajectories(tmp_path / "missing", tmp_path / "none")
         with pytest.raises(RunError, match="made with other settings: scales = 2, compensate_camera = False"):

@@ -75,7 +75,7 @@ def trajectories(
         int | None, typer.Option(metavar="N", min=1, help="Processes; by default one for each core.")
     ] = None,
 ) -> None:
-    """Write improved dense trajectories of all videos as text, on all cores; existing files are kept."""
+    """Write improved dense trajectories of all videos as text, on all cores; those of the same videos are kept."""
     from muybridge.engine.journal import Reporter
     from muybridge.engine.trajectories import make_trajectories
     from muybridge.nn.trajectory_config import TrajectoryConfig

@@ -32,7 +32,7 @@ def convert_poses(
     ] = None,
     strict: Strict = False,
 ) -> None:
-    """Convert poses of OpenPose, MMPose, AlphaPose, MediaPipe and others to recordings; existing files are kept."""
+    """Convert poses of OpenPose, MMPose, AlphaPose, MediaPipe and others to recordings; those up to date stay."""
     from muybridge.cli.options import parse_size
     from muybridge.engine.journal import Reporter
     from muybridge.media.arrays import ReadOptions

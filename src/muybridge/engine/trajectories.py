@@ -1,7 +1,8 @@
 """The dense trajectories of all videos of a folder, as the original program writes them: on all cores, resumable."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from muybridge.core.errors import DataError, RunError
-from muybridge.core.files import atomic_write
+from muybridge.core.files import atomic_write, fingerprint
 from muybridge.core.processes import available_cores, run_parallel
 from muybridge.core.types import FailedSample
 from muybridge.engine.journal import Reporter
@@ -24,6 +25,7 @@ from muybridge.nn.trajectory_config import TrajectoryConfig
 
 SUFFIX = ".trajectories.txt.gz"
 _SETTINGS = "trajectories.json"
+_SOURCES = "sources.jsonl"  # a line for each file that was written, with the fingerprint of its video
 _CHUNK = 32  # frames read at a time
 
 
@@ -35,7 +37,7 @@ class TrajectoryCount:
         videos: that have new files.
         frames: of these videos.
         trajectories: in these files.
-        existing: videos whose files existed.
+        existing: videos whose files existed and were of them as they are.
         failed: videos that cannot be read, or whose files cannot be written.
     """
 
@@ -65,7 +67,7 @@ def make_trajectories(
     jobs: int | None = None,
     report: Reporter | None = None,
 ) -> TrajectoryCount:
-    """Write the trajectories of every video as ``out/ID.trajectories.txt.gz``; existing files are kept.
+    """Write the trajectories of every video as ``out/ID.trajectories.txt.gz``; files of the same videos are kept.
 
     Args:
         source: a video, or a folder of videos.
@@ -99,16 +101,18 @@ def make_trajectories(
         name: _Job(name, path, out / f"{name}{SUFFIX}", config, method, compensate_camera)
         for name, path in videos.items()
     }
-    waiting = {name: job for name, job in every.items() if not job.target.exists()}
+    known = _read_sources(out)
+    waiting = {name: job for name, job in every.items() if not (job.target.exists() and _is_of(job, known))}
     count = TrajectoryCount(existing=len(every) - len(waiting))
     with report:
         report.begin("trajectories", len(waiting))
-        for _, outcome in run_parallel(_write, waiting, jobs or available_cores()):
+        for name, outcome in run_parallel(_write, waiting, jobs or available_cores()):
             report.step()
             if isinstance(outcome, FailedSample):
                 count = replace(count, failed=(*count.failed, outcome))
                 continue
-            frames, made = outcome
+            frames, made, source_print = outcome
+            _note_source(out, name, source_print)
             count = replace(
                 count, videos=count.videos + 1, frames=count.frames + frames, trajectories=count.trajectories + made
             )
@@ -170,16 +174,43 @@ def as_table(found: Trajectories, frames: int, size: tuple[int, int]) -> Traject
     )
 
 
-def _write(job: _Job) -> tuple[int, int] | FailedSample:
-    """Writes those of one video: how many frames and trajectories it has; or what is wrong, which is not raised."""
+def _is_of(job: _Job, known: Mapping[str, str]) -> bool:
+    """Whether the file of a video was made of it as it is."""
+    try:
+        return known.get(job.name) == fingerprint(job.source)
+    except OSError:  # which is said when it is read
+        return False
+
+
+def _read_sources(out: Path) -> dict[str, str]:
+    """The fingerprints of the videos that files were made of; a line that was cut off when a process ended is none."""
+    known = {}
+    with suppress(OSError):
+        for line in (out / _SOURCES).read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError, KeyError, TypeError):
+                row = json.loads(line)
+                known[str(row["video"])] = str(row["fingerprint"])
+    return known
+
+
+def _note_source(out: Path, name: str, source_print: str) -> None:
+    """Adds a line for a file that was written; without it the file is written again, so that it may be lost."""
+    line = json.dumps({"video": name, "fingerprint": source_print})
+    with suppress(OSError), (out / _SOURCES).open("a", encoding="utf-8") as file:
+        file.write(f"\n{line}" if file.tell() else line)
+
+
+def _write(job: _Job) -> tuple[int, int, str] | FailedSample:
+    """Writes those of one video: how many frames and trajectories it has, and the video's fingerprint; or what is
+    wrong, which is not raised."""
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
         with Video(job.source) as recording, recording.grayscale() as video:
-            frames, size = len(video), video.size
+            frames, size, source_print = len(video), video.size, fingerprint(job.source)
             parts = trajectories_of(video, job.config, job.method, job.compensate_camera)
             with atomic_write(job.target) as draft:
                 number = write_trajectories(draft, (as_table(found, frames, size) for found in parts if len(found)))
-            return frames, number
+            return frames, number, source_print
     except DataError as problem:
         return FailedSample(job.name, job.source, problem)
     except OSError as problem:
