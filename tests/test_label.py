@@ -3,11 +3,7 @@
 import json
 import os
 import shutil
-import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,8 +25,6 @@ from muybridge.scale.table import MANIFEST, LabelTable, row_schema
 from muybridge.scale.worker import ATTEMPTS, Attempts, Labeller
 from muybridge.timeline import TimelineConfig
 from tests.tiny import tiny_clip_recipe, write_videos
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -355,57 +349,6 @@ def test_settings_that_cannot_be(videos: Path, run: Path, tmp_path: Path) -> Non
 
 
 # All of it
-
-SCRIPT = """
-import sys
-from muybridge.engine.journal import Reporter
-from muybridge.scale import LabelConfig
-from muybridge.scale.label import label
-if __name__ == "__main__":
-    label(*sys.argv[1:4], LabelConfig(batch=2, workers=2, save_seconds=0.0), Reporter())
-"""
-
-
-def start(script: Path, *words: object) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(script), *map(str, words)]
-    with script.with_name("stderr").open("wb") as errors:
-        return subprocess.Popen(command, stderr=errors, env=environment, start_new_session=True)
-
-
-@pytest.mark.slow
-def test_a_killed_command_ends_with_the_same_table(run: Path, videos: Path, tmp_path: Path) -> None:
-    many = tmp_path / "many"
-    many.mkdir()
-    for number in range(5):
-        for path in videos.rglob("*.mp4"):
-            shutil.copy(path, many / f"{path.parent.name}_{number}_{path.name}")
-    (many / "broken.mp4").write_text("no video")
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    killed = tmp_path / "killed"
-    process = start(script, run, many, killed)  # benchmarks/label.py kills it twice, among 2,000 videos
-    end = time.monotonic() + 120
-    while (
-        process.poll() is None and time.monotonic() < end and (not killed.exists() or len(rows_of_parts(killed)) < 20)
-    ):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert 20 <= len(rows_of_parts(killed)) < 81
-    process = start(script, run, many, killed)
-    assert process.wait(240) == 0, (tmp_path / "stderr").read_text()
-    rows = rows_of(killed)
-    assert [row["path"] for row in rows] == sorted(str(path) for path in many.iterdir())  # each of them once
-    for row, expected in zip(rows, ask(LocalLabeller(run, Attempts()), sorted(many.iterdir())), strict=True):
-        assert row["scores"] == pytest.approx(expected["scores"], abs=2e-6)
-        known = {"path", "key", "label", "labels", "error"}
-        assert {name: row[name] for name in known} == {name: expected[name] for name in known}
-    assert [Path(row["path"]).name for row in rows if row["error"]] == ["broken.mp4"]
-
-
-def rows_of_parts(out: Path) -> list[str]:
-    return [path for file in out.glob("part-*.parquet") for path in parquet.read_table(file)["path"].to_pylist()]
 
 
 def test_the_command(run: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

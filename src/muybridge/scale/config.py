@@ -1,4 +1,4 @@
-"""How many recordings are labelled, and what came of it."""
+"""How many recordings are labelled, and what came of it; how a service is spread."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -69,3 +69,30 @@ class LabelSummary:
     failed: int
     warned: int
     examples: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaConfig:
+    """How a service is spread over a cluster.
+
+    Attributes:
+        replicas: processes with the models, each with those that read recordings; the fewest where there may be more.
+        most: replicas that are started at most where requests wait; 0 keeps their number.
+        gpus: of each replica, 0.25 lets four share one, 0 computes on the CPU; None takes 1 where there are GPUs.
+        address: of a Ray cluster, such as ``ray://host:10001``; empty starts Ray on this machine.
+        start_seconds: for all replicas to answer, the time of waiting for room on the cluster included.
+    """
+
+    replicas: int = 1
+    most: int = 0
+    gpus: float | None = None
+    address: str = ""
+    start_seconds: float = 900.0
+
+    def __post_init__(self) -> None:
+        if self.replicas < 1 or (self.most and self.most < self.replicas) or (self.gpus or 0) < 0:
+            raise RecipeError(
+                f"{self.replicas} replicas, at most {self.most}, with {self.gpus} GPUs each",
+                expected="1 replica or more, at most as many as that or more, GPUs of 0 or more",
+                hint="correct --replicas, --max-replicas or --gpus-per-replica",
+            )

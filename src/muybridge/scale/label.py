@@ -4,15 +4,10 @@ Ray's part is to spread the work and to start workers again that died. Blocks of
 worker holds no more than two batches of clips, and the rows that come back are written by this process alone.
 """
 
-import logging
 import os
-import socket
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow
 import pyarrow.compute
@@ -20,10 +15,10 @@ import ray
 import ray.data
 import ray.exceptions
 
-from muybridge.core.errors import MuybridgeError, RunError
-from muybridge.core.processes import available_cores
+from muybridge.core.errors import RunError
 from muybridge.core.text import as_utf8
 from muybridge.engine.journal import Reporter
+from muybridge.scale.cluster import connected, error_inside
 from muybridge.scale.config import LabelConfig, LabelSummary
 from muybridge.scale.snapshot import RunSnapshot
 from muybridge.scale.source import read_source
@@ -96,7 +91,7 @@ def _label_into(
 ) -> LabelSummary:
     done = labelled = failed = warned = 0
     examples: list[tuple[str, str]] = []
-    with _cluster(config), report:
+    with connected(config.address, config.workers), report:
         report.begin("labelling", len(work))
         for rows in _stream_from(config.address, work, snapshot, config):
             kept = rows.filter(_compute.is_valid(rows["path"]))  # others have not changed
@@ -180,68 +175,9 @@ def _shares(config: LabelConfig) -> tuple[int, int, float]:
     return workers, max(1, cores // workers) if gpus else 1, gpus
 
 
-@contextmanager
-def _cluster(config: LabelConfig) -> Iterator[None]:
-    """A connection to the cluster, or Ray on this machine while the block lasts; one that the caller has is used."""
-    if ray.is_initialized():
-        yield
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    if not config.address:
-        options |= {"num_cpus": max(config.workers, available_cores()), "include_dashboard": False}
-    try:
-        _check_reachable(config.address)
-        with _without_stderr():  # Ray's core says there what does not concern the user
-            ray.init(config.address or "local", **options)
-    except Exception as problem:  # noqa: BLE001 - Ray raises many kinds
-        raise RunError(
-            f"Ray cannot be {'reached' if config.address else 'started'} ({str(problem).splitlines()[0]})",
-            expected="the address of a cluster, such as ray://host:10001" if config.address else "a machine for Ray",
-            hint="check --address, that `ray status` answers on that machine, and, where the cluster asks for a token, "
-            "RAY_AUTH_MODE=token and the token"
-            if config.address
-            else "see the files in /tmp/ray/session_latest/logs",
-            where=config.address or None,
-        ) from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _check_reachable(address: str) -> None:
-    """Raises OSError where nothing listens at an address with a port, for which Ray would wait for minutes."""
-    parts = urlsplit(address if "://" in address else f"ray://{address}")
-    if address and parts.hostname and parts.port:
-        socket.create_connection((parts.hostname, parts.port), timeout=10).close()
-
-
-@contextmanager
-def _without_stderr() -> Iterator[None]:
-    """What is written to stderr, by libraries in C++ too, is not shown."""
-    sys.stderr.flush()
-    saved, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nothing, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nothing)
-
-
 def _explained(problem: BaseException) -> BaseException:
     """The error of ours that a worker raised, where there is one."""
-    cause: BaseException | None = problem
-    while cause is not None:
-        if isinstance(cause, MuybridgeError):
-            return cause
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    return RunError(
+    return error_inside(problem) or RunError(
         f"the workers failed ({str(problem).strip().splitlines()[-1]})",
         expected="a cluster whose machines stay",
         hint="give the same command again: what was saved is kept",

@@ -145,9 +145,16 @@ def _add_reads(app: FastAPI, service: Service) -> None:
         "/metrics",
         summary="Counters for Prometheus",
         response_class=Response,
-        responses={200: {"content": {"text/plain": {}}}, 401: ERRORS[401], 403: ERRORS[403]},
+        responses={200: {"content": {"text/plain": {}}}, 401: ERRORS[401], 403: ERRORS[403], 404: ERRORS[404]},
     )
     async def metrics() -> Response:
+        if not service.config.alone:
+            raise RequestError(
+                "each replica counts for itself",
+                expected="the counters of the cluster",
+                hint="ask the metrics endpoints of Ray's machines, see docs/scale.md",
+                status=404,
+            )
         return Response(service.refresh_metrics().text(), media_type=CONTENT_TYPE_LATEST)
 
     app.mount("/static", StaticFiles(directory=STATIC))

@@ -67,6 +67,7 @@ class ServeConfig:
         queue: requests that wait at most, beyond one for each process.
         streams: clients that send live frames at most, each with a process of its own.
         limits: of each request.
+        alone: whether this process answers all requests, so that its counters are those of the service.
     """
 
     host: str = "127.0.0.1"
@@ -79,6 +80,7 @@ class ServeConfig:
     queue: int = 32
     streams: int = 4
     limits: Limits = field(default_factory=Limits)
+    alone: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536 or self.jobs < 0 or self.batch < 1 or min(self.queue, self.streams) < 0:

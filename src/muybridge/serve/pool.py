@@ -135,6 +135,11 @@ class Pool:
         """The process numbers of the workers that run."""
         return [worker.process.pid or 0 for worker in self._workers.values() if worker.process.is_alive()]
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether jobs are taken; False once no process can be started any more."""
+        return any(thread.is_alive() for thread in self._threads)
+
     def close(self) -> None:
         """Finishes what is submitted, and ends all processes."""
         for _ in self._threads:

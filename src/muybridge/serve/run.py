@@ -77,14 +77,18 @@ class _Server(uvicorn.Server):
 
 
 def load_all(runs: Sequence[Path], device: str = "auto", reject: Reject = None) -> dict[str, Predictor]:
-    """The predictors of runs by the names of their folders; a name that comes again gets a number."""
-    predictors: dict[str, Predictor] = {}
+    """The predictors of runs by their names."""
+    return {name: muybridge.load(run, device, reject=reject) for name, run in name_runs(runs).items()}
+
+
+def name_runs(runs: Sequence[Path]) -> dict[str, Path]:
+    """Runs by the names of their folders; a name that comes again gets a number."""
+    named: dict[str, Path] = {}
     for run in runs:
         stem = _name_of(run)
         names = (stem if count == 1 else f"{stem}-{count}" for count in range(1, len(runs) + 1))
-        name = next(name for name in names if name not in predictors)
-        predictors[name] = muybridge.load(run, device, reject=reject)
-    return predictors
+        named[next(name for name in names if name not in named)] = run
+    return named
 
 
 def _name_of(run: Path) -> str:

@@ -78,6 +78,11 @@ class Service:
         """Finishes what was begun, ends the workers, and removes the temporary files."""
         self._resources.close()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether recordings are read."""
+        return self.pool.is_alive
+
     def choose(self, model: str | None) -> str:
         """The name of the model that a request means; raises RequestError for one that there is not."""
         names = list(self.predictors)
