@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from shutil import copyfile
 
@@ -19,6 +20,7 @@ from muybridge.core.types import Record
 from muybridge.data.datasets import HMDB51, SBU, UCF101, UTDMHAD, MSRAction3D, SkeletonFolder
 from muybridge.doctor import Diagnosis, Finding, examine
 from muybridge.doctor.files import check_videos
+from muybridge.doctor.fix import write_list
 from muybridge.doctor.observe import observe
 from muybridge.doctor.skeleton_facts import skeleton_facts
 from muybridge.doctor.split import check_classes, check_groups, similar_names
@@ -339,6 +341,22 @@ def test_the_command_from_findings_to_a_clean_list(skeletons: Path, tmp_path: Pa
     clean = examine("folder_drnn", {"data.root": str(files["fix"])})
     assert (clean.ready, sum(clean.counts.values())) == (True, 24)
     assert before == {path: path.read_bytes() for path in skeletons.rglob("*.npz")}
+
+
+def test_a_clean_list_has_no_class_without_training_recordings(skeletons: Path, tmp_path: Path):
+    records = [
+        (split, Record(f"{label}{number}", skeletons / "wave" / f"t1_p{number}.npz", label))
+        for label, parts in enumerate((("train", "test"), ("train",), ("train", "test")))
+        for number, split in enumerate(parts, 1)
+    ]
+    finding = Finding("x", "error", "", "", (), ("21",))
+    diagnosis = Diagnosis("x", {}, ("a", "b", "c"), (finding,), 0.0, tuple(records))
+    fixed = write_list(diagnosis, tmp_path / "a.csv")
+    assert (fixed.kept, fixed.removed, fixed.classes) == (3, 2, ("c",))
+    assert "c" not in {line.split(",")[1] for line in (tmp_path / "a.csv").read_text().splitlines()}
+    worse = replace(diagnosis, findings=(replace(finding, remove=("01", "21")),))
+    with pytest.raises(DataError, match="1 class with training recordings is left"):
+        write_list(worse, tmp_path / "a.csv")
 
 
 def test_a_list_that_could_not_be_read_is_not_written(skeletons: Path, tmp_path: Path):

@@ -78,8 +78,10 @@ def doctor(
         typer.echo(printable(str(write_diagnosis(diagnosis, page))))
     if fix is not None and diagnosis.records:
         with writable(fix):
-            removed = write_list(diagnosis, fix)
-        typer.echo(f"{printable(str(fix))}: {len(diagnosis.records) - removed} recordings, {removed} left out")
+            fixed = write_list(diagnosis, fix)
+        typer.echo(f"{printable(str(fix))}: {fixed.kept} recordings, {fixed.removed} left out")
+        for name in fixed.classes:
+            typer.echo(f"no training recordings of the class {printable(repr(name))} are left, so it is left out")
     if not diagnosis.ready:
         raise typer.Exit(1)
 

@@ -28,13 +28,17 @@ def write_diagnosis(diagnosis: Diagnosis, path: Path) -> Path:
     """
     records = {record.id: record for _, record in diagnosis.records}
     head = f'<p class="{"" if diagnosis.ready else "bad"}">{escape(diagnosis.verdict.capitalize())}.</p>'
+    root = getattr(diagnosis.data, "root", None)
+    place = note(f"Examined: {root}.") if root else ""
     counts = [[Cell(split), Cell(str(count), count)] for split, count in diagnosis.counts.items()]
     overview = [
         [Cell(finding.level, bad=finding.level == "error"), Cell(finding.check), Cell(str(len(finding.items)))]
         for finding in diagnosis.findings
     ]
     parts = [
-        section("overview", "Overview", head, table(("level", "check", "recordings"), overview) if overview else ""),
+        section(
+            "overview", "Overview", head, place, table(("level", "check", "recordings"), overview) if overview else ""
+        ),
         section("data", "Data", table(("part", "recordings"), counts) if counts else ""),
     ]
     for number, finding in enumerate(diagnosis.findings, start=1):
