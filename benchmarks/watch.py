@@ -4,8 +4,8 @@
 
 The cells have the size of `drnn_utd_mhad`, and joints are smoothed as there. An answer of `watch` costs a step for a
 new frame, two for the last ones, which later frames still change, and one for the end; beside it there is the time of
-the same answers where the body is measured in the whole window, which is then computed anew each time. For the lag, frames
-come from a thread with a clock of its own, and each is answered if there is time for it.
+the same answers where the body is measured in the whole window, which is then computed anew each time. For the lag,
+frames come from a thread with a clock of its own, and each is answered if there is time for it.
 """
 
 import argparse

@@ -343,6 +343,27 @@ def test_the_command_from_findings_to_a_clean_list(skeletons: Path, tmp_path: Pa
     assert before == {path: path.read_bytes() for path in skeletons.rglob("*.npz")}
 
 
+def test_missing_files_of_a_table_are_named_with_their_lines(skeletons: Path):
+    rows = [f"{path.relative_to(skeletons)},{path.parent.name}" for path in sorted(skeletons.rglob("*.npz"))]
+    table = skeletons / "list.csv"
+    table.write_text("\n".join(["path,label", *rows[:3], "jump/gone.npz,jump", *rows[3:], "wave/gone.npz,wave"]))
+    diagnosis = examine("folder_drnn", {"data.root": str(table)})
+    found = by_name(diagnosis)["missing files"]
+    assert [item.detail for item in found.items] == [
+        "line 5: there is no such file",
+        "line 27: there is no such file",
+    ]
+    assert found.items[1].files == (skeletons / "wave" / "gone.npz",)
+    assert sum(diagnosis.counts.values()) == 24
+    fixed = write_list(diagnosis, skeletons / "clean.csv")
+    assert (fixed.kept, fixed.removed) == (24, 2)
+    data = SkeletonFolder(root=table, exclude=("jump/gone.npz",))
+    with pytest.raises(DataError, match=r"line 27, 'wave/gone\.npz': there is no such file"):
+        data.scan()
+    with pytest.raises(DataError, match=r"data\.exclude names jump/other\.npz, and there is no such recording"):
+        SkeletonFolder(root=table, exclude=("jump/gone.npz", "wave/gone.npz", "jump/other.npz")).scan()
+
+
 def test_a_clean_list_has_no_class_without_training_recordings(skeletons: Path, tmp_path: Path):
     records = [
         (split, Record(f"{label}{number}", skeletons / "wave" / f"t1_p{number}.npz", label))

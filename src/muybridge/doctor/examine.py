@@ -11,8 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 from muybridge.core.contracts import ClipInput
 from muybridge.core.errors import DataError
 from muybridge.core.types import Record
+from muybridge.data.annotations.read import read_annotations
 from muybridge.data.datasets import AnyDataset
 from muybridge.data.datasets.base import Benchmark, DatasetConfig, Index, Split, require_one_label
+from muybridge.data.datasets.class_folder import ClassFolder
 from muybridge.data.datasets.skeleton_folder import SkeletonFolder
 from muybridge.data.sampling import window_span
 from muybridge.data.summary import SPLITS
@@ -72,9 +74,15 @@ def examine(
     require_one_label(data, "an examination")
     name = data.model_dump().get("name", "")
     try:
+        if isinstance(data, ClassFolder):
+            excluded, findings = _missing_files(data)
+            data = data.model_copy(update={"exclude": (*data.exclude, *excluded)})
         if isinstance(data, SkeletonFolder):
-            excluded, findings = _broken_files(data)
-            given["data.exclude"] = [*data.exclude, *excluded]
+            excluded, broken = _broken_files(data)
+            findings += broken
+            data = data.model_copy(update={"exclude": (*data.exclude, *excluded)})
+        if isinstance(data, ClassFolder) and data.exclude:
+            given["data.exclude"] = list(data.exclude)
         recipe = load_recipe(source, given)
         return _examine(recipe, findings, started, every_frame, progress)
     except DataError as error:
@@ -118,6 +126,18 @@ def _examine(
         tuple(records),
         data,
     )
+
+
+def _missing_files(data: ClassFolder) -> tuple[list[str], list[Finding]]:
+    """The recordings of a table that do not exist, and the finding about them; none where all are missing, which is
+    refused as a whole."""
+    missing = data.missing()
+    if not missing or len(missing) == len(read_annotations(data.root)):
+        return [], []
+    items = [Item((id_,), (path,), f"{place}: there is no such file") for id_, path, place in missing]
+    cure = "restore the files, correct the paths, or set data.base (--fix writes a list without them)"
+    ids = list(dict.fromkeys(id_ for id_, _, _ in missing))
+    return ids, finding_of("missing files", "error", "a training refuses the table", cure, items, ids)
 
 
 def _broken_files(data: SkeletonFolder) -> tuple[list[str], list[Finding]]:

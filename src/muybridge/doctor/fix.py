@@ -48,4 +48,7 @@ def write_list(diagnosis: Diagnosis, path: Path) -> Fixed:
     kept = [(split, record) for split, record in sound if record.label in trained]
     write_table(path, [record for _, record in kept], diagnosis.labels, split=[split for split, _ in kept])
     lost = sorted({record.label for _, record in sound} - trained)
-    return Fixed(len(kept), len(diagnosis.records) - len(kept), tuple(diagnosis.labels[label] for label in lost))
+    unread = len(removed - {record.id for _, record in diagnosis.records})
+    return Fixed(
+        len(kept), len(diagnosis.records) - len(kept) + unread, tuple(diagnosis.labels[label] for label in lost)
+    )

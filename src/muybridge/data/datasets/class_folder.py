@@ -181,17 +181,13 @@ class ClassFolder(DatasetConfig):
             DataError: see :meth:`Reader.read` and :meth:`TableReader.read`.
         """
         if self.is_table:
-            options = ExportOptions(self.label_fps, self.tier)
-            table = TableReader(
-                self.root, self.base or self.root.parent, self.suffixes, self.recordings, options, self.label_separator
-            )
             given = tuple(name for name in self.classes if name != NONE_OF_THESE or not self.background)
-            layout = table.read(given, self.split)
+            layout = self._table().read(given, self.split, self.exclude)
             if self.background:
                 layout = add_background(layout, self.background, self._length_of, self.root)
         else:
             layout = Reader(self.search, self.suffixes, self.recordings).read(self.root, self.split)
-        if unknown := sorted(set(self.exclude) - {source.id for source in layout.sources}):
+        if unknown := sorted(set(self.exclude) - {source.id for source in layout.sources} - layout.lost):
             raise DataError(
                 f"data.exclude names {preview(unknown)}, and there is no such recording",
                 expected="ids of recordings, such as walk/a_0.mp4",
@@ -199,6 +195,15 @@ class ClassFolder(DatasetConfig):
                 where=self.root,
             )
         return replace(layout, sources=tuple(each for each in layout.sources if each.id not in self.exclude))
+
+    def _table(self) -> TableReader:
+        options = ExportOptions(self.label_fps, self.tier)
+        base = self.base or self.root.parent
+        return TableReader(self.root, base, self.suffixes, self.recordings, options, self.label_separator)
+
+    def missing(self) -> list[tuple[str, Path, str]]:
+        """Id, path and line of each recording that a table names and that does not exist; none of a folder."""
+        return self._table().missing() if self.is_table else []
 
     def labels(self) -> tuple[str, ...]:
         """Class names: those given, or those of the folders."""

@@ -70,6 +70,7 @@ class Layout:
             beside the folders of a split and contain no recordings.
         stray: recordings that lie in no class folder.
         grouped_by_file: whether the group of each part of a file is the file, as a table names no groups.
+        lost: ids that a table names, whose files do not exist, and which were to be left out.
     """
 
     sources: tuple[Source, ...]
@@ -79,6 +80,7 @@ class Layout:
     ignored: tuple[str, ...]
     stray: tuple[Path, ...]
     grouped_by_file: bool = False
+    lost: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

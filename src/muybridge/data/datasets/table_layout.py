@@ -40,19 +40,23 @@ class TableReader:
     options: ExportOptions = field(default_factory=ExportOptions)
     separator: str = ""
 
-    def read(self, classes: Sequence[str], source: SplitSource) -> Layout:
+    def read(self, classes: Sequence[str], source: SplitSource, exclude: Collection[str] = ()) -> Layout:
         """The recordings.
 
         Args:
             classes: names in label order, which numbers as labels refer to; empty takes the labels as names.
             source: "drawn" ignores what the file says of the split, "folders" demands it, "auto" takes it if it is
                 there.
+            exclude: ids of recordings that may be missing, as they are left out.
 
         Raises:
             DataError: the file cannot be read, a recording does not exist or is listed twice, a label is out of range,
                 or a column is incomplete.
         """
         annotations = _once(read_annotations(self.file, self.options))
+        left_out = [(id_, each) for id_, each in self._missing(annotations) if id_ in exclude] if exclude else []
+        gone = {id(each) for _, each in left_out}
+        annotations = [each for each in annotations if id(each) not in gone]
         paths = self._paths(annotations)
         splits = {} if source == "drawn" else self._splits(annotations)
         if source == "folders" and not splits:
@@ -70,7 +74,7 @@ class TableReader:
         for each in annotations:
             path, labels = paths[each.path], tuple(names[label] for label in self._labels(each))
             label = labels[0]
-            id_ = path if each.span is None else f"{path}@{span_text(each.span)}"
+            id_ = _id_of(each, path)
             found = Source(
                 self.base / path,
                 label,
@@ -86,9 +90,19 @@ class TableReader:
                 found = self._together(sources[id_], (each, found))
             sources[id_] = each, found
         found = tuple(source for _, source in sources.values())
-        return Layout(
-            found, {label: () for source in found for label in source.classes}, splits, Counter(), (), (), by_file
-        )
+        labels_used = {label: () for source in found for label in source.classes}
+        return Layout(found, labels_used, splits, Counter(), (), (), by_file, frozenset(id_ for id_, _ in left_out))
+
+    def missing(self) -> list[tuple[str, Path, str]]:
+        """Id, path and place in the file of each recording that it names and that does not exist."""
+        found = self._missing(_once(read_annotations(self.file, self.options)))
+        return [(id_, self.base / normalize_path(each.path, self.base), each.place) for id_, each in found]
+
+    def _missing(self, annotations: Sequence[Annotation]) -> list[tuple[str, Annotation]]:
+        """The annotations, with their ids, whose files do not exist, except those that are found by name."""
+        paths = {each.path: normalize_path(each.path, self.base) for each in annotations if not each.by_name}
+        missing = {text for text, path in paths.items() if not os.path.exists(self.base / path)}
+        return [(_id_of(each, paths[each.path]), each) for each in annotations if each.path in missing]
 
     def _paths(self, annotations: Sequence[Annotation]) -> dict[str, str]:
         """The path of every recording in one form, by that of the file; refused if there is no such recording."""
@@ -236,6 +250,10 @@ class TableReader:
             hint="remove one of them",
             where=self.file,
         )
+
+
+def _id_of(annotation: Annotation, path: str) -> str:
+    return path if annotation.span is None else f"{path}@{span_text(annotation.span)}"
 
 
 def _once(annotations: Sequence[Annotation]) -> list[Annotation]:
