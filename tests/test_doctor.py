@@ -103,6 +103,18 @@ def test_copies_on_both_sides(skeletons: Path):
     assert "near-duplicates in several parts" not in found  # equal files are said once
 
 
+def test_of_many_copies_one_is_left_and_a_clean_list_is_clean(skeletons: Path, tmp_path: Path):
+    for copy in ("t3_p2", "t3_p3", "t3_p4", "t4_p1"):
+        copyfile(skeletons / "wave" / "t1_p1.npz", skeletons / "wave" / f"{copy}.npz")
+    settings = {**GROUP, "data.test_groups": ["p4"], "data.val_groups": ["p3"]}
+    diagnosis = examine("folder_drnn", {"data.root": str(skeletons), **settings})
+    assert diagnosis.removed == {f"wave/{name}.npz" for name in ("t1_p1", "t3_p2", "t3_p3", "t4_p1")}
+    assert "near-duplicates in several parts" not in by_name(diagnosis)
+    write_list(diagnosis, tmp_path / "clean.csv")
+    again = diagnose(tmp_path / "clean.csv")
+    assert not [check for check in again if "same" in check or "repeated" in check or "duplicates" in check]
+
+
 def test_near_duplicates_on_both_sides(skeletons: Path):
     joints = np.load(skeletons / "wave" / "t1_p1.npz")["joints"]
     np.savez(skeletons / "wave" / "t3_p4.npz", joints=(joints * 1.2 + 0.3).astype(np.float32))

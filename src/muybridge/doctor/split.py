@@ -29,23 +29,34 @@ def check_duplicates(records: Sequence[tuple[Split, Record]], labels: Sequence[s
     for split, record in records:
         places.setdefault(record.path, []).append((split, record))
     across, conflicts, repeated = [], [], []
-    remove_across, remove_repeated, remove_conflicts = [], [], []
+    copies: dict[str, list[tuple[str, Record]]] = {}  # by the first of them
     for first, second in equal_recordings(places):
+        copies.setdefault(first[1].id, [first]).append(second)
         if first[1].label != second[1].label:
             names = [labels[placed[1].label] for placed in (first, second)]
             conflicts.append(pair(first[1], second[1], f"{names[0]}, and {names[1]}"))
-            remove_conflicts += [first[1].id, second[1].id]
         elif first[0] != second[0]:
             across.append(pair(first[1], second[1], f"{first[0]}, and {second[0]}"))
-            remove_across.append(min((first, second), key=lambda placed: _PLACES[placed[0]])[1].id)  # the test stays
         else:
             repeated.append(pair(first[1], second[1], f"both in {first[0]}"))
-            remove_repeated.append(second[1].id)
+    remove: dict[str, list[str]] = {"several parts": [], "two classes": [], "one part": []}
+    for same in copies.values():
+        kind, superfluous = _superfluous(same)
+        remove[kind] += superfluous
     return [
-        *finding_of("the same recording in several parts", "error", *_LEAK, across, remove_across),
-        *finding_of("the same recording in two classes", "error", *_CONFLICT, conflicts, remove_conflicts),
-        *finding_of("repeated recordings", "warning", *_REPEATED, repeated, remove_repeated),
+        *finding_of("the same recording in several parts", "error", *_LEAK, across, remove["several parts"]),
+        *finding_of("the same recording in two classes", "error", *_CONFLICT, conflicts, remove["two classes"]),
+        *finding_of("repeated recordings", "warning", *_REPEATED, repeated, remove["one part"]),
     ]
+
+
+def _superfluous(same: Sequence[tuple[str, Record]]) -> tuple[str, list[str]]:
+    """What is wrong with equal recordings, and the ids of those to leave out: all, of two classes; else all but one."""
+    if len({record.label for _, record in same}) > 1:
+        return "two classes", [record.id for _, record in same]
+    kept = max(same, key=lambda placed: _PLACES[placed[0]])  # the test stays
+    others = [record.id for _, record in same if record.id != kept[1].id]
+    return "one part" if len({part for part, _ in same}) == 1 else "several parts", others
 
 
 def check_near_duplicates(observed: Sequence[Observed], holds: Holds, known: Sequence[Finding]) -> list[Finding]:
@@ -63,12 +74,15 @@ def check_near_duplicates(observed: Sequence[Observed], holds: Holds, known: Seq
         return [Finding("near-duplicates", "note", limit, "compare parts of the data set")] if seen[2:] else []
     found = find_near_duplicates(described, np.array([one.record.label for one in seen]), holds)
     told = {frozenset(each.ids) for finding in known for each in finding.items}
+    first_of = {each.ids[1]: each.ids[0] for finding in known for each in finding.items if len(each.ids) == 2}
     copies: dict[str, list[Item]] = {"error": [], "warning": []}
     inside, scenes, remove = [], [], []
     for pairs, kind in ((found.copies, "copies"), (found.pieces, "pieces"), (found.scenes, "scenes")):
         for a, b in pairs.tolist():
             first, second = sorted((seen[a], seen[b]), key=lambda one: _PLACES[one.split])
-            if frozenset((first.record.id, second.record.id)) in told or first.record.path == second.record.path:
+            are_equal = len({first_of.get(one.record.id, one.record.id) for one in (first, second)}) == 1
+            told_before = frozenset((first.record.id, second.record.id)) in told
+            if told_before or are_equal or first.record.path == second.record.path:
                 continue
             told.add(frozenset((first.record.id, second.record.id)))
             where = f"{first.split}, and {second.split}"
