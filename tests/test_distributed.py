@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,8 @@ from muybridge.cli.train import _without_option
 from muybridge.core.errors import RecipeError, RunError
 from muybridge.data.loader import BatchPlan, sequential_plan
 from muybridge.engine import launch as launching
+from muybridge.engine.checkpoint import RunFolder
+from muybridge.engine.evaluate import evaluate
 from muybridge.engine.interrupt import stop_requests
 from muybridge.engine.launch import launch, write_error
 from muybridge.engine.runtime import LOST, Runtime, explained_errors
@@ -38,46 +39,21 @@ from muybridge.engine.sharding import (
 from muybridge.engine.stage import update_ema
 from muybridge.engine.train import train
 from muybridge.recipe import Recipe, save_recipe
+from tests.processes import LOST as LOST_STATUS
+from tests.processes import (
+    STOPPED,
+    evaluate_run,
+    gather,
+    in_namespaces,
+    run_together,
+    slurm,
+    started,
+    torchrun,
+    train_until,
+)
 from tests.tiny import tiny_recipe, write_recordings
 
-
-def muybridge(*words: str, processes: int = 1) -> None:
-    command = [sys.executable, "-m", "muybridge", *words]
-    if processes > 1:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={port}"]
-        command = [sys.executable, *torchrun, "--master-addr=127.0.0.1", "-m", "--", "muybridge", *words]
-    ended = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=240
-    )
-    assert ended.returncode == 0, ended.stderr[-3000:]
-
-
-@pytest.mark.slow
-def test_two_processes_agree_with_one(tmp_path: Path):
-    root = write_recordings(tmp_path / "recordings")
-    # 24 recordings in batches of 7 leave shares of different size; without dropout both must take the same steps.
-    exact = {"precision": "64-true", "batch_size": 7, "epochs": 2, "optimizer": {"name": "sgd", "lr": 0.1}}
-    recipe = tiny_recipe(root, **exact).with_settings({"model.dropout": 0.0, "data.val_groups": ["s03"]})
-    save_recipe(recipe, tmp_path / "recipe.toml")
-    one, two = tmp_path / "run1", tmp_path / "run2"
-    for words in (["train", str(tmp_path / "recipe.toml"), "--run"], ["test"]):
-        assert CliRunner().invoke(cli.app, [*words, str(one), "--device", "cpu"]).exit_code == 0
-        muybridge(*words, str(two), "--device", "cpu", processes=2)
-    results = [json.loads((run / "test.json").read_text()) for run in (one, two)]
-    assert results[0] == results[1]
-    assert results[1]["count"] == 24
-    ids = [line.split(",")[0] for line in (two / "test-predictions.csv").read_text().splitlines()[1:]]
-    assert len(ids) == len(set(ids)) == 24
-    for key, tensor in safetensors.torch.load_file(one / "weights.safetensors").items():
-        other = safetensors.torch.load_file(two / "weights.safetensors")[key]
-        torch.testing.assert_close(tensor, other, rtol=1e-7, atol=1e-9)
-    rows = [[json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()] for run in (one, two)]
-    for first, second in zip(*rows, strict=True):
-        assert first["train"] == pytest.approx(second["train"], rel=1e-6)
-        assert first["val"] == pytest.approx(second["val"], rel=1e-6)
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(("count", "batch", "world"), [(10, 4, 1), (10, 4, 2), (9, 4, 2), (13, 4, 3), (5, 8, 4)])
@@ -110,33 +86,10 @@ def test_testing_deals_every_sample_once(world: int):
     assert sorted(index for share in shares for step in share for _, index in step) == list(range(5))
 
 
-GATHER = """
-import sys
-from muybridge.engine.runtime import Runtime
-
-runtime = Runtime("32-true", "cpu", time_limit=60.0)
-print(runtime.all_gather(runtime.rank), runtime.world_size)
-"""
-
-
 @pytest.mark.slow
-def test_tasks_of_slurm_find_each_other():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    job = {"SLURM_JOB_ID": "1", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": str(port), "SLURM_NODEID": "0"}
-    job |= {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1"}
-    command = [sys.executable, "-c", GATHER]
-    tasks = [
-        subprocess.Popen(
-            command,
-            env=os.environ | job | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    assert [task.communicate(timeout=120)[0].strip() for task in tasks] == ["[0, 1] 2"] * 2
+def test_tasks_of_slurm_find_each_other(tmp_path: Path):
+    assert run_together(gather, slurm(2), tmp_path) == [0, 0]
+    assert [(tmp_path / str(rank)).read_text() for rank in range(2)] == ["[0, 1] 2"] * 2
 
 
 def test_one_process_inside_of_a_job_of_slurm_is_one(monkeypatch: pytest.MonkeyPatch):
@@ -201,37 +154,6 @@ def test_shares_train_as_the_whole_and_states_move_between_them(mesh, kind):
 # Processes that end
 
 
-EPOCHS = """
-import os, signal, sys, time
-from pathlib import Path
-from muybridge.engine.interrupt import InterruptedTrainingError
-from muybridge.engine.journal import Reporter
-from muybridge.engine.runtime import Runtime
-from muybridge.engine.train import train
-from muybridge.recipe import load_recipe
-
-recipe, run, event, rank = load_recipe(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], os.environ["RANK"]
-
-class Report(Reporter):
-    done = 0
-    def step(self):
-        self.done += 1
-        if self.done == 3 and event == "stop" and rank == "0":
-            os.kill(os.getpid(), signal.SIGTERM)
-        if self.done == 3 and event == "kill" and rank == "1":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if self.done == 3 and event == "hang" and rank == "1":
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            time.sleep(1000)
-
-try:
-    train(recipe, run, resume=run.exists(), report=Report(quiet=True),
-          runtime=Runtime("32-true", "cpu", recipe.train.strategy, time_limit=6.0 if event == "hang" else 100.0))
-except InterruptedTrainingError as problem:
-    sys.exit(problem.exit_status)
-"""
-
-
 def exact_recipe(root: Path, strategy: str) -> Recipe:
     """Without dropout, whose masks depend on the number of processes."""
     optimizer = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
@@ -240,20 +162,17 @@ def exact_recipe(root: Path, strategy: str) -> Recipe:
     return tiny_recipe(root, **train, **more).with_settings({"model.dropout": 0.0, "data.val_groups": ["s03"]})
 
 
-def epochs(tmp_path: Path, recipe: Recipe, run: str, event: str, processes: int) -> int:
-    file, script = tmp_path / f"{run}.toml", tmp_path / "epochs.py"
-    save_recipe(recipe, file)
-    script.write_text(EPOCHS)
-    return launch([str(script), str(file), str(tmp_path / run), event], processes)
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recordings(tmp_path_factory.mktemp("recordings"))
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of a training in this process alone."""
-    root = tmp_path_factory.mktemp("undisturbed")
-    recipe = exact_recipe(write_recordings(root / "recordings"), "ddp")
-    train(recipe, root / "run", runtime=Runtime("32-true", "cpu"))
-    return root / "run"
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    train(exact_recipe(recordings, "ddp"), run, runtime=Runtime("32-true", "cpu"))
+    return run
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -261,57 +180,87 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-def test_four_processes_in_shares_resume_on_two(tmp_path: Path, undisturbed: Path):
-    root = write_recordings(tmp_path / "recordings")
-    recipe = exact_recipe(root, "fsdp")
-    assert epochs(tmp_path, recipe, "shared", "stop", 4) == 130
-    rows = (tmp_path / "shared" / "journal.jsonl").read_text().splitlines()
+def test_four_processes_in_shares_resume_on_two(recordings: Path, tmp_path: Path, undisturbed: Path):
+    recipe, run = exact_recipe(recordings, "fsdp"), tmp_path / "shared"
+    assert run_together(train_until, torchrun(4), recipe, run, "stop") == [STOPPED] * 4
+    rows = (run / "journal.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == [2]  # it was stopped in the middle of an epoch
-    assert epochs(tmp_path, recipe, "shared", "", 2) == 0
-    torch.testing.assert_close(weights(tmp_path / "shared"), weights(undisturbed), rtol=1e-5, atol=1e-6)
-    journals = [(run / "journal.jsonl").read_text().splitlines() for run in (tmp_path / "shared", undisturbed)]
+    assert run_together(train_until, torchrun(2), recipe, run, "") == [0, 0]
+    torch.testing.assert_close(weights(run), weights(undisturbed), rtol=1e-5, atol=1e-6)
+    journals = [(each / "journal.jsonl").read_text().splitlines() for each in (run, undisturbed)]
     for first, second in zip(*([json.loads(row) for row in rows] for rows in journals), strict=True):
         assert first["train"] == pytest.approx(second["train"], rel=1e-5)
         assert first["val"] == pytest.approx(second["val"], rel=1e-5)
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_the_rest_and_the_training_resumes(tmp_path: Path):
-    recipe = exact_recipe(write_recordings(tmp_path / "recordings"), "fsdp")
-    with pytest.raises(RunError, match=r"process 1 \(from 0\) of 2 was killed \(SIGKILL\), and the others were ended"):
-        epochs(tmp_path, recipe, "run", "kill", 2)
-    assert epochs(tmp_path, recipe, "run", "", 1) == 0
-    assert weights(tmp_path / "run")
+def test_a_process_that_hangs_ends_the_rest(recordings: Path, tmp_path: Path):
+    with started(train_until, torchrun(2), exact_recipe(recordings, "ddp"), tmp_path / "run", "hang") as processes:
+        processes[0].join(120)
+        assert [process.exitcode for process in processes] == [LOST_STATUS, None]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from muybridge.recipe import load_recipe
+from tests.processes import train_until
+train_until(load_recipe(sys.argv[1]), Path(sys.argv[2]), "kill")
+"""
 
 
 @pytest.mark.slow
-def test_a_process_that_hangs_ends_the_rest(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
-    recipe = exact_recipe(write_recordings(tmp_path / "recordings"), "ddp")
-    assert epochs(tmp_path, recipe, "run", "hang", 2) != 0
-    assert LOST in capfd.readouterr().err
-
-
-@pytest.mark.slow
-def test_processes_on_the_command_line(tmp_path: Path):
-    recipe = exact_recipe(write_recordings(tmp_path / "recordings"), "fsdp")
+def test_a_killed_process_ends_the_rest_and_the_training_resumes(
+    recordings: Path, tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+):
+    recipe, run, script = exact_recipe(recordings, "fsdp"), tmp_path / "run", tmp_path / "killed.py"
     save_recipe(recipe, tmp_path / "recipe.toml")
-    words = ["train", str(tmp_path / "recipe.toml"), "--device", "cpu", "--processes", "2"]
-    command = [sys.executable, "-m", "muybridge", *words]
-    done = subprocess.run([*command, "--set", "data.root=none"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.count("muybridge: none: there is no such folder") == 1  # told once, not by each process
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("trained; next") == 1
-    assert (tmp_path / "runs" / "recipe" / "weights.safetensors").exists()
+    script.write_text(KILLED)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "src")]))
+    with pytest.raises(RunError, match=r"process 1 \(from 0\) of 2 was killed \(SIGKILL\), and the others were ended"):
+        launch([str(script), str(tmp_path / "recipe.toml"), str(run)], 2)
+    assert not (run / "weights.safetensors").exists()
+    train(recipe, run, resume=True, runtime=Runtime("32-true", "cpu"))
+    torch.testing.assert_close(weights(run), weights(undisturbed), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_two_processes_on_the_command_line_agree_with_one(
+    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    # 24 recordings in batches of 7 leave shares of different size; without dropout both must take the same steps.
+    exact = {"precision": "64-true", "batch_size": 7, "epochs": 2, "optimizer": {"name": "sgd", "lr": 0.1}}
+    recipe = tiny_recipe(recordings, **exact).with_settings({"model.dropout": 0.0, "data.val_groups": ["s03"]})
+    save_recipe(recipe, tmp_path / "recipe.toml")
+    one, two = tmp_path / "run1", tmp_path / "run2"
+    for run, more in ((one, []), (two, ["--processes", "2"])):
+        command = ["train", str(tmp_path / "recipe.toml"), "--run", str(run), "--device", "cpu", *more]
+        monkeypatch.setattr(sys, "argv", ["muybridge", *command])
+        assert CliRunner().invoke(cli.app, command).exit_code == 0
+    assert capfd.readouterr().err.count("trained; next") == 1  # by the first of the two processes
+    evaluate(RunFolder.open(one), runtime=Runtime("64-true", "cpu"))
+    assert run_together(evaluate_run, torchrun(2), two, "other") == [LOST_STATUS] * 2
+    assert not (two / "test.json").exists()
+    assert run_together(evaluate_run, torchrun(2), two, "") == [0, 0]
+    results = [json.loads((run / "test.json").read_text()) for run in (one, two)]
+    assert results[0] == results[1]
+    assert results[1]["count"] == 24
+    ids = [line.split(",")[0] for line in (two / "test-predictions.csv").read_text().splitlines()[1:]]
+    assert len(ids) == len(set(ids)) == 24
+    for key, tensor in weights(one).items():
+        torch.testing.assert_close(tensor, weights(two)[key], rtol=1e-7, atol=1e-9)
+    rows = [[json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()] for run in (one, two)]
+    for first, second in zip(*rows, strict=True):
+        assert first["train"] == pytest.approx(second["train"], rel=1e-6)
+        assert first["val"] == pytest.approx(second["val"], rel=1e-6)
 
 
 HOSTS = (("a", "10.77.41.1"), ("b", "10.77.41.2"))
 
 
 @pytest.fixture
-def hosts() -> Iterator[dict[str, list[str]]]:
-    """Two network namespaces with a cable between them: the words that run a command in each, by its address."""
+def hosts() -> Iterator[list[dict[str, str]]]:
+    """Two network namespaces with a cable between them: the environment of a process in each."""
     if shutil.which("ip") is None:
         pytest.skip("the program ip is not installed")
     names = {letter: f"muybridge-{os.getpid()}-{letter}" for letter, _ in HOSTS}
@@ -332,28 +281,17 @@ def hosts() -> Iterator[dict[str, list[str]]]:
             for words in (("addr", "add", f"{address}/24", "dev", links[letter]), ("link", "set", links[letter], "up")):
                 ip("-n", names[letter], *words)
             ip("-n", names[letter], "link", "set", "lo", "up")
-        yield {
-            address: ["ip", "netns", "exec", names[letter], "env", f"GLOO_SOCKET_IFNAME={links[letter]}"]
-            for letter, address in HOSTS
-        }
+        yield in_namespaces([*names.values()], [address for _, address in HOSTS], [*links.values()])
     finally:
         for name in names.values():
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
 
 @pytest.mark.slow
-def test_two_hosts_train_as_one_process(tmp_path: Path, hosts: dict[str, list[str]], undisturbed: Path):
-    root = write_recordings(tmp_path / "recordings")
-    save_recipe(exact_recipe(root, "fsdp"), tmp_path / "recipe.toml")
-    first, _ = hosts
-    words = ["-m", "--", "muybridge", "train", str(tmp_path / "recipe.toml"), "--run", str(tmp_path / "hosts")]
-    machines = []
-    for address, inside in hosts.items():
-        place = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"{first}:29500", "--local-addr", address]
-        place += ["--rdzv-conf", f"is_host={int(address == first)}", "--nnodes", "2", "--nproc-per-node", "1"]
-        command = [*inside, sys.executable, "-m", "torch.distributed.run", *place, *words, "--device", "cpu"]
-        machines.append(subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}))
-    assert [machine.wait(timeout=240) for machine in machines] == [0, 0]
+def test_two_hosts_train_as_one_process(
+    recordings: Path, tmp_path: Path, hosts: list[dict[str, str]], undisturbed: Path
+):
+    assert run_together(train_until, hosts, exact_recipe(recordings, "fsdp"), tmp_path / "hosts", "") == [0, 0]
     torch.testing.assert_close(weights(tmp_path / "hosts"), weights(undisturbed), rtol=1e-5, atol=1e-6)
 
 
@@ -436,6 +374,9 @@ def test_mistakes_with_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RecipeError, match="--processes in a process of torchrun or SLURM"):
         raise error("sta_lstm_sbu", "--processes", "2")
+    monkeypatch.delenv("WORLD_SIZE")
+    with pytest.raises(RecipeError, match="--processes with an ONNX file"):
+        raise CliRunner().invoke(cli.app, ["test", "a.onnx", "--processes", "2"]).exception or AssertionError
     assert _without_option(["train", "--processes", "2", "a", "--processes=4"], "--processes") == ["train", "a"]
 
 
@@ -449,3 +390,14 @@ def test_mistakes_with_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_what_shares_cannot_do_is_refused(settings: dict[str, object], message: str, tmp_path: Path):
     with pytest.raises(RecipeError, match=message):
         exact_recipe(write_recordings(tmp_path), "fsdp").with_settings(settings)
+
+
+def test_a_test_in_several_processes_is_this_command_in_each(
+    undisturbed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    asked: list[object] = []
+    monkeypatch.setattr(launching, "launch", lambda words, processes: asked.append((words, processes)) or 0)
+    command = ["test", str(undisturbed), "--processes", "3", "--json"]
+    monkeypatch.setattr(sys, "argv", ["muybridge", *command])
+    assert CliRunner().invoke(cli.app, command).exit_code == 0
+    assert asked == [(["-m", "muybridge", "test", str(undisturbed), "--json"], 3)]

@@ -269,8 +269,10 @@ def test_a_run_folder_among_the_recordings_is_refused(stopped: Path, monkeypatch
 def test_a_test_part_that_comes_later_may_not_have_been_trained_on(tmp_path: Path):
     """A split given by folders, with a folder of tests that is filled after the training."""
     project = write_project(tmp_path)
-    recipe = recipe_for(project / "data", **{"data.val_groups": []})
+    recipe = recipe_for(project / "data", **{"data.val_groups": [], "data.val_fraction": 0.0})
     run = train(recipe, project / "runs" / "mine")
+    with pytest.raises(DataError, match="there are no recordings in the part val"):
+        evaluate(run, "val")
     split = run.split()
     assert split is not None
     SavedSplit(record for record in split.records if record.split != "test").write(run.path / "split.csv")

@@ -37,6 +37,11 @@ from muybridge.core.errors import RecipeError
 from muybridge.engine.run_format import check_run
 from muybridge.recipe_text import starter
 
+Processes = Annotated[
+    int,
+    typer.Option(metavar="N", min=1, help="Processes on this machine, such as one for each GPU, which share the work."),
+]
+
 
 @command("Train", example="muybridge train drnn_msr_action3d --set train.seed=1 --run runs/mine")
 def train(
@@ -68,12 +73,7 @@ def train(
         bool, typer.Option("--dry-run", help="Report what would be trained, and what is probably wrong; train nothing.")
     ] = False,
     device: Device = "auto",
-    processes: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=1, help="Processes on this machine, such as one for each GPU, which share every batch."
-        ),
-    ] = 1,
+    processes: Processes = 1,
 ) -> None:
     """Train a recipe, or a model on a folder of your own recordings; --model auto chooses the model by validation."""
     given = parse_options(settings, data, group, epochs, size, seed, no_pretrained)
@@ -96,13 +96,14 @@ def train(
         raise RecipeError("--minutes without --model auto", expected="both", hint="set --epochs for a single model")
     source, folder = _what_to_train(recipe, model, data, given, run, init_from, resume)
     if processes > 1:
-        _launch(processes, folder)
+        given_run = any(word.partition("=")[0] == "--run" for word in sys.argv[1:])
+        _launch(processes, *([] if given_run else ["--run", str(folder)]))  # which each would choose for itself
         return
     _train(source, given, folder, resume, dry_run, device, not no_baseline)
 
 
-def _launch(processes: int, folder: Path) -> None:
-    """Run this command in several processes, with the folder to write, which each would choose for itself."""
+def _launch(processes: int, *more: str) -> None:
+    """Run this command in several processes, with further words."""
     if "WORLD_SIZE" in os.environ:
         raise RecipeError(
             "--processes in a process of torchrun or SLURM, which says how many there are",
@@ -112,10 +113,7 @@ def _launch(processes: int, folder: Path) -> None:
     from muybridge.engine.launch import launch
 
     words = _without_option(sys.argv[1:], "--processes")
-    given = [word.partition("=")[0] for word in words]
-    if "--run" not in given:
-        words += ["--run", str(folder)]
-    if status := launch(["-m", "muybridge", *words], processes):
+    if status := launch(["-m", "muybridge", *words, *more], processes):
         raise typer.Exit(status)
 
 
@@ -207,8 +205,15 @@ def test(
             "--calibrate", help="First calibrate the probabilities on the validation part, for all later use."
         ),
     ] = False,
+    processes: Processes = 1,
 ) -> None:
     """Test a trained run: top-1, top-5 and mean class accuracy."""
+    if processes > 1:
+        if is_onnx(run):
+            raise RecipeError("--processes with an ONNX file", expected="a run folder", hint="leave --processes out")
+        check_run(run)
+        _launch(processes)
+        return
     from muybridge.cli.tables import describe_calibration, print_scores
     from muybridge.engine.baselines import read_baselines
     from muybridge.engine.calibrate import calibrate as calibrate_run

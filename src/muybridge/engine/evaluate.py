@@ -1,6 +1,7 @@
 """Testing: every recording of a split once, whatever the number of processes."""
 
 import csv
+import hashlib
 import json
 import warnings
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from muybridge.core.errors import MuybridgeWarning, RunError
+from muybridge.core.errors import DataError, MuybridgeWarning, RunError
 from muybridge.core.types import Batch, Record, join_labels
 from muybridge.data.datasets import Playback
 from muybridge.data.datasets.base import Split
@@ -202,10 +203,18 @@ def predict_part(
     """The predictions of a run for one of its parts, not calibrated; see :func:`evaluate` for arguments and errors."""
     recipe = run.recipe(data)
     part = find_evaluated_part(run, recipe, split, missing)
+    if not part.records:
+        raise DataError(
+            f"there are no recordings in the part {split}",
+            expected="a part with recordings",
+            hint="choose another --split",
+            where=run.path,
+        )
     model = run.model(torch.float64 if runtime.precision == "64-true" else torch.float32)
     assert isinstance(model, Model)
     samples = make_samples(recipe, split, part.records, pixels=pixels)
     check_features(samples, recipe.model, model)
+    _check_processes(run, part, runtime)
     report, settings = report or Reporter(quiet=True), recipe.train
     for note in (*edited_recipe_note(run, recipe), *part.notes):
         report.say(note)
@@ -214,6 +223,18 @@ def predict_part(
     with explained_errors(), report:
         predictions = predict_split(runtime, model, samples, settings.batch_size, settings.num_workers, report=report)
     return predictions, part, recipe
+
+
+def _check_processes(run: RunFolder, part: EvaluatedPart, runtime: Runtime) -> None:
+    """Refuse processes that would test other weights or other recordings, as where the run folder changes meanwhile."""
+    if runtime.world_size > 1:
+        records = repr([(record.id, record.classes, record.span) for record in part.records])
+        runtime.require_same(
+            {
+                "the checksum of the weights": run.weights_checksum(),
+                "the checksum of ids and labels of the recordings": hashlib.sha256(records.encode()).hexdigest()[:12],
+            }
+        )
 
 
 def is_tested(run: RunFolder, split: Split, calibration: Calibration | None) -> bool:

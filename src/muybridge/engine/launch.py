@@ -99,8 +99,8 @@ def _explain(failure: ProcessFailure, processes: int) -> int:
         raise RunError(
             f"{where} was killed ({name}), and the others were ended",
             expected="all processes, until the end",
-            hint="a SIGKILL that is not yours is mostly a lack of memory; `muybridge train --run DIR --resume` goes on "
-            "from what was saved last, with any number of processes",
+            hint="a SIGKILL that is not yours is mostly a lack of memory; a training goes on from what was saved last, "
+            "with any number of processes: `muybridge train --run DIR --resume`",
         )
     if failure.local_rank != 0 and failure.exitcode != _INTERRUPTED:
         raise RunError(

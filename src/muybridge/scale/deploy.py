@@ -187,7 +187,7 @@ def _run(application: Any, seconds: float) -> None:
             run.result(seconds)
     except TimeoutError:
         raise RunError(
-            f"the replicas do not answer within {seconds:g} s ({_status()})",
+            f"the replicas do not answer within {seconds:g} s" + (f" ({said})" if (said := _status()) else ""),
             expected="a cluster with room for one replica more than there are",
             hint="use fewer --replicas or --jobs, or add machines; Ray goes on with the deployment",
         ) from None
