@@ -37,6 +37,17 @@ def test_a_file_keeps_its_content_until_the_new_one_is_complete(tmp_path: Path, 
     assert [entry.name for entry in tmp_path.iterdir()] == ["kept.txt"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    with atomic_write(tmp_path / "pipe") as draft:
+        draft.write_text("all")
+    assert os.read(reader, 10) == b"all"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def _write_half(draft: Path) -> None:
     draft.write_text("half")
     raise LookupError

@@ -11,6 +11,7 @@ from muybridge.cli.failures import printable
 from muybridge.cli.options import Group, Settings, parse_options
 from muybridge.cli.sources import choose_source
 from muybridge.core.errors import RecipeError
+from muybridge.core.files import atomic_write
 
 if TYPE_CHECKING:
     from muybridge.doctor import Diagnosis, Finding
@@ -70,8 +71,8 @@ def doctor(
         diagnosis = examine(chosen.path, chosen.settings, every_frame=full, progress=report.update)
     _print(diagnosis)
     if as_json is not None:
-        with writable(as_json):
-            as_json.write_text(json.dumps(diagnosis.as_dict(), indent=1) + "\n", encoding="utf-8")
+        with writable(as_json), atomic_write(as_json) as draft:
+            draft.write_text(json.dumps(diagnosis.as_dict(), indent=1) + "\n", encoding="utf-8")
     if page is not None:
         from muybridge.viz.doctor_page import write_diagnosis
 

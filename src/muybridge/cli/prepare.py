@@ -11,6 +11,7 @@ from muybridge.cli.app import check_writable, command, shell_command, writable
 from muybridge.cli.failures import printable
 from muybridge.cli.options import Settings, parse_options
 from muybridge.core.errors import RecipeError
+from muybridge.core.files import atomic_write
 
 if TYPE_CHECKING:
     from muybridge.data.datasets.base import Benchmark
@@ -83,8 +84,8 @@ def prepare(
         prepared = run(data, unpack_archives=unpack, short_side=reencode, out=out, workers=jobs, begin=begin)
     _print(name, prepared)
     if as_json is not None:
-        with writable(as_json):
-            as_json.write_text(json.dumps(prepared.as_dict(), indent=1) + "\n", encoding="utf-8")
+        with writable(as_json), atomic_write(as_json) as draft:
+            draft.write_text(json.dumps(prepared.as_dict(), indent=1) + "\n", encoding="utf-8")
     copies = (out or copies_of(prepared.root, reencode)) if reencode is not None else None
     if prepared.reencoded is not None:
         _print_copies(prepared.reencoded)

@@ -34,6 +34,7 @@ from muybridge.cli.options import (
     parse_options,
 )
 from muybridge.core.errors import RecipeError
+from muybridge.core.files import atomic_write
 from muybridge.engine.run_format import check_run
 from muybridge.recipe_text import starter
 
@@ -328,8 +329,8 @@ def init(
         raise RecipeError("--data without --model", expected="both", hint="choose one of `muybridge models`")
     given = parse_options(settings, data, group, epochs, size, seed, no_pretrained)
     text = starter(model or "drnn", given, _reasons(model, data, given) if model and data else None)
-    with writable(path):
-        path.write_text(text, encoding="utf-8")
+    with writable(path), atomic_write(path) as draft:
+        draft.write_text(text, encoding="utf-8")
     typer.echo(f"wrote {path}; next: {shell_command('train', path)}")
 
 

@@ -47,7 +47,8 @@ def cache_folder(name: str) -> Path:
 def atomic_write(path: Path, *, shared: bool = False, flush: bool = True) -> Iterator[Path]:
     """A temporary file to write; it is renamed to ``path``, and flushed to the disk, when the block succeeds.
 
-    When the block fails, or the process is killed, the previous file at ``path`` is unchanged.
+    When the block fails, or the process is killed, the previous file at ``path`` is unchanged. A device or a pipe, such
+    as ``/dev/stdout``, is written to directly.
 
     Args:
         path: the file; its folder exists.
@@ -59,6 +60,9 @@ def atomic_write(path: Path, *, shared: bool = False, flush: bool = True) -> Ite
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield path
+        return
     draft = path.with_name(f".{path.name}-{os.getpid()}" if shared else f"{path.name}.draft")
     try:
         draft.touch()
