@@ -56,17 +56,24 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads of PyTorch{load}{gpu}"
 
 
-def untrained_run(folder: Path, model: Mapping[str, Any], data: Mapping[str, Any] | None = None) -> Path:
+def untrained_run(
+    folder: Path,
+    model: Mapping[str, Any],
+    data: Mapping[str, Any] | None = None,
+    view: Mapping[str, Any] | None = None,
+) -> Path:
     """A run folder whose network has random weights, which take as long as trained ones.
 
     Args:
         folder: of the run; made here.
         model: the settings of the model.
         data: the settings of the data set; by default a list of videos of ten classes.
+        view: the settings of the view; by default those of the model.
     """
     torch.manual_seed(0)
     data = data or {"name": "video_list", "root": ".", "classes": [f"class {number}" for number in range(10)]}
-    recipe = Recipe.model_validate({"title": "untrained", "model": model, "data": data, "train": {}}).resolved()
+    parts = {"model": model, "data": data, "train": {}} | ({"view": view} if view else {})
+    recipe = Recipe.model_validate({"title": "untrained"} | parts).resolved()
     labels = recipe.data.labels()
     run = RunFolder.create(folder, recipe, labels, {}, {})
     run.write_weights("weights", recipe.model.build(len(labels), recipe.data.holds()))

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 import safetensors.torch
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from muybridge.core.contracts import ClipData, ClipInput, Holds, SkeletonData, SkeletonInput
@@ -30,6 +31,8 @@ SKELETONS = {
     "two people": SkeletonData(LAYOUTS["sbu15"], people=2),
     "2-D": SkeletonData(LAYOUTS["coco17"], coordinates=2),
 }
+# Members of an ensemble take clips of different kinds; hand-crafted features are of a whole clip.
+WITHOUT_PARTS = {"ensemble", "fused", "fisher_vectors"}
 VIDEOS = {"RGB": ClipData(3), "grey": ClipData(1)}
 # Networks over clips are small here; 64 pixels leave two of each axis where TDN halves its last maps.
 SMALL = {
@@ -160,6 +163,26 @@ def test_a_layout_without_bones_is_served_or_refused_in_words(kind: Kind):
 
 def test_it_has_steps_or_says_why_not(kind: Kind):
     assert (kind.build().steps() is None) == bool(kind.config.needs_whole_recording())
+
+
+def test_its_two_parts_are_the_network(kind: Kind):
+    model = with_active_norms(kind.build())
+    parts = model.parts()
+    takes = kind.config.takes()
+    if parts is None:
+        assert not isinstance(takes, ClipInput) or takes.statistics or kind.config.spec.name in WITHOUT_PARTS
+        return
+    assert isinstance(takes, ClipInput)
+    clips = collate_inputs([kind.sample(0, seed) for seed in (1, 2)])
+    units = {name: rearrange(value, "b (s f) ... -> (b s) f ...", f=parts.frames) for name, value in clips.items()}
+    with torch.inference_mode():
+        one_by_one = [
+            parts.early({name: value[[unit]] for name, value in units.items()})
+            for unit in range(len(next(iter(units.values()))))
+        ]
+        features = {name: torch.cat([each[name] for each in one_by_one]) for name in one_by_one[0]}
+        late = parts.late({name: rearrange(value, "(b s) ... -> b s ...", b=2) for name, value in features.items()})
+        torch.testing.assert_close(late.logits, model(**clips).logits, atol=1e-5, rtol=1e-4)
 
 
 def test_its_name_is_that_of_its_spec(kind: Kind):

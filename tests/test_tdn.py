@@ -189,7 +189,7 @@ class TestTDN:
         video, short = clips(size=36), model.short_term
         segments = rearrange(video, "b (s f) c h w -> b s f c h w", f=3)
         motion = short.forward_stem(short.differences(segments))
-        x = short.fuse(model.trunk.forward_stem(as_images(segments[:, :, 1])), motion)
+        x = short.fuse(model.trunk.forward_stem(as_images(segments.flatten(0, 1))), motion)
         for index, stage in enumerate(model.trunk.stages):
             x = stage(x)
             if index < len(short.stages):

@@ -397,7 +397,9 @@ class ClipPreparation(Preparation[dict[str, Clip]]):
             )
         return len(recording) - self._reads_flow
 
-    def frames(self, recording: Video, numbers: Sequence[int], name: str | None = None) -> dict[str, Tensor]:
+    def frames(
+        self, recording: Video | DecodedVideo, numbers: Sequence[int], name: str | None = None
+    ) -> dict[str, Tensor]:
         """The frames with these numbers as testing sees their first crop, ``T C S S`` by the model's arguments."""
         takes = self._test_input()
         clips = self._decode(recording, numbers, self.short_side(training=False), name, 1)

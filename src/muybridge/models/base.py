@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from muybridge.core.types import Batch, Output
 from muybridge.nn.criterion import CROSS_ENTROPY, Criterion, Targets
 
-__all__ = ["CROSS_ENTROPY", "Criterion", "Model", "Steps", "Targets"]
+__all__ = ["CROSS_ENTROPY", "Criterion", "Model", "Parts", "Steps", "Targets"]
 
 State = TypeVar("State")
 
@@ -38,6 +39,23 @@ class Steps(ABC, Generic[State]):
         """The scores of the frames so far, without maps."""
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A network over segments of a video as two parts, of which the first computes each segment by itself.
+
+    What it makes of a segment can so be kept, and used again for another clip that the segment is in.
+
+    Attributes:
+        frames: consecutive frames of a segment.
+        early: from the frames of segments, ``N F ...`` by the argument names of ``forward``, to features ``N ...``.
+        late: from the features of the segments of clips, ``B S ...``, to the output of the network, without maps.
+    """
+
+    frames: int
+    early: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+    late: Callable[[dict[str, Tensor]], Output]
+
+
 class Model(nn.Module):
     """An ``nn.Module`` that returns an :class:`~muybridge.core.types.Output` and computes its own losses.
 
@@ -54,6 +72,10 @@ class Model(nn.Module):
 
     def steps(self) -> "Steps[Any] | None":
         """The network frame by frame; None where an answer needs the whole recording, as its config says."""
+        return None
+
+    def parts(self) -> Parts | None:
+        """The network as two parts; None where nothing is computed of each segment by itself."""
         return None
 
     def losses(

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from muybridge.core.types import Output
-from muybridge.models.base import Model
+from muybridge.models.base import Model, Parts
 from muybridge.models.config import ClipModelConfig
 from muybridge.nn.backbones import Trunk, resnet
 from muybridge.nn.checkpoint_keys import KeyPatterns, State, check_same_network, rename_keys, resnet_key_patterns
@@ -36,18 +36,35 @@ class ClipModel(Model):
         self.trunk = trunk
         self.head = Consensus(trunk.widths[-1], num_classes, config.segments, config.dropout)
 
-    def features(self, video: Float[Tensor, "B T C H W"], maps: Maps | None) -> Float[Tensor, "N D h w"]:
-        """The last feature maps of every segment; adds maps for visualization to ``maps`` if given."""
+    def early(self, segments: Float[Tensor, "N F C H W"], maps: Maps | None) -> Float[Tensor, "N D h w"]:
+        """The feature maps of each segment before the first exchange between segments; may add to ``maps``."""
+        raise NotImplementedError
+
+    def late(self, x: Float[Tensor, "N D h w"], maps: Maps | None) -> Float[Tensor, "N D2 h2 w2"]:
+        """The last feature maps of every segment from those of :meth:`early`; may add to ``maps``."""
         raise NotImplementedError
 
     def forward(self, video: Float[Tensor, "B T C H W"]) -> Output:
         """Class scores; with ``return_maps`` also maps, including ``class_activation`` (``B S h w``)."""
         maps: Maps = {}
-        features = self.features(video, maps if self.return_maps else None)
+        wanted = maps if self.return_maps else None
+        segments = rearrange(video, "b (s f) c h w -> (b s) f c h w", s=self.config.segments)
+        features = self.late(self.early(segments, wanted), wanted)
         logits = self.head(features)
         if self.return_maps:
             maps["class_activation"] = self.head.class_activation(features, logits)
         return Output(logits, maps)
+
+    def parts(self) -> Parts | None:
+        """The stages before the first exchange between segments, and those after it."""
+        return Parts(self.config.takes().frames_per_segment, self._early_part, self._late_part)
+
+    def _early_part(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"features": self.early(inputs["video"], None)}
+
+    def _late_part(self, features: dict[str, Tensor]) -> Output:
+        maps = rearrange(features["features"], "b s d h w -> (b s) d h w")
+        return Output(self.head(self.late(maps.contiguous(memory_format=torch.channels_last), None)), {})
 
     def convert_released(self, state: Mapping[str, Tensor]) -> State:
         """The authors' state dict with our keys and shapes.
@@ -75,6 +92,6 @@ def build_trunk(config: ClipModelConfig, channels: int, *, zero_init_last: bool 
     )
 
 
-def as_images(video: Float[Tensor, "B T C H W"]) -> Float[Tensor, "N C H W"]:
-    """The frames as a batch of images, channels-last in memory, the fastest layout for convolutions."""
-    return rearrange(video, "b t c h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
+def as_images(segments: Float[Tensor, "N F C H W"]) -> Float[Tensor, "N C H W"]:
+    """The middle frame of each segment, channels-last in memory, the fastest layout for convolutions."""
+    return segments[:, segments.shape[1] // 2].contiguous(memory_format=torch.channels_last)

@@ -88,8 +88,13 @@ class Trunk(nn.Module):
 
     def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D h w"]:
         """The features after the last stage."""
-        x = self.forward_stem(x)
-        for stage in self.stages:
+        return self.forward_stages(self.forward_stem(x))
+
+    def forward_stages(
+        self, x: Float[Tensor, "N C H W"], first: int = 0, end: int | None = None
+    ) -> Float[Tensor, "N D h w"]:
+        """The features after some of the stages, numbered from 0."""
+        for stage in list(self.stages)[first:end]:
             x = stage(x)
         return x
 

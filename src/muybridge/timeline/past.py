@@ -18,6 +18,7 @@ from muybridge.core.types import SkeletonSequence
 from muybridge.media.arrays import sequence_from_array
 from muybridge.media.frame_array import ArrayVideo
 from muybridge.predict import Predictor
+from muybridge.timeline.reuse import SegmentReuse, reuse_of
 
 NAME = "the stream"
 """Of the recording, in predictions and errors."""
@@ -57,7 +58,10 @@ class Past(ABC):
 
 
 class WindowPast(Past):
-    """The frames of the last seconds, all of which are computed for every answer.
+    """The frames of the last seconds, of which every answer is computed as a whole.
+
+    What a network over clips makes of each segment by itself is computed once (see
+    :mod:`~muybridge.timeline.reuse`).
 
     Args:
         predictor: of the run.
@@ -68,21 +72,40 @@ class WindowPast(Past):
         super().__init__()
         self.predictor, self.window = predictor, window
         self._of_frames = isinstance(predictor.recipe.data.holds(), ClipData)
+        self._reuse = reuse_of(predictor)
+        self._forgotten = 0  # frames before those that are kept
 
     def push(self, frame: np.ndarray, seconds: float) -> None:
         """See :class:`Past`; forgets what is older than the window."""
         super().push(frame, seconds)
         while seconds - self.seconds[0] >= self.window - 1e-9 and len(self.frames) > 1:
             self._forget(1)
+            self._forgotten += 1
+
+    def clear(self) -> None:
+        """See :class:`Past`."""
+        super().clear()
+        if self._reuse is not None:
+            self._reuse.clear()
 
     def scores(self) -> Float[Tensor, " K"] | None:
         """See :class:`Past`."""
+        if self._reuse is not None:
+            return self._scores_of_segments(self._reuse)
         recording = ArrayVideo(np.stack(self.frames)) if self._of_frames else read_joints(self.frames, self.predictor)
         if recording is None:
             return None
         with self.predictor.open(recording, NAME) as (opened, _):
             inputs = self.predictor.prepare(opened)[0]
         return self.predictor.scores(inputs)
+
+    def _scores_of_segments(self, reuse: SegmentReuse) -> Float[Tensor, " K"]:
+        usable = len(self.frames) - reuse.prepare.takes.flow
+        plan = reuse.plan([(self._forgotten, usable)])
+        inputs = []
+        if plan.new[0]:
+            inputs.append(reuse.read(ArrayVideo(np.stack(self.frames)), self._forgotten, plan.new[0]))
+        return self.predictor.probabilities(reuse.logits(plan, inputs, None))[0].cpu()
 
 
 def read_joints(

@@ -21,6 +21,7 @@ from muybridge.data.decoded import DecodedVideo
 from muybridge.data.prepare import ClipPreparation, collate_inputs
 from muybridge.media.video import Video
 from muybridge.predict import Item, Predictor
+from muybridge.timeline.reuse import Plan, SegmentReuse, reuse_of
 from muybridge.timeline.segments import Segment, average_windows, find_segments, smooth
 from muybridge.timeline.windows import Window, cut_decoded, cut_skeletons, cut_video, slide
 
@@ -185,7 +186,10 @@ class TimelinePredictor:
         self, recording: SkeletonSequence | Video, windows: list[Window], crop: Crop | None
     ) -> Generator[Float64[np.ndarray, "B K"]]:
         """Probabilities of the classes in each window, a batch at a time; a thread reads the next one meanwhile."""
-        predictor = self.predictor
+        predictor, reuse = self.predictor, None if crop else reuse_of(self.predictor)
+        if reuse is not None and not isinstance(recording, SkeletonSequence) and len(recording) > 1:
+            yield from self._score_segments(recording, windows, reuse)
+            return
         cut = self._cut(recording, windows, crop)
 
         def read() -> dict[str, Tensor]:
@@ -198,6 +202,39 @@ class TimelinePredictor:
                 waiting = thread.submit(read)
                 output = predictor.forward(inputs)
                 yield predictor.probabilities(output.logits).double().cpu().numpy()
+
+    def _score_segments(
+        self, recording: Video, windows: list[Window], reuse: SegmentReuse
+    ) -> Generator[Float64[np.ndarray, "B K"]]:
+        """The same from the features of segments, of which those that windows share are computed once."""
+        predictor, size = self.predictor, self.config.batch
+        cut, flow = self._cut(recording, windows, None), reuse.prepare.takes.flow
+        parts = [windows[start : start + size] for start in range(0, len(windows), size)]
+
+        def plan(part: list[Window]) -> Plan:
+            ends = (max(window.end, min(window.first + 1 + flow, len(recording))) for window in part)
+            return reuse.plan((window.first, end - window.first - flow) for window, end in zip(part, ends, strict=True))
+
+        def read(part: list[Window], planned: Plan) -> list[dict[str, Tensor]]:
+            frames = []
+            for window, segments in zip(part, planned.new, strict=True):
+                video = next(cut)
+                assert not isinstance(video, SkeletonSequence)
+                if segments:
+                    frames.append(reuse.read(video, window.first, segments))
+            return frames
+
+        with ThreadPoolExecutor(1) as thread:
+            planned = plan(parts[0])
+            waiting = thread.submit(read, parts[0], planned)
+            for part in [*parts[1:], None]:
+                frames, following = waiting.result(), None
+                if part is not None:
+                    following = plan(part)
+                    waiting = thread.submit(read, part, following)
+                logits = reuse.logits(planned, frames, following)
+                yield predictor.probabilities(logits).double().cpu().numpy()
+                planned = following or planned
 
     def _cut(
         self, recording: SkeletonSequence | Video, windows: list[Window], crop: Crop | None

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from muybridge.core.contracts import SkeletonData
 from muybridge.core.errors import DataError
 from muybridge.core.types import Output
-from muybridge.models.base import CROSS_ENTROPY, Criterion, Model, Steps, Targets
+from muybridge.models.base import CROSS_ENTROPY, Criterion, Model, Parts, Steps, Targets
 from muybridge.models.drnn import DRNNConfig
 from muybridge.nn.fitted_features import FittedFeatures
 from muybridge.nn.hog3d import HOG3D
@@ -158,6 +158,14 @@ class VideoDRNN(DRNN):
         raw = self._raw(video, features)
         length = torch.full((raw.shape[0],), raw.shape[1], device=raw.device)
         return self.classify(self.descriptors.normalize(raw), length)
+
+    def parts(self) -> Parts:
+        """The descriptors of each window of frames, and the recurrent network."""
+
+        def early(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {"features": self.hog3d(inputs["video"])[:, 0]}
+
+        return Parts(self.hog3d.window, early, lambda features: self(**features))
 
     def calibrate(self, batches: Iterable[dict[str, Tensor]]) -> None:
         """Fits mean, deviation and principal components of the descriptors."""

@@ -1,6 +1,6 @@
 """The network of SELFYNet: a ResNet, with temporal shift, and SELFY blocks after some of its stages.
 
-Legend: B clips, T frames = S segments, C channels, H and W pixels, N = B T images.
+Legend: B clips, T frames = S segments, C channels, H and W pixels, N = B S segments.
 """
 
 from collections.abc import Mapping
@@ -38,6 +38,8 @@ class SELFYNet(ClipModel):
     def __init__(self, config: SELFYConfig, num_classes: int, channels: int) -> None:
         trunk = build_trunk(config, channels)
         super().__init__(config, num_classes, trunk)
+        blocks = [stage - 2 for stage in config.similarity_stages]
+        self._alone = 0 if config.shift else min([*blocks, len(trunk.stages)])  # stages that see no other segment
         if config.shift:
             shift_blocks(trunk, config.segments)
         self.selfy = nn.ModuleDict(
@@ -60,18 +62,21 @@ class SELFYNet(ClipModel):
         )
         self.to(memory_format=torch.channels_last)
 
-    def features(self, video: Float[Tensor, "B T C H W"], maps: Maps | None) -> Float[Tensor, "N D h w"]:
-        """The trunk's last feature maps, with motion added after the configured stages.
+    def early(self, segments: Float[Tensor, "N 1 C H W"], maps: Maps | None) -> Float[Tensor, "N D h w"]:
+        """The stem, and without temporal shift the stages before the first block; adds nothing to ``maps``."""
+        return self.trunk.forward_stages(self.trunk.forward_stem(as_images(segments)), end=self._alone)
+
+    def late(self, x: Float[Tensor, "N D h w"], maps: Maps | None) -> Float[Tensor, "N D2 h2 w2"]:
+        """The other stages, with motion added after the configured ones.
 
         Adds ``similarity_res*`` (``B T X Y L U V``) of each block to ``maps``.
         """
-        x = self.trunk.forward_stem(as_images(video))
-        for number, stage in enumerate(self.trunk.stages, start=2):
-            x = stage(x)
-            if f"res{number}" in self.selfy:
-                block = cast("SelfSimilarityBlock", self.selfy[f"res{number}"])
+        for index in range(self._alone, len(self.trunk.stages)):
+            x = self.trunk.stages[index](x)
+            if f"res{index + 2}" in self.selfy:
+                block = cast("SelfSimilarityBlock", self.selfy[f"res{index + 2}"])
                 if maps is not None:
-                    maps[f"similarity_res{number}"] = block.similarity(x)
+                    maps[f"similarity_res{index + 2}"] = block.similarity(x)
                 x = block(x)
         return x
 

@@ -13,6 +13,7 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from muybridge.models.base import Parts
 from muybridge.models.clips import ClipModel, Maps, as_images, build_trunk
 from muybridge.models.tdn import TDNConfig
 from muybridge.models.tdn.long_term import LongTermDifference
@@ -46,8 +47,10 @@ class TDN(ClipModel):
         super().__init__(config, num_classes, trunk)
         nn.init.normal_(self.head.classifier.weight, std=0.001)
         nn.init.zeros_(self.head.classifier.bias)
-        self.frames = config.frames_per_segment
         self.short_term = self._short_term(config) if config.short_stages else None
+        self._parallel = max(0, config.short_stages - 1)  # stages beside the short-term module
+        exchanging = [stage - 2 for stage in (*config.long_stages, *config.temporal_stages)]
+        self._alone = min([*exchanging, len(trunk.stages)])  # stages that see no other segment
         for number, blocks in enumerate(trunk.blocks(), start=2):
             for block in blocks:
                 block.after_conv1 = _temporal_modules(config, block.mid_channels, number)
@@ -68,39 +71,48 @@ class TDN(ClipModel):
             source=config.short_source,
         )
 
-    def features(self, video: Float[Tensor, "B T C H W"], maps: Maps | None) -> Float[Tensor, "N D h w"]:
-        """The trunk's last feature maps, with motion.
+    def parts(self) -> Parts | None:
+        """See :class:`ClipModel`; None where segments are exchanged beside the short-term module already."""
+        return super().parts() if self._parallel <= self._alone else None
 
-        Adds to ``maps``: ``differences`` (``B S h w``, mean absolute difference within a segment, at half size) and
-        ``gates_res*`` (``B S h w``, mean gate of the last block) for each stage with the long-term module.
+    def early(self, segments: Float[Tensor, "N F C H W"], maps: Maps | None) -> Float[Tensor, "N D h w"]:
+        """The stages beside the short-term module, and those after it before the first that sees other segments.
+
+        Adds ``differences`` to ``maps`` (``B S h w``, mean absolute difference within a segment, at half size).
         """
-        segments = rearrange(video, "b (s f) c h w -> b s f c h w", f=self.frames)
-        x, first = self._early_features(segments, maps)
-        for index in range(first, len(self.trunk.stages)):
+        x = self._parallel_features(segments, maps)
+        return self.trunk.forward_stages(x, self._parallel, self._alone)
+
+    def late(self, x: Float[Tensor, "N D h w"], maps: Maps | None) -> Float[Tensor, "N D2 h2 w2"]:
+        """The other stages.
+
+        Adds ``gates_res*`` to ``maps`` (``B S h w``, mean gate of the last block) for each stage with the long-term
+        module.
+        """
+        for index in range(max(self._parallel, self._alone), len(self.trunk.stages)):
             x = self._forward_stage(index, x, maps)
         return x
 
-    def _early_features(
-        self, segments: Float[Tensor, "B S F C H W"], maps: Maps | None
-    ) -> tuple[Float[Tensor, "N D h w"], int]:
-        """The features after the stages parallel to the short-term module, and the number of these stages."""
-        images, short_term = as_images(segments[:, :, self.frames // 2]), self.short_term
+    def _parallel_features(self, segments: Float[Tensor, "N F C H W"], maps: Maps | None) -> Float[Tensor, "N D h w"]:
+        """The features after the stages parallel to the short-term module."""
+        images, short_term = as_images(segments), self.short_term
         if short_term is None:
-            return self.trunk.forward_stem(images), 0
-        differences = short_term.differences(segments)
+            return self.trunk.forward_stem(images)
+        differences = short_term.differences(segments[None])
         if maps is not None:
-            maps["differences"] = motion_magnitude(differences)
-        motion, count = short_term.forward_stem(differences), len(short_term.stages)
+            magnitude = motion_magnitude(differences)
+            maps["differences"] = rearrange(magnitude, "1 (b s) h w -> b s h w", s=self.config.segments)
+        motion = short_term.forward_stem(differences)
         if short_term.replaces_image:
             for stage in short_term.stages:
                 motion = stage(motion)
-            height, width = (map_size(pixels, count) for pixels in images.shape[2:])
-            return F.interpolate(motion, (height, width), mode=short_term.upsample), count
+            height, width = (map_size(pixels, self._parallel) for pixels in images.shape[2:])
+            return F.interpolate(motion, (height, width), mode=short_term.upsample)
         x = short_term.fuse(self.trunk.forward_stem(images), motion)
         for index, stage in enumerate(short_term.stages):
             x, motion = self._forward_stage(index, x, maps), stage(motion)
             x = short_term.fuse(x, motion)
-        return x, count
+        return x
 
     def _forward_stage(self, index: int, x: Float[Tensor, "N D H W"], maps: Maps | None) -> Float[Tensor, "N D2 h w"]:
         """The output of one of the trunk's stages, numbered from 0 here and from res2 in the maps."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from muybridge.core.errors import DataError
 from muybridge.core.types import Output
-from muybridge.models.base import CROSS_ENTROPY, Criterion, Model, Steps, Targets
+from muybridge.models.base import CROSS_ENTROPY, Criterion, Model, Parts, Steps, Targets
 from muybridge.models.video_lstm import INPUTS, Stream, VideoLSTMConfig
 from muybridge.models.video_lstm.recurrent import (
     Attention,
@@ -102,6 +102,16 @@ class VideoLSTM(Model):
         from muybridge.models.video_lstm.steps import VideoLSTMSteps
 
         return None if self.config.needs_whole_recording() else VideoLSTMSteps(self)
+
+    def parts(self) -> Parts:
+        """The CNNs over frames and flow, and the recurrent network."""
+
+        def early(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+            given = {name: inputs.get(name) for pair in INPUTS.values() for name in pair}
+            maps = self.maps_by_stream(**given)
+            return {INPUTS[stream][1]: value[:, 0] for stream, value in maps.items() if value is not None}
+
+        return Parts(1, early, lambda features: self(**features))
 
     def _feature_maps(
         self, stream: Stream, cnn: FeatureMaps | None, frames: Tensor | None, maps: Tensor | None
