@@ -18,6 +18,7 @@ from muybridge.media.poses import Pose, find_poses, read_poses
 from muybridge.media.poses.people import Person, _Found, _linked, _steady, likeness, link, to_sequence
 from muybridge.media.poses.tools import openpose_frames
 from muybridge.media.skeleton import read_skeleton
+from muybridge.predict import find_recordings
 from tests.skeletons import figures, pixels
 
 FRAMES = pixels(figures("coco17")).round(2)  # 30 frames, 2 people, 17 joints, in pixels
@@ -156,6 +157,27 @@ def test_every_tool_is_converted_with_its_class_folders(tmp_path: Path, write: C
     before = path.stat().st_mtime_ns
     assert CliRunner().invoke(app, arguments).exit_code == 0
     assert path.stat().st_mtime_ns == before
+
+
+def test_a_folder_of_openpose_is_a_recording_like_any_other(tmp_path: Path):
+    for label in ("wave", "jump"):
+        for person in ("s01", "s02"):
+            openpose(tmp_path / "data" / label / person)
+    (tmp_path / "data" / "jump" / "s02" / "wave_s01" / "._wave_000000000000_keypoints.json").write_bytes(b"macOS")
+    folder = tmp_path / "data" / "wave" / "s01" / "wave_s01"
+    recording = read_skeleton(folder)
+    assert_is_the_recording(recording.joints.numpy(), recording.present.numpy())
+    data = SkeletonFolder(root=tmp_path / "data", group="/(s..)/", layout="coco17", people=2)
+    ids = [record.id for part in ("train", "test") for record in data.index(part).records]
+    assert sorted(ids) == [f"{label}/{person}/wave_s01" for label in ("jump", "wave") for person in ("s01", "s02")]
+    holds = data.holds()
+    assert list(find_recordings([folder], holds)) == [folder]
+    assert len(list(find_recordings([tmp_path / "data"], holds))) == 4
+    with pytest.raises(DataError, match="the folder is no recording"):
+        read_skeleton(tmp_path)
+    (folder / "other_000000000000_keypoints.json").write_text((folder / "wave_000000000000_keypoints.json").read_text())
+    with pytest.raises(DataError, match="frames of several recordings"):
+        read_skeleton(folder)
 
 
 def test_several_recordings_of_openpose_in_one_folder(tmp_path: Path):

@@ -33,6 +33,7 @@ from muybridge.engine.forward import forward_in_parts, rows_at_once
 from muybridge.engine.metrics import THRESHOLD
 from muybridge.media.arrays import sequence_from_array
 from muybridge.media.frame_array import ArrayVideo
+from muybridge.media.poses import is_frame_folder, with_frame_folders
 from muybridge.media.skeleton import SUFFIXES as SKELETON_SUFFIXES
 from muybridge.media.skeleton import read_skeleton
 from muybridge.media.video import SUFFIXES as VIDEO_SUFFIXES
@@ -476,12 +477,14 @@ def _recordings_at(path: Path, holds: Holds) -> list[Path]:
             where=path,
         )
     skeletons = isinstance(holds, SkeletonData)
+    if skeletons and is_frame_folder(path):
+        return [path]
     # A file of a name that no index could hold can be predicted all the same, and must not keep the others from it.
     if skeletons:
         found = find_files(path, SKELETON_SUFFIXES, check_names=False)
     else:
         found = find_videos(path, check_names=False)
-    recordings = list(found.files)
+    recordings = with_frame_folders(path, found.files) if skeletons else list(found.files)
     if not recordings:
         suffixes = ", ".join(SKELETON_SUFFIXES if skeletons else VIDEO_SUFFIXES)
         raise DataError(

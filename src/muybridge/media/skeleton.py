@@ -14,6 +14,7 @@ from muybridge.media.keypoints import read_npy
 from muybridge.media.kinect import read_msr, read_sbu, read_utd
 from muybridge.media.ntu import read_ntu
 from muybridge.media.parsing import read_text
+from muybridge.media.poses import read_frame_folder
 
 __all__ = [
     "SUFFIXES",
@@ -53,13 +54,13 @@ SUFFIXES = (*_OPEN, *_FIXED)
 
 
 def read_skeleton(path: str | Path, options: ReadOptions | None = None) -> SkeletonSequence:
-    """The recording in a file; the ending of its name says the format.
+    """The recording in a file, whose name's ending says the format, or in a folder of OpenPose's frames.
 
     A recording of a single frame is a recording. Positions are in the unit of the file; the formats of the Kinect
     data sets give metres with y up.
 
     Args:
-        path: the file.
+        path: the file or the folder.
         options: what ``.npz``, ``.npy``, ``.json`` and ``.csv`` do not say about themselves.
 
     Raises:
@@ -67,6 +68,8 @@ def read_skeleton(path: str | Path, options: ReadOptions | None = None) -> Skele
             or the frame.
     """
     path, options = Path(path), options or ReadOptions()
+    if path.is_dir():
+        return read_frame_folder(path, options)
     suffix = path.suffix.lower()
     if suffix in _OPEN:
         return _OPEN[suffix](path, options)

@@ -3,7 +3,7 @@
 import statistics
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -36,6 +36,7 @@ from muybridge.data.skeleton_inference import Inference, infer_layout
 from muybridge.data.skeleton_ops import cut_span, describe_layout, match_layout
 from muybridge.media.arrays import Coordinates, ReadOptions, Up, parse_axes
 from muybridge.media.parsing import NoPersonError
+from muybridge.media.poses import with_frame_folders
 from muybridge.media.skeleton import SUFFIXES, read_skeleton
 
 _SAMPLE = 32  # recordings by which the layout is judged
@@ -47,7 +48,7 @@ _FileState = tuple[Path, int, int]
 
 
 class SkeletonFolder(ClassFolder):
-    """Files ``class/name.ext`` (or deeper) of any format that :func:`read_skeleton` knows.
+    """Files ``class/name.ext`` (or deeper) of any format that :func:`read_skeleton` knows, or OpenPose's folders.
 
     Attributes:
         layout: what the joints are; empty chooses the layout of that many joints which the recordings fit. plainN is N
@@ -65,7 +66,7 @@ class SkeletonFolder(ClassFolder):
             keeps all that it gives. Files of estimators say it, and others with scores.
     """
 
-    recordings: ClassVar[str] = f"files that end in {', '.join(SUFFIXES)}"
+    recordings: ClassVar[str] = f"files that end in {', '.join(SUFFIXES)}, or folders of OpenPose's frames"
     content_settings: ClassVar[tuple[str, ...]] = ("coordinates", "axes", "up", "min_score")
     suffixes: ClassVar[Collection[str]] = SUFFIXES
     name: Literal["skeleton_folder"] = "skeleton_folder"
@@ -140,8 +141,9 @@ class SkeletonFolder(ClassFolder):
         return _frames_of(_file_state(path), self.read_options()) / self._rate()
 
     def search(self, folder: Path) -> FoundFiles:
-        """The files with known suffixes anywhere below a folder."""
-        return find_files(folder, SUFFIXES)
+        """The files with known suffixes anywhere below a folder, and folders of OpenPose's frames."""
+        found = find_files(folder, SUFFIXES)
+        return replace(found, files=tuple(with_frame_folders(folder, found.files)))
 
     def unusable(self, record: Record) -> str | None:
         """Nobody is seen in it; each file is read once to know."""

@@ -33,7 +33,9 @@ from muybridge.media.poses.tables import is_deeplabcut, is_ultralytics, read_dee
 SUFFIXES = (".json", ".txt", ".npz", ".csv", ".h5", ".pkl", ".pickle", ".bvh", ".c3d")
 """File name endings that estimators use."""
 
-_OPENPOSE = re.compile(r"(.*?)_?(\d+)_keypoints\.json")
+OPENPOSE = re.compile(r"(.*?)_?(\d+)_keypoints\.json")
+"""Names of OpenPose's files: of the recording, and the number of the frame."""
+
 _NUMBERED_TEXT = re.compile(r"(.+)_(\d+)\.txt")
 
 
@@ -85,7 +87,7 @@ def _of_folder(folder: Path) -> Iterator[Pose]:
     frames: defaultdict[tuple[str, str, str], list[tuple[int, Path]]] = defaultdict(list)
     for path in find_files(folder, SUFFIXES, check_names=False).files:
         above = path.parent.relative_to(folder).as_posix()
-        if match := _OPENPOSE.fullmatch(path.name):
+        if match := OPENPOSE.fullmatch(path.name):
             frames["OpenPose", above, match[1]].append((int(match[2]), path))
         elif (match := _NUMBERED_TEXT.fullmatch(path.name)) and is_ultralytics(path):
             frames["Ultralytics", above, match[1]].append((int(match[2]), path))
@@ -149,7 +151,7 @@ def read_frames(pose: Pose) -> Frames:
     path = pose.files[0]
     match pose.tool:
         case "OpenPose":
-            numbers = _numbers_of(pose.files, _OPENPOSE)
+            numbers = _numbers_of(pose.files, OPENPOSE)
             frames = tools.openpose_frames((_json(file), file) for file in pose.files)
             return NumberedFrames(dict(zip(numbers, frames, strict=True)), tools.openpose_names(frames))
         case "Ultralytics":
@@ -209,7 +211,8 @@ def refuse_frame(content: Any, where: Path) -> None:
         raise DataError(
             "the file is one frame of OpenPose (it has people with pose_keypoints_2d)",
             expected="one file for each recording",
-            hint="convert the folder with `muybridge convert-poses DIR --out NEW`, and give NEW",
+            hint="give each recording a folder of its own, CLASS/NAME/*_keypoints.json, or convert them with "
+            "`muybridge convert-poses DIR --out NEW`",
             where=where,
         )
 
