@@ -12,18 +12,24 @@ import subprocess
 import sys
 import tarfile
 import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from muybridge import cli
-from muybridge.core import packed
+from muybridge.cli.options import place_of
+from muybridge.core import addresses, packed
+from muybridge.core.addresses import read_range
 from muybridge.core.contracts import ClipData
 from muybridge.core.errors import DataError, RecipeError
-from muybridge.core.packed import PackedPath, is_pack, read_range
+from muybridge.core.packed import PackedPath, is_pack
 from muybridge.core.types import FailedSample, SkeletonSequence
 from muybridge.data.datasets import Pack, Playback, SkeletonFolder, VideoFolder
 from muybridge.data.loader import BatchPlan, SampleDataset, make_loader, sequential_plan
@@ -34,6 +40,7 @@ from muybridge.data.shards.verify import verify
 from muybridge.data.shards.write import pack
 from muybridge.engine.checkpoint import RunFolder
 from muybridge.engine.evaluate import evaluate
+from muybridge.engine.saved_split import SavedSplit
 from muybridge.engine.train import train
 from muybridge.media.joint_names import layout_of_names
 from muybridge.media.video import Video
@@ -239,7 +246,9 @@ def test_a_pack_plays_backwards_too(whole):
 
 KILLED = """
 import os, signal, sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from muybridge.data.shards.verify import verify
 from muybridge.data.datasets import VideoFolder
 from muybridge.data.shards.write import pack
@@ -496,7 +505,7 @@ def serve(monkeypatch):
     """A function that serves a folder and gives its address and the class that answers."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(packed.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(addresses.time, "sleep", lambda seconds: None)
     servers = []
 
     def start(folder: Path):
@@ -575,6 +584,84 @@ def test_an_address_that_does_not_answer(serve, tmp_path):
         Pack(root=nobody).labels()
     with pytest.raises(DataError, match="cannot be reached"):
         read_range(nobody, 0, 5)
+
+
+@pytest.fixture
+def storage(whole, monkeypatch) -> Iterator[Any]:
+    """The pack in fsspec's memory, and which bytes of it are asked for."""
+    system = fsspec.filesystem("memory")
+    system.put(str(whole), "/films/pack", recursive=True)
+    monkeypatch.setattr(addresses.time, "sleep", lambda seconds: None)
+    asked: list[tuple[str, Any, Any]] = []
+    read = type(system).cat_file
+
+    def note(self, path, start=None, end=None, **named):
+        asked.append((path.rpartition("/")[2], start, end))
+        return read(self, path, start, end, **named)
+
+    monkeypatch.setattr(type(system), "cat_file", note)
+    yield system, asked
+    system.rm("/films", recursive=True)
+
+
+def test_a_pack_at_an_address_of_fsspec_is_read_by_range(videos, storage, tmp_path):
+    system, asked = storage
+    recipe = tiny_clip_recipe(videos).with_settings({"data": folder_of(videos).model_dump(mode="json")})
+    remote = recipe.with_settings({"data.root": place_of(Path("memory://films/pack"))})
+    records = [each.data.index("train").records for each in (recipe, remote)]
+    assert_equal_batches(batches(recipe, records[0]), batches(remote, records[1]))
+    shards = [each for each in asked if each[0].endswith(".tar")]
+    assert len(shards) == len(records[1])  # each recording is fetched once
+    rows = read_index("memory://films/pack").rows
+    assert {end - start for _, start, end in shards} == {rows[record.id].length for record in records[1]}
+    assert verify("memory://films/pack") == {}
+    saved = SavedSplit.of(remote.data, {"train": remote.data.index("train")})
+    saved.write(tmp_path / "split.csv")
+    same = SavedSplit.read(tmp_path / "split.csv").records
+    assert all(one.is_content_of(record) for one, record in zip(same, records[1], strict=True))
+    assert all(one.is_content_of(record) for one, record in zip(same, records[0], strict=True))  # the files packed
+    assert not replace(same[0], fingerprint="other").is_content_of(records[1][0])
+    # A storage that fails for a moment, corrupt, cut, gone.
+    row, data = rows[records[1][0].id], Pack(root="memory://films/pack")
+    shard, content = f"/films/pack/{row.shard}", system.cat(f"/films/pack/{row.shard}")
+    for wrong, message in (
+        (
+            content[: row.offset] + b"?" + content[row.offset + 1 :],
+            rf"memory://films/pack/{row.shard}: the shard is corr",
+        ),
+        (content[: row.offset + 9], f"9 bytes came in place of {row.length}"),
+        (None, "cannot be read .FileNotFoundError"),
+    ):
+        system.pipe(shard, wrong) if wrong is not None else system.rm(shard)
+        packed._FETCHED._process = 0  # what was fetched is forgotten
+        with pytest.raises(DataError, match=message):
+            data.open(records[1][0])
+
+
+def test_a_storage_that_fails_for_a_moment_is_asked_again(storage, monkeypatch):
+    system, _ = storage
+    failures = [ConnectionResetError("gone"), TimeoutError("late")]
+    read = type(system).cat_file
+
+    def fail(*words, **named):
+        if failures:
+            raise failures.pop()
+        return read(*words, **named)
+
+    monkeypatch.setattr(type(system), "cat_file", fail)
+    assert read_range("memory://films/pack/pack.json", 0, 1) == b"{"
+    failures[:] = [PermissionError("no")] * 2
+    with pytest.raises(DataError, match=r"memory://films/pack/pack.json: cannot be read .PermissionError: no"):
+        read_range("memory://films/pack/pack.json", 0, 1)
+    assert len(failures) == 1  # it is not asked again what it has refused
+
+
+def test_a_storage_without_its_package_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(DataError, match=r"s3://b/pack.json: fsspec's package for it is not installed .* pip install s3fs"):
+        Pack(root="s3://b").labels()
+    with pytest.raises(DataError, match="Protocol not known"):
+        Pack(root="nosuch://b").labels()
 
 
 def test_only_so_much_of_what_was_fetched_is_kept(whole, serve, monkeypatch):

@@ -246,8 +246,10 @@ def parse_options(
 
 def place_of(data: Path) -> str:
     """An absolute path, or the address that was given as one, whose second slash is lost."""
-    address = re.match(r"(https?):/+", str(data))
-    return f"{address[1]}://{str(data)[address.end() :]}" if address else str(data.resolve())
+    address = re.match(r"([a-z][a-z0-9+.:-]+):/+", str(data))
+    if address is None or data.exists():
+        return str(data.resolve())
+    return f"{address[1]}://{str(data)[address.end() :]}"
 
 
 def choose_recipe(

@@ -6,8 +6,9 @@ from typing import Any
 
 from muybridge.cli.app import expand_user
 from muybridge.cli.options import ChosenRecipe, choose_recipe
+from muybridge.core.addresses import is_address
 from muybridge.core.errors import DataError, RecipeError
-from muybridge.core.packed import is_address, is_pack
+from muybridge.core.packed import is_pack
 
 
 def choose_source(source: str, settings: Mapping[str, Any]) -> ChosenRecipe:

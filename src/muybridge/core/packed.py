@@ -1,19 +1,15 @@
-"""Files that lie inside of a tar archive, as paths: their bytes are read from it, here or by HTTP range.
+"""Files that lie inside of a tar archive, as paths: their bytes are read from it, here or by range from an address.
 
 They are made by :mod:`muybridge.data.shards`. What reads a recording gets such a path in place of that of a file.
 """
 
 import functools
 import hashlib
-import http.client
 import io
 import os
 import stat
 import sys
 import tarfile
-import time
-import urllib.error
-import urllib.request
 from collections import OrderedDict
 from collections.abc import Generator
 from multiprocessing.util import Finalize
@@ -21,21 +17,15 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+from muybridge.core.addresses import is_address, read_range
 from muybridge.core.errors import DataError
 
 PACK_FILE = "pack.json"
 """The file that makes a folder a pack."""
 
 _BLOCK = 2**20
-_TIMEOUT = 30.0  # seconds without an answer
-_ATTEMPTS = 4  # with 1, 2 and 4 seconds between them
 _KEPT = 256 * 2**20  # bytes of what was fetched that each process keeps
 _VERIFIED = 1_000_000  # members whose content a process remembers to have compared
-
-
-def is_address(text: str) -> bool:
-    """Whether a text is an address of HTTP and not a path."""
-    return text.startswith(("http://", "https://"))
 
 
 def is_pack(root: str | Path) -> bool:
@@ -105,7 +95,7 @@ class PackedPath(type(Path())):
             return super().stat(follow_symlinks=follow_symlinks)
         mode = stat.S_IFDIR | 0o555 if self.folder else stat.S_IFREG | 0o444
         if is_address(self.archive):
-            return os.stat_result((mode, 0, 0, 1, 0, 0, self.length, 0, 0, 0))
+            return os.stat_result((mode, 0, 0, 1, 0, 0, self.length, 0, 0, 0), {"st_mtime_ns": 0})
         found = os.stat(self.archive)
         return os.stat_result((mode, *found[1:6], self.length, *found[7:10]), {"st_mtime_ns": found.st_mtime_ns})
 
@@ -182,65 +172,6 @@ def checksum_of(content: bytes | Any) -> str:
     """The checksum of some bytes, or of a file from where it stands to its end: 32 digits of BLAKE2b."""
     digest = hashlib.blake2b(content) if isinstance(content, bytes) else hashlib.file_digest(content, "blake2b")
     return digest.hexdigest()[:32]
-
-
-def read_range(address: str, start: int, length: int) -> bytes:
-    """Some of the bytes of what is at an address of HTTP.
-
-    What fails for a moment is tried again, with growing pauses.
-
-    Args:
-        address: such as ``https://host/pack/train-000000.tar``.
-        start: the first byte.
-        length: how many.
-
-    Raises:
-        DataError: it is not there, cannot be reached, or the server does not give parts of files.
-    """
-    headers = {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"}
-    status, content = _request(address, headers, length)
-    if status != 206 and not (status == 200 and start == 0 and len(content) == length):
-        raise DataError(
-            f"the server answers {status} to a request for a part of it",
-            expected="206, the part that is asked for",
-            hint="serve packs by a server that knows ranges, such as nginx or object storage, or copy the pack here",
-            where=address,
-        )
-    if len(content) != length:
-        raise DataError(
-            f"{len(content)} bytes came in place of {length}, from byte {start} on",
-            expected="a whole shard",
-            hint="copy the shard to the server again",
-            where=address,
-        )
-    return content
-
-
-def read_address(address: str) -> bytes:
-    """All that is at an address of HTTP; raises DataError as :func:`read_range`."""
-    return _request(address, {"Accept-Encoding": "identity"}, None)[1]
-
-
-def _request(address: str, headers: dict[str, str], length: int | None) -> tuple[int, bytes]:
-    """Status and content of the answer; more than ``length`` bytes and one are not read."""
-    for attempt in range(_ATTEMPTS):
-        try:
-            request = urllib.request.Request(address, headers=headers)
-            with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
-                return answer.status, answer.read() if length is None else answer.read(length + 1)
-        except (OSError, http.client.HTTPException) as problem:  # HTTPError and time limits are of these
-            status = problem.code if isinstance(problem, urllib.error.HTTPError) else None
-            passes = status is None or status in (408, 429) or status >= 500
-            if not passes or attempt == _ATTEMPTS - 1:
-                reason = getattr(problem, "reason", None) or problem
-                raise DataError(
-                    f"cannot be reached ({f'{status} ' if status else ''}{reason})",
-                    expected="an address that answers",
-                    hint="check the address and the connection",
-                    where=address,
-                ) from None
-            time.sleep(2**attempt)
-    raise AssertionError
 
 
 def another_content(archive: str, name: str, pack: str, carried: str | None) -> DataError:

@@ -35,7 +35,7 @@ class SavedRecord:
         label: class name, or several.
         group: see :class:`Record`.
         bytes: size of the file; of a folder, 0.
-        modified: time of the last change, in nanoseconds; 0 if there is no such file.
+        modified: time of the last change, in nanoseconds; 0 if there is no such file, or its time is not known.
         fingerprint: hash of the content; empty where it was not read.
         span: start and end in seconds, as ``1.5-3.25``; empty for the whole file.
     """
@@ -56,7 +56,7 @@ class SavedRecord:
             return False
         path = record.path
         size, modified = _stamp(path)
-        if not self.modified or (size, modified) == (self.bytes, self.modified):
+        if not (self.modified or self.fingerprint) or (modified and (size, modified) == (self.bytes, self.modified)):
             return True
         if size != self.bytes or not self.fingerprint:
             return False

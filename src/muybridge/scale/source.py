@@ -13,6 +13,7 @@ import fsspec
 import pyarrow
 from pyarrow import csv, parquet
 
+from muybridge.core.addresses import is_address, unreachable
 from muybridge.core.contracts import Holds, SkeletonData
 from muybridge.core.errors import DataError
 from muybridge.core.files import fingerprint
@@ -38,7 +39,7 @@ def read_source(source: str, holds: Holds) -> list[str]:
     Raises:
         DataError: there is nothing, no recording in it, or a list that names parts of recordings.
     """
-    remote = _is_address(source)
+    remote = is_address(source)
     if Path(source).suffix.lower() in LISTS and (remote or Path(source).expanduser().is_file()):
         named = _read_list(source)
         base = source.rpartition("/")[0] if remote else os.path.dirname(os.path.abspath(os.path.expanduser(source)))
@@ -67,7 +68,7 @@ def content_key(path: str) -> str:
     Of a file its size, first and last 64 KiB; at an address what the storage says of it (``ETag`` or time and size).
     """
     try:
-        if not _is_address(path):
+        if not is_address(path):
             return fingerprint(Path(path))
         system, name = fsspec.core.url_to_fs(path)
         return hashlib.blake2b(str(system.ukey(name)).encode(), digest_size=16).hexdigest()
@@ -84,29 +85,25 @@ def local_copies() -> Iterator[Any]:
     with TemporaryDirectory(prefix="muybridge-label-") as folder:
 
         def fetch(path: str, number: int) -> Path:
-            if not _is_address(path):
+            if not is_address(path):
                 return Path(path)
             copy = Path(folder, f"{number}{Path(path).suffix}")
             try:
                 with fsspec.open(path, "rb") as there, copy.open("wb") as here:
                     shutil.copyfileobj(there, here, 1 << 20)  # pyright: ignore[reportArgumentType]
             except Exception as problem:  # noqa: BLE001 - every storage has errors of its own
-                raise _unreachable(path, problem) from None
+                raise unreachable(path, problem) from None
             return copy
 
         yield fetch
 
 
-def _is_address(path: str) -> bool:
-    return "://" in path and not path.startswith("file://")
-
-
 def _absolute(name: str, base: str) -> str:
     """A path of a list."""
-    if _is_address(name):
+    if is_address(name):
         return name
     name = os.path.expanduser(name.removeprefix("file://"))
-    if _is_address(base):
+    if is_address(base):
         return f"{base}/{name}" if not name.startswith("/") else f"{base.partition('://')[0]}://{name.lstrip('/')}"
     return os.path.abspath(os.path.join(base, name))
 
@@ -117,9 +114,9 @@ def _search(address: str, suffixes: Sequence[str]) -> list[str]:
         system, root = fsspec.core.url_to_fs(address)
         names = system.find(root) if system.isdir(root) else [root] if system.exists(root) else None
     except Exception as problem:  # noqa: BLE001 - every storage has errors of its own
-        raise _unreachable(address, problem) from None
+        raise unreachable(address, problem) from None
     if names is None:
-        raise _unreachable(address, FileNotFoundError("nothing is there"))
+        raise unreachable(address, FileNotFoundError("nothing is there"))
     found = sorted(name for name in names if Path(name).suffix.lower() in suffixes)
     return [str(system.unstrip_protocol(name)) for name in found]
 
@@ -154,7 +151,7 @@ def _read_list(source: str) -> list[str]:
             where=source,
         ) from None
     except Exception as problem:  # noqa: BLE001 - every storage has errors of its own
-        raise _unreachable(source, problem) from None
+        raise unreachable(source, problem) from None
     return [str(name) for name in table[column].to_pylist() if name is not None]
 
 
@@ -176,14 +173,4 @@ def _path_column(header: Sequence[str], source: str) -> str:
         expected="a column path",
         hint="name the column path",
         where=source,
-    )
-
-
-def _unreachable(address: str, problem: Exception) -> DataError:
-    return DataError(
-        f"cannot be read ({type(problem).__name__}: {problem})",
-        expected="an address that exists and may be read",
-        hint="check the address, the connection and the credentials, and that fsspec's package for it is installed "
-        "(s3fs, gcsfs, adlfs, aiohttp)",
-        where=address,
     )

@@ -6,9 +6,10 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from muybridge.core.addresses import is_address
 from muybridge.core.contracts import ClipData, Holds
 from muybridge.core.errors import DataError
-from muybridge.core.packed import PackedPath, is_address
+from muybridge.core.packed import PackedPath
 from muybridge.core.types import Record, SkeletonSequence
 from muybridge.data.datasets.base import DatasetConfig, Index, Split
 from muybridge.data.datasets.drawing import draw_val
@@ -22,7 +23,8 @@ class Pack(DatasetConfig):
     """A pack of any data set: recordings, classes, groups and split are those that it was made of.
 
     Attributes:
-        root: its folder, or the address of it (``https://...``) on a server that gives parts of files.
+        root: its folder, or the address of it: ``https://...`` on a server that gives parts of files, or one that
+            fsspec knows, such as ``s3://bucket/pack``.
         split: a table of `muybridge split` that says which part each recording is in (columns id and split, or fold);
             empty: the parts as they were packed.
         fold: the fold of such a table that tests; empty: its first.

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from muybridge.core.addresses import is_address, read_address
 from muybridge.core.contracts import ClipData, Holds, SkeletonData
 from muybridge.core.errors import DataError
-from muybridge.core.packed import PACK_FILE, PackedPath, checksum_of, is_address, read_address
+from muybridge.core.packed import PACK_FILE, PackedPath, checksum_of
 from muybridge.core.skeletons import get_layout
 from muybridge.core.types import Record
 from muybridge.data.joint_settings import JointSettings

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from muybridge.core.addresses import is_address, read_range
 from muybridge.core.errors import DataError
-from muybridge.core.packed import HEAD, is_address, pack_of, read_range
+from muybridge.core.packed import HEAD, pack_of
 from muybridge.data.shards.pack_index import Row, read_index
 
 
