@@ -190,3 +190,22 @@ def test_a_recording_of_other_joints_is_refused_and_one_in_another_order_is_not(
         DataError, match=r"the file names its joints, and they are part 0, part 1.*'part 0' is none.*bit 0, bit 1"
     ):
         match_layout(recording, other)
+
+
+def test_landmarks_of_mediapipe_in_a_table_by_their_own_names(tmp_path: Path):
+    own = {"left_mouth": "mouth_left", "right_mouth": "mouth_right"}
+    own |= {"left_foot": "left_foot_index", "right_foot": "right_foot_index"}
+    names = [own.get(name, name).upper() for name in LAYOUTS["mediapipe33"].joints]
+    body = figure("mediapipe33")[:3].round(4)
+    rows = [
+        f"{number},{name},{x},{y},{z},0.9"
+        for number, pose in enumerate(body.tolist())
+        for name, (x, y, z) in reversed(list(zip(names, pose, strict=True)))
+    ]
+    (tmp_path / "a.csv").write_text("\n".join(["frame_id,landmark,x,y,z,visibility", *rows]))
+    recording = read_skeleton(tmp_path / "a.csv")
+    assert recording.layout == LAYOUTS["mediapipe33"]
+    np.testing.assert_allclose(recording.joints[:, 0], body, rtol=1e-5)
+    (tmp_path / "b.csv").write_text("\n".join(["frame,joint_id,joint_name,x,y", "0,0,nose,1,2"]))
+    with pytest.raises(DataError, match="the header has joint twice"):
+        read_skeleton(tmp_path / "b.csv")

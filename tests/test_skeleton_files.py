@@ -620,7 +620,7 @@ def test_a_file_that_is_missing_a_folder_or_of_unknown_kind(tmp_path):
     with pytest.raises(DataError, match=r"gone\.npz: the file cannot be read \(No such file"):
         read_skeleton(tmp_path / "gone.npz")
     (tmp_path / "folder.npz").mkdir()
-    with pytest.raises(DataError, match="the file cannot be read"):
+    with pytest.raises(DataError, match="the folder is no recording"):
         read_skeleton(tmp_path / "folder.npz")
     with pytest.raises(DataError, match=r"files that end in \.fbx are not known\. Expected one of \.npz"):
         read_skeleton(tmp_path / "walk.fbx")

@@ -4,9 +4,10 @@ Legend: T frames, P people, J joints, C coordinates.
 
 A header with the columns ``frame``, ``joint``, ``x``, ``y`` and, if wanted, ``person``, ``z`` and ``score`` (how sure
 an estimator was of the joint; ``confidence``, ``likelihood`` and ``visibility`` are the same), then one line for each
-joint; other columns are not read. Commas, semicolons or tabs separate; with the latter two, numbers may have decimal
-commas. Frames are whole numbers; joints are whole numbers from 0, or all are names; a person is a number or a name; a
-frame, or a person within a frame, that is not listed is absent. An empty score is none.
+joint; other columns are not read. Names such as ``frame_id``, ``landmark`` and ``track_id`` are understood. Commas,
+semicolons or tabs separate; with the latter two, numbers may have decimal commas. Frames are whole numbers; joints are
+whole numbers from 0, or all are names; a person is a number or a name; a frame, or a person within a frame, that is not
+listed is absent. An empty score is none.
 """
 
 import csv
@@ -26,6 +27,13 @@ from muybridge.media.poses import is_deeplabcut, read_pose_table
 
 SCORES = ("score", "confidence", "likelihood", "visibility")
 """Columns that say how sure an estimator was of a joint."""
+
+_ALSO_CALLED = {
+    **dict.fromkeys(("frame_id", "frame_index", "frame_number", "frame_no"), "frame"),
+    **dict.fromkeys(("landmark", "landmark_name", "keypoint", "keypoint_name", "joint_name", "joint_id"), "joint"),
+    **dict.fromkeys(("person_id", "track", "track_id"), "person"),
+}
+"""What other programs call the columns, taken where no column has our own name."""
 
 _SPARSEST = 1000  # places of an array for each that is listed
 _WHOLE = r"([+-]?[0-9]{1,18})(?:\.0*)?"
@@ -115,7 +123,8 @@ def _csv_rows(path: Path) -> tuple[str, tuple[int, list[str]], list[tuple[int, l
 
 
 def _columns(header: list[str], path: Path) -> _Columns:
-    names = [name.strip().lower() for name in header]
+    given = [name.strip().lower() for name in header]
+    names = [other if (other := _ALSO_CALLED.get(name)) and other not in given else name for name in given]
     missing = [name for name in ("frame", "joint", "x", "y") if name not in names]
     twice = [name for name in ("frame", "person", "joint", "x", "y", "z", *SCORES) if names.count(name) > 1]
     scores = [name for name in SCORES if name in names]

@@ -17,13 +17,18 @@ from muybridge.media.parsing import shape_text
 
 Bones = Sequence[tuple[int, int]]
 
-# What other tools call the joints of a known layout: COCO-WholeBody, MPII and Human3.6M as MMPose writes them.
+# What other tools call the joints of a known layout: COCO-WholeBody, MPII and Human3.6M as MMPose writes them, and
+# MediaPipe's own names.
 _ALSO = {
     "pelvis": "hip",
     "root": "hip",
     "upper_neck": "neck",
     "neck_base": "neck",
     "head_top": "head",
+    "mouth_left": "left_mouth",
+    "mouth_right": "right_mouth",
+    "left_foot_index": "left_foot",
+    "right_foot_index": "right_foot",
     "left_foot": "left_ankle",
     "right_foot": "right_ankle",
     "left_hand_root": "left_hand",
