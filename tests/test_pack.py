@@ -658,7 +658,9 @@ def test_a_storage_that_fails_for_a_moment_is_asked_again(storage, monkeypatch):
 
 def test_a_storage_without_its_package_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(DataError, match=r"s3://b/pack.json: fsspec's package for it is not installed .* pip install s3fs"):
+    with pytest.raises(
+        DataError, match=r"s3://b/pack.json: fsspec's package for it is not installed .* pip install s3fs"
+    ):
         Pack(root="s3://b").labels()
     with pytest.raises(DataError, match="Protocol not known"):
         Pack(root="nosuch://b").labels()

@@ -289,7 +289,12 @@ TWO = "path,label\na.mp4,x\nb.mp4,y\n"
         ("path,label,split\na.mp4,x,train\nb.mp4,y,both\n", {}, "line 3 has the split 'both'.*train, val or test"),
         ("path,label,split\na.mp4,x,train\nb.mp4,y,test\n", {}, "the class 'y' has no training recordings"),
         (TWO, {"split": "folders"}, "no recording has a part of the split.*the column split"),
-        ("path,label\na.mp4,X\nb.mp4,x\n", {}, "the classes 'X' and 'x' differ only in case"),
+        (
+            "path,label\na.mp4,X\nb.mp4,x\n",
+            {},
+            r"the classes 'X' and 'x' differ only .* accents \(line 2 and line 3\)",
+        ),
+        ('path,label\na.mp4,X\nb.mp4,"two\tparts"\n', {}, r"the class name 'two.*character .* \(line 3\)"),
     ],
 )
 def test_what_is_wrong_with_the_recordings_is_said(tmp_path: Path, text: str, given: dict, message: str):

@@ -235,7 +235,14 @@ def _check_ids(records: Sequence[Record]) -> None:
         paths[record.id] = record.path
 
 
-def check_class_names(names: Sequence[str], where: Path, *, similar: bool = False, hint: str = "") -> None:
+def check_class_names(
+    names: Sequence[str],
+    where: Path,
+    *,
+    similar: bool = False,
+    hint: str = "",
+    places: Callable[[], Mapping[str, str]] = dict,
+) -> None:
     """Refuse class names with which a training would fail or mislead.
 
     Args:
@@ -243,6 +250,7 @@ def check_class_names(names: Sequence[str], where: Path, *, similar: bool = Fals
         where: the folder or file they come from.
         similar: whether names that differ only in case, spaces or Unicode form are accepted.
         hint: what to do if there is only one class.
+        places: gives where in a file names stand, such as "line 7"; called only where one is at fault.
 
     Raises:
         DataError: there are fewer than two classes, a name is empty, repeated or contains a line break, or two names
@@ -260,7 +268,8 @@ def check_class_names(names: Sequence[str], where: Path, *, similar: bool = Fals
         if _CONTROL.search(name) or not name.strip():
             raise DataError(
                 f"the class name {name!r} "
-                + ("contains a line break or a character that no text has" if name.strip() else "is empty"),
+                + ("contains a line break or a character that no text has" if name.strip() else "is empty")
+                + _at(places(), name),
                 expected="a name on one line",
                 hint="rename the class",
                 where=where,
@@ -272,11 +281,18 @@ def check_class_names(names: Sequence[str], where: Path, *, similar: bool = Fals
             raise DataError(
                 f"the class {alike[0]!r} is given twice"
                 if repeated
-                else f"the classes {alike[0]!r} and {alike[1]!r} differ only in case, spaces or the form of accents",
+                else f"the classes {alike[0]!r} and {alike[1]!r} differ only in case, spaces or the form of accents"
+                + _at(places(), *alike[:2]),
                 expected="names that are clearly different",
                 hint="rename one" if repeated else "merge or rename them; to keep both, list all names in data.classes",
                 where=where,
             )
+
+
+def _at(places: Mapping[str, str], *names: str) -> str:
+    """Where names stand, in parentheses; empty where that is not known."""
+    known = [places[name] for name in names if name in places]
+    return f" ({' and '.join(known)})" if known else ""
 
 
 def _normalized(name: str) -> str:

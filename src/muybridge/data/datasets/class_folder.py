@@ -388,7 +388,8 @@ class ClassFolder(DatasetConfig):
                 hint="rename the folder back, hide it by an underscore before its name, or correct data.classes",
                 where=self.root,
             )
-        check_class_names(self.classes or names, self.root, similar=bool(self.classes), hint=self._hint(layout))
+        similar, hint = bool(self.classes), self._hint(layout)
+        check_class_names(self.classes or names, self.root, similar=similar, hint=hint, places=self._places)
         trained = {label for source in layout.sources if source.split in ("train", None) for label in source.classes}
         if unknown := [
             (label, source) for source in layout.sources for label in source.classes if label not in trained
@@ -399,6 +400,10 @@ class ClassFolder(DatasetConfig):
                 hint="rename the class folder, or add training recordings",
                 where=self.root if self.is_table else unknown[0][1].path.parent,
             )
+
+    def _places(self) -> dict[str, str]:
+        """Where a table first names each label; empty of a folder."""
+        return self._table().places_of_labels() if self.is_table else {}
 
     def _check_table(self, used: Collection[str]) -> None:
         """Refuse a table that lacks a class."""

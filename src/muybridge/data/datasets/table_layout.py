@@ -98,6 +98,11 @@ class TableReader:
         found = self._missing(_once(read_annotations(self.file, self.options)))
         return [(id_, self.base / normalize_path(each.path, self.base), each.place) for id_, each in found]
 
+    def places_of_labels(self) -> dict[str, str]:
+        """Where the file first names each label."""
+        annotations = read_annotations(self.file, self.options)
+        return dict(reversed([(label, each.place) for each in annotations for label in self._labels(each)]))
+
     def _missing(self, annotations: Sequence[Annotation]) -> list[tuple[str, Annotation]]:
         """The annotations, with their ids, whose files do not exist, except those that are found by name."""
         paths = {each.path: normalize_path(each.path, self.base) for each in annotations if not each.by_name}
