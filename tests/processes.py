@@ -18,7 +18,7 @@ _CONTEXT.set_forkserver_preload(["muybridge.engine.train", "muybridge.engine.sha
 STOPPED, LOST = 130, 3
 """The exit status of a process that was asked to stop, and of one that has lost another."""
 
-NAMESPACE = "MUYBRIDGE_TEST_NAMESPACE"
+NAMESPACE, CLOCK = "MUYBRIDGE_TEST_NAMESPACE", "MUYBRIDGE_TEST_CLOCK"
 
 
 def free_port() -> int:
@@ -57,11 +57,14 @@ def torchrun(world: int) -> list[dict[str, str]]:
 
 
 def in_namespaces(names: list[str], addresses: list[str], links: list[str]) -> list[dict[str, str]]:
-    """What torchrun sets for one process on each of several hosts, which are network namespaces."""
+    """What torchrun sets for one process on each of several hosts: network namespaces, whose clocks are a day apart."""
     same = {"MASTER_ADDR": addresses[0], "MASTER_PORT": "29500", "TORCHELASTIC_RUN_ID": "none", "LOCAL_RANK": "0"}
     same |= {"WORLD_SIZE": str(len(names)), "LOCAL_WORLD_SIZE": "1"}
     places = enumerate(zip(names, links, strict=True))
-    return [same | {"RANK": str(rank), NAMESPACE: name, "GLOO_SOCKET_IFNAME": link} for rank, (name, link) in places]
+    return [
+        same | {"RANK": str(rank), NAMESPACE: name, CLOCK: str(rank * 86_400), "GLOO_SOCKET_IFNAME": link}
+        for rank, (name, link) in places
+    ]
 
 
 def slurm(world: int) -> list[dict[str, str]]:
@@ -74,6 +77,9 @@ def slurm(world: int) -> list[dict[str, str]]:
 
 def _run(target: Any, environment: Mapping[str, str], *arguments: object) -> None:
     os.environ.update(environment)
+    if CLOCK in environment:
+        now = time.time
+        time.time = lambda: now() + float(environment[CLOCK])
     if name := environment.get(NAMESPACE):
         with Path("/run/netns", name).open() as namespace:
             if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), 0) != 0:
@@ -84,11 +90,16 @@ def _run(target: Any, environment: Mapping[str, str], *arguments: object) -> Non
 # What they do
 
 
-def gather(folder: Path) -> None:
-    """Leave a file with what every process has said."""
+def gather(folder: Path, seconds: float = 60.0) -> None:
+    """Leave a file with what every process has said, or why none has."""
+    from muybridge.core.errors import RunError
     from muybridge.engine.runtime import Runtime
 
-    runtime = Runtime("32-true", "cpu", time_limit=60.0)
+    try:
+        runtime = Runtime("32-true", "cpu", time_limit=seconds)
+    except RunError as problem:
+        (folder / "error").write_text(str(problem))
+        sys.exit(LOST)
     (folder / str(runtime.rank)).write_text(f"{runtime.all_gather(runtime.rank)} {runtime.world_size}")
 
 

@@ -92,6 +92,14 @@ def test_tasks_of_slurm_find_each_other(tmp_path: Path):
     assert [(tmp_path / str(rank)).read_text() for rank in range(2)] == ["[0, 1] 2"] * 2
 
 
+@pytest.mark.slow
+def test_an_address_at_which_nobody_waits_is_told(tmp_path: Path):
+    lonely = torchrun(2)[1]
+    assert run_together(gather, [lonely], tmp_path, 1.0) == [LOST_STATUS]
+    place = f"127.0.0.1:{lonely['MASTER_PORT']}"
+    assert f"{LOST}: the 2 processes did not find each other at {place}" in (tmp_path / "error").read_text()
+
+
 def test_one_process_inside_of_a_job_of_slurm_is_one(monkeypatch: pytest.MonkeyPatch):
     for name in ("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_NNODES"):
         monkeypatch.setenv(name, "2")

@@ -4,10 +4,13 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow
 import pytest
 from pyarrow import parquet
@@ -72,8 +75,6 @@ def test_lists_name_recordings(kind: str, videos: Path, holds: Any, tmp_path: Pa
 
 
 def test_addresses_are_searched_and_read(videos: Path, holds: Any) -> None:
-    import fsspec
-
     system = fsspec.filesystem("memory")
     for number, path in enumerate(sorted(videos.rglob("*.mp4"))[:3]):
         system.pipe(f"/films/deep/{number}.mp4", path.read_bytes())
@@ -241,7 +242,7 @@ class LocalLabeller(Labeller):
         return getattr(self._attempts, what)(name)
 
 
-def ask(labeller: Labeller, paths: list[Path], known: dict[Path, str] | None = None) -> list[dict[str, Any]]:
+def ask(labeller: Labeller, paths: Sequence[Path | str], known: dict[Any, str] | None = None) -> list[dict[str, Any]]:
     files = [os.fsencode(path) for path in paths]
     return labeller(
         pyarrow.table({"file": files, "known": [(known or {}).get(path, "") for path in paths]})
@@ -273,10 +274,60 @@ def test_only_what_changed_is_read_again(run: Path, videos: Path, tmp_path: Path
     for path, source in zip((first, second), sorted(videos.rglob("*.mp4")), strict=False):
         shutil.copy(source, path)
     known = {path: content_key(str(path)) for path in (first, second)}
-    os.utime(first)  # whatever the clock says, it is the same
+    os.utime(first, (4e9, 4e9))  # whatever the clocks say, it is the same
     second.write_bytes(second.read_bytes() + b"more")
     rows = ask(LocalLabeller(run, Attempts()), [first, second], known)
     assert [row["path"] for row in rows] == [None, str(second)]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(disk)], capture_output=True).returncode:
+        pytest.skip("a small disk needs rights that this user lacks")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_a_full_disk_of_a_worker_is_told_and_passes(
+    run: Path, videos: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = fsspec.filesystem("memory")
+    for number, path in enumerate(sorted(videos.rglob("*.mp4"))[:2]):
+        system.pipe(f"/full/{number}.mp4", path.read_bytes())
+    labeller = LocalLabeller(run, Attempts())
+    addresses = [f"memory://full/{number}.mp4" for number in range(2)]
+    with monkeypatch.context() as full:
+        full.setattr(tempfile, "tempdir", str(small_disk))
+        (small_disk / "other").write_bytes(bytes(254 << 10))
+        with pytest.raises(OSError, match="No space left"):
+            (small_disk / "more").write_bytes(bytes(8 << 10))
+        rows = ask(labeller, addresses)
+        assert [row["label"] for row in rows] == [None, None]
+        assert all("there is no room for a copy of it on the worker" in row["error"] for row in rows)
+        assert [row["key"] for row in rows] == ["", ""]  # the next command tries them again
+        with pytest.raises(RunError, match=r"the run cannot be copied to .*No space left on device"):
+            RunSnapshot.take(run).load("cpu", None)
+    rows = ask(labeller, addresses)
+    assert all(row["label"] and row["key"] for row in rows)
+
+
+def test_an_address_that_fails_for_a_moment_is_tried_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = fsspec.filesystem("memory")
+    system.pipe("/moment/a.mp4", b"no video")
+    labeller = LocalLabeller(run, Attempts())
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise ConnectionResetError("gone")
+
+    with monkeypatch.context() as moment:
+        moment.setattr(type(system), "_open", fails)
+        [row] = ask(labeller, ["memory://moment/a.mp4"])
+    assert ("ConnectionResetError" in row["error"], row["key"]) == (True, "")
+    [row] = ask(labeller, ["memory://moment/a.mp4"])
+    assert ("ConnectionResetError" in row["error"], row["key"]) == (False, content_key("memory://moment/a.mp4"))
 
 
 def test_a_recording_that_ends_its_worker_is_found(run: Path, videos: Path) -> None:

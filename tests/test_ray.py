@@ -70,7 +70,25 @@ def rows_of(out: Path) -> list[str]:
     return [path for file in out.glob("part-*.parquet") for path in parquet.read_table(file)["path"].to_pylist()]
 
 
-def test_a_killed_command_ends_with_the_same_table(
+def _kill_worker(out: Path, kept: int, killed: list[int]) -> None:
+    """Kills what labels, as soon as it has labelled something."""
+    end = time.monotonic() + 120
+    while len(rows_of(out)) <= kept and time.monotonic() < end:
+        time.sleep(0.01)
+    for process in _descendants(os.getpid()):
+        if b"ray::MapWorker" in Path(f"/proc/{process}/cmdline").read_bytes():
+            os.kill(process, signal.SIGKILL)
+            killed.append(process)
+
+
+def _descendants(process: int) -> list[int]:
+    found = [
+        int(word) for file in Path(f"/proc/{process}/task").glob("*/children") for word in file.read_text().split()
+    ]
+    return found + [below for child in found for below in _descendants(child)]
+
+
+def test_a_killed_command_and_a_killed_worker_end_with_the_same_table(
     runs: tuple[Path, Path], videos: Path, tmp_path: Path, address: str
 ) -> None:
     """benchmarks/label.py kills it twice, among 2,000 videos."""
@@ -89,7 +107,12 @@ def test_a_killed_command_ends_with_the_same_table(
     process.wait()
     kept = len(rows_of(tmp_path / "out"))
     assert 12 <= kept < 49
-    summary = label(runs[0], str(many), tmp_path / "out", LabelConfig(batch=2, workers=1))
+    killed: list[int] = []
+    killing = threading.Thread(target=_kill_worker, args=(tmp_path / "out", kept, killed))
+    killing.start()
+    summary = label(runs[0], str(many), tmp_path / "out", LabelConfig(batch=2, workers=1, save_seconds=0.0))
+    killing.join()
+    assert killed
     assert (summary.total, summary.kept, summary.labelled) == (49, kept, 49 - kept)
     rows = parquet.read_table(tmp_path / "out").sort_by("path").to_pylist()
     assert [row["path"] for row in rows] == sorted(str(path) for path in many.iterdir())  # each of them once

@@ -16,6 +16,10 @@ _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryEr
 Answer = TypeVar("Answer")
 
 
+class UnreachableError(DataError):
+    """What is at an address could not be had this time; the content may be whole."""
+
+
 def is_address(text: str) -> bool:
     """Whether a text is an address, such as ``https://host/pack`` or ``s3://bucket/pack``, and not a path."""
     return "://" in text and not text.startswith("file://")
@@ -53,10 +57,10 @@ def read_address(address: str) -> bytes:
     return _stored(address)
 
 
-def unreachable(address: str, problem: Exception) -> DataError:
+def unreachable(address: str, problem: Exception) -> UnreachableError:
     """The error for what fsspec cannot read."""
     missing = isinstance(problem, ImportError)
-    return DataError(
+    return UnreachableError(
         f"fsspec's package for it is not installed ({problem})"
         if missing
         else f"cannot be read ({type(problem).__name__}: {problem})",
@@ -129,7 +133,7 @@ def _request(address: str, headers: dict[str, str], length: int | None) -> tuple
         return _again(ask)
     except (OSError, http.client.HTTPException) as problem:  # HTTPError and time limits are of these
         status = f"{problem.code} " if isinstance(problem, urllib.error.HTTPError) else ""
-        raise DataError(
+        raise UnreachableError(
             f"cannot be reached ({status}{getattr(problem, 'reason', None) or problem})",
             expected="an address that answers",
             hint="check the address and the connection",

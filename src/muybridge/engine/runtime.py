@@ -77,10 +77,24 @@ class Runtime:
         )
         self.is_sharded = world > 1 and strategy == "fsdp"
         if world > 1:
-            with explained_errors():
-                self.fabric.launch()
+            self._meet(world)
             # Left open, the group's threads can bring a process down when it exits.
             atexit.register(_destroy_process_group)
+
+    def _meet(self, world: int) -> None:
+        try:
+            with explained_errors():
+                self.fabric.launch()
+        except RunError as error:
+            if error.problem != LOST:
+                raise
+            place = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
+            raise RunError(
+                f"{LOST}: the {world} processes did not find each other at {place}",
+                expected="all processes started, with an address that each of them reaches",
+                hint="check the address, the firewall and the network interface (GLOO_SOCKET_IFNAME, "
+                "NCCL_SOCKET_IFNAME), and what the other processes say",
+            ) from error
 
     @property
     def rank(self) -> int:

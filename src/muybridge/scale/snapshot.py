@@ -1,6 +1,7 @@
 """A run as bytes, which every worker opens: none reads a run folder that another program may change meanwhile."""
 
 import hashlib
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -66,7 +67,7 @@ class RunSnapshot:
         """The predictor of these files.
 
         Raises:
-            RunError: this machine has another version of muybridge, the run is not trained, or it is damaged.
+            RunError: this machine has another version of muybridge or no free space, or the run is damaged.
         """
         if muybridge.__version__ != self.version:
             raise RunError(
@@ -75,8 +76,15 @@ class RunSnapshot:
                 hint="install the same version on every machine of the cluster",
             )
         with TemporaryDirectory(prefix="muybridge-run-") as folder:
-            for name, content in self.files.items():
-                Path(folder, name).write_bytes(content)
+            try:
+                for name, content in self.files.items():
+                    Path(folder, name).write_bytes(content)
+            except OSError as problem:
+                raise RunError(
+                    f"the run cannot be copied to {folder} on {socket.gethostname()} ({problem.strerror})",
+                    expected="free space for temporary files on every machine",
+                    hint="free some space there, or set TMPDIR",
+                ) from None
             onnx = self.path.suffix.lower() == ".onnx"
             predictor = muybridge.load(Path(folder, self.path.name) if onnx else folder, device, reject=reject)
         predictor.run = self.path

@@ -1,8 +1,10 @@
 """What is to be labelled: the recordings of a folder, a list or a table, on this machine or at an address of fsspec."""
 
+import errno
 import hashlib
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,7 @@ import fsspec
 import pyarrow
 from pyarrow import csv, parquet
 
-from muybridge.core.addresses import is_address, unreachable
+from muybridge.core.addresses import UnreachableError, is_address, unreachable
 from muybridge.core.contracts import Holds, SkeletonData
 from muybridge.core.errors import DataError
 from muybridge.core.files import fingerprint
@@ -80,7 +82,7 @@ def content_key(path: str) -> str:
 def local_copies() -> Iterator[Any]:
     """A function that makes a path of a path or an address; copies of what is at addresses live as long as the block.
 
-    It raises DataError where an address cannot be read.
+    It raises UnreachableError where an address cannot be read, or the copy not be written.
     """
     with TemporaryDirectory(prefix="muybridge-label-") as folder:
 
@@ -92,10 +94,23 @@ def local_copies() -> Iterator[Any]:
                 with fsspec.open(path, "rb") as there, copy.open("wb") as here:
                     shutil.copyfileobj(there, here, 1 << 20)  # pyright: ignore[reportArgumentType]
             except Exception as problem:  # noqa: BLE001 - every storage has errors of its own
-                raise unreachable(path, problem) from None
+                copy.unlink(missing_ok=True)
+                raise _no_room(folder) if _is_full(problem) else unreachable(path, problem) from None
             return copy
 
         yield fetch
+
+
+def _is_full(problem: Exception) -> bool:
+    return isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _no_room(folder: str) -> UnreachableError:
+    return UnreachableError(
+        f"there is no room for a copy of it on the worker {socket.gethostname()}",
+        expected=f"free space in {os.path.dirname(folder)}, for the recordings of four batches",
+        hint="free some space there, or set TMPDIR, and give the same command again",
+    )
 
 
 def _absolute(name: str, base: str) -> str:

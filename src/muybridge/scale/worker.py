@@ -12,6 +12,7 @@ import pyarrow
 import ray
 import torch
 
+from muybridge.core.addresses import UnreachableError
 from muybridge.core.errors import DataError, MuybridgeError, MuybridgeWarning
 from muybridge.core.text import as_utf8
 from muybridge.core.types import FailedSample, Prediction
@@ -176,7 +177,8 @@ def _attempt(fetch: Callable[[str, int], Path], file: str, number: int) -> Path 
 def _describe(answer: Prediction | Timeline | FailedSample) -> Row:
     """An answer by the names of the columns."""
     if isinstance(answer, FailedSample):
-        return {"error": _text(answer.error)}
+        again = {"key": ""} if isinstance(answer.error, UnreachableError) else {}  # the next command tries it again
+        return {"error": _text(answer.error), **again}
     if isinstance(answer, Timeline):
         segments = [{name: value for name, value in row.items() if name != "path"} for row in as_rows(answer)]
         return {"duration": round(answer.duration, 3), "segments": segments}
