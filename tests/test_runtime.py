@@ -9,6 +9,7 @@ import torch
 from muybridge.core.errors import RunError
 from muybridge.engine import runtime
 from muybridge.engine.runtime import Runtime, computes_bfloat16, resolve_precision
+from muybridge.recipe import Recipe
 
 ZEN3 = "processor\t: 0\nmodel name\t: AMD EPYC 7B13\nflags\t\t: fpu sse2 avx avx2 fma avx512f vaes\n"
 COOPER_LAKE = "flags\t\t: fpu avx2 avx512f avx512_vnni avx512_bf16 arch_capabilities\n"
@@ -38,6 +39,17 @@ def test_elsewhere_torch_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert runtime._cpu_flags(tmp_path / "none") == {"avx512_bf16"}
     monkeypatch.setattr(runtime.platform, "machine", lambda: "arm64")  # those functions know x86 alone
     assert runtime._cpu_flags(tmp_path / "none") == set()
+
+
+def test_bfloat16_is_not_chosen_where_it_makes_nothing_faster(tmp_path: Path):
+    data = {"name": "msr_action3d", "root": str(tmp_path)}
+    chosen = {
+        name: Recipe.model_validate({"title": name, "model": {"name": name}, "data": data, "train": {}}).precision
+        for name in ("drnn", "sta_lstm")
+    }
+    assert chosen == {"drnn": "32-true", "sta_lstm": "auto"}
+    asked = {"title": "asked", "model": {"name": "drnn"}, "data": data, "train": {"precision": "bf16-mixed"}}
+    assert Recipe.model_validate(asked).precision == "bf16-mixed"
 
 
 @pytest.mark.parametrize(("supported", "precision"), [(True, "bf16-mixed"), (False, "32-true")])

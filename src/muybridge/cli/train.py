@@ -233,7 +233,7 @@ def test(
         print_scores(evaluate_file(run, split, device, report, data=data, missing=missing), as_json)
         return
     folder = RunFolder.open(run)
-    runtime = Runtime(folder.recipe().train.precision, device)
+    runtime = Runtime(folder.recipe().precision, device)
     report = Reporter(quiet=as_json or not runtime.is_main_process)
     if calibrate:
         calibration = calibrate_run(folder, runtime, report, pixels=pixels, data=data, missing=missing)
@@ -303,7 +303,7 @@ def bench(
     from muybridge.engine.runtime import Runtime
 
     loaded = chosen.load()
-    result = measure(loaded, recordings, steps, Runtime(loaded.train.precision, device))
+    result = measure(loaded, recordings, steps, Runtime(loaded.precision, device))
     if as_json:
         print_json(asdict(result), digits=4)
     else:

@@ -80,7 +80,7 @@ def bench(recipe: Recipe, recordings: int = 32, steps: int = 8, runtime: Runtime
         DataError: the training part is empty or a recording cannot be read.
         RunError: memory runs out, or a loading process dies.
     """
-    runtime = runtime or Runtime(recipe.train.precision)
+    runtime = runtime or Runtime(recipe.precision)
     samples = make_samples(recipe, "train", augment=True)
     samples.keep_videos = False  # every epoch is timed as the first one, which decodes
     times: dict[str, list[float]] = defaultdict(list)

@@ -35,7 +35,7 @@ def calibrate(
         RunError: the run is an ONNX file, not trained or damaged, or its folder cannot be written.
         DataError: there is no validation part, or its recordings are gone or cannot be read.
     """
-    runtime = runtime or Runtime(run.recipe(data).train.precision)
+    runtime = runtime or Runtime(run.recipe(data).precision)
     require_one_label(run.recipe(data).data, "calibration")
     _check_part(run, data)
     predictions, _, _ = predict_part(run, "val", runtime, report, pixels=pixels, data=data, missing=missing)

@@ -163,7 +163,7 @@ def evaluate(
     Warns:
         MuybridgeWarning: the results cannot be written into the folder.
     """
-    runtime = runtime or Runtime(run.recipe(data).train.precision)
+    runtime = runtime or Runtime(run.recipe(data).precision)
     calibration = run.calibration()
     predictions, part, recipe = predict_part(run, split, runtime, report, pixels=pixels, data=data, missing=missing)
     uncalibrated = predictions

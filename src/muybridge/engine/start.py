@@ -20,7 +20,7 @@ from muybridge.recipe import Recipe, SourceRun
 def training_precision(recipe: Recipe, folder: str | Path) -> Precision:
     """The number format of a training: that of the run that is resumed, or else that of the recipe."""
     run = RunFolder(folder)
-    return run.facts()["precision"] if run.exists else recipe.train.precision
+    return run.facts()["precision"] if run.exists else recipe.precision
 
 
 def check_folder(recipe: Recipe, folder: Path) -> None:

@@ -38,6 +38,11 @@ class ModelConfig(BaseModel):
         """The input of the model, which the data layer prepares."""
         raise NotImplementedError
 
+    @property
+    def gains_from_bfloat16(self) -> bool:
+        """Whether a training is faster in bfloat16 where the device computes in it."""
+        return True
+
     def frozen_parts(self) -> tuple[FrozenPart, ...]:
         """Submodules that are not trained and whose features can be cached; by default none."""
         return ()

@@ -15,7 +15,7 @@ from muybridge.data.prepare import COMPUTED, FeaturePreparation, FlowSource, Pre
 from muybridge.data.skeleton_augment import SkeletonAugment
 from muybridge.models import AnyModel
 from muybridge.models.config import ModelConfig
-from muybridge.recipe.training import FrozenModel, Stage, Train
+from muybridge.recipe.training import FrozenModel, Precision, Stage, Train
 from muybridge.recipe_schema import check_tree, refusal
 
 
@@ -244,6 +244,13 @@ class Recipe(FrozenModel):
             "flow": (self.flow or COMPUTED).resolved() if flow else None,
         }
         return self.model_copy(update=resolved)
+
+    @property
+    def precision(self) -> Precision:
+        """The number format to compute in: ``train.precision``, where "auto" is float32 if the model gains nothing."""
+        if self.train.precision == "auto" and not self.model.gains_from_bfloat16:
+            return "32-true"
+        return self.train.precision
 
     def preparation(self, augment: bool = False, model: ModelConfig | None = None) -> Preparation:
         """What turns an opened recording into inputs of the model.

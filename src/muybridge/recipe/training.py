@@ -5,6 +5,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
+Precision = Literal["auto", "32-true", "64-true", "bf16-mixed", "16-mixed"]
+"""A number format, as Lightning Fabric names it; "auto" chooses."""
+
 
 class FrozenModel(BaseModel):
     """A table of the recipe: immutable, and refuses unknown settings."""
@@ -167,7 +170,8 @@ class Train(FrozenModel):
         ema_decay: decay of the exponential moving average of the weights, which is then tested and saved; 0 uses the
             weights themselves.
         precision: number format of the computation, as Lightning Fabric names it; "auto" is "bf16-mixed" where the
-            processor or GPU computes in bfloat16, else "32-true".
+            processor or GPU computes in bfloat16, else "32-true"; that is what dRNN over skeletons always has, as
+            bfloat16 makes it no faster.
         compile: use torch.compile: takes minutes at the start, which a long training on a GPU gains back.
         seed: all random numbers of the run derive from it; those of sample i in epoch e from (seed, e, i) alone.
         strategy: what several processes share: with "ddp" each keeps all parameters, and gradients are averaged; with
@@ -203,7 +207,7 @@ class Train(FrozenModel):
     cutmix: NonNegativeFloat = 0.0
     partial_bn: bool = False
     ema_decay: float = Field(default=0.0, ge=0.0, lt=1.0)
-    precision: Literal["auto", "32-true", "64-true", "bf16-mixed", "16-mixed"] = "auto"
+    precision: Precision = "auto"
     compile: bool = False
     seed: NonNegativeInt = 0
     strategy: Literal["ddp", "fsdp"] = "ddp"

@@ -247,7 +247,7 @@ class Recogniser(ClassifierMixin, BaseEstimator):
                 f"validation_fraction={self.validation_fraction} holds out nothing. Expected at least two "
                 "recordings of a class, or three groups; give more, or set validation_fraction=0, which trains on all"
             )
-        runtime, report = Runtime(recipe.train.precision, self.device), Reporter(quiet=not self.verbose)
+        runtime, report = Runtime(recipe.precision, self.device), Reporter(quiet=not self.verbose)
         run = train(recipe, folder, runtime=runtime, report=report)
         has_val = bool(len(found[1]))
         if has_val:

@@ -208,6 +208,11 @@ class DRNNConfig(ModelConfig):
             confidence=self.confidence,
         )
 
+    @property
+    def gains_from_bfloat16(self) -> bool:
+        """Not over skeletons: the differential LSTM computes in float32 anyway."""
+        return self.input == "video"
+
     def frozen_parts(self) -> tuple[FrozenPart, ...]:
         """The descriptors of video."""
         if self.input == "skeletons":
