@@ -76,6 +76,7 @@ STRICT = Limits(
     seconds=1.5,
     frames=20,
     pixels=64 * 64,
+    side=70,
     windows=100,
     memory=1 << 30,
     opening_seconds=5.0,
@@ -261,6 +262,9 @@ def test_every_limit_of_a_recording_is_said(strict: Server, video: bytes) -> Non
     refused(post("/v1/predict?filename=a.mp4", content=encoded(24)), 413, "24 frames", "shorter")
     refused(post("/v1/predict?filename=a.mp4", content=encoded(12, rate=6)), 413, "takes 2 s")
     refused(post("/v1/predict?filename=a.mp4", content=encoded(width=80, height=80)), 413, "80x80 pixels")
+    wide = post("/v1/predict?filename=a.mp4", content=encoded(width=72, height=40))
+    refused(wide, 413, "72x40 pixels")
+    assert wide.json()["error"]["expected"] == "at most 70 pixels in height and in width"
     refused(post("/v1/timeline?filename=a.mp4&window=0.1&hop=0.002", content=video), 413, "500 windows", "longer hop")
     goes_on(strict, video)
     assert service.pool.restarts == 0

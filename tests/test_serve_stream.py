@@ -104,7 +104,7 @@ def test_answers_are_those_of_the_library(server: Server, predictors: dict[str, 
         for number, frame in enumerate(FRAMES):
             connection.send(json.dumps({"seconds": number / 12}))
             connection.send(frame)
-            live.push(read_jpeg(frame, 10_000), number / 12)
+            live.push(read_jpeg(frame, LIMITS), number / 12)
             expected = live.answer()
             if expected is None:
                 continue
@@ -322,20 +322,24 @@ def test_images_are_turned_and_refused_by_their_header():
     exif[0x0112] = 6
     file = io.BytesIO()
     image.save(file, "JPEG", exif=exif)
-    assert read_jpeg(file.getvalue(), 800).shape == (40, 20, 3)
+    assert read_jpeg(file.getvalue(), LIMITS).shape == (40, 20, 3)
     gray = io.BytesIO()
     Image.new("L", (8, 8)).save(gray, "JPEG")
-    assert read_jpeg(gray.getvalue(), 800).shape == (8, 8, 3)
+    assert read_jpeg(gray.getvalue(), LIMITS).shape == (8, 8, 3)
     cmyk = io.BytesIO()
     Image.new("CMYK", (8, 8)).save(cmyk, "JPEG")
-    assert read_jpeg(cmyk.getvalue(), 800).shape == (8, 8, 3)
+    assert read_jpeg(cmyk.getvalue(), LIMITS).shape == (8, 8, 3)
+    long = io.BytesIO()
+    Image.new("L", (30_000, 16)).save(long, "JPEG")
+    with pytest.raises(RequestError, match=r"30000x16 pixels. Expected at most 16384 pixels in height and in width"):
+        read_jpeg(long.getvalue(), Limits())
     bomb = bytearray(jpeg(0))
     at = bomb.index(b"\xff\xc0") + 5  # height and width in the header
     bomb[at : at + 4] = b"\xff\xdc\xff\xdc"
     with pytest.raises(RequestError, match=r"65500x65500 pixels|cannot be read"):
-        read_jpeg(bytes(bomb), 10_000)
+        read_jpeg(bytes(bomb), LIMITS)
     with pytest.raises(RequestError, match=r"Expected a JPEG image in each binary message. Send whole images"):
-        read_jpeg(b"", 10_000)
+        read_jpeg(b"", LIMITS)
 
 
 def test_times():

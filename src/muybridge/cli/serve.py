@@ -51,9 +51,15 @@ def serve(
         int, typer.Option(metavar="N", min=1, rich_help_panel=_WORK, help="Recordings that are computed together.")
     ] = 8,
     max_delay_ms: Annotated[
-        float,
-        typer.Option(metavar="MS", min=0, max=10_000, rich_help_panel=_WORK, help="That one waits for others at most."),
-    ] = 5.0,
+        float | None,
+        typer.Option(
+            metavar="MS",
+            min=0,
+            max=10_000,
+            rich_help_panel=_WORK,
+            help="That one waits for others at most; by default 5 on a GPU and 0 on a CPU.",
+        ),
+    ] = None,
     queue: Annotated[
         int, typer.Option(metavar="N", min=0, rich_help_panel=_WORK, help="Requests that wait; more are refused (429).")
     ] = 32,
@@ -119,7 +125,8 @@ def serve(
     check_extra()
     limits = Limits(max_bytes, max_seconds, max_frames, max_pixels, answer_seconds=timeout)
     names = tuple(allow_host or ())
-    config = ServeConfig(host, port, token, names, jobs, batch, max_delay_ms / 1000, queue, streams, limits)
+    delay = None if max_delay_ms is None else max_delay_ms / 1000
+    config = ServeConfig(host, port, token, names, jobs, batch, delay, queue, streams, limits)
     if ray:
         _serve_on_ray(runs, config, spread, device, reject)
         return

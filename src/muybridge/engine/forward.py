@@ -3,6 +3,7 @@
 Legend: B rows of a batch, S segments of a clip.
 """
 
+import math
 import sys
 
 import torch
@@ -28,7 +29,12 @@ def rows_at_once(takes: ClipInput | SkeletonInput, device: torch.device) -> int:
 
 
 def forward_in_parts(model: nn.Module, inputs: dict[str, Tensor], rows: int) -> Output:
-    """The output of a model for a batch, of which at most ``rows`` rows are computed together."""
+    """The output of a model for a batch, of which at most ``rows`` rows are computed together.
+
+    The parts are equally large, as what is prepared of convolutions for one shape of maps serves all of them.
+    """
+    count = len(next(iter(inputs.values())))
+    rows = math.ceil(count / math.ceil(count / rows))
     parts = zip(*(values.split(rows) for values in inputs.values()), strict=True)
     outputs: list[Output] = [model(**dict(zip(inputs, part, strict=True))) for part in parts]
     if len(outputs) == 1:

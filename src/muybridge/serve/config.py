@@ -20,6 +20,7 @@ class Limits:
         seconds: duration of the recording.
         frames: of the recording.
         pixels: of a frame.
+        side: of a frame, height or width in pixels.
         windows: of a timeline.
         memory: bytes that reading a file may take beyond what the worker process has to begin with.
         opening_seconds: until a file is opened and measured.
@@ -34,6 +35,7 @@ class Limits:
     seconds: float = 3 * 3600.0
     frames: int = 400_000
     pixels: int = 4096 * 2304
+    side: int = 16384
     windows: int = 50_000
     memory: int = 4 << 30
     opening_seconds: float = 30.0
@@ -63,7 +65,8 @@ class ServeConfig:
         hosts: further names under which clients reach the server, such as that of a proxy.
         jobs: processes that read recordings; 0 takes one for each core, at most 4.
         batch: recordings that the model computes together.
-        max_delay: seconds that a recording waits at most for others to be computed with.
+        max_delay: seconds that a recording waits at most for others to be computed with; None is 0 where the models
+            compute on a CPU, which has little from computing together and stands still meanwhile, and 0.005 otherwise.
         queue: requests that wait at most, beyond one for each process.
         streams: clients that send live frames at most, each with a process of its own.
         limits: of each request.
@@ -76,7 +79,7 @@ class ServeConfig:
     hosts: tuple[str, ...] = ()
     jobs: int = 0
     batch: int = 8
-    max_delay: float = 0.005
+    max_delay: float | None = None
     queue: int = 32
     streams: int = 4
     limits: Limits = field(default_factory=Limits)
@@ -89,7 +92,7 @@ class ServeConfig:
                 expected="a port from 0 to 65535, jobs, queue and streams of 0 or more, batch of 1 or more",
                 hint="correct the option",
             )
-        if not 0 <= self.max_delay < 60:
+        if self.max_delay is not None and not 0 <= self.max_delay < 60:
             raise RecipeError(
                 f"a largest delay of {self.max_delay:g} s", expected="0 to 60 seconds", hint="correct the option"
             )

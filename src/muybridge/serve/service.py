@@ -68,7 +68,10 @@ class Service:
         """
         config = self.config
         self.folder = self._resources.enter_context(upload_folder())
-        self.batcher = Batcher(self.predictors, config.batch, config.max_delay, self.metrics.batch_size.observe)
+        delay = config.max_delay
+        if delay is None:
+            delay = 0.0 if all(one.device.type == "cpu" for one in self.predictors.values()) else 0.005
+        self.batcher = Batcher(self.predictors, config.batch, delay, self.metrics.batch_size.observe)
         self._resources.callback(self.batcher.close)
         self.pool = Pool(self.predictors, self.batcher, config.workers, config.limits)
         self._resources.callback(self.pool.close)

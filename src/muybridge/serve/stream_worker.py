@@ -65,7 +65,7 @@ def _answer_frames(connection: Connection, predictor: Predictor, settings: Strea
         connection.send(("next", None))
         newest = -math.inf
         for data, newest in connection.recv():
-            if reason := live.push(read_jpeg(data, limits.pixels), newest):
+            if reason := live.push(read_jpeg(data, limits), newest):
                 connection.send(("notice", f"{reason}; what came before is forgotten"))
                 due = -math.inf
         if newest >= due - 1e-9 and (answer := live.answer()) is not None:
@@ -73,22 +73,24 @@ def _answer_frames(connection: Connection, predictor: Predictor, settings: Strea
             connection.send(("answer", answer))
 
 
-def read_jpeg(data: bytes, pixels: int) -> UInt8[np.ndarray, "H W 3"]:
+def read_jpeg(data: bytes, limits: Limits) -> UInt8[np.ndarray, "H W 3"]:
     """The pixels of a JPEG image as RGB, turned as its EXIF says.
 
     Args:
         data: the file.
-        pixels: at most so many; more are refused by the header, before they are decoded.
+        limits: of pixels; larger images are refused by the header, before they are decoded.
 
     Raises:
         RequestError: no JPEG, damaged, or too large.
     """
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-            if image.width * image.height > pixels:
+            long = max(image.size) > limits.side
+            if long or image.width * image.height > limits.pixels:
+                most = f"{limits.side} pixels in height and in width" if long else f"{limits.pixels} pixels a frame"
                 raise RequestError(
                     f"a frame is {image.width}x{image.height} pixels",
-                    expected=f"at most {pixels} pixels a frame",
+                    expected=f"at most {most}",
                     hint="send smaller frames",
                     where=NAME,
                     status=413,

@@ -204,6 +204,9 @@ def measure(opened: SkeletonSequence | Video, predictor: Predictor, job: Job, li
         raise beyond(job.name, f"the recording has {facts.frames} frames", f"at most {limits.frames}")
     if facts.seconds > limits.seconds:
         raise beyond(job.name, f"the recording takes {facts.seconds:.0f} s", f"at most {limits.seconds:g} s")
+    if max(facts.width, facts.height) > limits.side:
+        size = f"its frames are {facts.width}x{facts.height} pixels"
+        raise beyond(job.name, size, f"at most {limits.side} pixels in height and in width")
     if facts.width * facts.height > limits.pixels:
         size = f"its frames are {facts.width}x{facts.height} pixels"
         raise beyond(job.name, size, f"at most {limits.pixels} pixels a frame")
