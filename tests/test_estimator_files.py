@@ -123,6 +123,27 @@ def deeplabcut(root: Path) -> Path:
     return root / "wave.csv"
 
 
+def deeplabcut_h5(root: Path, columns: bytes = b"") -> Path:
+    """As pandas writes a data frame with several rows of headers, in its form "table"."""
+    h5py = pytest.importorskip("h5py")
+    names = [
+        ("net", f"mouse{person}", f"part{joint}", axis)
+        for person in range(2)
+        for joint in range(17)
+        for axis in ("x", "y", "likelihood")
+    ]
+    values = np.concatenate([FRAMES, np.full((30, 2, 17, 1), 0.9)], axis=-1).reshape(30, -1)
+    values[7] = np.nan
+    table = np.zeros(30, dtype=[("index", "<i8"), ("values_block_0", "<f8", (102,))])
+    table["index"], table["values_block_0"] = range(30), values
+    with h5py.File(root / "wave.h5", "w") as file:
+        file["df_with_missing/table"] = table
+        file["df_with_missing"].attrs["pandas_type"] = np.bytes_("frame_table")
+        attrs = file["df_with_missing/table"].attrs
+        attrs["values_block_0_kind"] = np.bytes_(columns or pickle.dumps(names, 0))
+    return root / "wave.h5"
+
+
 def sleap(root: Path) -> Path:
     h5py = pytest.importorskip("h5py")
     tracks = FRAMES.transpose(1, 3, 2, 0).copy()  # track, 2, node, frame
@@ -143,7 +164,9 @@ def test_files_of_one_recording_are_read_like_any_other(tmp_path: Path, write: C
     assert_is_the_recording(recording.joints.numpy(), recording.present.numpy())
 
 
-@pytest.mark.parametrize("write", [openpose, ultralytics, mmpose, alphapose, mmaction, pyskl, deeplabcut, sleap])
+@pytest.mark.parametrize(
+    "write", [openpose, ultralytics, mmpose, alphapose, mmaction, pyskl, deeplabcut, deeplabcut_h5, sleap]
+)
 def test_every_tool_is_converted_with_its_class_folders(tmp_path: Path, write: Callable[[Path], Path]):
     (tmp_path / "in/wave").mkdir(parents=True)
     write(tmp_path / "in/wave")
@@ -157,6 +180,14 @@ def test_every_tool_is_converted_with_its_class_folders(tmp_path: Path, write: C
     before = path.stat().st_mtime_ns
     assert CliRunner().invoke(app, arguments).exit_code == 0
     assert path.stat().st_mtime_ns == before
+
+
+def test_a_table_of_deeplabcut_that_is_damaged_or_runs_something_is_refused(tmp_path: Path):
+    for columns in (pickle.dumps(print, 0), b"no pickle", pickle.dumps([("net", "nose", "x")], 0)):
+        (pose,) = find_poses(deeplabcut_h5(tmp_path, columns))
+        assert pose.tool == "DeepLabCut"
+        with pytest.raises(DataError, match=r"wave\.h5: not a table of DeepLabCut \((a pickle|1 columns)"):
+            read_poses(pose)
 
 
 def test_a_folder_of_openpose_is_a_recording_like_any_other(tmp_path: Path):

@@ -1,6 +1,7 @@
 """What pose estimators write: one reader for each tool, and from people in single frames to recordings."""
 
 from muybridge.media.poses.convert import convert
+from muybridge.media.poses.deeplabcut import is_deeplabcut
 from muybridge.media.poses.frame_folder import is_frame_folder, read_frame_folder, with_frame_folders
 from muybridge.media.poses.read import (
     Pose,
@@ -12,7 +13,6 @@ from muybridge.media.poses.read import (
     read_poses,
     refuse_frame,
 )
-from muybridge.media.poses.tables import is_deeplabcut
 from muybridge.media.poses.tracks import PersonTrack, read_tracks
 
 __all__ = [

@@ -37,6 +37,18 @@ class _ArraysOnly(pickle.Unpickler):
         return super().find_class(module, name)
 
 
+def load_plain(content: bytes) -> Any:
+    """What a pickle holds of numbers, texts, lists and arrays.
+
+    Raises:
+        ValueError: it is damaged, or holds anything else.
+    """
+    try:
+        return _ArraysOnly(io.BytesIO(content)).load()
+    except Exception as problem:  # noqa: BLE001 - a damaged pickle raises anything
+        raise ValueError(f"a pickle in it is not read ({problem})") from None
+
+
 def read_annotations(path: Path) -> list[dict[str, Any]]:
     """The recordings of a pickle of pyskl or MMAction2: ``annotations``, or their list alone."""
     try:

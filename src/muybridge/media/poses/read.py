@@ -26,9 +26,10 @@ from muybridge.media.bvh import read_bvh
 from muybridge.media.c3d_file import read_c3d
 from muybridge.media.parsing import read_bytes, read_text
 from muybridge.media.poses import tools
+from muybridge.media.poses.deeplabcut import is_deeplabcut, is_deeplabcut_h5, read_deeplabcut, read_deeplabcut_h5
 from muybridge.media.poses.people import Frames, NumberedFrames, frames_of, to_sequence
 from muybridge.media.poses.pickles import read_annotations
-from muybridge.media.poses.tables import is_deeplabcut, is_ultralytics, read_deeplabcut, read_sleap, read_ultralytics
+from muybridge.media.poses.tables import is_ultralytics, read_sleap, read_ultralytics
 
 SUFFIXES = (".json", ".txt", ".npz", ".csv", ".h5", ".pkl", ".pickle", ".bvh", ".c3d")
 """File name endings that estimators use."""
@@ -120,7 +121,7 @@ def _of_file(path: Path, name: str) -> Iterator[Pose]:
         case ".c3d":
             yield Pose(name, "C3D", (path,))
         case ".h5":
-            yield Pose(name, "SLEAP", (path,))
+            yield Pose(name, "DeepLabCut" if is_deeplabcut_h5(path) else "SLEAP", (path,))
         case ".pkl" | ".pickle":
             for part, entry in enumerate(read_annotations(path)):
                 label = int(entry.get("label", -1))
@@ -163,7 +164,7 @@ def read_frames(pose: Pose) -> Frames:
             loaded, _ = _arrays_in(path, ("keypoint", "keypoint_score"))
             return tools.arrays(loaded["keypoint"], loaded.get("keypoint_score"), path)
         case "DeepLabCut":
-            return read_deeplabcut(path)
+            return (read_deeplabcut_h5 if path.suffix.lower() == ".h5" else read_deeplabcut)(path)
         case "SLEAP":
             return read_sleap(path)
         case "BVH" | "C3D":

@@ -1,10 +1,8 @@
-"""Poses in tables: Ultralytics' lines of text, DeepLabCut's CSV, SLEAP's HDF5.
+"""Poses in tables: Ultralytics' lines of text, SLEAP's HDF5.
 
 Legend: J joints.
 """
 
-import csv
-import io
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,9 @@ from muybridge.core.errors import DataError
 from muybridge.core.extras import import_extra
 from muybridge.media.parsing import read_text
 from muybridge.media.poses.people import Frames, NumberedFrames, Person
+
+HDF5_DAMAGE = (OSError, KeyError, ValueError, IndexError, TypeError, RuntimeError, MemoryError)
+"""What h5py raises on damaged files, found by damaging files at random."""
 
 
 def is_ultralytics(path: Path) -> bool:
@@ -47,41 +48,6 @@ def read_ultralytics(path: Path) -> list[Person]:
     return people
 
 
-def is_deeplabcut(text: str) -> bool:
-    """Whether a CSV file is DeepLabCut's, by its first cell."""
-    return text.lstrip("\ufeff").startswith("scorer,")
-
-
-def read_deeplabcut(path: Path) -> Frames:
-    """DeepLabCut's table: header lines scorer, [individuals,] bodyparts, coords; then frame and x, y, likelihood."""
-    rows = list(csv.reader(io.StringIO(read_text(path).lstrip("\ufeff"))))
-    heads = {row[0]: row[1:] for row in rows[:4] if row}
-    count = 4 if "individuals" in heads else 3
-    try:
-        parts, coords = heads["bodyparts"], heads["coords"]
-        who = heads.get("individuals", ["1"] * len(parts))
-        values = np.array([[float(cell) if cell else np.nan for cell in row[1:]] for row in rows[count:] if row])
-        people, joints = list(dict.fromkeys(who)), list(dict.fromkeys(parts))
-        columns = {key: column for column, key in enumerate(zip(who, parts, coords, strict=True))}
-        frames: list[list[Person]] = [[] for _ in values]
-        for person in people:
-            mine = [joint for joint in joints if (person, joint, "x") in columns]
-            x, y, score = (
-                values[:, [columns[person, joint, axis] for joint in mine]] for axis in ("x", "y", "likelihood")
-            )
-            for frame, row in enumerate(np.stack([x, y], axis=-1)):
-                if np.isfinite(row).any():
-                    frames[frame].append(Person(row, score[frame], person))
-    except (KeyError, ValueError, IndexError) as problem:
-        raise DataError(
-            f"not a table of DeepLabCut ({problem})",
-            expected="the header lines scorer, bodyparts and coords, then x, y and likelihood of each joint",
-            hint="export the table again",
-            where=path,
-        ) from None
-    return NumberedFrames(dict(enumerate(frames)), joints)
-
-
 def read_sleap(path: Path) -> Frames:
     """SLEAP's ``analysis.h5``: ``tracks`` as track x 2 x node x frame, or as its attribute ``dims`` says."""
     h5py = import_extra("h5py", "poses", "the files of SLEAP")
@@ -98,11 +64,11 @@ def read_sleap(path: Path) -> Frames:
                 ]
             )
             scores = None if scores is None else np.asarray(scores)
-    except (OSError, KeyError) as problem:
+    except HDF5_DAMAGE as problem:
         raise DataError(
             f"not an analysis file of SLEAP ({problem})",
-            expected="an .h5 file with tracks",
-            hint="export it from SLEAP with 'Export Analysis HDF5'; of DeepLabCut, take the .csv beside the .h5",
+            expected="an .h5 file with tracks, or a table of DeepLabCut",
+            hint="export it from SLEAP with 'Export Analysis HDF5'",
             where=path,
         ) from None
     by_frame = "frame" in str(dims).partition(",")[0] or (tracks.shape[-1] == 2 and tracks.shape[1] != 2)
