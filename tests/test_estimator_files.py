@@ -182,6 +182,24 @@ def test_every_tool_is_converted_with_its_class_folders(tmp_path: Path, write: C
     assert path.stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize(
+    ("tracks", "scores", "message"),
+    [
+        ((3, 4), None, "tracks is 3 x 4"),
+        ((1, 2, 3, 10), (4, 4), "tracks is 10 x 1 x 3 x 2 .*, and point_scores 4 x 4"),
+        ((1, 5, 3, 10), None, "tracks is 10 x 1 x 3 x 5"),
+    ],
+)
+def test_tracks_of_sleap_in_another_shape_are_refused(tmp_path: Path, tracks, scores, message: str):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["tracks"] = np.ones(tracks)
+        if scores:
+            file["point_scores"] = np.ones(scores)
+    with pytest.raises(DataError, match=message):
+        read_poses(find_poses(tmp_path)[0])
+
+
 def test_a_table_of_deeplabcut_that_is_damaged_or_runs_something_is_refused(tmp_path: Path):
     for columns in (pickle.dumps(print, 0), b"no pickle", pickle.dumps([("net", "nose", "x")], 0)):
         (pose,) = find_poses(deeplabcut_h5(tmp_path, columns))

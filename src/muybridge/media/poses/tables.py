@@ -9,7 +9,7 @@ import numpy as np
 
 from muybridge.core.errors import DataError
 from muybridge.core.extras import import_extra
-from muybridge.media.parsing import read_text
+from muybridge.media.parsing import read_text, shape_text
 from muybridge.media.poses.people import Frames, NumberedFrames, Person
 
 HDF5_DAMAGE = (OSError, KeyError, ValueError, IndexError, TypeError, RuntimeError, MemoryError)
@@ -71,10 +71,20 @@ def read_sleap(path: Path) -> Frames:
             hint="export it from SLEAP with 'Export Analysis HDF5'",
             where=path,
         ) from None
-    by_frame = "frame" in str(dims).partition(",")[0] or (tracks.shape[-1] == 2 and tracks.shape[1] != 2)
-    points = tracks if by_frame else tracks.transpose(3, 0, 2, 1)
-    if scores is not None and not by_frame:
-        scores = scores.transpose(2, 0, 1)
+    by_frame = "frame" in str(dims).partition(",")[0] or (tracks.shape[-1:] == (2,) and tracks.shape[1:2] != (2,))
+    if not by_frame and tracks.ndim == 4:
+        tracks = tracks.transpose(3, 0, 2, 1)
+        scores = scores.transpose(2, 0, 1) if scores is not None and scores.ndim == 3 else scores
+    points = tracks
+    numbers = points.ndim == 4 and points.shape[-1] in (2, 3) and points.dtype.kind in "fiu"
+    if not numbers or (scores is not None and scores.shape != points.shape[:3]):
+        raise DataError(
+            f"tracks is {shape_text(points.shape)} as frames x tracks x nodes x coordinates"
+            + ("" if scores is None else f", and point_scores {shape_text(scores.shape)}"),
+            expected="frames x tracks x nodes x 2 numbers, in the order that dims says, and a score of each node",
+            hint="export it from SLEAP with 'Export Analysis HDF5'",
+            where=path,
+        )
     frames = [
         [
             Person(pose, None if scores is None else scores[number, who].astype(np.float64), str(who))
