@@ -731,6 +731,7 @@ def test_mistakes_on_the_command_line(videos, whole, tmp_path):
         r"there is no pack\.json in it": ("pack", videos, "--verify"),
         "both a recipe and --model or --data": ("train", "folder_tdn", "--data", videos),
         "unknown setting data.group": ("train", "--model", "tdn", "--data", whole, "--group", "(a)"),
+        "--fix of a pack": ("doctor", whole, "--fix", tmp_path / "clean.csv"),
         "no such recipe, and no such folder or file": ("split", tmp_path / "no", "--out", tmp_path / "split.csv"),
     }
     for message, words in cases.items():

@@ -60,12 +60,21 @@ def doctor(
     chosen = choose_source(source, given)
 
     from muybridge.cli.plan import generate_data
+    from muybridge.data.datasets import Pack
     from muybridge.doctor import data_of, examine
     from muybridge.doctor.fix import write_list
     from muybridge.engine.journal import Reporter
 
     report = Reporter()
-    generate_data(data_of(chosen.path, chosen.settings), report)
+    data = data_of(chosen.path, chosen.settings)
+    if fix is not None and isinstance(data, Pack):
+        raise RecipeError(
+            "--fix of a pack, whose recordings are no files of their own",
+            expected="the folder or the table that was packed",
+            hint="examine and pack that one again, or leave --fix out",
+            where=source,
+        )
+    generate_data(data, report)
     with report:
         report.begin("examining recordings")
         diagnosis = examine(chosen.path, chosen.settings, every_frame=full, progress=report.update)
