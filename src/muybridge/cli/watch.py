@@ -1,6 +1,7 @@
 """The command that says what is happening in front of a camera, in a stream, or in what another program sends."""
 
 import json
+import math
 import statistics
 import sys
 from collections.abc import Iterator
@@ -168,7 +169,7 @@ def _summarize(answers: "Iterator[LiveAnswer]") -> None:
     if not lags:
         typer.echo("no answers: nothing was seen, or fewer than two frames", err=True)
         return
-    high = sorted(lags)[int(0.95 * (len(lags) - 1))]
+    high = sorted(lags)[math.ceil(0.95 * (len(lags) - 1))]
     typer.echo(
         f"{count} answers, {1000 * statistics.median(lags):.0f} ms after their frames (median; 95 % within "
         f"{1000 * high:.0f} ms), {dropped} frames dropped",

@@ -33,6 +33,7 @@ class ClipModel(Model):
     def __init__(self, config: ClipModelConfig, num_classes: int, trunk: Trunk) -> None:
         super().__init__()
         self.config = config
+        self.frames_per_segment = config.takes().frames_per_segment
         self.trunk = trunk
         self.head = Consensus(trunk.widths[-1], num_classes, config.segments, config.dropout)
 
@@ -48,7 +49,7 @@ class ClipModel(Model):
         """Class scores; with ``return_maps`` also maps, including ``class_activation`` (``B S h w``)."""
         maps: Maps = {}
         wanted = maps if self.return_maps else None
-        segments = rearrange(video, "b (s f) c h w -> (b s) f c h w", s=self.config.segments)
+        segments = rearrange(video, "b (s f) c h w -> (b s) f c h w", f=self.frames_per_segment)
         features = self.late(self.early(segments, wanted), wanted)
         logits = self.head(features)
         if self.return_maps:
@@ -57,7 +58,7 @@ class ClipModel(Model):
 
     def parts(self) -> Parts | None:
         """The stages before the first exchange between segments, and those after it."""
-        return Parts(self.config.takes().frames_per_segment, self._early_part, self._late_part)
+        return Parts(self.frames_per_segment, self._early_part, self._late_part)
 
     def _early_part(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"features": self.early(inputs["video"], None)}
