@@ -1,10 +1,9 @@
 """The server on a cluster: Ray Serve starts the replicas, spreads requests, replaces replicas one after the other."""
 
-import concurrent.futures
-import hashlib
-import json
+import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -20,7 +19,7 @@ from muybridge.core.errors import RecipeError, RunError
 from muybridge.predict import Predictor, Reject
 from muybridge.scale.cluster import connected, error_inside, without_stderr
 from muybridge.scale.config import ReplicaConfig
-from muybridge.scale.replica import NAMESPACE, RUNS, Replica, Runs
+from muybridge.scale.replica import Replica
 from muybridge.scale.snapshot import RunSnapshot
 from muybridge.serve import ServeConfig
 from muybridge.serve.run import SHUTDOWN_SECONDS, address_of, listen, name_runs
@@ -102,8 +101,6 @@ def stop() -> None:
         ray.serve.delete(NAME)
         if not ray.serve.status().applications:
             ray.serve.shutdown()
-    with suppress(ValueError):
-        ray.kill(ray.get_actor(RUNS, namespace=NAMESPACE))
 
 
 def deploy(
@@ -123,16 +120,11 @@ def deploy(
     """
     gpus = _gpus(spread, device)
     config = replace(config, jobs=config.jobs or 1, alone=False)
-    version = _version(runs)
-    actor: Any = ray.remote(Runs)
-    keeper = actor.options(name=RUNS, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, num_cpus=0).remote()
-    ray.get(keeper.keep.remote(version, dict(runs)))
     options = _options(config, spread, gpus)
     decorated: Any = ray.serve.deployment(ray.serve.ingress()(Replica))
     deployment = decorated.options(**options)
     where = ("cuda" if device == "auto" else device) if gpus else "cpu"
-    _run(deployment.bind(version, config, where, reject), spread.start_seconds)
-    ray.get(keeper.drop_others.remote(version))
+    _run(deployment.bind(dict(runs), config, where, reject), spread.start_seconds)
 
 
 def _options(config: ServeConfig, spread: ReplicaConfig, gpus: float) -> dict[str, Any]:
@@ -172,41 +164,45 @@ def _gpus(spread: ReplicaConfig, device: str) -> float:
     return 1.0 if spread.gpus is None else spread.gpus
 
 
-def _version(runs: Mapping[str, RunSnapshot]) -> str:
-    """By which runs are told apart: their names and contents."""
-    facts = {name: run.checksums() for name, run in runs.items()}
-    return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
-
-
 def _run(application: Any, seconds: float) -> None:
     """Deploys, and waits until all replicas answer."""
-    thread = concurrent.futures.ThreadPoolExecutor(1)
+    ends = time.monotonic() + seconds
     try:
         with without_stderr():
-            run = thread.submit(ray.serve.run, application, name=NAME, route_prefix="/")
-            run.result(seconds)
-    except TimeoutError:
+            target = ray.serve.RunTarget(application, name=NAME, route_prefix="/")
+            ray.serve.run_many([target], wait_for_applications_running=False)
+            while (state := ray.serve.status().applications[NAME].status) not in ("RUNNING", "DEPLOY_FAILED"):
+                if time.monotonic() > ends:
+                    break
+                time.sleep(0.2)
+    except (RuntimeError, ValueError, KeyError, ray.exceptions.RayError) as problem:
+        raise error_inside(problem) or _failed(str(problem)) from None
+    if state == "DEPLOY_FAILED":
+        raise _failed(_status())
+    if state != "RUNNING":
         raise RunError(
-            f"the replicas do not answer within {seconds:g} s" + (f" ({said})" if (said := _status()) else ""),
+            f"the replicas do not answer within {seconds:g} s"
+            + (f" ({said.splitlines()[-1]})" if (said := _status()) else ""),
             expected="a cluster with room for one replica more than there are",
             hint="use fewer --replicas or --jobs, or add machines; Ray goes on with the deployment",
-        ) from None
-    except (RuntimeError, ValueError, ray.exceptions.RayError) as problem:
-        raise error_inside(problem) or RunError(
-            f"the replicas cannot be started ({_status() or str(problem).strip().splitlines()[-1]})",
-            expected="machines with muybridge[ray,serve] in this version",
-            hint="see the files in /tmp/ray/session_latest/logs/serve on them",
-        ) from None
-    finally:
-        thread.shutdown(wait=False)
+        )
+
+
+def _failed(reason: str) -> RunError:
+    lines = reason.strip().splitlines() or ["no reason is given"]
+    return RunError(
+        f"the replicas cannot be started ({re.sub(r'^muybridge[a-z.]*[.]', '', lines[-1])})",
+        expected="machines with muybridge[ray,serve] in this version",
+        hint="see the files in /tmp/ray/session_latest/logs/serve on them; a run that was served before is served on",
+    )
 
 
 def _status() -> str:
-    """What Ray Serve says of the deployment, in one line."""
+    """What Ray Serve says of the deployment."""
     with suppress(KeyError, ray.exceptions.RayError):
         application = ray.serve.status().applications[NAME]
         messages = [deployment.message for deployment in application.deployments.values()] + [application.message]
-        return next((message.strip().splitlines()[-1] for message in messages if message.strip()), "")
+        return next((message for message in messages if message.strip()), "").strip()
     return ""
 
 
