@@ -1,6 +1,5 @@
 """Optical flow equals the rendered motion, bytes map to pixels, stored flow is complete and belongs to its video."""
 
-import builtins
 import json
 import multiprocessing
 import os
@@ -10,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import cv2
 import numpy as np
@@ -362,14 +360,7 @@ def test_a_missing_opencv_names_the_fix(monkeypatch: pytest.MonkeyPatch) -> None
     FlowSolver("dis")
     with pytest.raises(MissingExtraError, match=r"without its contributed modules.*uninstall -y opencv-python"):
         FlowSolver("tvl1")
-    original_import = builtins.__import__
-
-    def without_opencv(name: str, *rest: Any, **options: Any) -> Any:
-        if name == "cv2":
-            raise ImportError(name)
-        return original_import(name, *rest, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without_opencv)
+    monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'muybridge\[flow\]'"):
         FlowSolver()
 

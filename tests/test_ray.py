@@ -70,11 +70,18 @@ def rows_of(out: Path) -> list[str]:
     return [path for file in out.glob("part-*.parquet") for path in parquet.read_table(file)["path"].to_pylist()]
 
 
-def _kill_worker(out: Path, kept: int, killed: list[int]) -> None:
-    """Kills what labels, as soon as it has labelled something."""
+def wait_for_parts(out: Path, number: int, process: "subprocess.Popen[bytes] | None" = None) -> None:
+    """Returns when there are so many parts of a table, or the process that writes them has ended."""
     end = time.monotonic() + 120
-    while len(rows_of(out)) <= kept and time.monotonic() < end:
-        time.sleep(0.01)
+    while (process is None or process.poll() is None) and time.monotonic() < end:
+        if len(list(out.glob("part-*.parquet"))) >= number:
+            return
+        time.sleep(0.05)
+
+
+def _kill_worker(out: Path, parts: int, killed: list[int]) -> None:
+    """Kills what labels, as soon as it has labelled something."""
+    wait_for_parts(out, parts + 1)
     for process in _descendants(os.getpid()):
         if b"ray::MapWorker" in Path(f"/proc/{process}/cmdline").read_bytes():
             os.kill(process, signal.SIGKILL)
@@ -94,26 +101,24 @@ def test_a_killed_command_and_a_killed_worker_end_with_the_same_table(
     """benchmarks/label.py kills it twice, among 2,000 videos."""
     many = tmp_path / "many"
     many.mkdir()
-    for number in range(3):
+    for number in range(2):
         for path in videos.rglob("*.mp4"):
             shutil.copy(path, many / f"{path.parent.name}_{number}_{path.name}")
     (many / "broken.mp4").write_text("no video")
     command = [sys.executable, "-c", SCRIPT, str(runs[0]), str(many), str(tmp_path / "out"), address]
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
-    end = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < end and len(rows_of(tmp_path / "out")) < 12:
-        time.sleep(0.02)
+    wait_for_parts(tmp_path / "out", 3, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = len(rows_of(tmp_path / "out"))
-    assert 12 <= kept < 49
+    kept, parts = len(rows_of(tmp_path / "out")), len(list((tmp_path / "out").glob("part-*.parquet")))
+    assert 3 <= kept < 33
     killed: list[int] = []
-    killing = threading.Thread(target=_kill_worker, args=(tmp_path / "out", kept, killed))
+    killing = threading.Thread(target=_kill_worker, args=(tmp_path / "out", parts, killed))
     killing.start()
     summary = label(runs[0], str(many), tmp_path / "out", LabelConfig(batch=2, workers=1, save_seconds=0.0))
     killing.join()
     assert killed
-    assert (summary.total, summary.kept, summary.labelled) == (49, kept, 49 - kept)
+    assert (summary.total, summary.kept, summary.labelled) == (33, kept, 33 - kept)
     rows = parquet.read_table(tmp_path / "out").sort_by("path").to_pylist()
     assert [row["path"] for row in rows] == sorted(str(path) for path in many.iterdir())  # each of them once
     assert [Path(row["path"]).name for row in rows if row["error"]] == ["broken.mp4"]

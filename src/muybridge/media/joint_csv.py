@@ -56,7 +56,7 @@ def read_csv(path: Path, options: ReadOptions | None = None) -> SkeletonSequence
 
     Raises:
         DataError: a column is missing; or, with the line or the frame, a value is no number, or a joint is missing or
-            listed twice; see also :func:`sequence_from_array`.
+            listed twice; see also ``sequence_from_array``.
     """
     options = options or ReadOptions()
     if is_deeplabcut(read_text(path)):
