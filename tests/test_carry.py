@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.measure import untrained_run
 from muybridge.media.frame_array import ArrayVideo
 from muybridge.predict import Predictor
 from muybridge.timeline import LivePredictor
 from muybridge.timeline.carry import CarriedPast, ClipPast
 from muybridge.timeline.past import WindowPast
-from tests.tiny import untrained_run
 
 FPS = 10
 STA_LSTM: dict[str, Any] = {"name": "sta_lstm", "hidden": 5, "layers": 1, "attention_size": 4, "init_std": 0.3}

@@ -337,6 +337,21 @@ def test_superclasses_are_summarized_like_classes():
     assert result.superclass == pytest.approx((89.0, 32**0.5))
 
 
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ((), "no run is given"),
+        (("run", "--replicas", "2"), "options of a cluster without --ray"),
+        (("run", "--stop", "--address", "ray://host:1"), "--stop. Expected --address of a cluster, and no run"),
+        (("--ray", "--stop"), "--stop. Expected --address of a cluster, and no run"),
+    ],
+)
+def test_options_of_a_cluster_that_would_be_ignored_are_refused(call, words: tuple[str, ...], problem: str):
+    code, _, err = call("serve", *words)
+    assert code == 2
+    assert problem in err
+
+
 def test_models(call):
     code, out, _ = call("models")
     assert code == 0

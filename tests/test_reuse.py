@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.measure import untrained_run
 from muybridge.predict import Predictor
 from muybridge.timeline import LivePredictor, TimelineConfig, TimelinePredictor
 from muybridge.timeline import reuse as reusing
 from muybridge.timeline import timeline as timelines
 from muybridge.timeline.past import WindowPast
 from muybridge.timeline.reuse import SegmentReuse, reuse_of
-from tests.tiny import untrained_run
 
 VIDEOS: dict[str, Any] = {"name": "video_list", "root": ".", "classes": ["a", "b", "c"]}
 SMALL = {"backbone": "resnet10", "width": 8, "segments": 4, "size": 32}

@@ -5,9 +5,7 @@ from typing import Any
 
 import av
 import numpy as np
-import torch
 
-from muybridge.engine.checkpoint import RunFolder
 from muybridge.recipe import Recipe
 
 
@@ -109,17 +107,3 @@ def tiny_clip_recipe(root: Path, **train: Any) -> Recipe:
             | train,
         }
     )
-
-
-def untrained_run(
-    folder: Path, model: dict[str, Any], data: dict[str, Any], view: dict[str, Any] | None = None
-) -> Path:
-    """A run whose network has random weights; the recordings of the data set are not read."""
-    torch.manual_seed(0)
-    parts = {"model": model, "data": data, "train": {}} | ({"view": view} if view else {})
-    recipe = Recipe.model_validate({"title": "untrained"} | parts).resolved()
-    labels = recipe.data.labels()
-    run = RunFolder.create(folder, recipe, labels, {}, {})
-    run.write_weights("weights", recipe.model.build(len(labels), recipe.data.holds()))
-    run.clear_state()
-    return folder

@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from muybridge import __version__
 from muybridge.core.errors import MuybridgeError, MuybridgeWarning, RecipeError
+from muybridge.core.files import atomic_write
 
 
 def _without_type_of_flags(params: list[Any]) -> list[Any]:
@@ -165,6 +166,12 @@ def writable(path: Path) -> Iterator[None]:
             hint="choose another place" if exists else "make the folder, or choose another place",
             where=path,
         ) from None
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file that the user named, as a whole or not at all; raises RecipeError as :func:`writable`."""
+    with writable(path), atomic_write(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def check_writable(path: Path) -> None:

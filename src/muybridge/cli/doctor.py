@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from muybridge.cli.app import check_writable, command, writable
+from muybridge.cli.app import check_writable, command, writable, write_file
 from muybridge.cli.failures import printable
 from muybridge.cli.options import Group, Settings, parse_options
 from muybridge.cli.sources import choose_source
 from muybridge.core.errors import RecipeError
-from muybridge.core.files import atomic_write
 
 if TYPE_CHECKING:
     from muybridge.doctor import Diagnosis, Finding
@@ -80,8 +79,7 @@ def doctor(
         diagnosis = examine(chosen.path, chosen.settings, every_frame=full, progress=report.update)
     _print(diagnosis)
     if as_json is not None:
-        with writable(as_json), atomic_write(as_json) as draft:
-            draft.write_text(json.dumps(diagnosis.as_dict(), indent=1) + "\n", encoding="utf-8")
+        write_file(as_json, json.dumps(diagnosis.as_dict(), indent=1) + "\n")
     if page is not None:
         from muybridge.viz.doctor_page import write_diagnosis
 

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from muybridge.cli.app import check_writable, command, shell_command, writable
+from muybridge.cli.app import check_writable, command, shell_command, write_file
 from muybridge.cli.failures import printable
 from muybridge.cli.options import Settings, parse_options
 from muybridge.core.errors import RecipeError
-from muybridge.core.files import atomic_write
 
 if TYPE_CHECKING:
     from muybridge.data.datasets.base import Benchmark
@@ -84,8 +83,7 @@ def prepare(
         prepared = run(data, unpack_archives=unpack, short_side=reencode, out=out, workers=jobs, begin=begin)
     _print(name, prepared)
     if as_json is not None:
-        with writable(as_json), atomic_write(as_json) as draft:
-            draft.write_text(json.dumps(prepared.as_dict(), indent=1) + "\n", encoding="utf-8")
+        write_file(as_json, json.dumps(prepared.as_dict(), indent=1) + "\n")
     copies = (out or copies_of(prepared.root, reencode)) if reencode is not None else None
     if prepared.reencoded is not None:
         _print_copies(prepared.reencoded)

@@ -1,7 +1,7 @@
 """The command that serves runs over HTTP."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -111,7 +111,7 @@ def serve(
     device: Device = "auto",
 ) -> None:
     """Answer requests for predictions and timelines over HTTP, and show a page for them."""
-    spread = (replicas, max_replicas, gpus_per_replica, address)
+    spread = _Spread(replicas, max_replicas, gpus_per_replica, address)
     _check_words(runs, ray, stop, spread)
     if stop:
         _stop(address)
@@ -135,18 +135,24 @@ def serve(
     run_server(runs, config, device, reject, _announce)  # pyright: ignore[reportArgumentType] - parsed by its callback
 
 
-_Spread = tuple[int, int, float | None, str]
+class _Spread(NamedTuple):
+    """The options of a cluster, as ``muybridge.scale.ReplicaConfig`` takes them; without what that imports."""
+
+    replicas: int = 1
+    most: int = 0
+    gpus: float | None = None
+    address: str = ""
 
 
 def _check_words(runs: list[Path] | None, ray: bool, stop: bool, spread: _Spread) -> None:
     """Refuse options of a cluster that would be ignored, and a command that says nothing."""
-    if stop and (runs or not spread[3]):
+    if stop and (runs or not spread.address):
         raise RecipeError(
             "--stop",
             expected="--address of a cluster, and no run",
             hint="run `muybridge serve --ray --address ADDRESS --stop`",
         )
-    if not ray and (spread != (1, 0, None, "") or stop):
+    if not ray and (spread != _Spread() or stop):
         raise RecipeError("options of a cluster without --ray", expected="both", hint="add --ray")
     if not runs and not stop:
         raise RecipeError("no run is given", expected="a run folder, or several", hint="run `muybridge serve RUN`")
@@ -166,18 +172,17 @@ def _serve_on_ray(runs: list[Path], config: "ServeConfig", spread: _Spread, devi
     from muybridge.scale import ReplicaConfig, check_serve_extra
 
     check_serve_extra()
-    replicas, most, gpus, address = spread
     from muybridge.scale.deploy import serve as deploy
 
     def announce(served: str, cluster: str, predictors: "Mapping[str, Predictor]") -> None:
         _announce_models(predictors)
-        many = f"{replicas} to {most}" if most > replicas else str(replicas)
+        many = f"{spread.replicas} to {spread.most}" if spread.most > spread.replicas else str(spread.replicas)
         typer.echo(f"serving at {served} by {many} replicas (HTTP interface: {served}/docs)", err=True)
         typer.echo(f"another run in its place: {shell_command('serve', 'RUN')} --ray --address {cluster}", err=True)
-        if not address:
+        if not spread.address:
             typer.echo("Ctrl-C ends it", err=True)
 
-    deploy(runs, config, ReplicaConfig(replicas, most, gpus, address), device, reject, announce)  # pyright: ignore[reportArgumentType]
+    deploy(runs, config, ReplicaConfig(*spread), device, reject, announce)  # pyright: ignore[reportArgumentType]
 
 
 def _announce(address: str, predictors: "Mapping[str, Predictor]") -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from muybridge.cli.app import command, shell_command, writable
+from muybridge.cli.app import command, shell_command, write_file
 from muybridge.cli.auto import is_search, train_auto
 from muybridge.cli.options import (
     AsJson,
@@ -34,7 +34,6 @@ from muybridge.cli.options import (
     parse_options,
 )
 from muybridge.core.errors import RecipeError
-from muybridge.core.files import atomic_write
 from muybridge.engine.run_format import check_run
 from muybridge.recipe_text import starter
 
@@ -97,8 +96,7 @@ def train(
         raise RecipeError("--minutes without --model auto", expected="both", hint="set --epochs for a single model")
     source, folder = _what_to_train(recipe, model, data, given, run, init_from, resume)
     if processes > 1:
-        given_run = any(word.partition("=")[0] == "--run" for word in sys.argv[1:])
-        _launch(processes, *([] if given_run else ["--run", str(folder)]))  # which each would choose for itself
+        _launch(processes, *([] if run else ["--run", str(folder)]))  # which each would choose for itself
         return
     _train(source, given, folder, resume, dry_run, device, not no_baseline)
 
@@ -329,8 +327,7 @@ def init(
         raise RecipeError("--data without --model", expected="both", hint="choose one of `muybridge models`")
     given = parse_options(settings, data, group, epochs, size, seed, no_pretrained)
     text = starter(model or "drnn", given, _reasons(model, data, given) if model and data else None)
-    with writable(path), atomic_write(path) as draft:
-        draft.write_text(text, encoding="utf-8")
+    write_file(path, text)
     typer.echo(f"wrote {path}; next: {shell_command('train', path)}")
 
 

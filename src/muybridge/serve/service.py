@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from fastapi import Request
@@ -130,13 +130,7 @@ class Service:
         Raises:
             RequestError: the model takes videos; or it is refused, or cannot be answered.
         """
-        if not expects_skeletons(self.predictors[model]):
-            raise RequestError(
-                f"the model {model!r} takes videos",
-                expected="a model of skeletons",
-                hint="see /v1/models",
-                status=422,
-            )
+        self._require_kind(model, "skeletons", "a model of skeletons")
         async with self.upload(request, model) as upload:
             (joints, step), _ = await self._run(Job(model, upload.path, upload.name, joints=True), upload)
         return JointsAnswer(fps=fps / step, joints=joints)
@@ -147,13 +141,7 @@ class Service:
         Raises:
             RequestError: the model takes skeletons, or has no maps; or it is refused, or cannot be answered.
         """
-        if expects_skeletons(self.predictors[model]):
-            raise RequestError(
-                f"the model {model!r} takes skeletons",
-                expected="a model of videos with attention or class activation",
-                hint="see /v1/models",
-                status=422,
-            )
+        self._require_kind(model, "videos", "a model of videos with attention or class activation")
         async with self.upload(request, model) as upload:
             config = TimelineConfig(window=window, hop=window)
             found, _ = await self._run(Job(model, upload.path, upload.name, config, maps=True), upload)
@@ -166,13 +154,7 @@ class Service:
         Raises:
             RequestError: the model takes skeletons, or there are too many streams already.
         """
-        if expects_skeletons(self.predictors[model]):
-            raise RequestError(
-                f"the model {model!r} takes skeletons",
-                expected="a model of videos, for a stream of frames",
-                hint="see /v1/models",
-                status=422,
-            )
+        self._require_kind(model, "videos", "a model of videos, for a stream of frames")
         if len(self.streams) >= self.config.streams:
             raise RequestError(
                 f"{len(self.streams)} streams are answered already",
@@ -222,6 +204,14 @@ class Service:
         self.metrics.workers.set(len(self.pool.processes()))
         self.metrics.restarts.set(self.pool.restarts)
         return self.metrics
+
+    def _require_kind(self, model: str, kind: Literal["skeletons", "videos"], expected: str) -> None:
+        """Raise RequestError unless a model takes recordings of this kind."""
+        takes = "skeletons" if expects_skeletons(self.predictors[model]) else "videos"
+        if takes != kind:
+            raise RequestError(
+                f"the model {model!r} takes {takes}", expected=expected, hint="see /v1/models", status=422
+            )
 
     async def _run(self, job: Job, upload: Upload, progress: Progress | None = None) -> tuple[Any, Facts]:
         """What a worker makes of a job, and what it found; a request that is cancelled ends its work."""

@@ -26,8 +26,7 @@ def write_parts(path: Path, records: Sequence[Record], labels: Sequence[str], **
     values = zip(*columns.values(), strict=True)
     lines = [["id", "label", "group", *columns]]
     lines += [[one.id, labels[one.label], one.group, *more] for one, more in zip(records, values, strict=True)]
-    with atomic_write(path) as draft:
-        draft.write_text("".join(map(csv_line, lines)), encoding="utf-8")
+    _write(path, lines)
 
 
 def write_table(path: Path, records: Sequence[Record], labels: Sequence[str], **columns: Sequence[str]) -> None:
@@ -60,5 +59,9 @@ def write_table(path: Path, records: Sequence[Record], labels: Sequence[str], **
         place = source.relative_to(folder).as_posix() if source.is_relative_to(folder) else os.fspath(source)
         row = [place, labels[record.label], record.group, *(values[number] for values in columns.values())]
         lines.append([*row, *(map(str, record.span or ("", "")))] if spans else row)
+    _write(path, lines)
+
+
+def _write(path: Path, lines: Sequence[Sequence[str]]) -> None:
     with atomic_write(path) as draft:
         draft.write_text("".join(map(csv_line, lines)), encoding="utf-8")
